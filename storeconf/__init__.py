@@ -1,0 +1,139 @@
+"""storeconf: an application's key/value stores, described in YAML or TOML, compiled into a live async registry.
+
+Every public name is importable from here. Each is imported on first use, so that ``import storeconf`` costs almost
+nothing and the stores can be used without the configuration's libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storeconf._location import Diagnostic as Diagnostic
+    from storeconf._location import Location as Location
+    from storeconf._location import Origin as Origin
+    from storeconf._version import __version__ as __version__
+    from storeconf.catalog import Catalog as Catalog
+    from storeconf.errors import ConfigError as ConfigError
+    from storeconf.errors import PluginError as PluginError
+    from storeconf.errors import StoreClosedError as StoreClosedError
+    from storeconf.errors import StoreconfError as StoreconfError
+    from storeconf.errors import StoreError as StoreError
+    from storeconf.errors import StoreReadOnlyError as StoreReadOnlyError
+    from storeconf.errors import StoreTimeoutError as StoreTimeoutError
+    from storeconf.errors import StoreUnavailableError as StoreUnavailableError
+    from storeconf.errors import StoreValueError as StoreValueError
+    from storeconf.errors import UnknownStoreError as UnknownStoreError
+    from storeconf.errors import UnsupportedOperationError as UnsupportedOperationError
+    from storeconf.layout import Layout as Layout
+    from storeconf.layout import read_layout as read_layout
+    from storeconf.plan import Plan as Plan
+    from storeconf.plugin import Backend as Backend
+    from storeconf.plugin import BuildContext as BuildContext
+    from storeconf.plugin import ConfigPath as ConfigPath
+    from storeconf.plugin import Duration as Duration
+    from storeconf.plugin import Middleware as Middleware
+    from storeconf.plugin import ResolveContext as ResolveContext
+    from storeconf.plugin import Resolver as Resolver
+    from storeconf.plugin import Secret as Secret
+    from storeconf.plugin import Size as Size
+    from storeconf.registry import StoreRegistry as StoreRegistry
+    from storeconf.registry import load as load
+    from storeconf.store import Capabilities as Capabilities
+    from storeconf.store import NamespacedStore as NamespacedStore
+    from storeconf.store import PingResult as PingResult
+    from storeconf.store import Store as Store
+    from storeconf.stores import FileStore as FileStore
+    from storeconf.stores import MemoryStore as MemoryStore
+    from storeconf.stores import RedisStore as RedisStore
+    from storeconf.stores import ValkeyStore as ValkeyStore
+
+_HOME = {
+    "storeconf._location": ("Diagnostic", "Location", "Origin"),
+    "storeconf._version": ("__version__",),
+    "storeconf.catalog": ("Catalog",),
+    "storeconf.errors": (
+        "ConfigError",
+        "PluginError",
+        "StoreClosedError",
+        "StoreError",
+        "StoreReadOnlyError",
+        "StoreTimeoutError",
+        "StoreUnavailableError",
+        "StoreValueError",
+        "StoreconfError",
+        "UnknownStoreError",
+        "UnsupportedOperationError",
+    ),
+    "storeconf.layout": ("Layout", "read_layout"),
+    "storeconf.plan": ("Plan",),
+    "storeconf.plugin": (
+        "Backend",
+        "BuildContext",
+        "ConfigPath",
+        "Duration",
+        "Middleware",
+        "ResolveContext",
+        "Resolver",
+        "Secret",
+        "Size",
+    ),
+    "storeconf.registry": ("StoreRegistry", "load"),
+    "storeconf.store": ("Capabilities", "NamespacedStore", "PingResult", "Store"),
+    "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Backend",
+    "BuildContext",
+    "Capabilities",
+    "Catalog",
+    "ConfigError",
+    "ConfigPath",
+    "Diagnostic",
+    "Duration",
+    "FileStore",
+    "Layout",
+    "Location",
+    "MemoryStore",
+    "Middleware",
+    "NamespacedStore",
+    "Origin",
+    "PingResult",
+    "Plan",
+    "PluginError",
+    "RedisStore",
+    "ResolveContext",
+    "Resolver",
+    "Secret",
+    "Size",
+    "Store",
+    "StoreClosedError",
+    "StoreError",
+    "StoreReadOnlyError",
+    "StoreRegistry",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
+    "StoreValueError",
+    "StoreconfError",
+    "UnknownStoreError",
+    "UnsupportedOperationError",
+    "ValkeyStore",
+    "__version__",
+    "load",
+    "read_layout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

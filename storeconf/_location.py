@@ -1,0 +1,108 @@
+"""Places and origins: where a configured value stands, who set it, what it shadowed, and what is wrong with it.
+
+Imports nothing of storeconf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Diagnostic", "Location", "Origin", "Severity"]
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A span of text in a file; lines and columns count characters from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int | None = None
+    end_column: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one layer set one value, and, as ``shadowed``, the next lower layer that had set it.
+
+    ``layer`` is the kind of layer: ``file``, ``environment``, ``overlay``, ``variable``, ``override`` or ``mapping``
+    (a mapping given as the source). ``variable`` is the name of the environment variable that set it, else None.
+    ``value`` is the value as that layer wrote it, with secrets masked. ``removed`` tells that the layer removed it.
+    """
+
+    layer: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    variable: str | None = None
+    value: object = None
+    removed: bool = False
+    shadowed: Origin | None = None
+
+    def __str__(self) -> str:
+        if self.variable is not None:
+            return self.variable
+        if self.file is not None:
+            return f"{self.file}:{self.line}:{self.column}" if self.line is not None else self.file
+        return self.layer
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One problem of a configuration, with its place.
+
+    ``code`` is stable and documented, ``path`` is dotted (``stores.a.middleware.ttl.default``), lines and columns
+    count from 1, ``layer`` is the kind of layer that set the value (see `Origin`). ``notes`` are further places that
+    belong to the problem (the first of two duplicates, each step of a cycle). ``excerpt`` holds the source lines
+    around the place, by line number, with secrets already masked.
+    """
+
+    code: str
+    message: str
+    severity: Severity = "error"
+    path: str | None = None
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    variable: str | None = None
+    layer: str | None = None
+    hint: str | None = None
+    environments: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    excerpt: tuple[tuple[int, str], ...] = field(default=(), compare=False)
+
+    @property
+    def place(self) -> str | None:
+        """``file:line:column``, the variable's name, or None."""
+        if self.variable is not None:
+            return f"${self.variable}"
+        if self.file is None:
+            return None
+        return f"{self.file}:{self.line}:{self.column}" if self.line is not None else self.file
+
+    def __str__(self) -> str:
+        head = f"{self.place}: " if self.place else ""
+        path = f" [{self.path}]" if self.path else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{head}{self.severity} {self.code}: {self.message}{path}{hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A further place of a diagnostic and what it shows."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    variable: str | None = None

@@ -1,0 +1,1 @@
+"""The built-in backends: the settings of each kind of store, and how to build it."""

@@ -1,0 +1,1 @@
+"""Text to layout: reading, merging, variables, interpolation, validation."""

@@ -1,0 +1,113 @@
+"""The error tree, drawn by who must act, and the diagnostics that a configuration error carries.
+
+StoreconfError
+├── ConfigError(ValueError)            the author of the files
+├── PluginError                        the author or installer of a plugin
+├── UnknownStoreError(LookupError)     the application: no store of that name
+└── StoreError                         the operator: one operation on one store failed
+    ├── StoreUnavailableError(ConnectionError)
+    ├── StoreTimeoutError(TimeoutError)
+    ├── StoreClosedError
+    ├── StoreReadOnlyError
+    ├── StoreValueError(ValueError)
+    └── UnsupportedOperationError
+
+Imports nothing of storeconf but the location types.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from storeconf._location import Diagnostic
+
+__all__ = [
+    "ConfigError",
+    "PluginError",
+    "StoreClosedError",
+    "StoreError",
+    "StoreReadOnlyError",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
+    "StoreValueError",
+    "StoreconfError",
+    "UnknownStoreError",
+    "UnsupportedOperationError",
+]
+
+
+class StoreconfError(Exception):
+    """The root of everything that storeconf raises on purpose."""
+
+
+class ConfigError(StoreconfError, ValueError):
+    """The configuration is wrong; ``diagnostics`` holds every problem that one run found.
+
+    The text of the exception shows each problem with its place and never a secret.
+    """
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
+        super().__init__(self.diagnostics)
+
+    def __str__(self) -> str:
+        return "\n".join(str(diagnostic) for diagnostic in self.diagnostics)
+
+
+class PluginError(StoreconfError):
+    """A plugin is missing, broken, claimed twice, or made for another version of the API."""
+
+
+class UnknownStoreError(StoreconfError, LookupError):
+    """The registry holds no store of that name and makes none."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class StoreError(StoreconfError):
+    """An operation on a store failed.
+
+    ``store`` names the store, ``operation`` the method that was called. ``outcome_unknown`` is true when a write may
+    or may not have taken effect (its reply was lost); when it is false, a failed write has changed nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        store: str | None = None,
+        operation: str | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.store = store
+        self.operation = operation
+        self.outcome_unknown = outcome_unknown
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The backend can't be reached, or the connection to it was lost."""
+
+
+class StoreTimeoutError(StoreError, TimeoutError):
+    """The backend did not answer within the time that the layout allows."""
+
+
+class StoreClosedError(StoreError):
+    """The store was closed; opening its registry (or the store itself) again revives every handle."""
+
+
+class StoreReadOnlyError(StoreError):
+    """The store, or the server behind it, accepts no writes."""
+
+
+class StoreValueError(StoreError, ValueError):
+    """A key, a value, or an expiry that the store can't take."""
+
+
+class UnsupportedOperationError(StoreError):
+    """This backend does not offer the operation."""

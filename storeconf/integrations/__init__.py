@@ -1,0 +1,1 @@
+"""Adapters for frameworks; none imports another."""

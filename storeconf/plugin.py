@@ -1,0 +1,172 @@
+"""What plugin authors use: the bases of backends, middleware and resolvers, their field types and build context.
+
+A backend or middleware is one frozen Pydantic model: what ops write under the kind's name, validated, that knows how
+to build its store. storeconf's own kinds use exactly the same classes and the same declaration.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+
+from storeconf._units import parse_duration, parse_size
+from storeconf.store import Capabilities, Store
+
+__all__ = [
+    "API_VERSION",
+    "Backend",
+    "BuildContext",
+    "ConfigPath",
+    "Duration",
+    "Middleware",
+    "PathFromFile",
+    "ResolveContext",
+    "Resolver",
+    "Secret",
+    "Settings",
+    "Size",
+]
+
+API_VERSION = 1
+"""The version of this module's contract; a plugin states the one that it was written for."""
+
+
+class PathFromFile:
+    """Marks a field whose relative value is relative to the file that says it."""
+
+
+ConfigPath = Annotated[
+    Path,
+    AfterValidator(Path.absolute),
+    PathFromFile(),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+"""A path, absolute once validated: relative ones are relative to the file whose text holds them."""
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "minLength": 1}],
+            "examples": ["90s", "15m", "1h30m", "14d", 3600],
+        }
+    ),
+]
+"""A span of time: seconds as a number, ``90s``, ``1h30m``, ``14d``, or ISO 8601. Validates to a timedelta."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}],
+            "examples": ["64KiB", "10MB", 65536],
+        }
+    ),
+]
+"""A number of bytes: a whole number, ``64KiB``, ``10MB``. Validates to an int."""
+
+Secret: TypeAlias = SecretStr
+"""A text that is masked wherever it is shown."""
+
+
+class Settings(BaseModel):
+    """The base of every model that ops write values for: unknown fields are errors, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a backend or middleware is told while its store is built. Building does no I/O.
+
+    ``name``: the store's name in the layout. ``environment``: the environment's name, or None. ``store``: another
+    store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`.
+    """
+
+    name: str
+    environment: str | None
+    store: Callable[[str], Store]
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("storeconf"))
+
+
+class Backend(Settings):
+    """A kind of store, declared as the model of its settings. Subclass it, give ``type`` a Literal, and build.
+
+    ``exclusive`` lists groups of fields of which a layout may set only one; a higher layer's drops the lower one's.
+    ``capabilities`` are those of the store that it builds.
+    """
+
+    api_version: ClassVar[int] = API_VERSION
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    type: str
+    namespace: str | None = Field(
+        default=None, description="The namespace that this root keeps all its keys in.", examples=["shop"]
+    )
+
+    def build(self, context: BuildContext) -> Store:
+        """Make the root store, without any I/O: that begins when the registry opens it.
+
+        storeconf enters ``namespace`` afterwards unless the store that comes back has done so already.
+        """
+        raise NotImplementedError
+
+    def location(self) -> tuple[str, ...] | None:
+        """Where the keys really lie, outermost part first, or None when nobody else can reach them.
+
+        Two roots collide when one's location is the beginning of the other's.
+        """
+        return None
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Settings that are allowed but deserve a warning: (field, message) pairs."""
+        return []
+
+
+class Middleware(Settings):
+    """A link of the chain around a store, declared as the model of its settings.
+
+    ``kind`` is its name in layouts; ``main`` the setting that a scalar stands for; ``after`` and ``before`` name kinds
+    that stand closer to the caller and closer to the backend.
+    """
+
+    api_version: ClassVar[int] = API_VERSION
+    kind: ClassVar[str]
+    main: ClassVar[str | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    before: ClassVar[tuple[str, ...]] = ()
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store around ``inner``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveContext:
+    """What a resolver is told: the variables in force, and the directory of the file that holds the reference."""
+
+    environ: dict[str, str]
+    directory: Path
+    environment: str | None = None
+
+
+class Resolver(Protocol):
+    """Turns ``${name:argument}`` into a text. A LookupError means "not there", so that a default can apply."""
+
+    def resolve(self, argument: str, context: ResolveContext) -> str:
+        """Return the value; it counts as a secret wherever it is shown."""
+        ...
+
+
+def is_secret(value: Any) -> bool:
+    """Whether a validated value is masked wherever it is shown."""
+    return isinstance(value, SecretStr)

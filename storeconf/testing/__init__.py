@@ -1,0 +1,1 @@
+"""The conformance suite and other help for those who test stores and applications."""
