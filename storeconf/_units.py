@@ -15,7 +15,7 @@ _MAX_TEXT = 100  # characters: more are no number that anyone means, and long in
 
 _N = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
-_TERMS = re.compile(" *".join(rf"(?:{_N} *{unit})?" for unit in ("w", "d", "h", "m", "s", "ms")))
+_TERMS = re.compile("".join(rf"(?: *{_N} *{unit})?" for unit in ("w", "d", "h", "m", "s", "ms")))
 _ISO = re.compile(rf"P(?:{_N}W)?(?:{_N}D)?(?:T(?=[0-9.])(?:{_N}H)?(?:{_N}M)?(?:{_N}S)?)?")
 _FACTORS = (604_800_000_000, 86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000)
 
