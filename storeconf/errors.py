@@ -58,7 +58,18 @@ class ConfigError(StoreconfError, ValueError):
 
 
 class PluginError(StoreconfError):
-    """A plugin is missing, broken, claimed twice, or made for another version of the API."""
+    """A plugin is missing, broken, claimed twice, or made for another version of the API.
+
+    ``code`` is the diagnostic code that it has in a layout, ``hint`` says what to do about it.
+    """
+
+    def __init__(self, message: str, *, code: str = "SC702", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.hint})" if self.hint else str(self.args[0])
 
 
 class UnknownStoreError(StoreconfError, LookupError):

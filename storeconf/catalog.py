@@ -1,0 +1,400 @@
+"""Which backends, middleware and resolvers there are: a value that maps names to lazily imported classes.
+
+Built-in kinds are a table of ``module:Class``, the very form of an entry point's value. Installed plugins are found
+by one cached scan, made only when a name is asked for that is not built in, and each is imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from storeconf.errors import PluginError
+from storeconf.plugin import API_VERSION, Backend, Middleware, Resolver
+
+if TYPE_CHECKING:
+    from storeconf.store import Capabilities
+
+__all__ = ["Catalog", "CatalogEntry", "Part", "State"]
+
+Part: TypeAlias = Literal["backend", "middleware", "resolver"]
+State: TypeAlias = Literal["built-in", "loaded", "broken", "disabled", "conflict"]
+
+GROUPS: Final[Mapping[Part, str]] = MappingProxyType(
+    {
+        "backend": "storeconf.backends",
+        "middleware": "storeconf.middleware",
+        "resolver": "storeconf.resolvers",
+    }
+)
+"""The entry-point group of each part."""
+
+BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
+    {
+        "backend": {
+            "memory": "storeconf.backends.memory:MemoryBackend",
+            "file": "storeconf.backends.file:FileBackend",
+            "redis": "storeconf.backends.redis:RedisBackend",
+            "valkey": "storeconf.backends.valkey:ValkeyBackend",
+        },
+        "middleware": {
+            "metrics": "storeconf.middleware.metrics:MetricsMiddleware",
+            "read_only": "storeconf.middleware.read_only:ReadOnlyMiddleware",
+            "limit": "storeconf.middleware.limit:LimitMiddleware",
+            "ttl": "storeconf.middleware.ttl:TtlMiddleware",
+            "on_error": "storeconf.middleware.on_error:OnErrorMiddleware",
+            "fallback": "storeconf.middleware.fallback:FallbackMiddleware",
+            "cache": "storeconf.middleware.cache:CacheMiddleware",
+            "compress": "storeconf.middleware.compress:CompressMiddleware",
+            "encrypt": "storeconf.middleware.encrypt:EncryptMiddleware",
+            "breaker": "storeconf.middleware.breaker:BreakerMiddleware",
+            "retry": "storeconf.middleware.retry:RetryMiddleware",
+            "timeout": "storeconf.middleware.timeout:TimeoutMiddleware",
+        },
+        "resolver": {},
+    }
+)
+"""The built-in kinds; middleware in its order from the caller inwards."""
+
+RESERVED_RESOLVERS: Final = ("env", "file")
+"""What interpolation itself resolves; no plugin can take these names."""
+
+_PLURAL: Final[Mapping[Part, str]] = {"backend": "backends", "middleware": "middleware", "resolver": "resolvers"}
+_BASE: Final[Mapping[Part, str]] = {"backend": "storeconf.Backend", "middleware": "storeconf.Middleware"}
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One line of the plugin list: what a name stands for, who provides it, and whether it works.
+
+    ``reason`` says why it does not work (or, for a working one, what is odd about it). ``capabilities`` are a loaded
+    backend's.
+    """
+
+    part: Part
+    name: str
+    state: State
+    distribution: str | None = None
+    version: str | None = None
+    value: str | None = None
+    reason: str | None = None
+    capabilities: Capabilities | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one distribution declares under one name."""
+
+    part: Part
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def by(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def entry_point(self) -> str:
+        return f"entry point {self.name!r} = {self.value!r} of {self.by}"
+
+
+_Found: TypeAlias = Mapping[tuple[Part, str], tuple[_Claim, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The backends, middleware and resolvers that layouts may name. Changing it gives a new catalog.
+
+    `Catalog.installed()` holds the built-in kinds and every installed plugin; `Catalog.builtin()` the former alone.
+    """
+
+    _given: Mapping[tuple[Part, str], Any] = field(default_factory=dict)
+    _removed: frozenset[str] = frozenset()
+    _plugins: bool = False
+    _disabled: frozenset[str] = frozenset()
+
+    @classmethod
+    def builtin(cls) -> Catalog:
+        """The built-in kinds and nothing else."""
+        return cls()
+
+    @classmethod
+    def installed(cls) -> Catalog:
+        """The built-in kinds and all installed plugins; those are looked for only when one is asked for."""
+        return _INSTALLED
+
+    def with_backend(self, name: str, backend: type[Backend]) -> Catalog:
+        """Return a catalog that also holds ``backend``, whose ``type`` is ``name``."""
+        return self._with("backend", name, backend)
+
+    def with_middleware(self, name: str, middleware: type[Middleware]) -> Catalog:
+        """Return a catalog that also holds ``middleware``, whose ``kind`` is ``name``."""
+        return self._with("middleware", name, middleware)
+
+    def with_resolver(self, name: str, resolver: Resolver) -> Catalog:
+        """Return a catalog that also holds ``resolver``, for ``${name:…}``."""
+        return self._with("resolver", name, resolver)
+
+    def without(self, *names: str) -> Catalog:
+        """Return a catalog in which nothing has any of these names; they can then be given anew."""
+        given = {key: value for key, value in self._given.items() if key[1] not in names}
+        return replace(self, _given=given, _removed=self._removed | set(names))
+
+    def without_plugins(self, switch: str | None) -> Catalog:
+        """Return a catalog that obeys a value of ``STORECONF_DISABLE_PLUGINS``.
+
+        ``1`` (or ``true``, ``all``) switches every installed plugin off; else it is a comma-separated list of kinds
+        or distributions. None and an empty text change nothing.
+        """
+        names = frozenset(name for name in re.split(r"[\s,]+", switch or "") if name)
+        return replace(self, _disabled=self._disabled | names) if names else self
+
+    def backend(self, name: str) -> type[Backend]:
+        """Return the backend of that ``type``, or raise `PluginError`."""
+        return cast("type[Backend]", self._find("backend", name))
+
+    def middleware(self, kind: str) -> type[Middleware]:
+        """Return the middleware of that name, or raise `PluginError`."""
+        return cast("type[Middleware]", self._find("middleware", kind))
+
+    def resolver(self, name: str) -> Resolver:
+        """Return the resolver of that name, or raise `PluginError`."""
+        return cast("Resolver", self._find("resolver", name))
+
+    def backend_names(self) -> tuple[str, ...]:
+        """Every name that could be a ``type``, plugins included; imports none of them."""
+        return self._names("backend")
+
+    def middleware_names(self) -> tuple[str, ...]:
+        """Every name that could be a middleware's kind; imports none of them."""
+        return self._names("middleware")
+
+    def resolver_names(self) -> tuple[str, ...]:
+        """Every name that could stand in ``${name:…}``, ``env`` and ``file`` included; imports none of them."""
+        return (*RESERVED_RESOLVERS, *self._names("resolver"))
+
+    def shadowed(self, part: Part, name: str) -> str | None:
+        """Who claims the name of a built-in kind in vain: a sentence, or None. Makes no scan of its own."""
+        if not self._is_built_in(part, name) or not self._plugins or not _scan.cache_info().currsize:
+            return None
+        claims = self._claims().get((part, name))
+        return _shadow_reason(claims) if claims else None
+
+    def entries(self) -> tuple[CatalogEntry, ...]:
+        """Everything that the catalog holds or that claims to be in it; imports all of it."""
+        return tuple(self._entries())
+
+    # ------------------------------------------------------------------ inside
+
+    def _with(self, part: Part, name: str, value: object) -> Catalog:
+        if self._is_built_in(part, name):
+            raise PluginError(f"the built-in {part} {name!r} can't be replaced; remove it first", code="SC705")
+        return replace(self, _given={**self._given, (part, name): _checked(part, name, value, f"the {part} {name!r}")})
+
+    def _is_built_in(self, part: Part, name: str) -> bool:
+        reserved = part == "resolver" and name in RESERVED_RESOLVERS
+        return reserved or (name in BUILT_IN[part] and name not in self._removed)
+
+    def _claims(self) -> _Found:
+        return _scan(tuple(sys.path)) if self._plugins else {}
+
+    def _names(self, part: Part) -> tuple[str, ...]:
+        names = [name for name in BUILT_IN[part] if name not in self._removed]
+        names += (name for kind, name in self._given if kind == part)
+        names += sorted(
+            name
+            for (kind, name), claims in self._claims().items()
+            if kind == part and name not in self._removed and not self._switched_off(claims)
+        )
+        return tuple(dict.fromkeys(names))
+
+    def _find(self, part: Part, name: str) -> object:
+        given = self._given.get((part, name))
+        if given is not None:
+            return given
+        if self._is_built_in(part, name):
+            return _built_in(part, name)
+        claims = () if name in self._removed else self._claims().get((part, name), ())
+        if not claims:
+            raise _unknown(part, name, self._names(part))
+        return self._load(claims)
+
+    def _load(self, claims: tuple[_Claim, ...]) -> object:
+        claim = claims[0]
+        if self._switched_off(claims):
+            raise PluginError(
+                f"the {claim.part} {claim.name!r} of {_listed(claim.by for claim in claims)} is switched off by "
+                "STORECONF_DISABLE_PLUGINS",
+                code="SC707",
+                hint="take it out of that variable, or name another one here",
+            )
+        claims = tuple(claim for claim in claims if claim.distribution not in self._disabled)
+        if len(claims) > 1:
+            raise PluginError(
+                f"{len(claims)} distributions claim the {claim.part} {claim.name!r}: "
+                f"{_listed(claim.by for claim in claims)}",
+                code="SC706",
+                hint="uninstall all but one of them, or name those that you do not want in STORECONF_DISABLE_PLUGINS",
+            )
+        return _plugin(claims[0])
+
+    def _switched_off(self, claims: tuple[_Claim, ...]) -> bool:
+        if not self._disabled:
+            return False
+        if not self._disabled.isdisjoint({"1", "true", "all", claims[0].name}):
+            return True
+        return all(claim.distribution in self._disabled for claim in claims)
+
+    def _entries(self) -> Iterable[CatalogEntry]:
+        for part in GROUPS:
+            for name in BUILT_IN[part]:
+                if name not in self._removed:
+                    yield self._entry(part, name, "built-in", ())
+            for kind, name in self._given:
+                if kind == part:
+                    yield self._entry(part, name, "loaded", ())
+            for (kind, name), claims in sorted(self._claims().items()):
+                if kind != part:
+                    continue
+                if self._is_built_in(part, name):
+                    reason = _shadow_reason(claims)
+                    yield from (
+                        CatalogEntry(part, name, "conflict", claim.distribution, claim.version, claim.value, reason)
+                        for claim in claims
+                    )
+                elif name not in self._removed:
+                    yield from (self._entry(part, name, "loaded", (claim,), claims) for claim in claims)
+
+    def _entry(
+        self, part: Part, name: str, state: State, claim: tuple[_Claim, ...], claims: tuple[_Claim, ...] = ()
+    ) -> CatalogEntry:
+        reason, capabilities = None, None
+        try:
+            found = self._load(claims) if claims else self._find(part, name)
+        except PluginError as error:
+            state = cast("State", {"SC706": "conflict", "SC707": "disabled"}.get(error.code, "broken"))
+            reason = error.args[0]
+        else:
+            capabilities = cast("type[Backend]", found).capabilities if part == "backend" else None
+        if claim:
+            return CatalogEntry(
+                part, name, state, claim[0].distribution, claim[0].version, claim[0].value, reason, capabilities
+            )
+        return CatalogEntry(part, name, state, value=BUILT_IN[part].get(name), reason=reason, capabilities=capabilities)
+
+
+_INSTALLED: Final = Catalog(_plugins=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _scan(path: tuple[str, ...]) -> _Found:
+    """Every claim of every distribution on ``path``, which is ``sys.path``; reads metadata, imports no plugin."""
+    import importlib_metadata
+
+    parts: Mapping[str, Part] = {group: part for part, group in GROUPS.items()}
+    found: dict[tuple[Part, str], list[_Claim]] = {}
+    seen = set()
+    for distribution in importlib_metadata.distributions(path=list(path)):
+        # Looking at the text first spares parsing everybody's metadata, and their errors.
+        if "storeconf." not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        name = distribution.name
+        if name in seen:  # an older copy, further down the path, which imports do not reach either
+            continue
+        seen.add(name)
+        for point in distribution.entry_points:
+            if point.group in parts:
+                claim = _Claim(parts[point.group], point.name, point.value, name, distribution.version)
+                found.setdefault((claim.part, claim.name), []).append(claim)
+    return MappingProxyType({key: tuple(claims) for key, claims in found.items()})
+
+
+@functools.cache
+def _built_in(part: Part, name: str) -> object:
+    value = BUILT_IN[part][name]
+    module, _, attribute = value.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise PluginError(
+            f"the {part} {name!r} is not part of this version of storeconf", code="SC702", hint="upgrade storeconf"
+        ) from error
+
+
+@functools.cache
+def _plugin(claim: _Claim) -> object:
+    module, _, attributes = claim.value.partition("[")[0].partition(":")
+    try:
+        value: object = import_module(module.strip())
+        for attribute in filter(None, attributes.strip().split(".")):
+            value = getattr(value, attribute)
+    except (Exception, SystemExit) as error:  # a plugin's import may fail in any way
+        raise PluginError(
+            f"the {claim.part} {claim.name!r} can't be loaded ({claim.entry_point}): {type(error).__name__}: {error}",
+            code="SC702",
+            hint=f"repair or upgrade {claim.distribution}, or tell its author",
+        ) from error
+    return _checked(claim.part, claim.name, value, claim.entry_point, claim.distribution)
+
+
+def _checked(part: Part, name: str, value: object, what: str, distribution: str | None = None) -> object:
+    """Return what stands for ``name``: the class, or for a resolver an object, if it keeps our contract."""
+    hint = f"tell the author of {distribution}" if distribution else None
+    fault = None
+    if part == "resolver":
+        resolver = value() if isinstance(value, type) else value
+        value = resolver
+        if not callable(getattr(value, "resolve", None)):
+            fault = "has no resolve(argument, context)"
+    else:
+        base: type = Backend if part == "backend" else Middleware
+        if not (isinstance(value, type) and issubclass(value, base)):
+            fault = f"is no subclass of {_BASE[part]}"
+        elif issubclass(value, Backend):
+            own = value.model_fields["type"].default
+            fault = None if own == name else f"has type {own!r}, which must equal its name"
+        elif issubclass(value, Middleware):
+            own = getattr(value, "kind", None)
+            fault = None if own == name else f"has kind {own!r}, which must equal its name"
+    if fault is not None:
+        raise PluginError(f"{what} {fault}", code="SC703", hint=hint)
+    version = getattr(value, "api_version", API_VERSION)
+    if version != API_VERSION:
+        raise PluginError(
+            f"{what} was made for version {version} of storeconf's plugin API, and this storeconf has {API_VERSION}",
+            code="SC704",
+            hint=f"install a version of {distribution} that fits" if distribution else None,
+        )
+    return value
+
+
+def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    hints = [f"did you mean {near[0]!r}?"] if near else []
+    hints.append(f"known {_PLURAL[part]}: {', '.join(known) or 'none'}")
+    if not near:
+        hints.append(f"or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it")
+    return PluginError(f"there is no {part} {name!r}", code="SC701", hint="; ".join(hints))
+
+
+def _shadow_reason(claims: tuple[_Claim, ...]) -> str:
+    return (
+        f"{_listed(claim.by for claim in claims)} claims the name of the built-in {claims[0].part} "
+        f"{claims[0].name!r}, which can't be replaced"
+    )
+
+
+def _listed(items: Iterable[str]) -> str:
+    *rest, last = items
+    return f"{', '.join(rest)} and {last}" if rest else last

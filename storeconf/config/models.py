@@ -1,0 +1,70 @@
+"""What a validated layout consists of: one small frozen record per store, and one for the default factory.
+
+The settings in them are the backends' and middleware's own frozen Pydantic models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from storeconf.plugin import Backend, Middleware
+
+__all__ = ["NO_MIDDLEWARE", "AliasSpec", "ChildSpec", "DefaultFactorySpec", "Links", "RootSpec", "StoreSpec"]
+
+Links: TypeAlias = Mapping[str, "Middleware | Literal[False]"]
+"""The middleware that one store names, by kind; False switches an inherited kind off."""
+
+_EMPTY: dict[str, Any] = {}
+NO_MIDDLEWARE: Final[Links] = MappingProxyType(_EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class RootSpec:
+    """A store with a ``type``: it owns the resource."""
+
+    name: str
+    backend: Backend
+    middleware: Links = NO_MIDDLEWARE
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """A store with a ``parent``: a namespace of that store, on the parent's resource."""
+
+    name: str
+    parent: str
+    namespace: str
+    middleware: Links = NO_MIDDLEWARE
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasSpec:
+    """A store with ``use``: another name for the same store object."""
+
+    name: str
+    use: str
+    description: str | None = None
+
+
+StoreSpec: TypeAlias = RootSpec | ChildSpec | AliasSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultFactorySpec:
+    """What a name gets that no one listed: exactly one of ``parent``, ``backend``, ``use`` and ``forbid`` is set.
+
+    ``max_stores`` bounds the handles that are kept, None for no bound; data is never dropped.
+    """
+
+    parent: str | None = None
+    backend: Backend | None = None
+    use: str | None = None
+    forbid: bool = False
+    middleware: Links = NO_MIDDLEWARE
+    max_stores: int | None = None
