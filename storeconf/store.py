@@ -129,7 +129,7 @@ def key_text(key: str) -> str:
 def value_bytes(value: Value) -> bytes:
     """Return ``value`` as bytes; a str becomes UTF-8. Anything but str and bytes-like is a TypeError."""
     if value.__class__ is bytes:
-        return value  # type: ignore[return-value]  # the class check is exact, which mypy does not follow
+        return value
     if isinstance(value, str):
         try:
             return value.encode()
@@ -146,21 +146,20 @@ def milliseconds(span: Expiry) -> int:
     Raises TypeError for anything but int, float and timedelta (a bool is no number of seconds), and StoreValueError
     for NaN, infinity, and spans that no backend can hold.
     """
-    kind = span.__class__
-    if kind is int:
-        result = span * 1000  # type: ignore[operator]  # the class check is exact, which mypy does not follow
-    elif isinstance(span, timedelta):
+    if isinstance(span, timedelta):
         result = -(-span // timedelta(milliseconds=1))
-    elif isinstance(span, int | float) and not isinstance(span, bool):
-        if not math.isfinite(span):
-            raise StoreValueError(f"an expiry must be finite, not {span}")
+    elif isinstance(span, bool) or not isinstance(span, int | float):
+        raise TypeError(f"an expiry must be int, float or timedelta seconds, not {type(span).__name__}")
+    elif isinstance(span, int):
+        result = span * 1000
+    elif not math.isfinite(span):
+        raise StoreValueError(f"an expiry must be finite, not {span}")
+    else:
         # The subtraction forgives what binary floats add: 0.07 s are 70 ms, not 71.
         result = max(1, math.ceil(span * 1000 - 1e-6)) if span > 0 else 0
-    else:
-        raise TypeError(f"an expiry must be int, float or timedelta seconds, not {kind.__name__}")
     if result > _MAX_MILLISECONDS:
         raise StoreValueError("an expiry must be less than 146 million years")
-    return int(result)
+    return result
 
 
 def parse_integer(value: bytes) -> int:
@@ -208,7 +207,7 @@ class Store:
     store every call raises `StoreClosedError` until it is opened again. Namespaces share the life cycle of their root.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    capabilities: Capabilities = Capabilities()
 
     owns_resources: ClassVar[bool] = True
     """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
