@@ -1,0 +1,203 @@
+"""The bases of middleware stores: pass everything through, or send every call through one guard.
+
+A middleware store holds the store inside it and shares its root: life cycle, namespaces and single flight work as if
+the middleware were not there. What a class does not override costs nothing, because the methods of the store inside
+are put in its place when it is bound.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Self
+
+from storeconf.store import Expiry, Store, Value
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+
+__all__ = ["GuardedStore", "StoreWrapper"]
+
+OPERATIONS = (
+    "add",
+    "delete",
+    "delete_all",
+    "delete_expired",
+    "delete_many",
+    "exists",
+    "expires_in",
+    "get",
+    "get_many",
+    "get_with_expiry",
+    "increment",
+    "keys",
+    "ping",
+    "pop",
+    "replace",
+    "set",
+    "set_many",
+    "touch",
+)
+
+_passed_by_class: dict[type, tuple[str, ...]] = {}
+
+
+def _passed(kind: type[StoreWrapper]) -> tuple[str, ...]:
+    """The operations that a class leaves as they are."""
+    names = _passed_by_class.get(kind)
+    if names is None:
+        names = tuple(name for name in OPERATIONS if getattr(kind, name) is getattr(Store, name))
+        _passed_by_class[kind] = names
+    return names
+
+
+class StoreWrapper(Store):
+    """A store around another one. Override the operations that the middleware changes, and call ``self.inner``'s.
+
+    ``get_or_set`` needs no override: it is made of the outermost store's ``get`` and ``set``.
+    """
+
+    inner: Store
+
+    def __init__(self, inner: Store) -> None:
+        self._bind(inner)
+
+    def _bind(self, inner: Store) -> None:
+        self.inner = inner
+        self._root = inner.root
+        self._path = inner.namespaces
+        self.capabilities = inner.capabilities
+        own = self.__dict__
+        for name in _passed(type(self)):
+            own[name] = getattr(inner, name)
+        self.bound()
+
+    def bound(self) -> None:
+        """Prepare this handle: ``inner`` is set. Called at making, and again for the handle of each namespace."""
+
+    def with_namespace(self, namespace: str) -> Self:
+        """Return the store of a namespace below this one, with the same middleware around it."""
+        child = copy.copy(self)
+        child._bind(self.inner.with_namespace(namespace))
+        return child
+
+    @property
+    def name(self) -> str:
+        """The name of the store inside."""
+        return self.inner.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.inner.name = name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self.inner!r}>"
+
+
+class GuardedStore(StoreWrapper):
+    """A wrapper that treats all operations alike: each call goes through `guard`, ``keys`` through `guard_keys`."""
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run ``call(*args)``, the operation of that name on the store inside."""
+        raise NotImplementedError
+
+    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Iterate over the keys of the store inside."""
+        async for key in keys:
+            yield key
+
+    def bound(self) -> None:
+        """Take the methods of the store inside once, not at each call."""
+        self._at: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+            name: getattr(self.inner, name) for name in OPERATIONS
+        }
+
+    def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
+        """See `Store.get`."""
+        if renew_for is None:
+            return self.guard("get", self._at["get"], key)
+        return self.guard("renew", self._at["get"], key, renew_for)
+
+    def set(
+        self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        """See `Store.set`."""
+        if keep_ttl:
+            return self.guard("set", self._set_keeping, key, value, expires_in)
+        return self.guard("set", self._at["set"], key, value, expires_in)
+
+    def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> Coroutine[Any, Any, None]:
+        return self.inner.set(key, value, expires_in, keep_ttl=True)
+
+    def delete(self, key: str) -> Coroutine[Any, Any, None]:
+        """See `Store.delete`."""
+        return self.guard("delete", self._at["delete"], key)
+
+    def exists(self, key: str) -> Coroutine[Any, Any, bool]:
+        """See `Store.exists`."""
+        return self.guard("exists", self._at["exists"], key)
+
+    def expires_in(self, key: str) -> Coroutine[Any, Any, int | None]:
+        """See `Store.expires_in`."""
+        return self.guard("expires_in", self._at["expires_in"], key)
+
+    def delete_all(self) -> Coroutine[Any, Any, None]:
+        """See `Store.delete_all`."""
+        return self.guard("delete_all", self._at["delete_all"])
+
+    def delete_expired(self) -> Coroutine[Any, Any, None]:
+        """See `Store.delete_expired`."""
+        return self.guard("delete_expired", self._at["delete_expired"])
+
+    def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """See `Store.keys`."""
+        return self.guard_keys(self.inner.keys(prefix))
+
+    def get_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, dict[str, bytes]]:
+        """See `Store.get_many`."""
+        # A list, because a guard may need the keys a second time.
+        return self.guard("get_many", self._at["get_many"], keys if isinstance(keys, str | bytes) else list(keys))
+
+    def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
+        """See `Store.set_many`."""
+        return self.guard("set_many", self._at["set_many"], mapping, expires_in)
+
+    def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, None]:
+        """See `Store.delete_many`."""
+        return self.guard("delete_many", self._at["delete_many"], keys if isinstance(keys, str | bytes) else list(keys))
+
+    def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
+        """See `Store.add`."""
+        return self.guard("add", self._at["add"], key, value, expires_in)
+
+    def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
+        """See `Store.touch`."""
+        return self.guard("touch", self._at["touch"], key, expires_in)
+
+    def pop(self, key: str) -> Coroutine[Any, Any, bytes | None]:
+        """See `Store.pop`."""
+        return self.guard("pop", self._at["pop"], key)
+
+    def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
+        """See `Store.increment`."""
+        return self.guard("increment", self._at["increment"], key, by, expires_in)
+
+    def get_with_expiry(self, key: str) -> Coroutine[Any, Any, tuple[bytes, int | None] | None]:
+        """See `Store.get_with_expiry`."""
+        return self.guard("get_with_expiry", self._at["get_with_expiry"], key)
+
+    def replace(
+        self,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expires_in: Expiry | None = None,
+        *,
+        keep_ttl: bool = False,
+    ) -> Coroutine[Any, Any, bool]:
+        """See `Store.replace`."""
+        if keep_ttl:
+            return self.guard("replace", self._replace_keeping, key, old, new)
+        return self.guard("replace", self._at["replace"], key, old, new, expires_in)
+
+    def _replace_keeping(self, key: str, old: bytes | None, new: bytes | None) -> Coroutine[Any, Any, bool]:
+        return self.inner.replace(key, old, new, keep_ttl=True)
