@@ -1,0 +1,95 @@
+"""``fallback``: while a backend is unavailable, another store of the layout takes its calls."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field
+
+from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+from storeconf.middleware.wrapper import GuardedStore
+from storeconf.plugin import BuildContext, Middleware
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Coroutine
+
+    from storeconf.store import Store
+
+__all__ = ["Fallback"]
+
+
+class Fallback(Middleware):
+    """Another store for the time that this one is unavailable."""
+
+    kind: ClassVar[str] = "fallback"
+    main: ClassVar[str | None] = "store"
+
+    store: str = Field(
+        description="The store that takes the calls meanwhile, in a namespace of it that repeats this store's. "
+        "Nothing is moved back afterwards.",
+        examples=["local"],
+    )
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that falls back."""
+        other = context.store(self.store)
+        for name in inner.namespaces:
+            other = other.with_namespace(name)
+        return FallbackStore(inner, other, context.logger)
+
+
+# What on_error turns into misses goes to the other store instead; the rest raises, as there.
+_FALLS_BACK = {
+    "get": "get",
+    "renew": "get",
+    "get_with_expiry": "get_with_expiry",
+    "get_many": "get_many",
+    "exists": "exists",
+    "expires_in": "expires_in",
+    "pop": "pop",
+    "set": "set",
+    "set_many": "set_many",
+    "touch": "touch",
+    "delete": "delete",
+    "delete_many": "delete_many",
+}
+
+
+class FallbackStore(GuardedStore):
+    """Repeats on another store what the store inside could not do."""
+
+    def __init__(self, inner: Store, other: Store, logger: logging.Logger) -> None:
+        self.other = other
+        self._logger = logger
+        self._failing = False
+        super().__init__(inner)
+
+    def with_namespace(self, namespace: str) -> Self:
+        """Return the store of a namespace; it falls back to the same namespace of the other store."""
+        child = copy.copy(self)
+        child.other = self.other.with_namespace(namespace)
+        child._bind(self.inner.with_namespace(namespace))
+        return child
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call; if the backend is unavailable, run it on the other store."""
+        try:
+            result = await call(*args)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            name = _FALLS_BACK.get(operation)
+            if name is None:
+                raise
+            if not self._failing:
+                self._failing = True
+                self._logger.warning(
+                    "store %r is unavailable, %r takes its calls: %s", self.name, self.other.name, error
+                )
+            if call == self._set_keeping:
+                return await self.other.set(args[0], args[1], args[2], keep_ttl=True)
+            return await getattr(self.other, name)(*args)
+        if self._failing:
+            self._failing = False
+            self._logger.info("store %r is available again", self.name)
+        return result

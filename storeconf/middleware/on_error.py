@@ -1,0 +1,108 @@
+"""``on_error``: whether an unavailable backend raises, or reads as a store that holds nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+from storeconf.middleware.wrapper import GuardedStore
+from storeconf.plugin import BuildContext, Middleware
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Coroutine
+
+    from storeconf.store import Store
+
+__all__ = ["OnError"]
+
+LOG_EVERY = 10.0
+"""Seconds between two log lines of one store: an outage must not fill the disk as well."""
+
+
+class OnError(Middleware):
+    """What an unavailable backend looks like to the application."""
+
+    kind: ClassVar[str] = "on_error"
+    main: ClassVar[str | None] = "action"
+
+    action: Literal["raise", "miss"] = Field(
+        default="raise",
+        description="`raise`: the call fails. `miss`: reads find nothing and plain writes do nothing, logged and "
+        "counted; add, increment, delete_all and keys still raise.",
+        examples=["miss"],
+    )
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that behaves so."""
+        return MissStore(inner, context.logger) if self.action == "miss" else inner
+
+
+_MISSES: dict[str, Any] = {
+    "get": None,
+    "renew": None,
+    "get_with_expiry": None,
+    "exists": False,
+    "expires_in": None,
+    "pop": None,
+    "set": None,
+    "set_many": None,
+    "touch": False,
+    "delete": None,
+    "delete_many": None,
+    "delete_expired": None,
+}
+
+
+class _Failures:
+    """The failures of one store with all its namespaces."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.count = 0
+        self._logger = logger
+        self._logged = 0
+        self._next = 0.0
+
+    def add(self, store: str, operation: str, error: Exception) -> None:
+        self.count += 1
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LOG_EVERY
+            since, self._logged = self.count - self._logged, self.count
+            self._logger.warning(
+                "store %r is unavailable, so %s was a miss (%d such calls since the last such line): %s",
+                store,
+                operation,
+                since,
+                error,
+            )
+
+
+class MissStore(GuardedStore):
+    """Answers for an unavailable backend as an empty store would. ``misses`` counts how often."""
+
+    def __init__(self, inner: Store, logger: logging.Logger) -> None:
+        self._failures = _Failures(logger)
+        super().__init__(inner)
+
+    @property
+    def misses(self) -> int:
+        """How many calls failed and were answered as misses, namespaces included."""
+        return self._failures.count
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call; where that is promised, a failure is a miss."""
+        try:
+            return await call(*args)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            if operation == "get_many":
+                missed: Any = {}
+            elif operation in _MISSES:
+                missed = _MISSES[operation]
+            else:
+                raise
+            self._failures.add(self.name, operation, error)
+            return missed

@@ -1,0 +1,61 @@
+"""``read_only``: a handle that reads and never writes. It guards the handle, not the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from storeconf.errors import StoreReadOnlyError
+from storeconf.middleware.wrapper import GuardedStore
+from storeconf.plugin import BuildContext, Middleware
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from storeconf.store import Expiry, Store, Value
+
+__all__ = ["ReadOnly"]
+
+READS = ("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
+
+
+class ReadOnly(Middleware):
+    """Refuse everything that would change data."""
+
+    kind: ClassVar[str] = "read_only"
+    main: ClassVar[str | None] = "enabled"
+
+    enabled: bool = Field(default=True, description="Whether writes are refused.", examples=[True])
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that refuses writes."""
+        return ReadOnlyStore(inner) if self.enabled else inner
+
+
+class ReadOnlyStore(GuardedStore):
+    """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
+
+    def bound(self) -> None:
+        """Reading goes straight to the store inside."""
+        super().bound()
+        for name in READS:
+            self.__dict__[name] = getattr(self.inner, name)
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Let plain reads through."""
+        if operation == "get":
+            return await call(*args)
+        raise self._refusal(operation)
+
+    async def get_or_set(
+        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+    ) -> bytes:
+        """Return the value; a missing one is refused before the factory works for nothing."""
+        value = await self.get(key)
+        if value is None:
+            raise self._refusal("get_or_set")
+        return value
+
+    def _refusal(self, operation: str) -> StoreReadOnlyError:
+        return StoreReadOnlyError(f"store {self.name!r} is read-only here", store=self.name, operation=operation)

@@ -1,0 +1,168 @@
+"""``ttl``: default and greatest expiries, and renewing on every read, kept out of application code."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.plugin import BuildContext, Duration, Middleware
+from storeconf.store import Expiry, Store, Value, milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+
+__all__ = ["Ttl"]
+
+
+class Ttl(Middleware):
+    """Default and greatest expiries, and renewing on read."""
+
+    kind: ClassVar[str] = "ttl"
+    main: ClassVar[str | None] = "default"
+
+    default: Duration | None = Field(
+        default=None, description="The expiry of what is stored without one.", examples=["14d"]
+    )
+    max: Duration | None = Field(
+        default=None,
+        description="The longest expiry: longer ones are cut to it, and what would never expire gets it.",
+        examples=["30d"],
+    )
+    jitter: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Each default expiry is shortened by up to this part of it, at random, so that entries stored "
+        "together don't expire together.",
+        examples=[0.1],
+    )
+    renew_on_get: Duration | bool = Field(
+        default=False,
+        description="Reading gives what has an expiry this new one; `true`: the default.",
+        examples=[True, "30m"],
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("default", "max", "renew_on_get"):
+            value = getattr(self, name)
+            if isinstance(value, timedelta) and value <= timedelta(0):
+                raise ValueError(f"{name} must be longer than nothing")
+        if self.renew_on_get is True and self.default is None:
+            raise ValueError("renew_on_get: true renews by the default, and there is none; give default, or a duration")
+        return self
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store with these expiries."""
+        return TtlStore(inner, self)
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    """Seconds as an int where possible: that is what a store converts fastest."""
+    if span is None:
+        return None
+    seconds = span.total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+class TtlStore(StoreWrapper):
+    """Fills in and caps expiries on their way to the store inside."""
+
+    def __init__(self, inner: Store, settings: Ttl) -> None:
+        self._max = _seconds(settings.max)
+        self._max_ms = None if self._max is None else milliseconds(self._max)
+        default = settings.default
+        if settings.max is not None and (default is None or default > settings.max):
+            default = settings.max if default is not None else None
+        self._default = _seconds(default)
+        # What would have no expiry at all gets the greatest one.
+        self._absent = self._default if self._default is not None else self._max
+        self._jitter = settings.jitter if self._default is not None else 0.0
+        renew = settings.default if settings.renew_on_get is True else settings.renew_on_get
+        self._renew: float | None = self._capped(_seconds(renew)) if isinstance(renew, timedelta) else None
+        super().__init__(inner)
+
+    def bound(self) -> None:
+        """Take the methods that are on the hot path once."""
+        self._get, self._set = self.inner.get, self.inner.set
+        if self._renew is None and self._max is None:
+            self.__dict__["get"] = self._get
+            self.__dict__["get_many"] = self.inner.get_many
+
+    def _capped(self, span: Any) -> Any:
+        if self._max_ms is not None and span is not None and milliseconds(span) > self._max_ms:
+            return self._max
+        return span
+
+    def _expiry(self, span: Expiry | None) -> Expiry | None:
+        if span is not None:
+            return self._capped(span)  # type: ignore[no-any-return]
+        if self._jitter and self._absent is not None:
+            return self._absent * (1 - self._jitter * random.random())
+        return self._absent
+
+    def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
+        """Read, renewing as the settings say; an explicit ``renew_for`` goes first."""
+        return self._get(key, self._renew if renew_for is None else self._capped(renew_for))
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Read several keys, renewing as the settings say, in one round trip where the backend pipelines."""
+        if self._renew is None:
+            return await self.inner.get_many(keys)
+        if isinstance(keys, str | bytes):
+            raise TypeError("give an iterable of keys, not one key")
+        wanted = list(dict.fromkeys(keys))
+        values = await asyncio.gather(*[self._get(key, self._renew) for key in wanted])
+        return {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
+
+    def set(
+        self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        """Store with the default where no expiry is given, and never longer than the greatest."""
+        if keep_ttl:
+            return self._set_keeping(key, value, expires_in)
+        return self._set(key, value, self._expiry(expires_in))
+
+    async def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> None:
+        if self._max_ms is not None and expires_in is None:
+            found = await self.inner.get_with_expiry(key)
+            left = None if found is None else found[1]
+            if left is None or left > self._max_ms:
+                await self._set(key, value, self._max)
+                return
+        await self._set(key, value, expires_in, keep_ttl=True)
+
+    def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
+        """As `set`, with one expiry for all."""
+        return self.inner.set_many(mapping, self._expiry(expires_in))
+
+    def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
+        """As `set`."""
+        return self.inner.add(key, value, self._expiry(expires_in))
+
+    def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
+        """The default applies if the call creates the counter."""
+        return self.inner.increment(key, by, self._expiry(expires_in))
+
+    def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
+        """None asks for no expiry, which is the greatest one where there is one."""
+        return self.inner.touch(key, self._max if expires_in is None else self._capped(expires_in))
+
+    def replace(
+        self,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expires_in: Expiry | None = None,
+        *,
+        keep_ttl: bool = False,
+    ) -> Coroutine[Any, Any, bool]:
+        """Only the greatest expiry applies: who compares and sets knows the expiry."""
+        if keep_ttl:
+            return self.inner.replace(key, old, new, keep_ttl=True)
+        return self.inner.replace(key, old, new, self._max if expires_in is None else self._capped(expires_in))
