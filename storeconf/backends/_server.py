@@ -1,0 +1,307 @@
+"""The settings that redis and valkey share, and how they become a store. Imports no client library."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from storeconf.backends._url import ServerUrl
+from storeconf.plugin import Backend, ConfigPath, Duration, Secret, Settings
+from storeconf.store import Capabilities, check_name
+from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, TlsOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["ServerBackend", "SentinelSettings", "TlsSettings"]
+
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:@/\[\]?#]+):(?P<port>[0-9]{1,5})")
+
+
+def _address(text: str) -> Address:
+    match = _HOST.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise ValueError("write a node as host:port, for example 10.0.0.1:6379 or [::1]:6379")
+    return match["host"].strip("[]").lower(), int(match["port"])
+
+
+def _node(text: str) -> str:
+    _address(text)
+    return text
+
+
+def _namespace(name: str) -> str:
+    return check_name(name) if name else name
+
+
+Node = Annotated[str, AfterValidator(_node)]
+
+
+def _positive(span: timedelta) -> timedelta:
+    if span <= timedelta(0):
+        raise ValueError("must be more than zero")
+    return span
+
+
+Positive = Annotated[Duration, AfterValidator(_positive)]
+
+
+class TlsSettings(Settings):
+    """TLS in detail."""
+
+    ca_file: ConfigPath | None = Field(
+        default=None,
+        description="The certificates to trust (PEM); those of the system when absent.",
+        examples=["/etc/ssl/ca.pem"],
+    )
+    cert_file: ConfigPath | None = Field(
+        default=None, description="The client's own certificate (PEM).", examples=["/etc/ssl/client.pem"]
+    )
+    key_file: ConfigPath | None = Field(
+        default=None, description="The private key of the client's certificate (PEM).", examples=["/etc/ssl/client.key"]
+    )
+    verify: Literal["full", "chain", "none"] = Field(
+        default="full",
+        description="What is checked of the server's certificate: chain and host name, the chain alone, or nothing.",
+        examples=["full"],
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TlsSettings:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file")
+        return self
+
+    def options(self) -> TlsOptions:
+        """Return the plain values."""
+        files = (self.ca_file, self.cert_file, self.key_file)
+        ca_file, cert_file, key_file = (None if path is None else str(path) for path in files)
+        return TlsOptions(ca_file, cert_file, key_file, self.verify)
+
+
+class SentinelSettings(Settings):
+    """The Sentinels that know where the primary is."""
+
+    nodes: list[Node] = Field(
+        min_length=1, description="The Sentinels, each as host:port.", examples=[["10.0.0.1:26379", "10.0.0.2:26379"]]
+    )
+    service: str = Field(
+        min_length=1, description="The name under which the Sentinels watch the primary.", examples=["mymaster"]
+    )
+    username: str | None = Field(default=None, description="The user at the Sentinels themselves.", examples=["app"])
+    password: Secret | None = Field(
+        default=None,
+        description="The password at the Sentinels themselves; they inherit no credentials.",
+        examples=["${SENTINEL_PASSWORD}"],
+    )
+    tls: bool | TlsSettings = Field(
+        default=False, description="TLS to the Sentinels themselves: true, or its details.", examples=[True]
+    )
+
+
+class ServerBackend(Backend):
+    """What the backends redis and valkey have in common."""
+
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (("url", "cluster", "sentinel"),)
+    capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+
+    url: ServerUrl | None = Field(
+        default=None,
+        description="One server: redis://, valkey://, with TLS rediss://, valkeys://, or unix:// and a socket's path.",
+        examples=["redis://localhost:6379/0", "unix:///run/valkey.sock"],
+    )
+    cluster: list[Node] | None = Field(
+        default=None,
+        min_length=1,
+        description="A Cluster: some of its nodes, each as host:port; the others are found.",
+        examples=[["10.0.0.1:6379", "10.0.0.2:6379"]],
+    )
+    sentinel: SentinelSettings | None = Field(
+        default=None,
+        description="A primary that Sentinels watch, and that is followed through failovers.",
+        examples=[{"nodes": ["10.0.0.1:26379"], "service": "mymaster"}],
+    )
+    username: str | None = Field(default=None, min_length=1, description="The user at the server.", examples=["app"])
+    password: Secret | None = Field(
+        default=None, description="The password at the server, any characters.", examples=["${file:/run/secrets/redis}"]
+    )
+    db: int | None = Field(
+        default=None, ge=0, lt=1 << 31, description="The number of the database; 0 when absent.", examples=[0]
+    )
+    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+        description='The namespace that this root keeps all its keys in; "" for none, then it can be no parent.',
+        examples=["shop"],
+    )
+    tls: bool | TlsSettings = Field(
+        default=False, description="TLS to every server: true, or its details.", examples=[True, {"ca_file": "ca.pem"}]
+    )
+    connect_timeout: Positive = Field(
+        default=timedelta(seconds=2),
+        description="How long one attempt to connect may take, TLS and authentication included.",
+        examples=["2s"],
+    )
+    command_timeout: Positive = Field(
+        default=timedelta(seconds=5),
+        description="How long a call may take, waiting for a connection and retries included.",
+        examples=["5s", 0.5],
+    )
+    retries: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a call is repeated after a lost connection, where repeating is safe.",
+        examples=[3],
+    )
+    max_connections: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="The most connections per event loop and node; one carries the calls of thousands of tasks.",
+        examples=[1],
+    )
+    client_name: str = Field(
+        default="storeconf",
+        max_length=128,
+        pattern=r"^[!-~]*$",
+        description='The name that the server lists for our connections; "" keeps CLIENT commands from being sent.',
+        examples=["shop-web"],
+    )
+    key_layout: Literal["storeconf", "litestar"] = Field(
+        default="storeconf",
+        description="How keys are written: storeconf (namespace::key), or litestar, to share an existing deployment's.",
+        examples=["storeconf"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_namespace(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("key_layout") == "litestar" and "namespace" not in data:
+            return {**data, "namespace": "LITESTAR"}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> ServerBackend:
+        given = [name for name in self.exclusive[0] if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give only one of {', '.join(given)}"
+                if given
+                else "one of url, cluster, sentinel says where the server is"
+            )
+        if self.url is not None:
+            self._check_url(self.url)
+        if self.cluster is not None and self.db:
+            raise ValueError("a Cluster has no databases but 0")
+        return self
+
+    def _check_url(self, url: ServerUrl) -> None:
+        both = sorted(url.credentials & self.model_fields_set)
+        if not both and url.credentials and not self.model_fields_set.isdisjoint(("username", "password")):
+            both = ["credentials"]
+        if url.database is not None and "db" in self.model_fields_set:
+            both.append("db")
+        both += [
+            field
+            for option, field in (
+                ("client_name", "client_name"),
+                ("max_connections", "max_connections"),
+                ("socket_connect_timeout", "connect_timeout"),
+                ("socket_timeout", "command_timeout"),
+            )
+            if option in url.options and field in self.model_fields_set
+        ]
+        if both:
+            raise ValueError(f"{' and '.join(both)}: given both in the URL and as a field")
+        if url.scheme == "unix" and self.tls is not False:
+            raise ValueError("there is no TLS on a unix socket")
+        if url.tls and "tls" in self.model_fields_set and self.tls is False:
+            raise ValueError("the URL's scheme asks for TLS, which tls: false forbids")
+        ssl_options = [name for name in url.options if name.startswith("ssl_")]
+        if ssl_options and (isinstance(self.tls, TlsSettings) or not (url.tls or self.tls)):
+            raise ValueError(
+                f"the URL's {', '.join(ssl_options)} "
+                + ("contradicts the field tls" if self.tls else "needs a scheme with TLS, as rediss:// has")
+            )
+
+    def options(self) -> ServerOptions:
+        """Return where and how to connect, as the stores take it."""
+        sentinel = self.sentinel
+        return ServerOptions(
+            url=None if self.url is None else self.url.get_secret_value(),
+            cluster=None if self.cluster is None else _addresses(self.cluster),
+            sentinel=None
+            if sentinel is None
+            else SentinelOptions(
+                _addresses(sentinel.nodes),
+                sentinel.service,
+                sentinel.username,
+                _revealed(sentinel.password),
+                _tls(sentinel.tls),
+            ),
+            username=self.username,
+            password=_revealed(self.password),
+            db=self.db,
+            tls=_tls(self.tls),
+            connect_timeout=self._seconds("connect_timeout", "socket_connect_timeout"),
+            command_timeout=self._seconds("command_timeout", "socket_timeout"),
+            retries=self.retries,
+            max_connections=int(self._option("max_connections", self.max_connections)),
+            client_name=self._option("client_name", self.client_name),
+        )
+
+    def _option(self, name: str, otherwise: Any) -> Any:
+        return otherwise if self.url is None else self.url.options.get(name, otherwise)
+
+    def _seconds(self, field: str, option: str) -> float:
+        return float(self._option(option, getattr(self, field).total_seconds()))
+
+    def location(self) -> tuple[str, ...]:
+        """The server, the database, and the namespace where there is one."""
+        if self.url is not None:
+            place = f"unix:{self.url.path}" if self.url.path else f"{self.url.host}:{self.url.port}"
+            db = self.url.database
+        elif self.cluster is not None:
+            place, db = "cluster " + _joined(self.cluster), None
+        else:
+            assert self.sentinel is not None
+            place, db = f"sentinel {self.sentinel.service} of {_joined(self.sentinel.nodes)}", None
+        place = place.replace("127.0.0.1:", "localhost:").replace("::1:", "localhost:")
+        base = (place, str(self.db or db or 0))
+        return (*base, self.namespace) if self.namespace else base
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """What is allowed but unwise."""
+        found = []
+        for field, tls in (("tls", self.tls), ("sentinel.tls", self.sentinel.tls if self.sentinel else False)):
+            if isinstance(tls, TlsSettings) and tls.verify == "none":
+                found.append((field, "verify: none accepts any server's certificate, also an attacker's"))
+        if self.url is not None and self.url.options.get("ssl_cert_reqs") == "none":
+            found.append(("url", "ssl_cert_reqs=none accepts any server's certificate, also an attacker's"))
+        if self.key_layout == "litestar":
+            found.append(
+                (
+                    "key_layout",
+                    "litestar joins names by '_', so namespaces whose names hold '_' can share keys; "
+                    "use it only to move from an existing deployment",
+                )
+            )
+        return found
+
+
+def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:
+    return tuple(_address(node) for node in nodes)
+
+
+def _joined(nodes: Iterable[str]) -> str:
+    return ",".join(sorted(f"{host}:{port}" for host, port in _addresses(nodes)))
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _tls(tls: bool | TlsSettings) -> TlsOptions | None:
+    return tls.options() if isinstance(tls, TlsSettings) else TlsOptions() if tls else None
