@@ -45,18 +45,18 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "valkey": "storeconf.backends.valkey:ValkeyBackend",
         },
         "middleware": {
-            "metrics": "storeconf.middleware.metrics:MetricsMiddleware",
-            "read_only": "storeconf.middleware.read_only:ReadOnlyMiddleware",
-            "limit": "storeconf.middleware.limit:LimitMiddleware",
-            "ttl": "storeconf.middleware.ttl:TtlMiddleware",
-            "on_error": "storeconf.middleware.on_error:OnErrorMiddleware",
-            "fallback": "storeconf.middleware.fallback:FallbackMiddleware",
-            "cache": "storeconf.middleware.cache:CacheMiddleware",
-            "compress": "storeconf.middleware.compress:CompressMiddleware",
-            "encrypt": "storeconf.middleware.encrypt:EncryptMiddleware",
-            "breaker": "storeconf.middleware.breaker:BreakerMiddleware",
-            "retry": "storeconf.middleware.retry:RetryMiddleware",
-            "timeout": "storeconf.middleware.timeout:TimeoutMiddleware",
+            "metrics": "storeconf.middleware.metrics:Metrics",
+            "read_only": "storeconf.middleware.read_only:ReadOnly",
+            "limit": "storeconf.middleware.limit:Limit",
+            "ttl": "storeconf.middleware.ttl:Ttl",
+            "on_error": "storeconf.middleware.on_error:OnError",
+            "fallback": "storeconf.middleware.fallback:Fallback",
+            "cache": "storeconf.middleware.cache:Cache",
+            "compress": "storeconf.middleware.compress:Compress",
+            "encrypt": "storeconf.middleware.encrypt:Encrypt",
+            "breaker": "storeconf.middleware.breaker:Breaker",
+            "retry": "storeconf.middleware.retry:Retry",
+            "timeout": "storeconf.middleware.timeout:Timeout",
         },
         "resolver": {},
     }
@@ -381,11 +381,12 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
 
 def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    hints = [f"did you mean {near[0]!r}?"] if near else []
-    hints.append(f"known {_PLURAL[part]}: {', '.join(known) or 'none'}")
-    if not near:
-        hints.append(f"or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it")
-    return PluginError(f"there is no {part} {name!r}", code="SC701", hint="; ".join(hints))
+    hint = f"known {_PLURAL[part]}: {', '.join(known) or 'none'}"
+    if near:
+        hint = f"did you mean {near[0]!r}? {hint}"
+    else:
+        hint += f"; or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it"
+    return PluginError(f"there is no {part} {name!r}", code="SC701", hint=hint)
 
 
 def _shadow_reason(claims: tuple[_Claim, ...]) -> str:
