@@ -1,0 +1,146 @@
+"""The base of middleware that stores values in another form: compressed, encrypted.
+
+Every stored value begins with a magic and a version, so that a value that was stored plainly, or by a later format, is
+told apart. Atomic operations are built on the compare-and-set of the store inside, so they stay atomic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from storeconf.errors import StoreValueError, UnsupportedOperationError
+from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.store import Expiry, Store, Value, milliseconds, parse_integer, value_bytes
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["CodedStore", "NotCoded"]
+
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
+    """A stored value is not in this middleware's form, or is damaged."""
+
+
+class CodedStore(StoreWrapper):
+    """Encodes values on their way in and decodes them on their way out."""
+
+    def __init__(self, inner: Store, *, accept_plain: bool, logger: logging.Logger) -> None:
+        self._accept_plain = accept_plain
+        self._logger = logger
+        super().__init__(inner)
+
+    def encode(self, key: str, value: bytes) -> bytes:
+        """Return the form to store."""
+        raise NotImplementedError
+
+    def decode(self, key: str, data: bytes) -> bytes:
+        """Return the value, or raise `NotCoded`."""
+        raise NotImplementedError
+
+    def plain(self, data: bytes) -> bool:
+        """Whether the stored data do not begin with this middleware's magic."""
+        raise NotImplementedError
+
+    def bound(self) -> None:
+        """Announce which atomic operations remain: those that compare-and-set can build."""
+        inner = self.inner.capabilities
+        atomic = inner.atomic | {"increment"} if "replace" in inner.atomic else inner.atomic - {"increment"}
+        self.capabilities = replace(inner, atomic=atomic, objects=False)
+
+    def _decoded(self, key: str, data: bytes | None) -> bytes | None:
+        if data is None:
+            return None
+        if self._accept_plain and self.plain(data):
+            return data
+        try:
+            return self.decode(key, data)
+        except NotCoded as error:
+            self._logger.warning("store %r: a value reads as missing: %s", self.name, error)
+            return None
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`."""
+        return self._decoded(key, await self.inner.get(key, renew_for))
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """See `Store.set`."""
+        await self.inner.set(key, self.encode(key, value_bytes(value)), expires_in, keep_ttl=keep_ttl)
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """See `Store.get_many`."""
+        stored = await self.inner.get_many(keys)
+        values = ((key, self._decoded(key, data)) for key, data in stored.items())
+        return {key: value for key, value in values if value is not None}
+
+    async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
+        """See `Store.set_many`."""
+        coded = {key: self.encode(key, value_bytes(value)) for key, value in mapping.items()}
+        await self.inner.set_many(coded, expires_in)
+
+    async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
+        """See `Store.add`."""
+        return await self.inner.add(key, self.encode(key, value_bytes(value)), expires_in)
+
+    async def pop(self, key: str) -> bytes | None:
+        """See `Store.pop`."""
+        return self._decoded(key, await self.inner.pop(key))
+
+    async def get_with_expiry(self, key: str) -> tuple[bytes, int | None] | None:
+        """See `Store.get_with_expiry`."""
+        found = await self.inner.get_with_expiry(key)
+        value = None if found is None else self._decoded(key, found[0])
+        return None if found is None or value is None else (value, found[1])
+
+    async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
+        """See `Store.increment`; repeated until nobody else has written in between."""
+        self._offer("increment")
+        if not isinstance(by, int) or isinstance(by, bool):
+            raise TypeError(f"by must be an int, not {type(by).__name__}")
+        ends_at_once = expires_in is not None and milliseconds(expires_in) <= 0
+        while True:
+            stored = await self.inner.get(key)
+            value = self._decoded(key, stored)
+            number = by if value is None else parse_integer(value) + by
+            if not _INT64_MIN <= number <= _INT64_MAX:
+                raise StoreValueError("the sum does not fit in 64 bits", store=self.name, operation="increment")
+            data = self.encode(key, b"%d" % number)
+            if value is not None:
+                done = await self.inner.replace(key, stored, data, keep_ttl=True)
+            elif ends_at_once:
+                return number
+            else:
+                done = await self.inner.replace(key, stored, data, expires_in)
+            if done:
+                return number
+
+    async def replace(
+        self,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expires_in: Expiry | None = None,
+        *,
+        keep_ttl: bool = False,
+    ) -> bool:
+        """See `Store.replace`."""
+        self._offer("replace")
+        data = None if new is None else self.encode(key, new)
+        while True:
+            stored = await self.inner.get(key)
+            if self._decoded(key, stored) != old:
+                return False
+            if await self.inner.replace(key, stored, data, expires_in, keep_ttl=keep_ttl):
+                return True
+
+    def _offer(self, operation: str) -> None:
+        if operation not in self.capabilities.atomic:
+            raise UnsupportedOperationError(
+                f"store {self.name!r} can't offer {operation}() on coded values: its backend has no compare-and-set",
+                store=self.name,
+                operation=operation,
+            )

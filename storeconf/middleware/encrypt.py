@@ -1,0 +1,129 @@
+"""``encrypt``: store values so that only those who have the key can read or change them.
+
+AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce for each value, under a key that HKDF-SHA256 (RFC 5869) derives
+from the configured text and a random 128-bit salt stored with the value: so the nonce never repeats under one key,
+however many values there are. The namespace path and the key are authenticated with the value, which therefore can't
+be moved to another key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from storeconf.errors import PluginError, StoreError
+from storeconf.middleware.coded import CodedStore, NotCoded
+from storeconf.plugin import BuildContext, Middleware, Secret
+
+if TYPE_CHECKING:
+    from storeconf.store import Store
+
+__all__ = ["Encrypt"]
+
+MAGIC = b"\x93SCe"
+VERSION = 1
+_ID, _SALT, _NONCE, _TAG = 8, 16, 12, 16
+_HEAD = len(MAGIC) + 1
+
+
+class Encrypt(Middleware):
+    """Encrypt and authenticate values."""
+
+    kind: ClassVar[str] = "encrypt"
+    main: ClassVar[str | None] = "keys"
+
+    keys: tuple[Secret, ...] = Field(
+        min_length=1,
+        description="Long random texts. The first encrypts, all decrypt: put a new one in front to rotate.",
+        examples=[["${file:/run/secrets/sessions}"]],
+    )
+    accept_plain: bool = Field(
+        default=False, description="Read values that were stored before encryption was switched on.", examples=[True]
+    )
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("keys")
+    @classmethod
+    def _not_empty(cls, value: tuple[Secret, ...]) -> tuple[Secret, ...]:
+        if not all(key.get_secret_value() for key in value):
+            raise ValueError("a key must not be empty")
+        return value
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that encrypts."""
+        return EncryptStore(inner, self, context)
+
+
+class _Key:
+    """One configured key: its identifier, and what values are encrypted with."""
+
+    def __init__(self, text: str) -> None:
+        self._secret = hashlib.sha256(b"storeconf encrypt 1" + text.encode()).digest()
+        self.identifier = hmac.digest(self._secret, b"identifier", "sha256")[:_ID]
+
+    def cipher(self, salt: bytes) -> Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        # HKDF with one block of output: extract with the salt, expand with the purpose.
+        extracted = hmac.digest(salt, self._secret, "sha256")
+        return AESGCM(hmac.digest(extracted, b"value\x01", "sha256"))
+
+
+class EncryptStore(CodedStore):
+    """Encrypts with the first key, decrypts with whichever a value names."""
+
+    def __init__(self, inner: Store, settings: Encrypt, context: BuildContext) -> None:
+        try:
+            import cryptography  # noqa: F401 - only whether it is there
+        except ImportError as error:
+            raise PluginError(
+                "the middleware encrypt needs the package cryptography: pip install 'storeconf[encrypt]'"
+            ) from error
+        keys = [_Key(key.get_secret_value()) for key in settings.keys]
+        self._first = keys[0]
+        self._keys = {key.identifier: key for key in keys}
+        super().__init__(inner, accept_plain=settings.accept_plain, logger=context.logger)
+
+    def plain(self, data: bytes) -> bool:
+        """Whether the data were stored without this middleware."""
+        return not data.startswith(MAGIC)
+
+    def _bound_to(self, key: str) -> bytes:
+        return "\0".join(("", *self.namespaces)).encode() + b"\0\0" + key.encode()
+
+    def encode(self, key: str, value: bytes) -> bytes:
+        """Encrypt under the first key."""
+        salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
+        body = self._first.cipher(salt).encrypt(nonce, value, self._bound_to(key))
+        return b"".join((MAGIC, bytes((VERSION,)), self._first.identifier, salt, nonce, body))
+
+    def decode(self, key: str, data: bytes) -> bytes:
+        """Decrypt; a key that is not configured is StoreError, because a miss would hide the mistake."""
+        if self.plain(data):
+            raise NotCoded("it was not encrypted (accept_plain: true would read it)")
+        if len(data) < _HEAD + _ID + _SALT + _NONCE + _TAG or data[_HEAD - 1] != VERSION:
+            raise NotCoded("it is of a form that this version does not know")
+        at = _HEAD
+        identifier, salt = data[at : at + _ID], data[at + _ID : at + _ID + _SALT]
+        nonce, body = data[at + _ID + _SALT : at + _ID + _SALT + _NONCE], data[at + _ID + _SALT + _NONCE :]
+        known = self._keys.get(identifier)
+        if known is None:
+            raise StoreError(
+                f"store {self.name!r}: a value is encrypted with a key that is not among the configured ones",
+                store=self.name,
+            )
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            plain: bytes = known.cipher(salt).decrypt(nonce, body, self._bound_to(key))
+        except InvalidTag as error:
+            raise NotCoded("it is damaged, or was moved here from another key") from error
+        return plain

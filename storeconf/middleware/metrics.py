@@ -1,0 +1,91 @@
+"""``metrics``: count and time every call, through the OpenTelemetry API, with whatever provider the application has."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from storeconf.errors import PluginError, StoreError
+from storeconf.middleware.wrapper import GuardedStore
+from storeconf.plugin import BuildContext, Middleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from storeconf.store import Store
+
+__all__ = ["Metrics"]
+
+# Whether there was something is what a hit rate is made of.
+_FINDS = frozenset({"get", "renew", "get_with_expiry", "exists", "pop", "touch"})
+
+
+class Metrics(Middleware):
+    """Measure the calls of this store."""
+
+    kind: ClassVar[str] = "metrics"
+    main: ClassVar[str | None] = "enabled"
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether calls are measured, as the OpenTelemetry histogram `storeconf.operation.duration` in "
+        "seconds with the attributes store, operation and outcome (ok, hit, miss, or the error's class).",
+        examples=[True],
+    )
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store whose calls are measured."""
+        return MetricsStore(inner, context.name) if self.enabled else inner
+
+
+class MetricsStore(GuardedStore):
+    """Records the duration and the outcome of each call. Keys and values are never recorded."""
+
+    def __init__(self, inner: Store, store: str) -> None:
+        try:
+            from opentelemetry.metrics import get_meter
+        except ImportError as error:
+            raise PluginError(
+                "the middleware metrics needs the OpenTelemetry API: pip install 'storeconf[metrics]'"
+            ) from error
+        self._store = store
+        self._histogram = get_meter("storeconf").create_histogram(
+            "storeconf.operation.duration", unit="s", description="Duration of store operations"
+        )
+        super().__init__(inner)
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call and record it."""
+        start = time.perf_counter()
+        outcome = "ok"
+        try:
+            result = await call(*args)
+            if operation in _FINDS:
+                outcome = "miss" if result is None or result is False else "hit"
+            return result
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._record(operation, outcome, start)
+
+    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Record the whole iteration as one call."""
+        start = time.perf_counter()
+        outcome = "ok"
+        try:
+            async for key in keys:
+                yield key
+        except StoreError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._record("keys", outcome, start)
+
+    def _record(self, operation: str, outcome: str, start: float) -> None:
+        self._histogram.record(
+            time.perf_counter() - start,
+            {"store": self._store, "operation": "get" if operation == "renew" else operation, "outcome": outcome},
+        )

@@ -1,0 +1,84 @@
+"""``retry``: repeat what failed because the backend was unavailable, where repeating is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.middleware.wrapper import GuardedStore
+from storeconf.plugin import BuildContext, Duration, Middleware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from storeconf.store import Store
+
+__all__ = ["Retry"]
+
+# Doing these twice is the same as doing them once. The others are repeated only if the first attempt did nothing.
+_IDEMPOTENT = frozenset(
+    {"delete", "delete_all", "delete_expired", "delete_many", "exists", "expires_in", "get", "get_many",
+     "get_with_expiry", "set", "set_many", "touch"}
+)  # fmt: skip
+
+
+class Retry(Middleware):
+    """Repeat failed calls, waiting longer each time."""
+
+    kind: ClassVar[str] = "retry"
+    main: ClassVar[str | None] = "attempts"
+
+    attempts: int = Field(default=3, ge=1, le=100, description="How often a call is tried in all.", examples=[3])
+    backoff: Duration = Field(
+        default=timedelta(milliseconds=50),
+        description="The longest wait before the second attempt; it doubles with each further one. Each wait is "
+        "drawn at random below that.",
+        examples=["50ms"],
+    )
+    max_backoff: Duration = Field(
+        default=timedelta(seconds=2), description="No wait is longer than this.", examples=["2s"]
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if min(self.backoff, self.max_backoff) <= timedelta(0):
+            raise ValueError("backoff and max_backoff must be longer than nothing")
+        return self
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that tries again."""
+        if self.attempts == 1:
+            return inner
+        return RetryStore(inner, self.attempts, self.backoff.total_seconds(), self.max_backoff.total_seconds())
+
+
+class RetryStore(GuardedStore):
+    """Repeats a call after `StoreUnavailableError` and `StoreTimeoutError`."""
+
+    def __init__(self, inner: Store, attempts: int, backoff: float, max_backoff: float) -> None:
+        self._attempts = attempts
+        self._backoff = backoff
+        self._max_backoff = max_backoff
+        super().__init__(inner)
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call until it succeeds, the attempts are used up, or repeating would be unsafe."""
+        attempt = 1
+        while True:
+            try:
+                return await call(*args)
+            except (StoreUnavailableError, StoreTimeoutError) as error:
+                if attempt == self._attempts or not self._safe(operation, error):
+                    raise
+            limit = min(self._max_backoff, self._backoff * 2 ** (attempt - 1))
+            await asyncio.sleep(limit * random.random())
+            attempt += 1
+
+    @staticmethod
+    def _safe(operation: str, error: StoreError) -> bool:
+        return operation in _IDEMPOTENT or not error.outcome_unknown
