@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 import os
 import re
@@ -20,7 +21,9 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -28,6 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
+    StoreTimeoutError,
     StoreValueError,
     UnsupportedOperationError,
 )
@@ -59,8 +63,15 @@ Value = str | bytes | bytearray | memoryview
 
 T = TypeVar("T")
 
+A = TypeVar("A")
+
 CLOSE_GRACE = 5.0
 """Seconds that calls under way get to finish when their store closes."""
+
+CLOSE_LIMIT = 10.0
+"""Seconds that a backend gets after that to give its resource back."""
+
+_logger = logging.getLogger("storeconf")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
@@ -163,7 +174,7 @@ def milliseconds(span: Expiry) -> int:
 
 
 def parse_integer(value: bytes) -> int:
-    """Return the integer that a counter's value holds: canonical signed 64-bit decimal in ASCII, else StoreValueError."""
+    """Return the integer that a counter holds: canonical signed 64-bit decimal in ASCII, else StoreValueError."""
     if _INTEGER.match(value) is not None:
         number = int(value)
         if _INT64_MIN <= number <= _INT64_MAX:
@@ -181,20 +192,19 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        if not task.cancelled():
-            task.exception()
-        raise cancelled
+        raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
 
 
 class _Flight:
     """One run of a factory that several callers wait for."""
 
-    __slots__ = ("task", "waiters")
+    __slots__ = ("ended", "task", "waiters")
 
     def __init__(self, task: asyncio.Task[bytes]) -> None:
         self.task = task
         self.waiters = 0
+        self.ended = False  # by a closing store whose grace is over
 
 
 class Store:
@@ -220,16 +230,20 @@ class Store:
         self._path: tuple[str, ...] = ()
         self._name: str | None = None
         self._state = NEW
-        self._holders = 0
-        self._calls = 0
-        self._reset_locks()
+        self._reset()
         _roots.add(self)
 
-    def _reset_locks(self) -> None:
+    def _reset(self) -> None:
         self._mutex = threading.Lock()
-        self._transition: ThreadFuture[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
-        self._flights: dict[tuple[int, tuple[str, ...], str], _Flight] = {}
+        # The opening or closing under way; its result is the failure that those who wait for an opening share.
+        self._transition: ThreadFuture[Exception | None] | None = None
+        self._holders = 0
+        self._entered = False  # since it was opened, some `async with` got in
+        # Several threads count without a lock: CPython switches threads neither within += nor within -=.
+        self._calls = 0
+        self._idle: ThreadFuture[None] | None = None
+        self._inside: set[asyncio.Task[Any] | None] = set()  # tasks whose further calls closing waits for
+        self._flights: dict[tuple[asyncio.AbstractEventLoop, tuple[str, ...], str], _Flight] = {}
 
     # ------------------------------------------------------------------ identity
 
@@ -267,7 +281,7 @@ class Store:
         child = type(self).__new__(type(self))
         child._root = self._root
         child._path = (*self._path, check_name(namespace))
-        child._name = None
+        child._name = None if self._name is None else f"{self._name}/{namespace}"
         child.do_attach(self)
         return child
 
@@ -286,11 +300,11 @@ class Store:
         await self._root._release()
 
     async def aclose(self) -> None:
-        """Close the store now, whoever holds it open; closing a closed store does nothing."""
-        root = self._root
-        if root._state == NEW:
-            root._state = CLOSED
-        await uninterrupted(root._change(closing=True))
+        """Close the store now, whoever holds it open; closing a closed store does nothing.
+
+        Those who hold it still leave it later, so that one who opens it again meanwhile counts with them.
+        """
+        await uninterrupted(self._root._close())
 
     @property
     def is_open(self) -> bool:
@@ -301,104 +315,165 @@ class Store:
         with self._mutex:
             self._holders += 1
         try:
-            while self._state != OPEN:
-                await self._change(closing=False)
+            while True:
+                await self._open(reopen=True)
+                with self._mutex:
+                    if self._state == OPEN:
+                        self._entered = True
+                        return
         except BaseException:
             with self._mutex:
-                self._holders -= 1
+                self._holders = max(0, self._holders - 1)
+                # The last holder may have left it to this one to close the store.
+                deserted = self._entered and not self._holders
+            if deserted:
+                await uninterrupted(self._close(unless_held=True))
             raise
 
     async def _release(self) -> None:
         with self._mutex:
             self._holders = max(0, self._holders - 1)
-            last = not self._holders
-        if last:
-            await uninterrupted(self._change(closing=True, unless_held=True))
+            if self._holders:
+                return
+        await uninterrupted(self._close(unless_held=True))
 
-    async def _change(self, *, closing: bool, unless_held: bool = False) -> None:
-        """Open or close the root; whoever comes while that is under way, from whatever loop, waits for it."""
-        with self._mutex:
-            pending = self._transition
-            if pending is None:
-                if closing:
-                    if self._state != OPEN or (unless_held and self._holders):
+    async def _open(self, *, reopen: bool) -> None:
+        """Open a new root, with ``reopen`` a closed one too, or wait until another task or thread has done it.
+
+        All that wait for an opening share its failure; one that was cancelled is tried again by one of them.
+        """
+        while True:
+            with self._mutex:
+                before = self._state
+                if before == OPEN or not (before == NEW or reopen):
+                    return
+                pending = self._transition
+                if pending is None:
+                    mine = self._transition = ThreadFuture()
+                    break
+            failure = await asyncio.shield(asyncio.wrap_future(pending))
+            if failure is not None:
+                raise failure
+        try:
+            await self.do_open()
+        except BaseException as error:
+            self._sign(error, "open")
+            self._settle(mine, before, error if isinstance(error, Exception) else None)
+            raise
+        self._settle(mine, OPEN)
+
+    async def _close(self, *, unless_held: bool = False) -> None:
+        while True:
+            with self._mutex:
+                if unless_held and self._holders:
+                    return
+                pending, before = self._transition, self._state
+                if pending is None:
+                    if before == NEW and not unless_held:
+                        self._state = CLOSED
+                    if before != OPEN:
                         return
                     self._state = CLOSING
-                elif self._state == OPEN:
-                    return
-                mine = self._transition = ThreadFuture()
-        if pending is not None:
+                    mine = self._transition = ThreadFuture()
+                    break
             await asyncio.shield(asyncio.wrap_future(pending))
-            if closing:
-                await self._change(closing=True, unless_held=unless_held)
-            return
-        before = self._state
+            if before == CLOSING:
+                return
         try:
-            if closing:
-                before = CLOSED
+            try:
                 await self._drain()
-                self._holders = 0 if not unless_held else self._holders
-                await self.do_close()
-                self._state = CLOSED
-            else:
-                await self.do_open()
-                self._state = OPEN
-        except BaseException:
-            self._state = before
+            finally:
+                await self._give_back()
+        except BaseException as error:
+            self._sign(error, "close")
             raise
         finally:
-            with self._mutex:
+            self._settle(mine, CLOSED)
+
+    def _settle(self, transition: ThreadFuture[Exception | None], state: int, failure: Exception | None = None) -> None:
+        with self._mutex:
+            if self._transition is transition:  # not so in a forked child
                 self._transition = None
-            mine.set_result(None)
+                self._state = state
+                self._entered = False
+        transition.set_result(failure)
+
+    async def _drain(self) -> None:
+        """Wait for the calls under way, from whatever loop, then end the factories that are still running."""
+        idle = self._idle = ThreadFuture()
+        try:
+            if self._calls > 0:
+                await asyncio.wait([asyncio.wrap_future(idle)], timeout=CLOSE_GRACE)
+        finally:
+            self._idle = None
+            for (loop, _, _), flight in list(self._flights.items()):
+                flight.ended = True
+                with suppress(RuntimeError):  # a loop that is closed runs nothing any more
+                    loop.call_soon_threadsafe(flight.task.cancel)
+
+    async def _give_back(self) -> None:
+        limit = asyncio.timeout(CLOSE_LIMIT)
+        try:
+            async with limit:
+                await self.do_close()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StoreTimeoutError(f"closing store {self.name!r} was given up after {CLOSE_LIMIT:g} s") from error
 
     async def _ready(self) -> None:
         """What a call does that finds the root not open: open a new one, refuse on a closed one."""
-        if self._state >= CLOSING:
-            if self._state == CLOSING and any(f.task is asyncio.current_task() for f in self._flights.values()):
-                return
-            raise StoreClosedError(f"store {self.name!r} is closed; open it, or its registry, again", store=self.name)
-        while self._state == NEW:
-            await self._change(closing=False)
-        if self._state != OPEN:
-            await self._ready()
-
-    async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CLOSE_GRACE
-        flights = {f.task for (owner, _, _), f in self._flights.items() if owner == id(loop)}
-        if flights:
-            await asyncio.wait(flights, timeout=CLOSE_GRACE)
-            for task in flights:
-                task.cancel()
-        if self._calls:
-            self._idle = loop.create_future()
-            try:
-                await asyncio.wait_for(self._idle, max(0.0, deadline - loop.time()))
-            except TimeoutError:
-                pass  # the grace is over: what is still under way meets a closed resource and says so
-            finally:
-                self._idle = None
-
-    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run one of the root's ``do_*`` coroutines as a call under way, which closing waits for."""
         root = self._root
-        if root._state != OPEN:
-            try:
-                await root._ready()
-            except BaseException:
-                work.close()
-                raise
-        root._calls += 1
+        while root._state != OPEN:
+            if root._state == NEW:
+                await root._open(reopen=False)
+            elif root._state == CLOSING and asyncio.current_task() in root._inside:
+                return
+            else:
+                raise StoreClosedError(
+                    f"store {self.name!r} is closed; open it, or its registry, again", store=self.name
+                )
+
+    async def _call(self, work: Coroutine[Any, Any, T], operation: str | None = None) -> T:
+        """Run one of the root's ``do_*`` coroutines as a call under way, which closing waits for.
+
+        ``operation`` is what errors call it, by default the name of the hook.
+        """
+        root = self._root
+        root._calls += 1  # before the look at the state, so that one who closes from another thread sees either
         try:
+            if root._state != OPEN:
+                await self._ready()
             return await work
         except StoreError as error:
-            if error.store is None:
-                error.store = self.name
+            self._sign(error, operation or getattr(work, "__name__", "").removeprefix("do_"))
             raise
         finally:
+            work.close()
             root._calls -= 1
-            if not root._calls and root._idle is not None and not root._idle.done():
-                root._idle.set_result(None)
+            if root._idle is not None:
+                root._leave()
+
+    def _leave(self) -> None:
+        """Tell the one who closes that no call is under way any more."""
+        with self._mutex:
+            if self._calls <= 0 and self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+
+    def _sign(self, error: BaseException, operation: str) -> None:
+        """Say on an error which store and which operation it is about, unless it says so already."""
+        if isinstance(error, StoreError):
+            if error.store is None:
+                error.store = self.name
+            if error.operation is None:
+                error.operation = operation
+
+    def _check(self, operation: str, check: Callable[[A], T], argument: A) -> T:
+        try:
+            return check(argument)
+        except StoreError as error:
+            self._sign(error, operation)
+            raise
 
     def __del__(self) -> None:
         if self.__dict__.get("_root") is self and self._state == OPEN and self.owns_resources:
@@ -412,40 +487,38 @@ class Store:
         ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
         less ends the entry and still returns it.
         """
-        key = key_text(key)
-        renew = None if renew_for is None else milliseconds(renew_for)
+        key = self._check("get", key_text, key)
+        renew = None if renew_for is None else self._check("get", milliseconds, renew_for)
         return await self._call(self._root.do_get(self._path, key, renew))
 
-    async def set(
-        self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
-    ) -> None:
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None means for ever.
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
-        key, data = key_text(key), value_bytes(value)
+        key, data = self._check("set", key_text, key), self._check("set", value_bytes, value)
         if expires_in is None:
             await self._call(self._root.do_set(self._path, key, data, None, keep_ttl))
             return
         if keep_ttl:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="set")
-        expiry = milliseconds(expires_in)
+        expiry = self._check("set", milliseconds, expires_in)
         if expiry > 0:
             await self._call(self._root.do_set(self._path, key, data, expiry, False))
         else:
-            await self._call(self._root.do_delete(self._path, key))
+            await self._call(self._root.do_delete(self._path, key), "set")
 
     async def delete(self, key: str) -> None:
         """Remove the key; a missing one is no error."""
-        await self._call(self._root.do_delete(self._path, key_text(key)))
+        await self._call(self._root.do_delete(self._path, self._check("delete", key_text, key)))
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
-        return await self._call(self._root.do_exists(self._path, key_text(key)))
+        return await self._call(self._root.do_exists(self._path, self._check("exists", key_text, key)))
 
     async def expires_in(self, key: str) -> int | None:
         """Return the whole seconds, rounded up, until the key expires; -1 when it never does, None when missing."""
-        left = await self._call(self._root.do_expires_in(self._path, key_text(key)))
+        left = await self._call(self._root.do_expires_in(self._path, self._check("expires_in", key_text, key)))
         return left if left is None or left < 0 else -(-left // 1000)
 
     async def delete_all(self) -> None:
@@ -461,52 +534,54 @@ class Store:
 
         A key that lives throughout the iteration comes at least once.
         """
-        prefix = key_text(prefix)
-        if self._root._state != OPEN:
-            await self._root._ready()
-        async for key in self._root.do_keys(self._path, prefix):
-            yield key
-            if self._root._state >= CLOSING:
-                await self._root._ready()
+        found = self._root.do_keys(self._path, self._check("keys", key_text, prefix))
+        try:
+            # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
+            while (key := await self._call(_next(found), "keys")) is not None:
+                yield key
+        finally:
+            if isinstance(found, AsyncGenerator):
+                await found.aclose()
 
     # ------------------------------------------------------------------ many at once
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
-        return await self._call(self._root.do_get_many(self._path, _key_list(keys)))
+        return await self._call(self._root.do_get_many(self._path, self._check("get_many", _key_list, keys)))
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
-        items = {key_text(key): value_bytes(value) for key, value in mapping.items()}
-        expiry = None if expires_in is None else milliseconds(expires_in)
+        items = self._check("set_many", _items, mapping)
+        expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
             await self._call(self._root.do_set_many(self._path, items, expiry))
         else:
-            await self._call(self._root.do_delete_many(self._path, list(items)))
+            await self._call(self._root.do_delete_many(self._path, list(items)), "set_many")
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys; missing ones are no error."""
-        await self._call(self._root.do_delete_many(self._path, _key_list(keys)))
+        await self._call(self._root.do_delete_many(self._path, self._check("delete_many", _key_list, keys)))
 
     # ------------------------------------------------------------------ atomic operations
 
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """Store the value only if the key is not there; whether it was stored. Atomic."""
         self._require("add")
-        key, data = key_text(key), value_bytes(value)
-        expiry = None if expires_in is None else milliseconds(expires_in)
+        key, data = self._check("add", key_text, key), self._check("add", value_bytes, value)
+        expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
         return await self._call(self._root.do_add(self._path, key, data, expiry))
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
-        expiry = None if expires_in is None else milliseconds(expires_in)
-        return await self._call(self._root.do_touch(self._path, key_text(key), expiry))
+        key = self._check("touch", key_text, key)
+        expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
+        return await self._call(self._root.do_touch(self._path, key, expiry))
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
         self._require("pop")
-        return await self._call(self._root.do_pop(self._path, key_text(key)))
+        return await self._call(self._root.do_pop(self._path, self._check("pop", key_text, key)))
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """Add ``by`` to the counter and return the new number; a missing key counts as 0. Atomic.
@@ -519,8 +594,9 @@ class Store:
             raise TypeError(f"by must be an int, not {type(by).__name__}")
         if not _INT64_MIN <= by <= _INT64_MAX:
             raise StoreValueError("by must fit in 64 bits", store=self.name, operation="increment")
-        expiry = None if expires_in is None else milliseconds(expires_in)
-        return await self._call(self._root.do_increment(self._path, key_text(key), by, expiry))
+        key = self._check("increment", key_text, key)
+        expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
+        return await self._call(self._root.do_increment(self._path, key, by, expiry))
 
     async def get_or_set(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
@@ -530,18 +606,30 @@ class Store:
         Concurrent callers in one event loop share one run, in a task of its own: a cancelled caller leaves, the last
         one to leave cancels the run. An error of the factory goes to all callers, and nothing is stored.
         """
+        if expires_in is not None:
+            self._check("get_or_set", milliseconds, expires_in)
         value = await self.get(key)
         if value is not None:
             return value
+        loop = asyncio.get_running_loop()
         flights = self._root._flights
-        slot = (id(asyncio.get_running_loop()), self._path, key)
+        slot = (loop, self._path, key)
         flight = flights.get(slot)
         if flight is None:
-            flight = flights[slot] = _Flight(asyncio.ensure_future(self._produce(key, factory, expires_in)))
+            flight = flights[slot] = _Flight(loop.create_task(self._produce(key, factory, expires_in)))
             flight.task.add_done_callback(lambda task: _land(flights, slot, task))
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if flight.ended and caller is not None and not caller.cancelling():
+                raise StoreClosedError(
+                    f"store {self.name!r} was closed before the factory was done",
+                    store=self.name,
+                    operation="get_or_set",
+                ) from None
+            raise
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():
@@ -552,20 +640,33 @@ class Store:
     async def _produce(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
     ) -> bytes:
-        # A run that ended between the caller's miss and now has stored the value already.
-        value = await self.get(key)
-        if value is not None:
-            return value
-        made = factory()
-        data = value_bytes(await made if inspect.isawaitable(made) else made)
-        await self.set(key, data, expires_in)
-        return data
+        root, task = self._root, asyncio.current_task()
+        root._calls += 1
+        root._inside.add(task)
+        try:
+            # A run that ended between the caller's miss and now has stored the value already.
+            value = await self.get(key)
+            if value is not None:
+                return value
+            made = factory()
+            if inspect.isawaitable(made):
+                made = await made
+            data = made if self.capabilities.objects else self._check("get_or_set", value_bytes, made)
+            await self.set(key, data, expires_in)
+            return data  # type: ignore[return-value]  # where objects are kept, the caller gets back what it made
+        finally:
+            root._inside.discard(task)
+            root._calls -= 1
+            if root._idle is not None:
+                root._leave()
 
     # ------------------------------------------------------------------ for middleware and tools
 
     async def get_with_expiry(self, key: str) -> tuple[bytes, int | None] | None:
         """Return the value and the milliseconds it has left (None: for ever) in one step, or None when missing."""
-        return await self._call(self._root.do_get_with_expiry(self._path, key_text(key)))
+        return await self._call(
+            self._root.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
+        )
 
     async def replace(
         self,
@@ -581,17 +682,18 @@ class Store:
         Whether it was so. The expiry becomes ``expires_in`` (None: for ever), or stays with ``keep_ttl``.
         """
         self._require("replace")
-        expiry = None if expires_in is None else milliseconds(expires_in)
+        key = self._check("replace", key_text, key)
+        expiry = None if expires_in is None else self._check("replace", milliseconds, expires_in)
         if expiry is not None and expiry <= 0:
             new, expiry = None, None
-        return await self._call(self._root.do_replace(self._path, key_text(key), old, new, expiry, keep_ttl))
+        return await self._call(self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
 
     async def ping(self) -> PingResult:
         """Do one real round trip. Never raises: a failure is told in the result."""
         start = time.perf_counter()
         try:
             server = await self._call(self._root.do_ping(self._path))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
             return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
 
@@ -606,10 +708,16 @@ class Store:
     # ------------------------------------------------------------------ the backend's half
 
     async def do_open(self) -> None:
-        """Take the resource: make directories, prepare clients. A server that is down must not fail it."""
+        """Take the resource: make directories, prepare clients. A server that is down must not fail it.
+
+        If it raises, or is cancelled, it has given back what it took; `do_close` is not called then.
+        """
 
     async def do_close(self) -> None:
-        """Give the resource back. Called once for each `do_open`, when no call is under way any more."""
+        """Give the resource back. Called once for each `do_open` that succeeded; the store is closed even if it raises.
+
+        No call is under way any more, except those that outlasted the grace: let them fail with a `StoreError`.
+        """
 
     def do_forget(self) -> None:
         """In a forked child: let go of connections, threads and locks of the parent without touching them."""
@@ -618,9 +726,7 @@ class Store:
         """The value; with ``renew`` also a new expiry, in milliseconds, for what has one (zero or less: end it)."""
         raise NotImplementedError
 
-    async def do_set(
-        self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool
-    ) -> None:
+    async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Replace value and expiry; ``expiry`` is milliseconds above zero, or None for never."""
         raise NotImplementedError
 
@@ -716,6 +822,14 @@ def _key_list(keys: Iterable[str]) -> list[str]:
     return [key_text(key) for key in keys]
 
 
+def _items(mapping: Mapping[str, Value]) -> dict[str, bytes]:
+    return {key_text(key): value_bytes(value) for key, value in mapping.items()}
+
+
+async def _next(keys: AsyncIterator[str]) -> str | None:
+    return await anext(keys, None)
+
+
 def _land(flights: dict[Any, _Flight], slot: object, task: asyncio.Task[bytes]) -> None:
     flight = flights.get(slot)
     if flight is not None and flight.task is task:
@@ -729,12 +843,13 @@ _roots: weakref.WeakSet[Store] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for root in list(_roots):
-        root._reset_locks()
-        root._calls = 0
-        root._holders = 0
         if root._state != CLOSED:
             root._state = NEW
-        root.do_forget()
+        root._reset()
+        try:
+            root.do_forget()
+        except Exception:  # nobody could catch it here, and the other stores need their turn
+            _logger.exception("store %r could not forget its parent process", root.name)
 
 
 if hasattr(os, "register_at_fork"):
