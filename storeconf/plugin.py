@@ -25,12 +25,14 @@ __all__ = [
     "ConfigPath",
     "Duration",
     "Middleware",
+    "NamesStore",
     "PathFromFile",
     "ResolveContext",
     "Resolver",
     "Secret",
     "Settings",
     "Size",
+    "StoreName",
 ]
 
 API_VERSION = 1
@@ -72,6 +74,14 @@ Size = Annotated[
     ),
 ]
 """A number of bytes: a whole number, ``64KiB``, ``10MB``. Validates to an int."""
+
+
+class NamesStore:
+    """Marks a field that names another store of the layout, which must then exist and not lead back here."""
+
+
+StoreName = Annotated[str, NamesStore()]
+"""The name of another store of the layout; `BuildContext.store` gives that store."""
 
 Secret: TypeAlias = SecretStr
 """A text that is masked wherever it is shown."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import GuardedStore
-from storeconf.plugin import BuildContext, Middleware
+from storeconf.plugin import BuildContext, Middleware, StoreName
 
 if TYPE_CHECKING:
     import logging
@@ -26,7 +26,7 @@ class Fallback(Middleware):
     kind: ClassVar[str] = "fallback"
     main: ClassVar[str | None] = "store"
 
-    store: str = Field(
+    store: StoreName = Field(
         description="The store that takes the calls meanwhile, in a namespace of it that repeats this store's. "
         "Nothing is moved back afterwards.",
         examples=["local"],
