@@ -27,6 +27,25 @@ class Code:
 CODES: Final[Mapping[str, Code]] = MappingProxyType(
     {
         # ---------------------------------------------------------------- 1xx reading
+        "SC101": Code("file-not-found", "There is no file of that name."),
+        "SC102": Code("not-a-file", "The name leads to a directory, a device or a pipe, not to a regular file."),
+        "SC103": Code("unreadable-file", "The operating system does not let storeconf read the file."),
+        "SC104": Code("unknown-format", "The file's name does not say whether it holds YAML, TOML or JSON."),
+        "SC105": Code("too-large", "The file is larger, or holds more values or longer keys, than a layout may."),
+        "SC106": Code("not-text", "The file holds bytes or characters that no text in UTF-8 holds."),
+        "SC107": Code("syntax", "The text breaks the rules of its format."),
+        "SC108": Code("duplicate-key", "A mapping says the same key twice."),
+        "SC109": Code("too-deep", "Mappings and lists are nested deeper than 100 levels."),
+        "SC110": Code("bad-alias", "A YAML alias has no anchor before it, or stands inside its own anchor."),
+        "SC111": Code("alias-bomb", "The aliases of a YAML file stand for more than 10,000 values."),
+        "SC112": Code("tag", "A YAML value has a tag, and storeconf reads no tags."),
+        "SC113": Code("several-documents", "A YAML file holds more than one document."),
+        "SC114": Code("bad-key", "A key is a list or a mapping instead of a text."),
+        "SC115": Code("bad-merge", "What a YAML merge key `<<` names is no mapping and no list of mappings."),
+        "SC116": Code("unsupported-value", "A value that not every format can say: a date, an endless number, half a character."),
+        "SC117": Code("not-a-mapping", "The outermost value is not a mapping."),
+        "SC118": Code("no-table", "A pyproject.toml holds no table [tool.storeconf]."),
+        "SC119": Code("more-problems", "The file holds more problems than are worth showing at once."),
         # ---------------------------------------------------------------- 2xx layers
         # ---------------------------------------------------------------- 3xx variables and overrides
         # ---------------------------------------------------------------- 4xx interpolation and resolvers
