@@ -1,0 +1,219 @@
+"""What goes wrong below a store, and the one table by which it becomes a `StoreError`.
+
+Three kinds of failure arrive here: an error reply of the server (`ReplyError`), a failure of a connection (`LinkError`
+and its subclasses), and an exception of a client library (only from clients that are called through their own
+methods). Imports no client library: their exceptions are known by name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from storeconf.errors import (
+    StoreError,
+    StoreReadOnlyError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    StoreValueError,
+    UnsupportedOperationError,
+)
+
+__all__ = [
+    "DRIVER_ERRORS",
+    "LinkBusyError",
+    "LinkDownError",
+    "LinkError",
+    "LinkLateError",
+    "LinkLostError",
+    "ProtocolError",
+    "ReplyError",
+    "from_driver",
+    "is_temporary",
+    "translate",
+]
+
+
+class ReplyError(Exception):
+    """An error reply; its text begins with a code in capitals."""
+
+
+class ProtocolError(Exception):
+    """What came over a connection is not RESP."""
+
+
+class LinkError(Exception):
+    """A connection failed a command. ``sent``: it may have been executed; ``waited``: at most so many seconds."""
+
+    sent = False
+
+    def __init__(self, message: str, *, waited: float = 0.0, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.waited = waited
+        self.__cause__ = cause
+
+
+class LinkDownError(LinkError):
+    """There is no connection, and the command was not sent."""
+
+
+class LinkBusyError(LinkError):
+    """So much waits for a server that does not read that the command was refused."""
+
+
+class LinkLostError(LinkError):
+    """The connection broke after the command was sent and before its reply came."""
+
+    sent = True
+
+
+class LinkLateError(LinkError):
+    """No reply came in time."""
+
+    def __init__(self, message: str, *, sent: bool, cause: BaseException | None = None) -> None:
+        super().__init__(message, cause=cause)
+        self.sent = sent
+
+
+_REPLIES: tuple[tuple[re.Pattern[str], type[StoreError], str | None], ...] = tuple(
+    (re.compile(pattern), kind, text)
+    for pattern, kind, text in (
+        # A script's errors come with a preamble on old servers, so these may stand anywhere.
+        (r"WRONGTYPE", StoreValueError, "the key holds something that is no string: another application's data"),
+        (r"value is not an integer", StoreValueError, "the value is not a signed 64-bit decimal integer"),
+        (r"increment or decrement would overflow", StoreValueError, "the counter would leave the signed 64-bit range"),
+        (r"string exceeds maximum allowed size|Protocol error: invalid bulk length", StoreValueError, None),
+        (r"invalid expire time", StoreValueError, "the expiry is more than the server can hold"),
+        (r"^(READONLY|MISCONF|NOREPLICAS)\b", StoreReadOnlyError, None),
+        (r"^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b", StoreUnavailableError, None),
+        (r"^(MOVED|ASK)\b", StoreUnavailableError, "the Cluster moved the key again and again"),
+        (r"^ERR max number of clients", StoreUnavailableError, None),
+        (r"^ERR unknown (sub)?command", UnsupportedOperationError, None),
+        (r"", StoreError, None),
+    )
+)
+"""Error replies, the first match counts: what it becomes, and the text that replaces the server's."""
+
+DRIVER_ERRORS: dict[str, type[LinkError] | type[ReplyError]] = {
+    "AskError": ReplyError,
+    "AuthenticationError": ReplyError,
+    "AuthenticationWrongNumberOfArgsError": ReplyError,
+    "AuthorizationError": ReplyError,
+    "BusyLoadingError": ReplyError,
+    "ChildDeadlockedError": LinkLostError,
+    "ClusterCrossSlotError": ReplyError,
+    "ClusterDownError": ReplyError,
+    "ClusterError": LinkLostError,
+    "ConnectionError": LinkLostError,
+    "CrossSlotTransactionError": ReplyError,
+    "DataError": ReplyError,
+    "ExecAbortError": ReplyError,
+    "ExternalAuthProviderError": LinkDownError,
+    "IncorrectPolicyType": ReplyError,
+    "InvalidPipelineStack": ReplyError,
+    "InvalidResponse": LinkLostError,
+    "LockError": ReplyError,
+    "LockNotOwnedError": ReplyError,
+    "MasterDownError": ReplyError,
+    "MaxConnectionsError": LinkDownError,
+    "ModuleError": ReplyError,
+    "MovedError": ReplyError,
+    "NoPermissionError": ReplyError,
+    "NoScriptError": ReplyError,
+    "NoSuchFieldsetError": ReplyError,
+    "OutOfMemoryError": ReplyError,
+    "PubSubError": ReplyError,
+    "ReadOnlyError": ReplyError,
+    "RedisClusterException": LinkLostError,
+    "RedisError": LinkLostError,
+    "ResponseError": ReplyError,
+    "SlotNotCoveredError": ReplyError,
+    "TimeoutError": LinkLateError,
+    "TryAgainError": ReplyError,
+    "ValkeyClusterException": LinkLostError,
+    "ValkeyError": LinkLostError,
+    "WatchError": ReplyError,
+}
+"""The client libraries' exceptions by name, and which failure each stands for."""
+
+_CODES = {
+    "AskError": "ASK",
+    "AuthenticationError": "NOAUTH",
+    "AuthenticationWrongNumberOfArgsError": "NOAUTH",
+    "AuthorizationError": "NOAUTH",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
+    "NoPermissionError": "NOPERM",
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "SlotNotCoveredError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+}
+"""The codes that the libraries cut off the texts of the replies which they turn into exceptions."""
+
+_TEMPORARY = re.compile(r"(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY)\b|ERR max number of clients")
+_ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
+_SCRIPT = re.compile(r"\s*(script: [0-9a-f]+, on @|@)user_script.*", re.DOTALL)
+
+
+def is_temporary(error: ReplyError) -> bool:
+    """Whether the server refused the command without executing it, and may take it a moment later."""
+    return _TEMPORARY.match(str(error)) is not None
+
+
+def from_driver(error: Exception) -> Exception:
+    """Turn what a client library raised into a `ReplyError` or `LinkError`; anything else comes back as it is."""
+    for kind in type(error).__mro__:
+        if kind.__module__.partition(".")[0] in ("redis", "valkey") and kind.__name__ in DRIVER_ERRORS:
+            failure = DRIVER_ERRORS[kind.__name__]
+            if not issubclass(failure, LinkError):
+                code = _CODES.get(kind.__name__)
+                text = str(error)
+                return ReplyError(f"{code} {text}" if code is not None and not text.startswith(code) else text)
+            if failure is LinkLateError:
+                return LinkLateError("no reply in time", sent=True, cause=error)
+            return failure("the client lost its connection or never had one", cause=error)
+    if isinstance(error, TimeoutError):
+        return LinkLateError("no reply in time", sent=True, cause=error)
+    if isinstance(error, OSError):
+        return LinkLostError(reason(error), cause=error)
+    return error
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why a connection failed, without credentials."""
+    if isinstance(error, ReplyError):
+        return _shown(str(error))
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if not isinstance(error, ConnectionError) else str(error.strerror)
+    return str(error) or type(error).__name__
+
+
+def _shown(text: str) -> str:
+    """A reply's text without the arguments that the server quotes, which may be values or passwords."""
+    return _SCRIPT.sub("", _ARGUMENTS.sub("", text))
+
+
+def translate(error: Exception, *, store: str, operation: str, writes: bool) -> StoreError:
+    """Return the `StoreError` that callers see for a failed operation."""
+    if isinstance(error, ReplyError):
+        text = str(error)
+        for pattern, kind, replacement in _REPLIES:
+            if pattern.match(text) or (
+                pattern.pattern and not pattern.pattern.startswith("(") and pattern.search(text)
+            ):
+                return kind(replacement or f"the server refused: {_shown(text)}", store=store, operation=operation)
+    unknown = writes and isinstance(error, LinkError) and error.sent
+    cause = error.__cause__
+    if isinstance(cause, ReplyError) and not is_temporary(cause):
+        refused = translate(cause, store=store, operation=operation, writes=writes)
+        return type(refused)(f"can't log in: {_shown(str(cause))}", store=store, operation=operation)
+    kind = StoreTimeoutError if isinstance(error, LinkLateError) else StoreUnavailableError
+    text = str(error)
+    if unknown:
+        text += "; it is unknown whether the operation took effect"
+    return kind(text, store=store, operation=operation, outcome_unknown=unknown)

@@ -1,0 +1,187 @@
+"""Lanes: how a store's commands find their server, and what is repeated when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.dial import dial
+from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, is_temporary
+from storeconf.stores.resp.link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from storeconf.stores.resp.options import ServerOptions
+    from storeconf.stores.resp.settings import Endpoint
+
+__all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane"]
+
+READ, WRITE, ONCE = range(3)
+"""Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
+
+LONGEST_WAIT = 1.0
+
+
+class Node(Protocol):
+    """One server of a lane, as SCAN needs it."""
+
+    generation: int
+
+    def call(self, data: bytes, key: bytes = b"") -> Awaitable[Any]:
+        """Send a command to this very server."""
+
+
+class Lane(ABC):
+    """The way to a server, a Cluster or whatever a Sentinel points at. Belongs to one event loop."""
+
+    topology: str
+    call: Callable[[bytes, bytes], Awaitable[Any]]
+    """Send a packed command on a key; the awaitable gives the reply or raises `ReplyError` or `LinkError`."""
+
+    def __init__(self, timeout: float, retries: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.timeout = timeout
+        self.retries = retries
+
+    async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
+        """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
+        deadline = self.loop.time() + self.timeout - getattr(error, "waited", 0.0)
+        sent = isinstance(error, LinkError) and error.sent
+        attempt = 0
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    if (attempt := await self.prepare(error, attempt, kind)) > self.retries:
+                        raise error
+                    try:
+                        return await self.repeat(error, data, key)
+                    except (ReplyError, LinkError) as failure:
+                        error = failure
+                        sent = sent or (isinstance(error, LinkError) and error.sent)
+        except TimeoutError:
+            raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=True, cause=error) from error
+        except LinkError as failure:
+            # An earlier attempt may have been executed, even if the last one was not even sent.
+            failure.sent = sent
+            raise
+
+    async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
+        """Raise ``error`` if the command may not be repeated; else wait a little and count the attempt."""
+        if isinstance(error, LinkError):
+            if isinstance(error, LinkLateError) or (error.sent and kind == ONCE):
+                raise error
+        elif not isinstance(error, ReplyError) or not is_temporary(error):
+            raise error
+        if attempt < self.retries:
+            await asyncio.sleep(min(LONGEST_WAIT, 0.02 * 2**attempt) * (0.5 + random.random() / 2))
+        return attempt + 1
+
+    async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
+        """Send the command once more."""
+        return await self.call(data, key)
+
+    def note(self, error: Exception) -> None:
+        """Learn from a failure that is not going to be repeated."""
+
+    @abstractmethod
+    async def nodes(self) -> Sequence[Node]:
+        """Return the servers that hold the keys."""
+
+    @abstractmethod
+    def layout(self) -> object:
+        """Return what changes when keys have moved from one server to another."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Let go of every connection, now."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of every connection, and wait for that."""
+
+    async def describe(self) -> str:
+        """Do one round trip and say what answered."""
+        node = (await self.nodes())[0]
+        try:
+            kind = _server(await node.call(pack("INFO", "server")))
+        except ReplyError as error:
+            if not str(error).startswith(("NOPERM", "ERR unknown command")):
+                raise
+            await node.call(pack("PING"))
+            kind = "a server that tells nothing of itself"
+        return f"{kind}, {self.topology}, {await self.place()}"
+
+    @abstractmethod
+    async def place(self) -> str:
+        """Say where it is connected to, without credentials."""
+
+
+def _server(info: Any) -> str:
+    """Name the server and its version."""
+    if isinstance(info, dict):  # a client library has parsed it
+        found = {str(name): str(value) for name, value in info.items()}
+    else:
+        text = info.decode("utf-8", "replace") if isinstance(info, bytes) else str(info)
+        found = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    for name in ("valkey", "redis"):
+        if f"{name}_version" in found:
+            return f"{name} {found[f'{name}_version']}"
+    return "an unknown server"
+
+
+class StandaloneLane(Lane):
+    """One server, and one or a few connections to it."""
+
+    topology = "standalone"
+
+    def __init__(self, endpoint: Endpoint, options: ServerOptions) -> None:
+        super().__init__(options.command_timeout, options.retries)
+        self.endpoint = endpoint
+        self._links = [self._link(options) for _ in range(options.max_connections)]
+        self.call = self._links[0].call if len(self._links) == 1 else self._call_least_busy
+
+    def _link(self, options: ServerOptions) -> Link:
+        dialer = partial(dial, self.endpoint)
+        return Link(dialer, timeout=options.command_timeout, connect_timeout=options.connect_timeout)
+
+    def _call_least_busy(self, data: bytes, key: bytes = b"") -> Awaitable[Any]:
+        return min(self._links, key=_waiting).call(data)
+
+    async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
+        """Also: look for the primary anew when it has become a replica."""
+        if isinstance(error, ReplyError) and str(error).startswith("READONLY"):
+            for link in self._links:
+                link.drop("the server has become a replica")
+        return await super().prepare(error, attempt, kind)
+
+    async def nodes(self) -> Sequence[Node]:
+        """Return the one server."""
+        return self._links[:1]
+
+    def layout(self) -> object:
+        """Return what changes when another server answers."""
+        return None
+
+    def abort(self) -> None:
+        """Let go of every connection, now."""
+        for link in self._links:
+            link.abort()
+
+    async def close(self) -> None:
+        """Let go of every connection, and wait for that."""
+        await asyncio.gather(*(link.close() for link in self._links))
+
+    async def place(self) -> str:
+        """Say where it is connected to."""
+        tls = "TLS" if self.endpoint.tls is not None else "no TLS"
+        peer = self._links[0].peer
+        return f"{peer}, {'unix socket' if self.endpoint.path else tls}, database {self.endpoint.db}"
+
+
+def _waiting(link: Link) -> int:
+    return link.waiting

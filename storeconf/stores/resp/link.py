@@ -1,0 +1,407 @@
+"""One multiplexed connection: the commands of one turn of the loop go out together, replies are matched in order.
+
+A link connects when it is first used, fails what it can't answer when the connection breaks, and connects again on
+the next call, with a growing pause after failures. Its calls need no timer each: one ticks a fixed number of times
+per timeout, while anything waits, and remembers how many calls there had been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.errors import (
+    LinkBusyError,
+    LinkDownError,
+    LinkError,
+    LinkLateError,
+    LinkLostError,
+    ProtocolError,
+    ReplyError,
+    reason,
+)
+from storeconf.stores.resp.reader import MORE, PUSH, make_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Link"]
+
+log = logging.getLogger("storeconf.stores")
+
+IDLE, CONNECTING, UP, PAUSING, CLOSED = range(5)
+
+TICKS = 16
+"""Looks at the clock per timeout: a call ends at the latest after its timeout, at the earliest a 17th before."""
+
+SLICE = 1 << 18
+"""Bytes given to the transport at once, so that it can say stop."""
+
+HIGH_WATER = 1 << 20
+"""Bytes that the transport holds before it says stop."""
+
+MOST_WAITING = 64 << 20
+"""Bytes that may wait while nothing can be sent; then calls are refused."""
+
+MOST_CALLS = 100_000
+"""Calls that may wait while nothing can be sent; then calls are refused."""
+
+LONGEST_PAUSE = 1.0
+"""Seconds between two attempts to connect."""
+
+
+class Link:
+    """One connection that many tasks share. Belongs to one event loop.
+
+    ``dial`` makes a connection that is ready for commands and says where it leads; how it finds the server is its
+    affair. Times are in seconds.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[tuple[asyncio.Transport, str]]],
+        *,
+        timeout: float,
+        connect_timeout: float,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.peer = "the server"
+        self.generation = 0
+        """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
+        self._dial = dial
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._future = self.loop.create_future
+        self._pending: deque[asyncio.Future[Any]] = deque()
+        self._buffer: list[bytes] = []  # what the last of the pending ones have yet to send, one for one
+        self._state = IDLE
+        self._transport: asyncio.Transport | None = None
+        self._write: Callable[[bytes], None]
+        self._protocol: _Protocol | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._waking: asyncio.TimerHandle | None = None
+        self._failures = 0
+        self._why: BaseException | None = None
+        # True unless a command may be written at once or a flush may be scheduled for it.
+        self._scheduled = True
+        self._blocked = True  # nothing can be sent: not connected, or the server does not read
+        self._held = 0  # bytes in the buffer while blocked
+        # The ring: how many calls had been made at each of the last ticks.
+        self._replies = 0
+        self._marks: deque[int] = deque(maxlen=TICKS)
+        self._timer: asyncio.TimerHandle | None = None
+        self._silent = 0  # ticks since the last byte came
+
+    def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
+        """Send a packed command; the future gets its reply, `ReplyError`, or `LinkError`."""
+        pending = self._pending
+        if not pending:
+            if not self._scheduled:
+                if self._timer is None:
+                    self._arm()
+                future = self._future()
+                pending.append(future)
+                self._write(data)
+                return future
+            if self._state != UP:
+                self._begin()
+            if self._timer is None:
+                self._arm()
+        if self._blocked:
+            self._admit(data)
+        future = self._future()
+        pending.append(future)
+        self._buffer.append(data)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._flush)
+        return future
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        return self._state == UP
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their replies."""
+        return len(self._pending)
+
+    # ------------------------------------------------------------------ sending
+
+    def _flush(self) -> None:
+        if self._is_stopped():
+            return  # what waits goes out when the connection is there, or takes bytes again
+        buffer = self._buffer
+        if len(buffer) < 64:
+            data = b"".join(buffer)
+            if len(data) <= SLICE:
+                self._buffer = []
+                self._scheduled = False
+                if data:
+                    self._write(data)
+                return
+        at, count = 0, len(buffer)
+        while at < count:
+            start, size = at, 0
+            while at < count and size < SLICE:
+                size += len(buffer[at])
+                at += 1
+            self._write(b"".join(buffer[start:at]))
+            if at < count and self._is_stopped():
+                del buffer[:at]
+                self._block()
+                return
+        self._buffer = []
+        self._scheduled = False
+
+    def _is_stopped(self) -> bool:
+        return self._protocol is None or self._protocol.paused
+
+    def _block(self) -> None:
+        self._blocked = True
+        self._held = sum(map(len, self._buffer))
+
+    def _admit(self, data: bytes) -> None:
+        if self._held + len(data) > MOST_WAITING or len(self._buffer) >= MOST_CALLS:
+            raise LinkBusyError(f"{self.peer} does not take what waits to be sent")
+        self._held += len(data)
+
+    def resume(self) -> None:
+        """Go on sending; the connection takes bytes again."""
+        self._blocked = False
+        if self._buffer:
+            self._flush()
+
+    # ------------------------------------------------------------------ receiving
+
+    def receive(self, reader: Any) -> None:
+        """Give the replies that have come to those who wait for them."""
+        gets = reader.gets
+        pending = self._pending
+        pop = pending.popleft
+        before = len(pending)
+        left = before - len(self._buffer)
+        self._silent = 0
+        try:
+            while True:
+                reply = gets()
+                if reply is MORE:
+                    break
+                if reply.__class__ in PUSH:
+                    continue
+                if not left:
+                    raise ProtocolError("a reply to no command")
+                left -= 1
+                future = pop()
+                if not future.done():
+                    if reply.__class__ is ReplyError:
+                        future.set_exception(reply)
+                    else:
+                        future.set_result(reply)
+        except ProtocolError as error:
+            self._replies += before - len(pending)
+            self._drop(error)
+            return
+        self._replies += before - len(pending)
+
+    # ------------------------------------------------------------------ timeouts
+
+    def _arm(self) -> None:
+        self._marks.clear()
+        self._silent = 0
+        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick)
+
+    def _tick(self) -> None:
+        pending, marks = self._pending, self._marks
+        if not pending:
+            self._timer = None
+            return
+        self._silent += 1
+        if len(marks) == TICKS and (late := marks[0] - self._replies) > 0:
+            self._expire(late)
+            if self._state == UP and self._silent > TICKS:
+                self._drop(TimeoutError(f"no byte came for {self._timeout:g} s"))
+        marks.append(self._replies + len(pending))
+        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick)
+
+    def _expire(self, late: int) -> None:
+        """Fail the ``late`` oldest calls; those already sent keep their place, so that their replies fall there."""
+        pending, buffer = self._pending, self._buffer
+        sent = len(pending) - len(buffer)
+        text = f"{self.peer} did not answer within {self._timeout:g} s"
+        why = self._why if self._state != UP else None
+        if late > sent:
+            unsent = late - sent
+            pending.rotate(-sent)
+            for _ in range(unsent):
+                future = pending.popleft()
+                if not future.done():
+                    future.set_exception(LinkLateError(text, sent=False, cause=why))
+            pending.rotate(sent)
+            self._replies += unsent
+            self._held -= sum(map(len, buffer[:unsent]))
+            del buffer[:unsent]
+            late = sent
+        for index, future in enumerate(pending):
+            if index >= late:
+                break
+            if not future.done():
+                future.set_exception(LinkLateError(text, sent=True))
+
+    # ------------------------------------------------------------------ connecting and losing
+
+    def _begin(self) -> None:
+        if self._state == IDLE:
+            self._state = CONNECTING
+            self._connecting = self.loop.create_task(self._connect())
+        elif self._state == PAUSING:
+            raise LinkDownError(f"there is no connection: {reason(self._why or OSError())}", cause=_root(self._why))
+        elif self._state == CLOSED:
+            raise LinkDownError("the connection was closed")
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                transport, peer = await self._dial()
+        except Exception as error:  # noqa: BLE001 - a credential provider may raise anything; those who wait are told
+            self._failed(error)
+        else:
+            self._connected(transport, peer)
+
+    def _connected(self, transport: asyncio.Transport, peer: str) -> None:
+        self._transport, self._write, self.peer = transport, transport.write, peer
+        self._protocol = _Protocol(self)
+        self._closed = self.loop.create_future()
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        transport.set_protocol(self._protocol)
+        self._connecting, self._why, self._failures, self._silent = None, None, 0, 0
+        self._state = UP
+        self._blocked = False
+        self.generation += 1
+        log.info("connected to %s", peer)
+        if transport.is_closing():
+            self.lost(self._protocol, None)
+        else:
+            self._flush()
+
+    def _failed(self, error: BaseException) -> None:
+        self._connecting, self._why = None, error
+        self._state = PAUSING
+        pause = min(LONGEST_PAUSE, 0.01 * 2**self._failures) * (0.5 + random.random() / 2)
+        self._failures += 1
+        log.warning("no connection: %s; the next attempt in %.0f ms at the earliest", reason(error), pause * 1000)
+        self._waking = self.loop.call_later(pause, self._wake)
+        self._fail_all(LinkDownError, reason(error), error)
+
+    def _wake(self) -> None:
+        if self._state == PAUSING:
+            self._state = IDLE
+
+    def drop(self, why: str) -> None:
+        """Give the connection up; the next call makes another one."""
+        if self._state == UP:
+            self._drop(ConnectionResetError(why))
+
+    def _drop(self, why: BaseException) -> None:
+        assert self._protocol is not None
+        assert self._transport is not None
+        self._transport.abort()
+        self.lost(self._protocol, why)
+
+    def lost(self, protocol: _Protocol, why: BaseException | None) -> None:
+        """Fail whatever waits for the connection of ``protocol``, unless that is long gone."""
+        if self._protocol is not protocol:
+            return
+        self._protocol = None
+        self._scheduled = self._blocked = True
+        self._why = why or ConnectionResetError("the server closed the connection")
+        if self._state != CLOSED:
+            self._state = IDLE
+            log.warning("lost the connection to %s: %s", self.peer, reason(self._why))
+        self._fail_all(LinkLostError, f"lost the connection to {self.peer}: {reason(self._why)}", self._why)
+
+    def _fail_all(self, kind: type[LinkError], text: str, why: BaseException) -> None:
+        """Fail every call: those that were sent by ``kind``, the others by `LinkDownError`."""
+        pending, marks = self._pending, list(self._marks)
+        unsent = len(self._buffer)
+        tick, mark, index = self._timeout / (TICKS + 1), 0, self._replies
+        self._replies += len(pending)
+        self._buffer = []
+        self._held = 0
+        cause = _root(why)
+        while pending:
+            future = pending.popleft()
+            index += 1
+            while mark < len(marks) and marks[mark] < index:
+                mark += 1
+            if not future.done():
+                waited = tick * (len(marks) - mark + 1)
+                failure = kind if len(pending) >= unsent else LinkDownError
+                future.set_exception(failure(text, waited=waited, cause=cause))
+
+    def closed(self) -> None:
+        """Take note that a connection is gone for good."""
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def abort(self) -> None:
+        """Hang up for ever, now."""
+        self._state = CLOSED
+        for handle in (self._timer, self._waking):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._waking = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._scheduled = self._blocked = True
+        self._protocol = None
+        self._fail_all(LinkLostError, "the connection was closed", ConnectionAbortedError("closed"))
+
+    async def close(self) -> None:
+        """Hang up for ever, and wait until the connection is gone."""
+        connecting, closed = self._connecting, self._closed
+        self.abort()
+        waits = [future for future in (connecting, closed) if future is not None]
+        if waits:
+            await asyncio.wait(waits, timeout=1.0)
+
+
+def _root(why: BaseException | None) -> BaseException | None:
+    """The error reply that kept us from connecting, if there was one, else what there was."""
+    return why.__cause__ if isinstance(why, LinkDownError) and isinstance(why.__cause__, ReplyError) else why
+
+
+class _Protocol(asyncio.Protocol):
+    """What the loop calls for one connection of a link."""
+
+    __slots__ = ("_feed", "_link", "_reader", "paused")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._reader = make_reader()
+        self._feed = self._reader.feed
+        self.paused = False
+
+    def data_received(self, data: bytes) -> None:
+        self._feed(data)
+        if self._link._protocol is self:
+            self._link.receive(self._reader)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._link._protocol is self:
+            self._link.resume()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._link.lost(self, error)
+        self._link.closed()

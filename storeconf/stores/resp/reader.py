@@ -1,0 +1,151 @@
+"""Bytes to replies, for RESP 2 and 3: hiredis where it is installed, else a reader in Python with its interface."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Protocol
+
+from storeconf.stores.resp.errors import ProtocolError, ReplyError
+
+hiredis: Any = None
+with suppress(ImportError):
+    hiredis = import_module("hiredis")
+
+__all__ = ["MORE", "PUSH", "PythonReader", "Push", "Reader", "make_reader"]
+
+MORE: Any = object()
+"""What `Reader.gets` returns when the bytes at hand end before the reply does."""
+
+
+class Push(list[Any]):
+    """A message of RESP 3 that answers no command."""
+
+
+PUSH: tuple[type, ...] = (Push,)
+if hiredis is not None:
+    PUSH = (Push, hiredis.PushNotification)
+
+
+class Reader(Protocol):
+    """What turns bytes into replies."""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they come."""
+
+    def gets(self) -> Any:
+        """Return the next reply, or `MORE`; raise `ProtocolError` for what is no RESP."""
+
+
+def make_reader() -> Reader:
+    """Return the fastest reader there is. libvalkey's is no choice: it can't tell pushes from replies."""
+    if hiredis is None:
+        return PythonReader()
+    reader: Reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=MORE)
+    return reader
+
+
+class PythonReader:
+    """A reader without compiled code."""
+
+    __slots__ = ("_at", "_buffer", "_more", "_need")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._at = 0
+        # A long reply arrives in many pieces; they are joined when it can be complete, not each time.
+        self._more: list[bytes] = []
+        self._need = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they come."""
+        if self._need > 0:
+            self._more.append(data)
+            self._need -= len(data)
+            return
+        self._buffer = bytes(data) if self._at >= len(self._buffer) else self._buffer[self._at :] + data
+        self._at = 0
+
+    def gets(self) -> Any:
+        """Return the next reply, or `MORE`; raise `ProtocolError` for what is no RESP."""
+        if self._more:
+            if self._need > 0:
+                return MORE
+            self._buffer = b"".join((self._buffer[self._at :], *self._more))
+            self._at = 0
+            self._more.clear()
+        elif self._need > 0:
+            return MORE
+        self._need = 0
+        try:
+            value, end = self._parse(self._at)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise ProtocolError("a reply is malformed") from error
+        if end < 0:
+            return MORE
+        self._at = end
+        return value
+
+    def _parse(self, start: int) -> tuple[Any, int]:
+        """Return the reply that begins at ``start`` and where it ends, or -1 when it is not all there."""
+        buffer = self._buffer
+        stop = buffer.find(b"\r\n", start)
+        if stop < 0:
+            return None, -1
+        kind, head, after = buffer[start], buffer[start + 1 : stop], stop + 2
+        if kind in b"$=!":
+            return self._bulk(kind, int(head), after)
+        if kind == 0x2B:  # +
+            return head, after
+        if kind == 0x3A or kind == 0x28:  # : (
+            return int(head), after
+        if kind == 0x2D:  # -
+            return ReplyError(head.decode("utf-8", "replace")), after
+        if kind in b"*~>":
+            return self._array(kind, int(head), after)
+        if kind in b"%|":
+            pairs, after = self._items(2 * int(head), after)
+            if after < 0:
+                return None, -1
+            if kind == 0x7C:  # an attribute: the reply itself follows
+                return self._parse(after)
+            return dict(zip(pairs[::2], pairs[1::2], strict=True)), after
+        if kind == 0x5F:  # _
+            return None, after
+        if kind == 0x23:  # #
+            return head == b"t", after
+        if kind == 0x2C:  # ,
+            return float(head), after
+        raise ProtocolError("a reply begins with a byte that is no type of RESP")
+
+    def _bulk(self, kind: int, size: int, after: int) -> tuple[Any, int]:
+        if size < 0:
+            return None, after
+        end = after + size
+        missing = end + 2 - len(self._buffer)
+        if missing > 0:
+            self._need = missing
+            return None, -1
+        if self._buffer[end : end + 2] != b"\r\n":
+            raise ProtocolError("a reply's length is wrong")
+        value = self._buffer[after:end]
+        if kind == 0x3D:  # =, with three letters of format and a colon in front
+            return value[4:], end + 2
+        if kind == 0x21:  # !
+            return ReplyError(value.decode("utf-8", "replace")), end + 2
+        return value, end + 2
+
+    def _array(self, kind: int, size: int, after: int) -> tuple[Any, int]:
+        if size < 0:
+            return None, after
+        items, after = self._items(size, after)
+        return (Push(items) if kind == 0x3E else items), after
+
+    def _items(self, count: int, after: int) -> tuple[list[Any], int]:
+        items: list[Any] = []
+        for _ in range(count):
+            item, after = self._parse(after)
+            if after < 0:
+                return items, -1
+            items.append(item)
+        return items, after

@@ -1,0 +1,186 @@
+"""The seam to the client libraries: what their connection objects say, as plain settings of ours.
+
+A library parses its URLs, builds its TLS contexts and knows its credential providers; its connection objects are read
+by their public attributes, never connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from storeconf.errors import PluginError
+from storeconf.stores.resp.options import Address, TlsOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ssl import SSLContext
+
+    from storeconf.stores.resp.options import ServerOptions
+
+__all__ = ["Driver", "Endpoint", "load_driver"]
+
+DEFAULT_PORT = 6379
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server: where it is, who we are there, and how the connection is set up."""
+
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    path: str | None = None
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    credentials: Any = field(default=None, repr=False)
+    client_name: str = ""
+    protocol: int = 2
+    tls: Callable[[], SSLContext] | None = field(default=None, repr=False)
+
+    def at(self, address: Address) -> Endpoint:
+        """Return the same for another server."""
+        return replace(self, host=address[0], port=address[1], path=None)
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages."""
+        if self.path is not None:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def login(self) -> tuple[str, ...]:
+        """Return what AUTH takes: nothing, a password, or a user and a password."""
+        if self.credentials is not None:
+            given = self.credentials.get_credentials_async()
+            return tuple(await given if inspect.isawaitable(given) else given)
+        if self.username:
+            return (self.username, self.password or "")
+        return (self.password,) if self.password else ()
+
+    async def context(self) -> SSLContext | None:
+        """Return the TLS context; the first time it reads certificates, which must not stop the loop."""
+        return None if self.tls is None else await asyncio.to_thread(self.tls)
+
+
+class Driver:
+    """A client library: ``redis`` or ``valkey``, which differ in names alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            self.asyncio: Any = import_module(f"{name}.asyncio")
+            self._cluster: Any = import_module(f"{name}.asyncio.cluster")
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in (name, ""):
+                raise
+            raise PluginError(f"the package {name!r} is not installed: pip install 'storeconf[{name}]'") from error
+        title = name.capitalize()
+        self.client: type[Any] = getattr(self.asyncio, title)
+        self.cluster: type[Any] = getattr(self._cluster, f"{title}Cluster")
+        self.sentinel_pool: type[Any] = self.asyncio.SentinelConnectionPool
+        self._plain = (self.asyncio.Connection, self.asyncio.SSLConnection, self.asyncio.UnixDomainSocketConnection)
+        self._managed = (self.asyncio.SentinelManagedConnection, self.asyncio.SentinelManagedSSLConnection)
+        self._hook = f"{name}_connect_func"
+
+    def template(self, options: ServerOptions) -> Endpoint:
+        """Return the settings of a data connection; for Cluster and Sentinel, of one whose address is still to come."""
+        arguments: dict[str, Any] = {
+            "db": options.db or 0,
+            "username": options.username,
+            "password": options.password,
+            "client_name": options.client_name,
+            "protocol": 2,
+        }
+        if options.url is None:
+            tls = options.tls
+            kind = self.asyncio.Connection if tls is None else self.asyncio.SSLConnection
+            return self.endpoint(kind(**arguments, **_tls_arguments(tls)), options.client_name)
+        pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
+        arguments, kind = dict(pool.connection_kwargs), pool.connection_class
+        if options.tls is not None:
+            kind = self.asyncio.SSLConnection
+            given = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
+            arguments |= {**_tls_arguments(options.tls), **given}
+        elif issubclass(kind, self.asyncio.SSLConnection):
+            # What the versions of the libraries default to is not one thing; the URL's own options stay.
+            arguments = {**_tls_arguments(TlsOptions()), **arguments}
+        if isinstance(arguments.get("ssl_check_hostname"), str):
+            arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
+        return self.endpoint(kind(**arguments), options.client_name)
+
+    def sentinels(self, options: ServerOptions) -> list[Endpoint]:
+        """Return the settings of the connections to the Sentinels, which inherit no credentials."""
+        sentinel = options.sentinel
+        assert sentinel is not None
+        kind = self.asyncio.Connection if sentinel.tls is None else self.asyncio.SSLConnection
+        connection = kind(
+            username=sentinel.username, password=sentinel.password, protocol=2, **_tls_arguments(sentinel.tls)
+        )
+        template = self.endpoint(connection, options.client_name)
+        return [template.at(address) for address in sentinel.nodes]
+
+    def endpoint(self, connection: Any, client_name: str | None = None) -> Endpoint:
+        """Return what a connection object of the library says."""
+        context = getattr(connection, "ssl_context", None)
+        name = connection.client_name if client_name is None else client_name
+        return Endpoint(
+            host=getattr(connection, "host", None) or "localhost",
+            port=int(getattr(connection, "port", None) or DEFAULT_PORT),
+            path=getattr(connection, "path", None),
+            db=int(connection.db or 0),
+            username=connection.username,
+            password=connection.password,
+            credentials=connection.credential_provider,
+            client_name=name or "",
+            protocol=int(connection.protocol or 2),
+            tls=None if context is None else context.get,
+        )
+
+    def is_plain(self, kind: type[Any], arguments: dict[str, Any]) -> bool:
+        """Whether connections of that class can be replaced by ours: nobody's subclass, nobody's connect function."""
+        return kind in self._plain and arguments.get(self._hook) is None
+
+    def is_managed(self, kind: type[Any], arguments: dict[str, Any]) -> bool:
+        """Whether connections of that class belong to a Sentinel client and can be replaced by ours."""
+        return kind in self._managed and arguments.get(self._hook) is None
+
+    def managed_endpoint(self, pool: Any) -> Endpoint:
+        """Return the settings of a Sentinel client's data connections."""
+        tls = issubclass(pool.connection_class, self.asyncio.SSLConnection)
+        kind = self.asyncio.SSLConnection if tls else self.asyncio.Connection
+        left_out = ("connection_pool", "host", "port", "path")
+        return self.endpoint(kind(**{k: v for k, v in pool.connection_kwargs.items() if k not in left_out}))
+
+    def _own_scheme(self, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        scheme = scheme.lower()
+        if self.name == "redis":
+            scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
+        return f"{scheme}{separator}{rest}"
+
+
+def load_driver(name: str) -> Driver:
+    """Import a client library; `PluginError` names the extra when it is missing."""
+    driver = _drivers.get(name)
+    if driver is None:
+        driver = _drivers[name] = Driver(name)
+    return driver
+
+
+_drivers: dict[str, Driver] = {}
+
+
+def _tls_arguments(tls: TlsOptions | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {
+        "ssl_ca_certs": tls.ca_file,
+        "ssl_certfile": tls.cert_file,
+        "ssl_keyfile": tls.key_file,
+        "ssl_cert_reqs": "none" if tls.verify == "none" else "required",
+        "ssl_check_hostname": tls.verify == "full",
+    }
