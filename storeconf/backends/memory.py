@@ -1,0 +1,60 @@
+"""The ``memory`` backend: what a layout says about a store that lives in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from storeconf.plugin import Backend, Size
+from storeconf.store import Capabilities
+from storeconf.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from storeconf.plugin import BuildContext
+
+
+__all__ = ["MemoryBackend"]
+
+
+class MemoryBackend(Backend):
+    """Keeps everything in a dict of this process: nothing is shared, nothing outlives the process."""
+
+    capabilities: ClassVar[Capabilities] = MemoryStore.capabilities
+
+    type: Literal["memory"] = Field(
+        default="memory", description="Keep the entries in this process.", examples=["memory"]
+    )
+    max_entries: int | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "The most entries that the store and all its namespaces hold together; beyond it, expired entries go "
+            "first, then the least recently used. No bound when absent."
+        ),
+        examples=[10_000],
+    )
+    max_size: Annotated[Size, Field(gt=0)] | None = Field(
+        default=None,
+        description=(
+            "The most that keys and values of the store and all its namespaces may add up to; beyond it, expired "
+            "entries go first, then the least recently used. No bound when absent."
+        ),
+        examples=["64MiB"],
+    )
+    objects: bool = Field(
+        default=False,
+        description="Keep any Python object as it is, uncopied, instead of bytes; excludes max_size.",
+        examples=[True],
+    )
+
+    @field_validator("objects")
+    @classmethod
+    def _objects_have_no_size(cls, objects: bool, info: ValidationInfo) -> bool:
+        if objects and info.data.get("max_size") is not None:
+            raise ValueError("objects have no size in bytes: bound the store by max_entries instead of max_size")
+        return objects
+
+    def build(self, context: BuildContext) -> MemoryStore:
+        """Make an empty store."""
+        return MemoryStore(max_entries=self.max_entries, max_size=self.max_size, objects=self.objects)
