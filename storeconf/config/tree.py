@@ -1,0 +1,140 @@
+"""Located plain data: paths into it, texts whose type the target field decides, and the marks of partial merges.
+
+A tree is what files hold: dicts with str keys, lists and scalars. Imports nothing of storeconf.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "KIND_KEYS",
+    "MISSING",
+    "Items",
+    "Patch",
+    "Pending",
+    "Placeholder",
+    "Removals",
+    "Text",
+    "TreePath",
+    "Whole",
+    "dotted",
+    "is_kind_path",
+    "is_middleware_path",
+    "lookup",
+    "nearest",
+    "parse_path",
+    "valid_name",
+]
+
+TreePath: TypeAlias = tuple[str | int, ...]
+"""The keys and indices that lead to a value."""
+
+KIND_KEYS: Final = ("type", "parent", "use")
+"""The fields of which exactly one makes the kind of a store or default factory."""
+
+MISSING: Final[Any] = object()
+"""Stands where there is nothing, for None means a removal."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*(?<![-_])\Z")
+
+
+class Text(str):
+    """A string whose type the target field decides: that of a variable, an override, or one whole substitution."""
+
+    __slots__ = ()
+
+
+class Placeholder(Text):
+    """Stands for a value that is not known here, and is right for any field."""
+
+    __slots__ = ()
+
+
+class Whole(dict[str, Any]):
+    """A mapping that replaces whatever is below it, instead of being merged into it."""
+
+    __slots__ = ()
+
+
+class Removals(dict[str, Any]):
+    """A mapping of nothing but removals: merged into what is there, it makes nothing that is not."""
+
+    __slots__ = ()
+
+
+class Items(dict[int, Any]):
+    """Some items of a list, by index: each replaces one, or is appended."""
+
+    __slots__ = ()
+
+
+class Pending:
+    """Layers of one store, lowest first, that can be merged only once it is known what kind they meet."""
+
+    __slots__ = ("layers",)
+
+    def __init__(self, layers: tuple[Any, ...]) -> None:
+        self.layers = layers
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pending) and self.layers == other.layers
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Pending({self.layers!r})"
+
+
+Patch: TypeAlias = Any
+"""What one or more layers say about one place: plain data, None for its removal, or one of the marks above."""
+
+
+def valid_name(name: object) -> bool:
+    """Whether ``name`` can name a store or an environment."""
+    return isinstance(name, str) and _NAME.match(name) is not None
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Write a path as people do: ``stores.main.url``."""
+    return ".".join(map(str, path))
+
+
+def parse_path(text: str) -> tuple[str, ...] | None:
+    """Take a dotted path apart; None when it is not one."""
+    parts = tuple(text.split("."))
+    return parts if all(parts) else None
+
+
+def lookup(tree: Any, path: Iterable[str | int]) -> Any:
+    """Return what stands at ``path``, or `MISSING`."""
+    for step in path:
+        if isinstance(tree, dict):
+            tree = tree.get(step, MISSING)
+        elif isinstance(tree, list) and isinstance(step, int) and -1 < step < len(tree):
+            tree = tree[step]
+        else:
+            return MISSING
+    return tree
+
+
+def is_kind_path(path: TreePath) -> bool:
+    """Whether a store or the default factory stands at ``path``, which knows kinds."""
+    return (len(path) == 2 and path[0] == "stores") or path == ("default_factory",)
+
+
+def is_middleware_path(path: TreePath) -> bool:
+    """Whether the settings of one kind of middleware stand at ``path``."""
+    return len(path) > 2 and path[-2] == "middleware" and is_kind_path(path[:-2])
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that ``word`` was most likely meant to be, or None when none is near."""
+    by_normal = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
+    found = get_close_matches(word.lower().replace("-", "_"), by_normal, n=1, cutoff=0.6)
+    return by_normal[found[0]] if found else None
