@@ -13,14 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import math
-import os
 import re
-import threading
 import time
 import warnings
-import weakref
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
@@ -28,6 +24,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, uninterrupted
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
@@ -71,14 +68,10 @@ CLOSE_GRACE = 5.0
 CLOSE_LIMIT = 10.0
 """Seconds that a backend gets after that to give its resource back."""
 
-_logger = logging.getLogger("storeconf")
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
 _MAX_MILLISECONDS = 1 << 62
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
-
-NEW, OPEN, CLOSING, CLOSED = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +175,6 @@ def parse_integer(value: bytes) -> int:
     raise StoreValueError("the value is not a signed 64-bit decimal integer")
 
 
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end even if the caller is cancelled meanwhile; the cancellation is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    return task.result()
-
-
 class _Flight:
     """One run of a factory that several callers wait for."""
 
@@ -207,7 +186,7 @@ class _Flight:
         self.ended = False  # by a closing store whose grace is over
 
 
-class Store:
+class Store(LifeCycle):
     """An asynchronous key/value store of bytes with an expiry per key.
 
     Keys are str. Values are bytes; a str is stored as UTF-8. Spans of time are seconds (int or float) or timedelta,
@@ -223,22 +202,13 @@ class Store:
     """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
 
     def __init__(self) -> None:
-        self._become_root()
-
-    def _become_root(self) -> None:
+        super().__init__()
         self._root: Store = self
         self._path: tuple[str, ...] = ()
         self._name: str | None = None
-        self._state = NEW
-        self._reset()
-        _roots.add(self)
 
     def _reset(self) -> None:
-        self._mutex = threading.Lock()
-        # The opening or closing under way; its result is the failure that those who wait for an opening share.
-        self._transition: ThreadFuture[Exception | None] | None = None
-        self._holders = 0
-        self._entered = False  # since it was opened, some `async with` got in
+        super()._reset()
         # Several threads count without a lock: CPython switches threads neither within += nor within -=.
         self._calls = 0
         self._idle: ThreadFuture[None] | None = None
@@ -311,92 +281,25 @@ class Store:
         """Whether the store is open; a new one is not, but opens itself at the first call."""
         return self._root._state == OPEN
 
-    async def _acquire(self) -> None:
-        with self._mutex:
-            self._holders += 1
-        try:
-            while True:
-                await self._open(reopen=True)
-                with self._mutex:
-                    if self._state == OPEN:
-                        self._entered = True
-                        return
-        except BaseException:
-            with self._mutex:
-                self._holders = max(0, self._holders - 1)
-                # The last holder may have left it to this one to close the store.
-                deserted = self._entered and not self._holders
-            if deserted:
-                await uninterrupted(self._close(unless_held=True))
-            raise
-
-    async def _release(self) -> None:
-        with self._mutex:
-            self._holders = max(0, self._holders - 1)
-            if self._holders:
-                return
-        await uninterrupted(self._close(unless_held=True))
-
-    async def _open(self, *, reopen: bool) -> None:
-        """Open a new root, with ``reopen`` a closed one too, or wait until another task or thread has done it.
-
-        All that wait for an opening share its failure; one that was cancelled is tried again by one of them.
-        """
-        while True:
-            with self._mutex:
-                before = self._state
-                if before == OPEN or not (before == NEW or reopen):
-                    return
-                pending = self._transition
-                if pending is None:
-                    mine = self._transition = ThreadFuture()
-                    break
-            failure = await asyncio.shield(asyncio.wrap_future(pending))
-            if failure is not None:
-                raise failure
+    async def _begin(self) -> None:
         try:
             await self.do_open()
-        except BaseException as error:
+        except StoreError as error:
             self._sign(error, "open")
-            self._settle(mine, before, error if isinstance(error, Exception) else None)
             raise
-        self._settle(mine, OPEN)
 
-    async def _close(self, *, unless_held: bool = False) -> None:
-        while True:
-            with self._mutex:
-                if unless_held and self._holders:
-                    return
-                pending, before = self._transition, self._state
-                if pending is None:
-                    if before == NEW and not unless_held:
-                        self._state = CLOSED
-                    if before != OPEN:
-                        return
-                    self._state = CLOSING
-                    mine = self._transition = ThreadFuture()
-                    break
-            await asyncio.shield(asyncio.wrap_future(pending))
-            if before == CLOSING:
-                return
+    async def _end(self) -> None:
         try:
             try:
                 await self._drain()
             finally:
                 await self._give_back()
-        except BaseException as error:
+        except StoreError as error:
             self._sign(error, "close")
             raise
-        finally:
-            self._settle(mine, CLOSED)
 
-    def _settle(self, transition: ThreadFuture[Exception | None], state: int, failure: Exception | None = None) -> None:
-        with self._mutex:
-            if self._transition is transition:  # not so in a forked child
-                self._transition = None
-                self._state = state
-                self._entered = False
-        transition.set_result(failure)
+    def _forget(self) -> None:
+        self.do_forget()
 
     async def _drain(self) -> None:
         """Wait for the calls under way, from whatever loop, then end the factories that are still running."""
@@ -460,13 +363,12 @@ class Store:
             if self._calls <= 0 and self._idle is not None and not self._idle.done():
                 self._idle.set_result(None)
 
-    def _sign(self, error: BaseException, operation: str) -> None:
+    def _sign(self, error: StoreError, operation: str) -> None:
         """Say on an error which store and which operation it is about, unless it says so already."""
-        if isinstance(error, StoreError):
-            if error.store is None:
-                error.store = self.name
-            if error.operation is None:
-                error.operation = operation
+        if error.store is None:
+            error.store = self.name
+        if error.operation is None:
+            error.operation = operation
 
     def _check(self, operation: str, check: Callable[[A], T], argument: A) -> T:
         try:
@@ -836,21 +738,3 @@ def _land(flights: dict[Any, _Flight], slot: object, task: asyncio.Task[bytes]) 
         del flights[slot]
     if not task.cancelled():
         task.exception()  # every waiter has its own copy; without waiters nobody needs it
-
-
-_roots: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for root in list(_roots):
-        if root._state != CLOSED:
-            root._state = NEW
-        root._reset()
-        try:
-            root.do_forget()
-        except Exception:  # nobody could catch it here, and the other stores need their turn
-            _logger.exception("store %r could not forget its parent process", root.name)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
