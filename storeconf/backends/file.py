@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from storeconf.plugin import Backend, ConfigPath
+from storeconf.store import Capabilities
 from storeconf.stores.file import FileStore
 
 if TYPE_CHECKING:
     from storeconf.plugin import BuildContext
-    from storeconf.store import Capabilities
 
 __all__ = ["FileBackend", "FileMode"]
 
@@ -88,11 +88,12 @@ class FileBackend(Backend):
             "the right to execute. They hold whatever the umask."
         ),
         examples=["0750"],
+        json_schema_extra={"default": "0700"},
     )
 
     def location(self) -> tuple[str, ...]:
         """The parts of the directory's path, symbolic links resolved."""
-        return ("file", *os.path.realpath(self.path).split(os.sep)[1:])
+        return ("file", *filter(None, os.path.realpath(self.path).split(os.sep)))
 
     def build(self, context: BuildContext) -> FileStore:
         """Make the store; the directory is made when it opens."""
