@@ -42,7 +42,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC113": Code("several-documents", "A YAML file holds more than one document."),
         "SC114": Code("bad-key", "A key is a list or a mapping instead of a text."),
         "SC115": Code("bad-merge", "What a YAML merge key `<<` names is no mapping and no list of mappings."),
-        "SC116": Code("unsupported-value", "A value that not every format can say: a date, an endless number, half a character."),
+        "SC116": Code("unsupported-value", "A value that has no meaning here, such as a date or an endless number."),
         "SC117": Code("not-a-mapping", "The outermost value is not a mapping."),
         "SC118": Code("no-table", "A pyproject.toml holds no table [tool.storeconf]."),
         "SC119": Code("more-problems", "The file holds more problems than are worth showing at once."),
@@ -66,7 +66,6 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC603": Code("shared-namespace", "Two children of one parent have the same namespace."),
         "SC604": Code("colliding-roots", "Two roots keep their keys in the same place."),
         "SC605": Code("parent-without-namespace", "A server root without a namespace can't have namespaces below it."),
-        "SC606": Code("bad-reference", "The store that is referred to can't be used so."),
         # ---------------------------------------------------------------- 7xx plugins
         "SC701": Code("unknown-kind", "No backend, middleware or resolver of that name is built in or installed."),
         "SC702": Code("broken-plugin", "The plugin is installed but can't be imported."),
@@ -75,6 +74,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC705": Code("shadowed-built-in", "A plugin claims the name of a built-in kind, which can't be replaced."),
         "SC706": Code("plugin-conflict", "Two distributions claim the same name."),
         "SC707": Code("plugin-disabled", "The plugin is switched off by STORECONF_DISABLE_PLUGINS."),
+        "SC708": Code("plugin-failed", "A plugin's own code failed while its settings were read."),
         # ---------------------------------------------------------------- 8xx warnings
         "SC801": Code("risky-setting", "The setting is allowed but deserves a second thought."),
     }

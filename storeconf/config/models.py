@@ -6,7 +6,7 @@ The settings in them are the backends' and middleware's own frozen Pydantic mode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -22,13 +22,17 @@ _EMPTY: dict[str, Any] = {}
 NO_MIDDLEWARE: Final[Links] = MappingProxyType(_EMPTY)
 
 
+def _none() -> Links:
+    return NO_MIDDLEWARE
+
+
 @dataclass(frozen=True, slots=True)
 class RootSpec:
     """A store with a ``type``: it owns the resource."""
 
     name: str
     backend: Backend
-    middleware: Links = NO_MIDDLEWARE
+    middleware: Links = field(default_factory=_none)
     description: str | None = None
 
 
@@ -39,7 +43,7 @@ class ChildSpec:
     name: str
     parent: str
     namespace: str
-    middleware: Links = NO_MIDDLEWARE
+    middleware: Links = field(default_factory=_none)
     description: str | None = None
 
 
@@ -66,5 +70,5 @@ class DefaultFactorySpec:
     backend: Backend | None = None
     use: str | None = None
     forbid: bool = False
-    middleware: Links = NO_MIDDLEWARE
+    middleware: Links = field(default_factory=_none)
     max_stores: int | None = None

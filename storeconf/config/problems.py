@@ -1,0 +1,100 @@
+"""Collects the problems of one run: each is located when it is found, and never shows a secret."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from storeconf._location import Diagnostic, Note
+from storeconf.config.tree import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from storeconf._location import Severity
+    from storeconf.config.tree import TreePath
+
+__all__ = ["NAME_RULE", "Problems", "listed", "ordered", "shown"]
+
+NAME_RULE: Final = (
+    "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__', "
+    "which separates the parts of a variable's name"
+)
+_LONGEST: Final = 40
+
+
+class Problems:
+    """Diagnostics on their way: ``place`` tells where a path stands, and is asked only when there is a problem."""
+
+    def __init__(self, place: Callable[..., dict[str, Any]]) -> None:
+        self.found: list[Diagnostic] = []
+        self._place = place
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        path: TreePath,
+        *,
+        key: bool = False,
+        hint: str | None = None,
+        severity: Severity = "error",
+        notes: Iterable[Note] = (),
+    ) -> None:
+        """Add a problem of the value at ``path``, or of its key."""
+        self.found.append(
+            Diagnostic(
+                code,
+                message,
+                severity,
+                dotted(path) or None,
+                hint=hint,
+                notes=tuple(notes),
+                **self._place(path, key),
+            )
+        )
+
+    def note(self, message: str, path: TreePath, *, key: bool = False) -> Note:
+        """A further place of a problem."""
+        place = self._place(path, key)
+        return Note(message, place.get("file"), place.get("line"), place.get("column"), place.get("variable"))
+
+
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    *rest, end = names
+    return f"{', '.join(rest)} {last} {end}" if rest else end
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: texts quoted, long ones cut, and never more than a scalar."""
+    if isinstance(value, str):
+        text = json.dumps(str(value), ensure_ascii=False)
+        return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value) if len(repr(value)) <= _LONGEST else f"{repr(value)[:_LONGEST]}…"
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else type(value).__name__
+
+
+def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Sort by file and line, what stands in no file last; what was found twice at one place comes once."""
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    for each in diagnostics:
+        at_one_place = each.path if each.line is None else None  # an anchor's content is one place with many paths
+        found.setdefault(
+            (each.code, each.message, each.file, each.line, each.column, each.variable, at_one_place), each
+        )
+    return sorted(
+        found.values(),
+        key=lambda each: (
+            each.file is None,
+            each.file or "",
+            each.line or 0,
+            each.column or 0,
+            each.variable or "",
+            each.path or "",
+            each.code,
+        ),
+    )

@@ -1,0 +1,298 @@
+"""Makes one model of settings from plain values, or says everything that is wrong with them.
+
+Paths become absolute and placeholders get values first; then the model validates, and its errors are put in words.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
+
+from pydantic import ValidationError
+
+from storeconf.catalog import BUILT_IN
+from storeconf.config.fields import PLAIN, fault_of, fields_of, kind_of, spot_of
+from storeconf.config.problems import Problems, listed, shown
+from storeconf.config.tree import Placeholder, TreePath, lookup, nearest
+from storeconf.errors import PluginError
+from storeconf.plugin import Backend, Middleware, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from storeconf.catalog import Catalog
+    from storeconf.config.assemble import Assembly
+    from storeconf.config.fields import Expect, Fault, Fields, Spot
+
+__all__ = ["SettingsReader"]
+
+S = TypeVar("S", bound=Settings)
+
+_Marks: TypeAlias = dict[TreePath, bool]
+"""Places whose errors are known: True where a value is wrong, False where it is a placeholder."""
+
+_NOTHING: Final[frozenset[type]] = frozenset()
+_BAD: Final[Any] = object()
+
+
+class SettingsReader:
+    """Reads the settings of backends and middleware. ``vague`` tells whether it met a placeholder."""
+
+    def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
+        self.vague = False
+        self._assembly = assembly
+        self._catalog = catalog
+        self._problems = problems
+        self._models: dict[tuple[str, str], type[Settings]] = {}
+
+    def backend(self, name: str, path: TreePath) -> type[Backend] | None:
+        """The backend of that name, or None with a problem at ``path``."""
+        return cast("type[Backend] | None", self._models.get(("backend", name)) or self._find("backend", name, path))
+
+    def middleware(self, kind: str, path: TreePath) -> type[Middleware] | None:
+        """The middleware of that kind, or None with a problem at the key of ``path``."""
+        found = self._models.get(("middleware", kind)) or self._find("middleware", kind, path)
+        return cast("type[Middleware] | None", found)
+
+    def build(
+        self, model: type[S], values: dict[str, Any], path: TreePath, also: frozenset[str] = frozenset()
+    ) -> S | None:
+        """Make the settings at ``path``, or report everything that is wrong with them.
+
+        ``also`` names what may stand in the same mapping besides the model's own fields.
+        """
+        fields = fields_of(model)
+        marks: _Marks = {}
+        refused = fields.refused
+        for key, value in values.items():
+            if value.__class__ in refused.get(key, _NOTHING):
+                values = self._looked(fields, values, path, marks)
+                break
+        else:
+            if not fields.deep.isdisjoint(values):
+                values = self._looked(fields, values, path, marks)
+        try:
+            built = model.model_validate(values)
+        except ValidationError as error:
+            self._explain(error, fields, values, path, marks, also)
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
+            text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
+            self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
+        else:
+            return None if any(marks.values()) else built
+        return None
+
+    def wrong_type(
+        self, path: TreePath, what: str, value: object, *, expect: Expect | None = None, hint: str | None = None
+    ) -> None:
+        """Report a value that is not ``what`` it should be."""
+        secret = self._hidden(path, expect)
+        name = _named(path)
+        got = kind_of(value)
+        if not secret and isinstance(value, str | int | float) and not isinstance(value, bool):
+            got = f"the {got.partition(' ')[2]} {shown(value)}"
+        if expect is not None and hint is None and not secret:
+            hint = _retyped(name, value, expect)
+        self._problems.add("SC503", f"{name} must be {what}, not {got}", path, hint=hint)
+
+    def unknown(self, path: TreePath, names: Iterable[str], known: Collection[str], owner: str) -> None:
+        """Report fields of the mapping at ``path`` that ``owner``, which knows ``known``, does not have."""
+        store = path[:1] == ("default_factory",) or len(path) == 2
+        for name in names:
+            where = (*path, name)
+            near = nearest(name, known)
+            types = self._types_with(name) if store else []
+            if types:
+                text = f"{name!r} belongs to stores of type {listed(types)}; {owner} has no such field"
+                self._problems.add("SC508", text, where, key=True)
+            elif store and name in {"parent", "namespace", "middleware", "description", "max_stores"}:
+                self._problems.add("SC508", f"{owner} takes no {name!r}", where, key=True, hint=_known(known))
+            elif store and near is None and name in self._catalog.middleware_names() and "middleware" in known:
+                hint = f"write it under middleware: middleware: {{{name}: …}}"
+                self._problems.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
+            else:
+                hint = _known(known) if near is None else f"did you mean {near!r}?"
+                self._problems.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
+
+    # ------------------------------------------------------------------ before the model
+
+    def _find(self, part: Literal["backend", "middleware"], name: str, path: TreePath) -> type[Settings] | None:
+        model: type[Settings]
+        try:
+            model = self._catalog.backend(name) if part == "backend" else self._catalog.middleware(name)
+        except PluginError as error:
+            self._problems.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
+            return None
+        self._models[part, name] = model
+        shadow = self._catalog.shadowed(part, name)
+        if shadow is not None:
+            self._problems.add("SC705", shadow, path, severity="warning", hint="the built-in one is used")
+        return model
+
+    def _looked(self, fields: Fields, values: dict[str, Any], path: TreePath, marks: _Marks) -> dict[str, Any]:
+        """A copy in which paths are absolute and placeholders have values, without what is wrong."""
+        looked = {}
+        for key, value in values.items():
+            expect = fields.expects.get(key)
+            result = value if expect is None else self._look(expect, value, (*path, key), marks, fields.example(key))
+            if result is not _BAD:
+                looked[key] = result
+        return looked
+
+    def _look(self, expect: Expect, value: Any, path: TreePath, marks: _Marks, example: object = None) -> Any:
+        if value.__class__ is Placeholder:
+            self.vague = True
+            marks[path] = False
+            return expect.stand_in if example is None or "${" in str(example) else example
+        if expect.classes is not None and value.__class__ in PLAIN and value.__class__ not in expect.classes:
+            self.wrong_type(path, expect.what, value, expect=expect)
+        elif isinstance(value, dict) and expect.model is not None:
+            return self._looked(fields_of(expect.model), value, path, marks)
+        elif isinstance(value, dict) and expect.item is not None:
+            items = {key: self._look(expect.item, item, (*path, key), marks) for key, item in value.items()}
+            return {key: item for key, item in items.items() if item is not _BAD}
+        elif isinstance(value, list) and expect.item is not None:
+            return [self._look(expect.item, item, (*path, index), marks) for index, item in enumerate(value)]
+        elif not (expect.path and isinstance(value, str)):
+            return value
+        elif value and "\0" not in value:
+            return os.path.join(self._assembly.directory(path), value)
+        else:
+            self._problems.add("SC504", f"{_named(path)} must be a path, not an empty text", path)
+        marks[path] = True
+        return _BAD
+
+    # ------------------------------------------------------------------ after it
+
+    def _explain(
+        self,
+        error: ValidationError,
+        fields: Fields,
+        values: dict[str, Any],
+        path: TreePath,
+        marks: _Marks,
+        also: frozenset[str],
+    ) -> None:
+        """Report Pydantic's errors, but for those that follow from what ``marks`` says is wrong or unknown."""
+        faults: dict[TreePath, list[tuple[Fault, Spot]]] = {}
+        for each in error.errors(include_url=False, include_input=False):
+            spot = spot_of(fields, values, each["loc"])
+            if spot is None:
+                continue
+            where = (*path, *spot.trail)
+            if any(where == mark[: len(where)] or mark == where[: len(mark)] for mark in marks):
+                continue
+            if each["type"] == "extra_forbidden":
+                known = frozenset(spot.holder.expects) | (also if len(spot.trail) == 1 else frozenset())
+                self.unknown(where[:-1], (str(where[-1]),), known, _owner(where[:-1], spot.holder.model))
+            else:
+                faults.setdefault(where, []).append((fault_of(each, spot.expect), spot))
+        for where, found in faults.items():
+            # Of a union's members, the one with code of its own knows best what is wrong.
+            fault, spot = min(found, key=lambda pair: (not pair[0].whole, pair[0].code == "SC503"))
+            self._fault(fault, spot, where, lookup(values, spot.trail))
+
+    def _fault(self, fault: Fault, spot: Spot, where: TreePath, value: Any) -> None:
+        if fault.code == "SC502":
+            example = spot.holder.example(str(where[-1]))
+            hint = None if example is None else f"for example {where[-1]}: {shown(example)}"
+            owner = _owner(where[:-1], spot.holder.model)
+            self._problems.add(fault.code, f"{owner} needs {str(where[-1])!r}", where[:-1], key=True, hint=hint)
+            return
+        if isinstance(value, dict) or not spot.trail:
+            self._whole(fault, where, value if isinstance(value, dict) else {})
+            return
+        name, text, hint = _named(where), fault.text, fault.hint
+        if self._hidden(where, spot.expect) and _tells(f"{text} {hint}", value):
+            text, hint = "has a value that does not fit; it is a secret, so it is not shown", None
+        elif fault.code == "SC503":
+            self.wrong_type(where, spot.expect.what, value, expect=spot.expect)
+            return
+        elif fault.whole and text.startswith(name):
+            name, _, text = text.partition(" ")
+        elif fault.whole and not text.startswith("must "):
+            name = f"{name}:"
+        elif spot.expect.choices and isinstance(value, str):
+            near = nearest(value, [choice for choice in spot.expect.choices if isinstance(choice, str)])
+            text += f", not {shown(value)}"
+            hint = None if near is None else f"did you mean {near!r}?"
+        self._problems.add(fault.code, f"{name} {text}", where, hint=hint)
+
+    def _whole(self, fault: Fault, where: TreePath, values: dict[str, Any]) -> None:
+        """Report what a model says of all its fields, at the field that it names first, if it is there."""
+        first = fault.text.partition(" ")[0].strip("'`:,")
+        if first in values:
+            self._problems.add(fault.code, fault.text, (*where, first), key=True, hint=fault.hint)
+        else:
+            self._problems.add(fault.code, fault.text, where, key=True, hint=fault.hint)
+
+    def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
+        return (expect is not None and expect.secret) or self._assembly.is_secret(path)
+
+    def _types_with(self, field: str) -> list[str]:
+        """The backends that have such a field: the built-in ones, and plugins that this layout uses anyway."""
+        found = []
+        for name in dict.fromkeys([*BUILT_IN["backend"], *(each for part, each in self._models if part == "backend")]):
+            try:
+                model = self._catalog.backend(name)
+            except PluginError:
+                continue  # it is not this one that the layout names
+            if field in fields_of(model).expects and field not in fields_of(Backend).expects:
+                found.append(name)
+        return found
+
+
+def _named(path: TreePath) -> str:
+    """The last names of a path: ``url``, ``nodes[1]``."""
+    name = str(path[-1])
+    for step in reversed(path[:-1]):
+        if isinstance(path[-1], int):
+            return f"{step}[{name}]"
+        break
+    return name
+
+
+def _owner(path: TreePath, model: type[Any]) -> str:
+    """What the mapping at ``path`` is, in a message about its fields."""
+    if issubclass(model, Backend):
+        return f"type {model.model_fields['type'].default!r}"
+    if issubclass(model, Middleware):
+        return f"middleware {model.kind!r}"
+    return _named(path)
+
+
+def _known(known: Collection[str]) -> str:
+    return f"known fields: {', '.join(sorted(known))}"
+
+
+def _tells(text: str, value: object) -> bool:
+    """Whether a message gives part of a secret away."""
+    secret = str(value)
+    return any(secret[start : start + 4] in text for start in range(max(1, len(secret) - 3)))
+
+
+def _retyped(name: str, value: object, expect: Expect) -> str | None:
+    """How to write a value so that it has the type that the field takes."""
+    classes = expect.classes or frozenset()
+    if isinstance(value, str):
+        if bool in classes and value.lower() in ("true", "false"):
+            return f"write it without quotes: {name}: {value.lower()}"
+        if bool in classes and value.lower() in ("yes", "no", "on", "off"):
+            return f"write true or false: {value} is a text"
+        if classes & {int, float} and _is_number(value, whole=float not in classes):
+            return f"write it without quotes: {name}: {value}"
+        if list in classes:
+            return f"write a list: {name}: [{shown(value)}]"
+    elif str in classes and isinstance(value, int | float) and not isinstance(value, bool):
+        return f'put it in quotes: {name}: "{value}"'
+    elif str in classes and isinstance(value, bool):
+        return f'put it in quotes: {name}: "{str(value).lower()}"'
+    return None
+
+
+def _is_number(text: str, *, whole: bool) -> bool:
+    try:
+        int(text) if whole else float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,267 @@
+"""From a merged tree to checked specs: first the envelope, then each part by the model of its own kind.
+
+Nothing is computed for what is right: places, suggestions and other kinds' fields are looked up when a problem asks
+for them. References between stores are checked in `structure`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from storeconf.config.fields import fields_of
+from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
+from storeconf.config.problems import NAME_RULE, Problems, listed, shown
+from storeconf.config.settings import SettingsReader
+from storeconf.config.tree import KIND_KEYS, Placeholder, Text, TreePath, nearest, valid_name
+from storeconf.store import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from storeconf.catalog import Catalog
+    from storeconf.config.assemble import Assembly
+    from storeconf.config.models import Links, StoreSpec
+    from storeconf.plugin import Backend, Middleware
+
+__all__ = ["Validated", "validate"]
+
+TOP: Final = ("stores", "default_factory", "environments", "extends", "version", "unset")
+COMMON: Final = frozenset({"description", "middleware"})
+CHILD: Final = frozenset({"parent", "namespace"}) | COMMON
+ALIAS: Final = frozenset({"use", "description"})
+FACTORY: Final = frozenset({"max_stores"}) | COMMON
+
+_KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
+_FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
+
+
+@dataclass(slots=True)
+class Validated:
+    """What could be built of a tree; ``vague`` names the stores that are partly unknown, by placeholder or error."""
+
+    stores: dict[str, StoreSpec] = field(default_factory=dict)
+    default_factory: DefaultFactorySpec | None = None
+    vague: set[str] = field(default_factory=set)
+
+
+def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
+    """Check everything in the tree that can be checked by looking at one store alone."""
+    return _Validator(assembly, catalog, problems).run()
+
+
+class _Validator:
+    def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
+        self._tree = assembly.tree
+        self._problems = problems
+        self._report = problems.add
+        self._settings = SettingsReader(assembly, catalog, problems)
+        self._built: dict[tuple[object, ...], Middleware] = {}
+
+    def run(self) -> Validated:
+        tree, result = self._tree, Validated()
+        version = tree.get("version", 1)
+        if type(version) is not int or version != 1:
+            text = f"this storeconf reads version 1 of its language, not {shown(version)}"
+            self._report("SC505", text, ("version",), hint="write version: 1, or leave it out")
+        for key in tree.keys() - {"version", "stores", "default_factory"}:
+            near = nearest(key, TOP)
+            hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(TOP)}; those with 'x-' are ignored"
+            self._report("SC501", f"there is no top-level key {key!r}", (key,), key=True, hint=hint)
+        stores = tree.get("stores", {})
+        if isinstance(stores, dict):
+            for name, node in stores.items():
+                self._settings.vague = False
+                spec = self._store(name, ("stores", name), node)
+                if spec is not None:
+                    result.stores[name] = spec
+                if spec is None or self._settings.vague:
+                    result.vague.add(name)
+        else:
+            self._settings.wrong_type(("stores",), "a mapping from names to stores", stores)
+        if "default_factory" in tree:
+            result.default_factory = self._factory(("default_factory",), tree["default_factory"])
+        return result
+
+    def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
+        if not valid_name(name):
+            self._report("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
+        if not isinstance(node, dict):
+            self._settings.wrong_type(path, "a mapping", node, hint="write the store's fields below its name")
+            return None
+        kind = self._kind(path, node, f"store {name!r}")
+        if kind == "type":
+            values = node.copy()
+            description = self._description(path, values.pop("description", None))
+            links = self._links(path, values.pop("middleware", None))
+            backend = self._backend(path, values, COMMON)
+            return None if backend is None else RootSpec(name, backend, links, description)
+        if kind == "parent":
+            return self._child(name, path, node)
+        if kind == "use":
+            self._only(path, node, ALIAS, "an alias")
+            use = self._name(path, node, "use")
+            return None if use is None else AliasSpec(name, use, self._description(path, node.get("description")))
+        return None
+
+    def _kind(self, path: TreePath, node: dict[str, Any], what: str) -> str | None:
+        """The one field that makes the kind of a store or default factory."""
+        kinds = [key for key in KIND_KEYS if key in node]
+        if len(kinds) == 1:
+            return kinds[0]
+        if kinds:
+            first, second = kinds[:2]
+            note = self._problems.note(f"{first!r} is here", (*path, first), key=True)
+            text = f"{what} has {listed(map(repr, kinds))}, of which it can have one"
+            self._report("SC507", text, (*path, second), key=True, notes=[note], hint=_KINDS_HINT)
+            return None
+        close = {key: near for key in node if (near := nearest(key, KIND_KEYS)) is not None}
+        for key, near in close.items():
+            self._report(
+                "SC501", f"{what} has no field {key!r}", (*path, key), key=True, hint=f"did you mean {near!r}?"
+            )
+        if not close:
+            self._report("SC506", f"{what} needs one of 'type', 'parent' and 'use'", path, key=True, hint=_KINDS_HINT)
+        return None
+
+    def _child(self, name: str, path: TreePath, node: dict[str, Any]) -> ChildSpec | None:
+        self._only(path, node, CHILD, "a store with a 'parent'")
+        parent = self._name(path, node, "parent")
+        namespace: str | None = name
+        if "namespace" in node:
+            namespace = self._name(path, node, "namespace")
+            if namespace is not None and not self._namespace(path, namespace):
+                namespace = None
+        links = self._links(path, node.get("middleware"))
+        description = self._description(path, node.get("description"))
+        if parent is None or namespace is None:
+            return None
+        return ChildSpec(name, parent, namespace, links, description)
+
+    def _factory(self, path: TreePath, node: Any) -> DefaultFactorySpec | None:
+        if not isinstance(node, dict):
+            if node == "forbid":
+                return DefaultFactorySpec(forbid=True)
+            if isinstance(node, Placeholder):
+                return None
+            if isinstance(node, str):
+                self._report("SC506", f"default_factory can't be {shown(node)}", path, hint=_FACTORY_HINT)
+            else:
+                self._settings.wrong_type(path, "a mapping or 'forbid'", node, hint=_FACTORY_HINT)
+            return None
+        kind = self._kind(path, node, "default_factory")
+        if kind is None:
+            return None
+        if kind == "use":
+            self._only(path, node, ALIAS, "a default_factory with 'use'")
+            use = self._name(path, node, "use")
+            return None if use is None else DefaultFactorySpec(use=use)
+        values = node.copy()
+        self._description(path, values.pop("description", None))
+        links = self._links(path, values.pop("middleware", None))
+        most = self._max_stores((*path, "max_stores"), values.pop("max_stores", None))
+        if kind == "type":
+            backend = self._backend(path, values, FACTORY)
+            return None if backend is None else DefaultFactorySpec(backend=backend, middleware=links, max_stores=most)
+        self._only(path, values, FACTORY | {"parent"}, "a default_factory with 'parent'")
+        parent = self._name(path, values, "parent")
+        return None if parent is None else DefaultFactorySpec(parent=parent, middleware=links, max_stores=most)
+
+    # ------------------------------------------------------------------ parts of them
+
+    def _backend(self, path: TreePath, values: dict[str, Any], also: frozenset[str]) -> Backend | None:
+        kind = self._name(path, values, "type")
+        model = None if kind is None else self._settings.backend(kind, (*path, "type"))
+        if model is None:
+            return None
+        values["type"] = kind
+        backend = self._settings.build(model, values, path, also)
+        if backend is None or not backend.namespace or self._namespace(path, backend.namespace):
+            return backend
+        return None
+
+    def _links(self, path: TreePath, node: Any) -> Links:
+        if node is None:
+            return NO_MIDDLEWARE
+        path = (*path, "middleware")
+        if not isinstance(node, dict):
+            self._settings.wrong_type(path, "a mapping from kinds to settings", node, hint="write {ttl: 14d}")
+            return NO_MIDDLEWARE
+        links: dict[str, Middleware | Literal[False]] = {}
+        for kind, settings in node.items():
+            link = self._link(kind, settings, (*path, kind))
+            if link is not None:
+                links[kind] = link
+        return links
+
+    def _link(self, kind: str, node: Any, path: TreePath) -> Middleware | Literal[False] | None:
+        model = self._settings.middleware(kind, path)
+        if model is None:
+            return None
+        if type(node) is Text and node.lower() in ("true", "false"):
+            node = node.lower() == "true"
+        if node is False:
+            return False
+        if not isinstance(node, dict):
+            main = model.main
+            if node is True and (main is None or not fields_of(model).takes(main, bool)):
+                node = {}  # switched on, with what it has by default
+            elif main is None or (isinstance(node, list) and not fields_of(model).takes(main, list)):
+                self._settings.wrong_type(path, "a mapping of settings, or false", node)
+                return None
+            else:
+                node = {main: node}
+        try:
+            # Chains repeat themselves from store to store; equal texts of different classes are not the same.
+            same = (kind, *node, *node.values(), *map(type, node.values()))
+            link = self._built.get(same)
+        except TypeError:  # a setting that is itself a list or a mapping
+            return self._settings.build(model, node, path)
+        if link is None:
+            link = self._settings.build(model, node, path)
+            if link is not None and not fields_of(model).deep and not self._settings.vague:
+                self._built[same] = link
+        return link
+
+    def _only(self, path: TreePath, node: dict[str, Any], known: frozenset[str], owner: str) -> None:
+        if not node.keys() <= known:
+            self._settings.unknown(path, [key for key in node if key not in known], known, owner)
+
+    def _name(self, path: TreePath, values: Mapping[str, Any], key: str) -> str | None:
+        """The text of a field that names something; None when it is no text, or not known here."""
+        value = values[key]
+        if isinstance(value, Placeholder):
+            self._settings.vague = True
+            return None
+        if isinstance(value, str):
+            return str(value)
+        self._settings.wrong_type((*path, key), "a text", value)
+        return None
+
+    def _namespace(self, path: TreePath, name: str) -> bool:
+        try:
+            check_name(name)
+        except ValueError as error:
+            message, _, hint = str(error).partition(": ")
+            self._report("SC509", message, (*path, "namespace"), hint=hint)
+            return False
+        return True
+
+    def _description(self, path: TreePath, value: Any) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        self._settings.wrong_type((*path, "description"), "a text", value)
+        return None
+
+    def _max_stores(self, path: TreePath, value: Any) -> int | None:
+        if value is None or isinstance(value, Placeholder):
+            return None
+        if type(value) is Text and value.isascii() and value.isdigit():
+            value = int(value)
+        if type(value) is not int:
+            self._settings.wrong_type(path, "a whole number", value)
+        elif value < 1:
+            self._report("SC504", "max_stores must be greater than 0", path)
+        else:
+            return value
+        return None
