@@ -1,0 +1,214 @@
+"""get_or_set: one run of the factory for all who wait, and what happens when it fails or nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from storeconf.testing._checks import equal, holds, raises
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
+
+if TYPE_CHECKING:
+    from storeconf import Store
+
+
+class _FactoryError(Exception):
+    pass
+
+
+class _Factory:
+    """An async factory that counts its runs and waits until it may go on."""
+
+    def __init__(self, value: bytes = b"made", error: Exception | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.runs = 0
+        self.cancelled = 0
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.tasks: set[asyncio.Task[object] | None] = set()
+
+    async def __call__(self) -> bytes:
+        self.runs += 1
+        self.tasks.add(asyncio.current_task())
+        self.started.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class SingleFlight(Suite):
+    """Promises on get_or_set."""
+
+    @promise
+    async def test_get_or_set_runs_the_factory_on_a_miss(self, store: Store) -> None:
+        """get_or_set returns the value that is there, else what the factory makes, which it stores."""
+        runs = []
+
+        def factory() -> str:
+            runs.append(1)
+            return "made"
+
+        equal(await store.get_or_set("k", factory), b"made", "a miss gives what the factory makes, as bytes")
+        equal(await store.get_with_expiry("k"), (b"made", None), "and stores it")
+        equal(await store.get_or_set("k", factory), b"made", "a hit gives what is there")
+        equal(len(runs), 1, "and does not run the factory")
+        await store.set("empty", b"")
+        equal(await store.get_or_set("empty", factory), b"", "an empty value is a hit")
+        await store.delete("k")
+        equal(await store.get_or_set("k", factory), b"made", "a deleted key is a miss")
+        equal(len(runs), 2, "for which the factory runs again")
+
+    @promise
+    async def test_get_or_set_takes_async_factories(self, store: Store) -> None:
+        """The factory may be async, or return anything that can be awaited."""
+
+        async def make() -> bytearray:
+            await asyncio.sleep(0)
+            return bytearray(b"made")
+
+        async def make_later() -> str:
+            return "later"
+
+        equal(await store.get_or_set("k", make), b"made", "an async factory")
+        equal(
+            await store.get_or_set("l", lambda: asyncio.ensure_future(make_later())), b"later", "one that gives a task"
+        )
+        equal(await store.get_many(["k", "l"]), {"k": b"made", "l": b"later"}, "both are stored")
+
+    @promise
+    async def test_get_or_set_sets_the_expiry(self, store: Store) -> None:
+        """What the factory makes is stored with expires_in; a hit keeps its own expiry."""
+        for key, span in (("a", LONG), ("b", timedelta(hours=1)), ("c", 3600.0)):
+            since = self.now()
+            await store.get_or_set(key, lambda: b"v", span)
+            await self.check_left(store, key, LONG, since, "get_or_set sets the expiry")
+            await store.get_or_set(key, lambda: b"v", 5)
+            await self.check_left(store, key, LONG, since, "a hit keeps its expiry")
+        equal(await store.get_or_set("short", lambda: b"one", SHORT), b"one", "a short one")
+        await self.outlive(store)
+        equal(await store.get_or_set("short", lambda: b"two"), b"two", "an expired key is a miss")
+
+    @promise
+    async def test_concurrent_callers_share_one_run(self, store: Store) -> None:
+        """Concurrent callers in a loop run the factory once, in a task of its own, and all get its value."""
+        factory = _Factory()
+        callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(50)]
+        await factory.started.wait()
+        factory.may_end.set()
+        equal(await asyncio.gather(*callers), [b"made"] * 50, "every caller gets the value")
+        equal(factory.runs, 1, "the factory runs once")
+        holds(not factory.tasks & {asyncio.current_task(), *callers}, "the factory runs in a task of its own")
+        equal(await store.get("k"), b"made", "the value is stored")
+
+    @promise
+    async def test_other_keys_and_namespaces_run_their_own(self, store: Store) -> None:
+        """Callers of different keys, or of one key in different namespaces, share nothing."""
+        handles = (store, store.with_namespace("child"), store.with_namespace("child").with_namespace("child"))
+        calls = [
+            handle.get_or_set(key, lambda value=f"{place}{key}": value)  # type: ignore[misc]  # mypy has no type for the default
+            for place, handle in enumerate(handles)
+            for key in ("a", "b")
+        ]
+        equal(await asyncio.gather(*calls), [b"0a", b"0b", b"1a", b"1b", b"2a", b"2b"], "each gets its own value")
+
+    @promise
+    async def test_two_handles_share_one_run(self, store: Store) -> None:
+        """Two handles of one namespace are one store: their callers share a run."""
+        factory = _Factory()
+        callers = [asyncio.ensure_future(store.with_namespace("child").get_or_set("k", factory)) for _ in range(5)]
+        await factory.started.wait()
+        factory.may_end.set()
+        await asyncio.gather(*callers)
+        equal(factory.runs, 1, "the factory runs once")
+
+    @promise
+    async def test_factory_error_goes_to_all_and_nothing_is_stored(self, store: Store) -> None:
+        """The factory's error goes to every caller; nothing is stored, and the next call tries again."""
+        factory = _Factory(error=_FactoryError("no"))
+        callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(10)]
+        await factory.started.wait()
+        factory.may_end.set()
+        results = await asyncio.gather(*callers, return_exceptions=True)
+        equal({type(result) for result in results}, {_FactoryError}, "every caller gets the error itself")
+        equal(factory.runs, 1, "the factory runs once")
+        equal(await all_keys(store), set(), "nothing is stored")
+
+        def fails() -> bytes:
+            raise _FactoryError
+
+        await raises(_FactoryError, store.get_or_set, "k", fails)
+        equal(await store.get_or_set("k", lambda: b"second"), b"second", "the next call tries again")
+
+    @promise
+    async def test_cancelled_caller_leaves_the_others(self, store: Store) -> None:
+        """A cancelled caller leaves; the run goes on for the others, also if it was the first."""
+        for leaver in (0, 1):
+            key, factory = f"k{leaver}", _Factory()
+            callers = [asyncio.ensure_future(store.get_or_set(key, factory)) for _ in range(3)]
+            await factory.started.wait()
+            callers[leaver].cancel()
+            await asyncio.wait([callers[leaver]])
+            equal(callers[leaver].cancelled(), True, "the cancelled caller is cancelled at once")
+            factory.may_end.set()
+            stayed = [caller for caller in callers if caller is not callers[leaver]]
+            equal(await asyncio.gather(*stayed), [b"made"] * 2, "the others get the value")
+            equal((factory.runs, factory.cancelled), (1, 0), "of the one run")
+
+    @promise
+    async def test_last_caller_cancels_the_run(self, store: Store) -> None:
+        """When the last caller is cancelled so is the factory; nothing is stored, and the next call tries again."""
+        factory = _Factory()
+        callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(3)]
+        await factory.started.wait()
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        tasks = {task for task in factory.tasks if task is not None}
+        await asyncio.wait(tasks)
+        equal(factory.cancelled, 1, "the factory is cancelled")
+        equal(await store.exists("k"), False, "nothing is stored")
+        equal(await store.get_or_set("k", lambda: b"second"), b"second", "the next call tries again")
+
+    @promise
+    async def test_newcomer_after_the_last_has_left(self, store: Store) -> None:
+        """Who comes while a run is being cancelled begins another one."""
+        factory = _Factory()
+        caller = asyncio.ensure_future(store.get_or_set("k", factory))
+        await factory.started.wait()
+        caller.cancel()
+        newcomer = asyncio.ensure_future(store.get_or_set("k", lambda: b"second"))
+        await asyncio.wait([caller, newcomer])
+        equal(newcomer.result(), b"second", "the newcomer gets a value")
+        equal(await store.get("k"), b"second", "which is stored")
+
+    @promise
+    async def test_factories_may_use_the_store(self, store: Store) -> None:
+        """A factory may read, write and call get_or_set for other keys of the same store."""
+
+        async def outer() -> bytes:
+            await store.set("side", b"effect")
+            return b"outer of " + await store.get_or_set("inner", lambda: b"inner")
+
+        equal(await store.get_or_set("outer", outer), b"outer of inner", "factories nest")
+        equal(await all_keys(store), {"side", "inner", "outer"}, "each stored its own")
+
+    @promise
+    async def test_closing_lets_a_run_finish(self, store: Store) -> None:
+        """Closing waits for a factory under way: its callers get their value, and it is stored."""
+        factory = _Factory()
+        caller = asyncio.ensure_future(store.get_or_set("k", factory))
+        await factory.started.wait()
+        closing = asyncio.ensure_future(store.aclose())
+        await asyncio.sleep(0)
+        factory.may_end.set()
+        await asyncio.wait([closing, caller])
+        equal((closing.exception(), caller.result()), (None, b"made"), "the caller gets its value")
+        async with store:
+            equal(await store.get("k"), b"made", "which was stored before the store closed")

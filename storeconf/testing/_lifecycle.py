@@ -1,0 +1,259 @@
+"""The life of a store: new, open, closed and open again, in other event loops, in threads, and after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+from storeconf import Store, StoreClosedError
+from storeconf.testing._checks import equal, holds, raises
+from storeconf.testing._suite import Suite, all_keys, from_new, in_child, promise
+from storeconf.testing._values import key_calls
+
+
+class LifeCycle(Suite):
+    """Promises on opening and closing."""
+
+    @from_new
+    async def test_first_call_opens(self, store: Store) -> None:
+        """A new store opens itself at the first call, whichever that is."""
+        equal(store.is_open, False, "a new store is not open")
+        equal(await store.get("k"), None, "a call on a new store works")
+        equal(store.is_open, True, "and opens it")
+        for name in key_calls(self, store):
+            fresh = self.handle()
+            try:
+                await key_calls(self, fresh)[name]("k")
+                equal(fresh.is_open, True, f"{name} opens a new store")
+            finally:
+                await fresh.aclose()
+
+    @from_new
+    async def test_entering_gives_the_store(self, store: Store) -> None:
+        """``async with`` opens the store and gives itself; leaving closes it."""
+        async with store as entered:
+            holds(entered is store, "async with gives the store itself")
+            equal(store.is_open, True, "entering opens")
+            await store.set("k", b"v")
+        equal(store.is_open, False, "leaving closes")
+
+    @from_new
+    async def test_entering_nests(self, store: Store) -> None:
+        """The last exit closes, of whatever handle it is."""
+        async with store:
+            async with store, store.with_namespace("child") as child:
+                await child.set("k", b"v")
+            equal(store.is_open, True, "an inner exit leaves it open")
+            await store.set("k", b"v")
+        equal(store.is_open, False, "the last exit closes")
+        await raises(StoreClosedError, store.get, "k")
+
+    @from_new
+    async def test_concurrent_entering(self, store: Store) -> None:
+        """Tasks that enter and leave at the same time share one opening, and all of them work."""
+
+        async def work(number: int) -> None:
+            for turn in range(3):
+                async with store:
+                    await store.set(f"k{number}", str(turn))
+                    equal(await store.get(f"k{number}"), str(turn).encode(), "each task works")
+
+        await asyncio.gather(*(work(number) for number in range(8)))
+        equal(store.is_open, False, "the last exit closes")
+
+    @from_new
+    async def test_concurrent_first_calls(self, store: Store) -> None:
+        """First calls of many tasks share one opening."""
+        await asyncio.gather(*(store.set(f"k{n}", b"v") for n in range(30)))
+        equal(len(await all_keys(store)), 30, "each took effect")
+
+    @from_new
+    async def test_errors_inside_close_and_pass(self, store: Store) -> None:
+        """An error inside ``async with`` closes the store and passes through."""
+
+        async def fail() -> None:
+            async with store:
+                raise LookupError("mine")
+
+        await raises(LookupError, fail)
+        equal(store.is_open, False, "an error closes as well")
+
+    @from_new
+    async def test_closed_store_refuses_every_call(self, store: Store) -> None:
+        """On a closed store every call raises StoreClosedError and changes nothing."""
+        await store.set("k", b"old")
+        child = store.with_namespace("child")
+        await store.aclose()
+        for handle in (store, child, store.with_namespace("late")):
+            calls = key_calls(self, handle)
+            for name in calls:
+                error = await raises(StoreClosedError, calls[name], "k")
+                equal(error.store, handle.name, f"the error of {name} names the store")
+            for method in (handle.delete_all, handle.delete_expired):
+                await raises(StoreClosedError, method)
+            equal((await handle.ping()).ok, False, "ping of a closed store says so without raising")
+        holds("closed" in repr(store), "the repr says that the store is closed")
+        async with store:
+            equal(await store.get("k"), b"old", "refused calls change nothing")
+            equal(await all_keys(store), {"k"}, "refused calls create nothing")
+
+    @from_new
+    async def test_closing_twice(self, store: Store) -> None:
+        """Closing is idempotent, also of a new store, and also at the same time."""
+        await store.aclose()
+        await raises(StoreClosedError, store.get, "k")
+        await store.aclose()
+        async with store:
+            await asyncio.gather(store.aclose(), store.aclose(), store.with_namespace("child").aclose())
+            equal(store.is_open, False, "aclose closes whoever holds it open")
+
+    @from_new
+    async def test_open_again(self, store: Store) -> None:
+        """A closed store can be opened again; its data and all its handles are there."""
+        child = store.with_namespace("child")
+        for turn in range(3):
+            async with store:
+                if turn:
+                    equal(await store.get("k"), str(turn - 1).encode(), "data is there after opening again")
+                    equal(await child.get("k"), b"child", "handles are valid after opening again")
+                await store.set("k", str(turn))
+                await child.set("k", b"child", expires_in=3600)
+
+    @from_new
+    async def test_an_iteration_ends_when_the_store_closes(self, store: Store) -> None:
+        """An iteration over keys that meets a closed store raises StoreClosedError or ends; it never hangs."""
+        await store.set_many({f"k{n}": b"v" for n in range(2000)})
+        listing = aiter(store.keys())
+        await anext(listing)
+        await store.aclose()
+        try:
+            rest = [key async for key in listing]
+        except StoreClosedError:
+            rest = []
+        holds(len(rest) <= 2000, "what was read already may still come")
+
+    @from_new
+    async def test_closing_beside_calls(self, store: Store) -> None:
+        """Calls under way while the store closes succeed or raise StoreClosedError; nothing else happens to them."""
+        await store.set("k", b"old")
+        calls = [asyncio.ensure_future(store.set("k", bytes(200_000))) for _ in range(5)]
+        calls += [asyncio.ensure_future(store.delete(f"m{n}")) for n in range(5)]
+        await asyncio.sleep(0)
+        await store.aclose()
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            holds(
+                result is None or isinstance(result, StoreClosedError), f"a call beside closing ended with {result!r}"
+            )
+        async with store:
+            holds(await store.get("k") in (b"old", bytes(200_000)), "the value is the old or the new one")
+
+    def test_other_event_loops(self) -> None:
+        """Handles stay valid in another event loop, after closing and without it."""
+        with self.place() as store:
+            child = store.with_namespace("child")
+
+            async def write() -> None:
+                async with store:
+                    await child.set("k", b"one")
+
+            async def use(expected: bytes, new: bytes) -> None:
+                equal(await child.get("k"), expected, "data is there in another loop")
+                await asyncio.gather(*(child.set("k", new) for _ in range(10)))
+                equal(await child.get_or_set("made", lambda: b"made"), b"made", "get_or_set works in another loop")
+                await child.delete("made")
+
+            async def enter() -> None:
+                async with store:
+                    await use(b"one", b"two")
+
+            self.run(write())
+            self.run(enter())
+            holder = self.run(store.__aenter__())
+            self.run(use(b"two", b"three"))
+            self.run(use(b"three", b"four"))
+            self.run(holder.__aexit__(None, None, None))
+            equal(store.is_open, False, "what one loop opened another one closes")
+
+    def test_several_threads(self) -> None:
+        """Several threads' event loops use one store at once, and atomic operations stay exact."""
+        if not self.threads:
+            return
+        with self.place() as store:
+            atomic = self.capabilities(store).atomic
+
+            async def work(number: int) -> None:
+                async with store:
+                    for turn in range(30):
+                        await store.set(f"{number}-{turn}", str(number))
+                        equal(await store.get(f"{number}-{turn}"), str(number).encode(), "each thread reads its writes")
+                        if "increment" in atomic:
+                            await store.increment("counter")
+
+            async def check() -> None:
+                expected = {f"{number}-{turn}" for number in range(4) for turn in range(30)}
+                if "increment" in atomic:
+                    expected.add("counter")
+                    equal(await store.get("counter"), b"120", "increments of several threads are exact")
+                async with store:
+                    equal(await all_keys(store), expected, "every write took effect")
+
+            async def main() -> None:
+                async with store:
+                    loop = asyncio.get_running_loop()
+                    with ThreadPoolExecutor(4) as pool:
+                        jobs = [loop.run_in_executor(pool, self.run, work(number)) for number in range(4)]
+                        await asyncio.gather(*jobs)
+                    await check()
+
+            self.run(main())
+
+    def test_fork_of_an_open_store(self) -> None:
+        """A forked child uses its own connections, threads and locks; the parent's go on working."""
+        if not hasattr(os, "fork"):
+            return
+        with self.place() as store:
+            child = store.with_namespace("child")
+            capabilities = self.capabilities(store)
+
+            async def work(key: str) -> None:
+                await asyncio.gather(*(child.set(f"{key}{n}", key) for n in range(5)))
+                equal(await child.get(f"{key}0"), key.encode(), "a store works on both sides of a fork")
+
+            async def check() -> None:
+                await work("after")
+                kept = capabilities.shared or capabilities.persistent
+                expected = {"before", "after", "forked"} if kept else {"before", "after"}
+                equal({key[:-1] for key in await all_keys(child)}, expected, "the parent sees what it should")
+
+            async def in_the_child() -> None:
+                equal(await child.get("before0"), b"before", "a forked child finds the data")
+                await work("forked")
+                await store.aclose()
+
+            self.run(work("before"))
+            in_child(lambda: self.run(in_the_child()))
+            self.run(check())
+
+    @promise
+    async def test_left_open_is_told(self, store: Store) -> None:
+        """A store that holds a resource and is left open ends with a ResourceWarning."""
+        if not store.root.owns_resources:
+            return
+        left = self.handle()
+        async with left:
+            pass
+        name = left.name
+        await left.__aenter__()
+        await left.get("k")
+        alive = weakref.ref(left.root)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del left
+            gc.collect()
+        holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
+        told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
+        holds(told, f"the store {name} that was left open is told by a ResourceWarning")

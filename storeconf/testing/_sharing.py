@@ -1,0 +1,159 @@
+"""What a store declares beyond itself: that values outlive it, and that others see them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from storeconf.testing._checks import equal
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, from_new, in_child, promise
+
+if TYPE_CHECKING:
+    from storeconf import Store
+
+
+class Sharing(Suite):
+    """Promises of persistent and of shared stores; nothing is asked of others."""
+
+    @from_new
+    async def test_persistent_values_outlive_the_store(self, store: Store) -> None:
+        """Another store on the same data finds every value with its expiry, and what ended meanwhile ended."""
+        if not self.capabilities(store).persistent:
+            return
+        since = self.now()
+        values = {"": b"", "k": b"v", "a:b/c": bytes(range(256)), "large": b"x" * 300_000}
+        async with store:
+            child = store.with_namespace("a").with_namespace("b")
+            for handle in (store, child):
+                await handle.set_many(values)
+                await handle.set("expiring", b"v", expires_in=LONG)
+                await handle.set("ending", b"v", expires_in=SHORT)
+            await self.outlive(store)
+        async with self.handle() as later:
+            child = later.with_namespace("a").with_namespace("b")
+            for handle in (later, child):
+                equal(await all_keys(handle), {*values, "expiring"}, "every key is there, the expired one is not")
+                equal(await handle.get_many([*values, "ending"]), values, "every value is there")
+                equal(await handle.expires_in("k"), -1, "what was permanent is permanent")
+                await self.check_left(handle, "expiring", LONG, since, "what expires does so as before")
+            await child.delete_all()
+            equal(await later.get("k"), b"v", "namespaces are what they were")
+
+    def test_persistent_values_outlive_the_process(self) -> None:
+        """What a process wrote and closed is there for the next one."""
+        with self.place() as store:
+            if not self.capabilities(store).persistent or not hasattr(os, "fork"):
+                return
+
+            async def write() -> None:
+                async with self.handle() as other:
+                    await other.set("k", b"v")
+                    await other.with_namespace("child").set("k", b"w", expires_in=LONG)
+
+            async def read() -> None:
+                async with store:
+                    equal(await store.get("k"), b"v", "the value is there")
+                    equal(await store.with_namespace("child").get("k"), b"w", "also in a namespace")
+
+            in_child(lambda: self.run(write()))
+            self.run(read())
+
+    @promise
+    async def test_shared_values_are_seen_at_once(self, store: Store) -> None:
+        """A second store on the same data sees every write of the first as soon as it returns."""
+        if not self.capabilities(store).shared:
+            return
+        atomic = self.capabilities(store).atomic
+        async with self.handle() as other:
+            for one, two in ((store, other), (other, store)):
+                for a, b in ((one, two), (one.with_namespace("child"), two.with_namespace("child"))):
+                    since = self.now()
+                    await a.set("k", b"v", expires_in=LONG)
+                    equal(await b.get("k"), b"v", "a set is seen")
+                    await self.check_left(b, "k", LONG, since, "with its expiry")
+                    await a.set("k", b"longer value")
+                    equal(await b.get_with_expiry("k"), (b"longer value", None), "a second set is seen")
+                    equal(await all_keys(b), {"k"}, "in keys, too")
+                    await a.set_many({"m": b"v", "n": b"v"})
+                    equal(await b.get_many(["m", "n"]), {"m": b"v", "n": b"v"}, "set_many is seen")
+                    await a.delete("k")
+                    equal(await b.exists("k"), False, "a delete is seen")
+                    await a.set("k", b"v", expires_in=5)
+                    since = self.now()
+                    await b.get("k", renew_for=LONG)
+                    await self.check_left(a, "k", LONG, since, "a renewal is seen")
+                    if "add" in atomic:
+                        equal(await b.add("k", b"w"), False, "add sees what the other one set")
+                    if "touch" in atomic:
+                        equal(await b.touch("k", None), True, "touch sees what the other one set")
+                        equal(await a.expires_in("k"), -1, "and the other one sees the touch")
+                    if "pop" in atomic:
+                        equal(await b.pop("k"), b"v", "pop takes what the other one set")
+                        equal(await a.exists("k"), False, "and the other one sees that it is gone")
+                    await a.delete_all()
+                    equal(await all_keys(b), set(), "delete_all is seen")
+
+    @promise
+    async def test_shared_values_expire_for_all(self, store: Store) -> None:
+        """What has expired has expired for every store on the same data."""
+        if not self.capabilities(store).shared:
+            return
+        async with self.handle() as other:
+            await store.set("k", b"v", expires_in=SHORT)
+            await self.outlive(store)
+            equal(await other.exists("k"), False, "an expired key exists nowhere")
+            equal(await other.get_or_set("k", lambda: b"w"), b"w", "and can be made anew")
+            equal(await store.get("k"), b"w", "for all")
+
+    @promise
+    async def test_shared_atomic_operations_between_stores(self, store: Store) -> None:
+        """Atomic operations of several stores on the same data lose nothing."""
+        capabilities = self.capabilities(store)
+        if not capabilities.shared:
+            return
+        async with self.handle() as other, self.handle() as third:
+            stores = (store, other, third)
+            if "increment" in capabilities.atomic:
+                numbers = await asyncio.gather(*(each.increment("n") for _ in range(25) for each in stores))
+                equal(sorted(numbers), list(range(1, 76)), "75 increments by three stores give 1 to 75")
+            if "add" in capabilities.atomic:
+                won = await asyncio.gather(*(each.add("a", b"v") for _ in range(5) for each in stores))
+                equal(sum(won), 1, "one add of three stores wins")
+            if "pop" in capabilities.atomic:
+                await store.set("p", b"v")
+                got = await asyncio.gather(*(each.pop("p") for _ in range(5) for each in stores))
+                equal([value for value in got if value is not None], [b"v"], "one pop of three stores gets the value")
+            if "renew" in capabilities.atomic:
+                for _ in range(10):
+                    await store.set("r", b"v", expires_in=LONG)
+                    await asyncio.gather(other.get("r", renew_for=60), store.delete("r"), third.get("r", renew_for=60))
+                    equal(await other.exists("r"), False, "a renewal of one store revives nothing")
+
+    def test_shared_atomic_operations_between_processes(self) -> None:
+        """Increments and adds of several processes lose nothing."""
+        with self.place() as store:
+            capabilities = self.capabilities(store)
+            if not capabilities.shared or not hasattr(os, "fork"):
+                return
+
+            async def work() -> None:
+                async with self.handle() as mine:
+                    await mine.set(f"started-{os.getpid()}", b"v")
+                    for _ in range(50):
+                        if "increment" in capabilities.atomic:
+                            await mine.increment("n")
+                        if "add" in capabilities.atomic and await mine.add("a", b"v"):
+                            await mine.set(f"won-{os.getpid()}", b"v")
+
+            async def check() -> None:
+                async with store:
+                    names = await all_keys(store)
+                    equal(len({name for name in names if name.startswith("started")}), 3, "each process wrote")
+                    if "increment" in capabilities.atomic:
+                        equal(await store.get("n"), b"150", "increments of three processes are exact")
+                    if "add" in capabilities.atomic:
+                        equal(len({name for name in names if name.startswith("won")}), 1, "one add wins")
+
+            in_child(*[lambda: self.run(work())] * 3)
+            self.run(check())

@@ -1,0 +1,230 @@
+"""The ground under the conformance suite: its hooks, its clock, and the running of one test. Imports no test runner."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import os
+import select
+import signal
+import tempfile
+import time
+import traceback
+import uuid
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from storeconf.testing._checks import holds, within
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from storeconf import Capabilities, Store
+
+S = TypeVar("S", bound="Suite")
+T = TypeVar("T")
+
+SHORT = 0.05
+"""An expiry, in seconds, that a test waits for."""
+
+LONG = 3600
+"""An expiry, in seconds, that no test lives to see."""
+
+_TICK = 0.004
+_CLOCKS_DIFFER = 0.05
+_CHILD_LIMIT = 60.0
+
+
+class Suite:
+    """What a test author may override. `make_store` is the one thing that must be."""
+
+    namespaces: ClassVar[tuple[str, ...]] = ()
+    """Run everything on this namespace path of the store instead of on the store itself."""
+
+    threads: ClassVar[bool] = True
+    """Whether the store may be used from the event loops of several threads at once."""
+
+    time_limit: ClassVar[float] = 60.0
+    """Seconds after which a test fails instead of waiting on."""
+
+    directory: Path
+    """An empty directory of the running test's own, removed afterwards."""
+
+    unique: str
+    """A name of the running test's own, fit for a namespace, a table or a file."""
+
+    def make_store(self) -> Store:
+        """Return a new store, not opened, for the running test; keep no reference to it.
+
+        Within one test every call gives a store on the same data, as another process would have it; another test's
+        store starts empty. Take `directory` or `unique` as the place.
+        """
+        raise NotImplementedError
+
+    def runner(self) -> asyncio.Runner:
+        """Return the runner of one event loop; override it to run on another loop."""
+        return asyncio.Runner(debug=False)
+
+    def now(self) -> float:
+        """Return the time in seconds. Override it together with `advance` for a store whose clock can be set."""
+        return time.monotonic()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass for the store; really waits unless overridden."""
+        await asyncio.sleep(seconds)
+
+    async def clean(self, store: Store) -> None:
+        """Remove what a test left behind; the store is open."""
+        await store.delete_all()
+
+    def capabilities(self, store: Store) -> Capabilities:
+        """Return what the store declares that it can do; the suite holds it to exactly that."""
+        return store.root.capabilities
+
+    # ------------------------------------------------------------------ for the tests
+
+    def handle(self) -> Store:
+        """Return another new store on the running test's data, in the suite's namespace."""
+        store = self.make_store()
+        for name in self.namespaces:
+            store = store.with_namespace(name)
+        return store
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` in an event loop of its own, for `time_limit` at most."""
+
+        async def limited() -> T:
+            async with asyncio.timeout(self.time_limit):
+                return await work
+
+        with self.runner() as runner:
+            return runner.run(limited())
+
+    @contextmanager
+    def place(self) -> Iterator[Store]:
+        """Give a test its own place and a store in it; afterwards empty and close the store."""
+        self.unique = f"t{uuid.uuid4().hex}"
+        with tempfile.TemporaryDirectory(prefix="storeconf-") as directory:
+            self.directory = Path(directory)
+            store = self.handle()
+            try:
+                yield store
+            except BaseException as error:
+                try:
+                    self.run(self._leave(store))
+                except Exception as later:  # noqa: BLE001 - the test's own error matters more; this one goes with it
+                    error.add_note(f"Cleaning up failed as well: {later!r}")
+                raise
+            self.run(self._leave(store))
+
+    async def _leave(self, store: Store) -> None:
+        try:
+            async with store:
+                await self.clean(store)
+        finally:
+            await store.aclose()
+
+    async def outlive(self, store: Store, span: float = SHORT) -> None:
+        """Wait until everything that was set before with this expiry is over, without touching it.
+
+        A witness that is set now, in a namespace of its own, is asked for until it has expired.
+        """
+        await self.expires(store.with_namespace("witness"), "witness", span)
+        resolution = self.capabilities(store).resolution
+        if resolution > _TICK:
+            await self.advance(resolution)
+
+    async def expires(self, store: Store, key: str, span: float) -> None:
+        """Set the key with an expiry and ask for it until it is gone: neither early nor late."""
+        before = self.now()
+        await store.set(key, b"expires", expires_in=span)
+        late = self.now() + span + self.capabilities(store).resolution + _CLOCKS_DIFFER
+        while True:
+            asked = self.now()
+            if await store.get(key) is None:
+                break
+            holds(asked <= late, f"an expiry of {span} s ends after {span} s; {asked - before:.3f} s passed")
+            await self.advance(_TICK)
+        lived = self.now() - before
+        holds(lived >= span - 0.002, f"an entry lives for the {span} s of its expiry; it lived {lived:.3f} s")
+
+    async def check_left(self, store: Store, key: str, span: float, since: float, promise: str) -> None:
+        """Fail unless ``expires_in`` tells ``span`` less the time since ``since``, in whole seconds rounded up."""
+        left = await store.expires_in(key)
+        low = math.ceil(span - (self.now() - since) - 0.001)
+        high = math.ceil(span + self.capabilities(store).resolution - 0.001)
+        within(left, low, high, promise)
+
+
+def promise(body: Callable[[S, Store], Awaitable[None]]) -> Callable[[S], None]:
+    """Make a plain test method of an async one that wants a store which is open."""
+
+    async def opened(suite: S, store: Store) -> None:
+        async with store:
+            await body(suite, store)
+
+    return _plain(body, opened)
+
+
+def from_new(body: Callable[[S, Store], Awaitable[None]]) -> Callable[[S], None]:
+    """Make a plain test method of an async one that wants a store which was never opened."""
+    return _plain(body, body)
+
+
+def _plain(
+    body: Callable[[S, Store], Awaitable[None]], work: Callable[[S, Store], Awaitable[None]]
+) -> Callable[[S], None]:
+    async def finish(suite: S, store: Store) -> None:
+        await work(suite, store)
+
+    @functools.wraps(body)
+    def test(self: S) -> None:
+        with self.place() as store:
+            self.run(finish(self, store))
+
+    del test.__dict__["__wrapped__"]  # runners read the signature, and the body's second parameter is no fixture
+    return test
+
+
+async def all_keys(store: Store, prefix: str = "") -> set[str]:
+    """Return the keys of the namespace as a set."""
+    return {key async for key in store.keys(prefix)}
+
+
+def in_child(*works: Callable[[], None]) -> None:
+    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised, or if it hangs."""
+    children = [_fork(work) for work in works]
+    failures = []
+    for pid, read in children:
+        answered, _, _ = select.select([read], [], [], _CHILD_LIMIT)
+        if not answered:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {_CHILD_LIMIT:g} s"
+        os.close(read)
+        if status or report:
+            failures.append(f"a forked process works; one ended with status {status}\n{report}")
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
+def _fork(work: Callable[[], None]) -> tuple[int, int]:
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        # A fork beside other threads is the very thing that is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        os.close(write)
+        return pid, read
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - told to the parent, which fails with it
+        os.write(write, traceback.format_exc().encode()[-(1 << 14) :])
+    finally:
+        os._exit(status)

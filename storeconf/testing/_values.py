@@ -1,0 +1,288 @@
+"""Values and arguments: what goes in comes out, and what can't go in is refused before anything changes."""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+from array import array
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from storeconf import StoreValueError
+from storeconf.testing._checks import equal, raises, returns_none
+from storeconf.testing._suite import Suite, all_keys, promise
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from storeconf import Store
+
+LONE_SURROGATE = "\ud800"
+
+
+class _Colour(str, enum.Enum):  # noqa: UP042 - StrEnum formats as its value, and this one, on purpose, does not
+    RED = "red"
+
+
+class _Number(int):
+    pass
+
+
+class _Blob(bytes):
+    pass
+
+
+def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
+    """Every operation on one key that the store offers, by name, as a function of the key."""
+    calls: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "get": store.get,
+        "get, renewing": lambda key: store.get(key, renew_for=60),
+        "set": lambda key: store.set(key, b"new"),
+        "set, expired": lambda key: store.set(key, b"new", expires_in=0),
+        "delete": store.delete,
+        "exists": store.exists,
+        "expires_in": store.expires_in,
+        "get_many": lambda key: store.get_many(["fine", key]),
+        "set_many": lambda key: store.set_many({"fine": b"new", key: b"new"}),
+        "delete_many": lambda key: store.delete_many(["fine", key]),
+        "get_or_set": lambda key: store.get_or_set(key, lambda: b"new"),
+        "get_with_expiry": store.get_with_expiry,
+        "keys": lambda key: all_keys(store, key),
+    }
+    atomic: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "add": lambda key: store.add(key, b"new"),
+        "touch": lambda key: store.touch(key, 60),
+        "pop": store.pop,
+        "increment": store.increment,
+        "replace": lambda key: store.replace(key, None, b"new"),
+    }
+    declared = suite.capabilities(store).atomic
+    return calls | {name: call for name, call in atomic.items() if name in declared}
+
+
+def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
+    """Every operation that takes an expiry and that the store offers, as a function of it, on the key ``k``."""
+    calls: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "set": lambda span: store.set("k", b"new", expires_in=span),
+        "set_many": lambda span: store.set_many({"k": b"new"}, expires_in=span),
+        "get": lambda span: store.get("k", renew_for=span),
+        "get_or_set": lambda span: store.get_or_set("missing", lambda: b"new", expires_in=span),
+    }
+    atomic: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "add": lambda span: store.add("missing", b"new", expires_in=span),
+        "touch": lambda span: store.touch("k", span),
+        "increment": lambda span: store.increment("missing", expires_in=span),
+        "replace": lambda span: store.replace("k", b"old", b"new", expires_in=span),
+    }
+    declared = suite.capabilities(store).atomic
+    return calls | {name: call for name, call in atomic.items() if name in declared}
+
+
+class Values(Suite):
+    """Promises on values, keys and arguments."""
+
+    @promise
+    async def test_missing_key_is_no_error(self, store: Store) -> None:
+        """A missing key reads as None, does not exist, has no expiry, and can be deleted."""
+        equal(await store.get("missing"), None, "get of a missing key gives None")
+        equal(await store.get("missing", renew_for=60), None, "a renewing get of a missing key gives None")
+        equal(await store.exists("missing"), False, "a missing key does not exist")
+        equal(await store.expires_in("missing"), None, "expires_in of a missing key is None")
+        equal(await store.get_with_expiry("missing"), None, "get_with_expiry of a missing key is None")
+        await returns_none(store.delete("missing"), "delete of a missing key is no error")
+        equal(await all_keys(store), set(), "asking creates nothing")
+
+    @promise
+    async def test_set_get_delete(self, store: Store) -> None:
+        """A value reads back until it is replaced or deleted."""
+        await returns_none(store.set("k", b"one"), "set returns None")
+        equal(await store.get("k"), b"one", "get returns what was set")
+        equal(await store.get("k"), b"one", "get leaves the value there")
+        equal(await store.exists("k"), True, "what was set exists")
+        equal(await store.expires_in("k"), -1, "expires_in is -1 for what never expires")
+        await store.set("k", b"two")
+        equal(await store.get("k"), b"two", "set replaces the value")
+        await returns_none(store.delete("k"), "delete returns None")
+        equal(await store.get("k"), None, "what was deleted is gone")
+        equal(await store.exists("k"), False, "what was deleted does not exist")
+        await store.set("k", b"three")
+        equal(await store.get("k"), b"three", "what was deleted can be set again")
+
+    @promise
+    async def test_any_bytes_are_a_value(self, store: Store) -> None:
+        """Every sequence of bytes reads back as it is, the empty one and those that look like a format included."""
+        values = [
+            b"",
+            b"\x00",
+            bytes(range(256)),
+            b"\r\n",
+            b"null",
+            b"None",
+            b"-1",
+            b"\xff" * 3,
+            b"{}",
+            b" padded ",
+            b"\x80\x04N.",
+            b"\x1f\x8b",
+            b"\x28\xb5\x2f\xfd",
+        ]
+        for number, value in enumerate(values):
+            await store.set(f"k{number}", value)
+        for number, value in enumerate(values):
+            equal(await store.get(f"k{number}"), value, "a value reads back byte for byte")
+            equal(await store.exists(f"k{number}"), True, "a value exists whatever its bytes")
+            equal(await store.get_with_expiry(f"k{number}"), (value, None), "get_with_expiry gives value and None")
+
+    @promise
+    async def test_text_is_stored_as_utf8(self, store: Store) -> None:
+        """A str value is stored as UTF-8 and read as bytes."""
+        for text in ("", "plain", "grün", "日本語", "🗝\n", "\x00"):
+            await store.set("k", text)
+            equal(await store.get("k"), text.encode(), "a str reads back as its UTF-8 bytes")
+
+    @promise
+    async def test_bytes_like_values(self, store: Store) -> None:
+        """A bytearray, any memoryview and subclasses of bytes are values, and come back as plain bytes."""
+        for value, expected in (
+            (bytearray(b"abc"), b"abc"),
+            (memoryview(b"abc"), b"abc"),
+            (memoryview(b"a-b-c")[::2], b"abc"),
+            (memoryview(array("H", [1, 2])), array("H", [1, 2]).tobytes()),
+            (_Blob(b"abc"), b"abc"),
+        ):
+            await store.set("k", value)
+            equal(await store.get("k"), expected, f"a {type(value).__name__} reads back as bytes")
+            await store.set_many({"many": value})
+            equal(await store.get_many(["many"]), {"many": expected}, "the same in set_many")
+
+    @promise
+    async def test_stored_value_is_a_copy(self, store: Store) -> None:
+        """What the caller does to a bytearray after set changes nothing in the store."""
+        value = bytearray(b"before")
+        await store.set("k", value)
+        value[:] = b"after!"
+        equal(await store.get("k"), b"before", "the stored value does not change with the caller's buffer")
+
+    @promise
+    async def test_large_values(self, store: Store) -> None:
+        """Values of a mebibyte and of five megabytes read back whole."""
+        for size in (65_536, 1 << 20, 5_000_000):
+            value = random.Random(size).randbytes(size)
+            await store.set("large", value)
+            equal(await store.get("large"), value, f"a value of {size} bytes reads back whole")
+        await store.set("large", b"small")
+        equal(await store.get("large"), b"small", "a small value replaces a large one wholly")
+
+    @promise
+    async def test_other_value_types_are_errors(self, store: Store) -> None:
+        """A value that is neither str nor bytes-like is a TypeError, and nothing changes."""
+        if self.capabilities(store).objects:
+            return
+        await store.set("k", b"old")
+        for value in (None, 1, 1.5, True, [b"a"], (b"a",), {"a": 1}, object(), array("B", [1])):
+            await raises(TypeError, store.set, "k", value)
+            await raises(TypeError, store.set, "k", value, expires_in=0)
+            await raises(TypeError, store.set_many, {"fine": b"new", "k": value})
+            await raises(TypeError, store.get_or_set, "fine", lambda value=value: value)
+            if "add" in self.capabilities(store).atomic:
+                await raises(TypeError, store.add, "fine", value)
+        equal(await store.get("k"), b"old", "a refused value changes nothing")
+        equal(await store.exists("fine"), False, "set_many stores nothing when it refuses a value")
+
+    @promise
+    async def test_keys_are_text(self, store: Store) -> None:
+        """A key that is no str is a TypeError in every operation, and nothing changes."""
+        for name, call in key_calls(self, store).items():
+            for key in (b"k", 1, None, ("k",)):
+                error = await raises(TypeError, call, key)
+                holds_nothing = await all_keys(store)
+                equal(holds_nothing, set(), f"{name} with a wrong key changes nothing ({error})")
+
+    @promise
+    async def test_keys_and_values_with_lone_surrogates(self, store: Store) -> None:
+        """A key or a value that UTF-8 can't encode is a StoreValueError, and nothing changes."""
+        for call in key_calls(self, store).values():
+            await raises(StoreValueError, call, LONE_SURROGATE)
+            await raises(StoreValueError, call, f"k{LONE_SURROGATE}k")
+        await raises(StoreValueError, store.set, "k", LONE_SURROGATE)
+        await raises(StoreValueError, store.set_many, {"fine": b"new", "k": LONE_SURROGATE})
+        await raises(StoreValueError, store.get_or_set, "k", lambda: LONE_SURROGATE)
+        equal(await all_keys(store), set(), "refused calls change nothing")
+
+    @promise
+    async def test_subclasses_of_str_are_keys(self, store: Store) -> None:
+        """A key of a subclass of str is the text that it holds, however it formats itself."""
+        await store.set(_Colour.RED, b"v")
+        equal(await store.get("red"), b"v", "an enumerated str names its value")
+        equal(await store.get_many([_Colour.RED]), {"red": b"v"}, "the same in get_many")
+        await store.delete(_Colour.RED)
+        equal(await store.exists("red"), False, "the same in delete")
+
+    @promise
+    async def test_other_expiry_types_are_errors(self, store: Store) -> None:
+        """An expiry that is neither int, float nor timedelta is a TypeError, a bool too, and nothing changes."""
+        await store.set("k", b"old")
+        for call in expiry_calls(self, store).values():
+            for span in (True, False, "60", b"60", [], Decimal(60), 1j, object()):
+                await raises(TypeError, call, span)
+        equal(await store.get_with_expiry("k"), (b"old", None), "a refused expiry changes nothing")
+        equal(await store.exists("missing"), False, "a refused expiry creates nothing")
+
+    @promise
+    async def test_expiries_that_are_no_span_are_errors(self, store: Store) -> None:
+        """NaN, infinity and numbers beyond all measure are a StoreValueError, and nothing changes."""
+        await store.set("k", b"old")
+        for call in expiry_calls(self, store).values():
+            for span in (math.nan, math.inf, -math.inf, 10**40, 1e300):
+                await raises(StoreValueError, call, span)
+        equal(await store.get_with_expiry("k"), (b"old", None), "a refused expiry changes nothing")
+        equal(await store.exists("missing"), False, "a refused expiry creates nothing")
+
+    @promise
+    async def test_bad_arguments_never_run_the_factory(self, store: Store) -> None:
+        """get_or_set refuses a bad key or expiry before it runs the factory, on a hit as on a miss."""
+        runs = []
+
+        def factory() -> bytes:
+            runs.append(1)
+            return b"new"
+
+        await store.set("hit", b"old")
+        for key in ("hit", "miss"):
+            await raises(TypeError, store.get_or_set, key, factory, expires_in=True)
+            await raises(StoreValueError, store.get_or_set, key, factory, expires_in=math.nan)
+        await raises(TypeError, store.get_or_set, b"miss", factory)
+        equal(runs, [], "the factory does not run")
+
+    @promise
+    async def test_numbers_of_many_kinds_are_expiries(self, store: Store) -> None:
+        """Subclasses of int, floats, and timedeltas of a thousand years are expiries."""
+        for span, seconds in (
+            (_Number(60), 60),
+            (60.0, 60),
+            (timedelta(minutes=1), 60),
+            (timedelta(days=365_000), 365_000 * 86_400),
+            (365_000 * 86_400, 365_000 * 86_400),
+        ):
+            since = self.now()
+            await store.set("k", b"v", expires_in=span)
+            await self.check_left(store, "k", seconds, since, f"{span!r} is an expiry of {seconds} s")
+
+    @promise
+    async def test_ping_answers_and_leaves_no_trace(self, store: Store) -> None:
+        """Ping does a round trip, tells its latency, and stores nothing."""
+        result = await store.ping()
+        equal(result.ok, True, f"ping of a store that works succeeds ({result.error})")
+        equal(result.error, None, "a ping that succeeds has no error")
+        equal(isinstance(result.latency, float) and result.latency >= 0, True, "ping tells the latency in seconds")
+        equal(await all_keys(store), set(), "ping stores nothing")
+
+    @promise
+    async def test_repr_shows_no_data(self, store: Store) -> None:
+        """The repr of a store shows neither keys nor values."""
+        await store.set("canary-key", b"canary-value")
+        for handle in (store, store.root, store.with_namespace("child")):
+            text = repr(handle)
+            equal("canary" in text, False, f"a repr shows no data ({text})")
