@@ -585,6 +585,8 @@ class Store(LifeCycle):
         """
         self._require("replace")
         key = self._check("replace", key_text, key)
+        if keep_ttl and expires_in is not None:
+            raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="replace")
         expiry = None if expires_in is None else self._check("replace", milliseconds, expires_in)
         if expiry is not None and expiry <= 0:
             new, expiry = None, None
