@@ -1,0 +1,15 @@
+"""The command line: see a layout before it is deployed, and look after the data once it is.
+
+Data goes to stdout, messages go to stderr. Exit status: 0 fine, 1 problems found, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line with the process's arguments, and exit."""
+    from storeconf.cli.app import storeconf
+
+    storeconf(prog_name="storeconf")

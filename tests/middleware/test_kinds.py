@@ -1,0 +1,471 @@
+"""What each built-in middleware adds; that none takes away a promise is the conformance suite's to show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from pydantic import ValidationError
+
+from storeconf import (
+    MemoryStore,
+    Store,
+    StoreError,
+    StoreReadOnlyError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    StoreValueError,
+)
+from storeconf.middleware.breaker import Breaker
+from storeconf.middleware.compress import Compress
+from storeconf.middleware.encrypt import Encrypt
+from storeconf.middleware.fallback import Fallback
+from storeconf.middleware.limit import Limit
+from storeconf.middleware.metrics import Metrics
+from storeconf.middleware.on_error import MissStore, OnError
+from storeconf.middleware.read_only import ReadOnly
+from storeconf.middleware.retry import Retry
+from storeconf.middleware.timeout import Timeout
+from storeconf.middleware.ttl import Ttl
+from storeconf.plugin import BuildContext, Middleware
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def context(**stores: Store) -> BuildContext:
+    return BuildContext(name="tested", environment=None, store=stores.__getitem__)
+
+
+def wrapped(middleware: Middleware, inner: Store | None = None, **stores: Store) -> Any:
+    return middleware.wrap(MemoryStore() if inner is None else inner, context(**stores))
+
+
+class Unreliable(MemoryStore):
+    """A memory store behind a line that can be cut, and that counts what reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.unknown = False
+        self.calls = 0
+        self.fails_next = 0
+
+    def _line(self) -> None:
+        self.calls += 1
+        if self.down or self.fails_next > 0:
+            self.fails_next -= 1
+            raise StoreUnavailableError("the line is cut", outcome_unknown=self.unknown)
+
+    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+        self._line()
+        return await super().get(key, renew_for)
+
+    async def set(self, key: str, value: Any, expires_in: Any = None, *, keep_ttl: bool = False) -> None:
+        self._line()
+        await super().set(key, value, expires_in, keep_ttl=keep_ttl)
+
+    async def increment(self, key: str, by: int = 1, expires_in: Any = None) -> int:
+        self._line()
+        return await super().increment(key, by, expires_in)
+
+    async def get_many(self, keys: Any) -> dict[str, bytes]:
+        self._line()
+        return await super().get_many(keys)
+
+    async def pop(self, key: str) -> bytes | None:
+        self._line()
+        return await super().pop(key)
+
+    async def touch(self, key: str, expires_in: Any) -> bool:
+        self._line()
+        return await super().touch(key, expires_in)
+
+    async def delete_all(self) -> None:
+        self._line()
+        await super().delete_all()
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        self._line()
+        async for key in super().keys(prefix):
+            yield key
+
+
+# ---------------------------------------------------------------------- ttl
+
+
+def test_ttl_default_is_used_by_everything_that_stores_without_an_expiry() -> None:
+    async def check() -> None:
+        store = wrapped(Ttl(default="100s"))
+        await store.set("set", "v")
+        await store.set_many({"many": "v"})
+        assert await store.add("add", "v")
+        assert await store.get_or_set("made", lambda: "v") == b"v"
+        assert await store.increment("counter") == 1
+        for key in ("set", "many", "add", "made", "counter"):
+            assert await store.expires_in(key) == 100
+        await store.set("set", "v", 7)
+        assert await store.expires_in("set") == 7
+        assert await store.touch("set", None)
+        assert await store.expires_in("set") == -1
+        await store.increment("counter", expires_in=5)
+        assert await store.expires_in("counter") == 100
+
+    run(check())
+
+
+def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
+    async def check() -> None:
+        store = wrapped(Ttl(max="60s"))
+        await store.set("given", "v", 1000)
+        await store.set("none", "v")
+        await store.set("short", "v", 5)
+        assert [await store.expires_in(key) for key in ("given", "none", "short")] == [60, 60, 5]
+        await store.get("short", renew_for=timedelta(days=1))
+        assert await store.expires_in("short") == 60
+        await store.touch("short", None)
+        assert await store.expires_in("short") == 60
+        await store.inner.set("permanent", "v")
+        await store.set("permanent", "w", keep_ttl=True)
+        assert await store.expires_in("permanent") == 60
+        await store.set("short", "v", 5)
+        await store.set("short", "w", keep_ttl=True)
+        assert await store.expires_in("short") == 5
+        assert await wrapped(Ttl(default="100s", max="60s")).get("x") is None
+
+    run(check())
+
+
+def test_ttl_jitter_only_shortens_defaults() -> None:
+    async def check() -> None:
+        store = wrapped(Ttl(default="1000s", jitter=0.5))
+        for number in range(50):
+            await store.set(str(number), "v")
+        lives = [await store.expires_in(str(number)) for number in range(50)]
+        assert all(500 <= life <= 1000 for life in lives)
+        assert len(set(lives)) > 5
+        await store.set("given", "v", 1000)
+        assert await store.expires_in("given") == 1000
+
+    run(check())
+
+
+def test_ttl_renews_on_get_what_has_an_expiry() -> None:
+    async def check() -> None:
+        store = wrapped(Ttl(default="100s", renew_on_get=True))
+        await store.set("a", "v", 5)
+        await store.inner.set("permanent", "v")
+        assert await store.get("a") == b"v"
+        assert await store.expires_in("a") == 100
+        await store.set("a", "v", 5)
+        assert await store.get_many(["a", "permanent", "missing"]) == {"a": b"v", "permanent": b"v"}
+        assert await store.expires_in("a") == 100
+        assert await store.expires_in("permanent") == -1
+        await store.get("a", renew_for=30)
+        assert await store.expires_in("a") == 30
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"default": 0}, {"max": "-5s"}, {"renew_on_get": True}, {"jitter": 1.5}, {"default": True}, {"x": 1}]
+)
+def test_ttl_refuses_what_makes_no_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Ttl(**settings)
+
+
+# ---------------------------------------------------------------------- limit and read_only
+
+
+def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
+    async def check() -> None:
+        store = wrapped(Limit(value_size=4, key_size=3))
+        await store.set("abc", "1234")
+        for call in (
+            lambda: store.set("abc", "12345"),
+            lambda: store.set("abcd", "1"),
+            lambda: store.set("äö", "1"),
+            lambda: store.add("x", "12345"),
+            lambda: store.get("abcd"),
+            lambda: store.delete("abcd"),
+            lambda: store.touch("abcd", 1),
+            lambda: store.pop("abcd"),
+            lambda: store.increment("abcd"),
+            lambda: store.get_many(["a", "abcd"]),
+            lambda: store.set_many({"a": "1", "b": "12345"}),
+            lambda: store.replace("abc", b"1234", b"12345"),
+            lambda: store.get_or_set("x", lambda: "12345"),
+            lambda: store.with_namespace("below").set("abc", "12345"),
+        ):
+            with pytest.raises(StoreValueError):
+                await call()
+        assert await store.get_many(["a", "b", "abc"]) == {"abc": b"1234"}
+
+    run(check())
+
+
+def test_read_only_reads_and_refuses_the_rest() -> None:
+    async def check() -> None:
+        inner = MemoryStore()
+        await inner.set("k", "v", 100)
+        store = wrapped(ReadOnly(), inner)
+        assert await store.get("k") == b"v"
+        assert await store.get_many(["k"]) == {"k": b"v"}
+        assert await store.exists("k")
+        assert await store.expires_in("k") == 100
+        assert [key async for key in store] == ["k"]
+        assert await store.get_or_set("k", lambda: "never") == b"v"
+        calls = (
+            lambda: store.set("k", "w"),
+            lambda: store.get("k", renew_for=5),
+            lambda: store.delete("k"),
+            lambda: store.delete_all(),
+            lambda: store.set_many({"k": "w"}),
+            lambda: store.delete_many(["k"]),
+            lambda: store.add("n", "w"),
+            lambda: store.touch("k", 5),
+            lambda: store.pop("k"),
+            lambda: store.increment("n"),
+            lambda: store.replace("k", b"v", b"w"),
+            lambda: store.get_or_set("n", lambda: pytest.fail("the factory ran for nothing")),
+            lambda: store.with_namespace("below").set("k", "w"),
+        )
+        for call in calls:
+            with pytest.raises(StoreReadOnlyError):
+                await call()
+        assert await inner.get("k") == b"v"
+        assert await inner.expires_in("k") == 100
+
+    run(check())
+
+
+# ---------------------------------------------------------------------- outages
+
+
+def test_on_error_miss_reads_nothing_logs_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        inner = Unreliable()
+        store = wrapped(OnError(action="miss"), inner)
+        assert isinstance(store, MissStore)
+        await store.set("k", "v")
+        inner.down = True
+        assert await store.get("k") is None
+        assert await store.get("k", renew_for=5) is None
+        assert await store.get_many(["k"]) == {}
+        assert await store.pop("k") is None
+        assert await store.touch("k", 5) is False
+        await store.set("k", "w")
+        assert await store.get_or_set("k", lambda: "made") == b"made"
+        for call in (store.increment("n"), store.delete_all(), anext(store.keys())):
+            with pytest.raises(StoreUnavailableError):
+                await call
+        assert store.misses >= 7
+        assert await store.with_namespace("below").get("k") is None
+        inner.down = False
+        assert await store.get("k") == b"v"
+
+    with caplog.at_level(logging.WARNING, "storeconf"):
+        run(check())
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert "unavailable" in lines[0]
+
+
+def test_on_error_raise_adds_nothing() -> None:
+    inner = MemoryStore()
+    assert wrapped(OnError(), inner) is inner
+
+
+def test_fallback_takes_the_calls_in_a_namespace_of_its_own() -> None:
+    async def check() -> None:
+        inner, backup = Unreliable(), MemoryStore()
+        below = inner.with_namespace("sessions")
+        store = wrapped(Fallback(store="backup"), below, backup=backup)
+        inner.down = True
+        # The handle of the namespace is a class of the same kind, so the cut line is its own.
+        below.__dict__["down"] = True
+        below.__dict__.update(unknown=False, calls=0, fails_next=0)
+        await store.set("k", "v", 50)
+        assert await store.get("k") == b"v"
+        assert await backup.with_namespace("sessions").get("k") == b"v"
+        assert await backup.get("k") is None
+        with pytest.raises(StoreUnavailableError):
+            await store.increment("n")
+        below.__dict__["down"] = False
+        assert await store.get("k") is None
+
+    run(check())
+
+
+def test_timeout_ends_what_takes_too_long_and_nothing_else() -> None:
+    class Slow(MemoryStore):
+        async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+            if key == "slow":
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            return await super().get(key, renew_for)
+
+    async def check() -> None:
+        store = wrapped(Timeout(per_attempt=0.05), Slow())
+        await store.set("k", "v")
+        assert await store.get("k") == b"v"
+        with pytest.raises(StoreTimeoutError) as caught:
+            await store.get("slow")
+        assert caught.value.operation == "get"
+        assert not caught.value.outcome_unknown
+        waiting = asyncio.ensure_future(wrapped(Timeout(per_attempt=60), Slow()).get("slow"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(check())
+
+
+def test_retry_repeats_what_is_safe() -> None:
+    async def check() -> None:
+        inner = Unreliable()
+        store = wrapped(Retry(attempts=3, backoff=0.001), inner)
+        inner.fails_next = 2
+        await store.set("k", "v")
+        inner.fails_next = 2
+        assert await store.get("k") == b"v"
+        inner.fails_next = 3
+        with pytest.raises(StoreUnavailableError):
+            await store.get("k")
+        inner.fails_next = 1
+        assert await store.increment("n") == 1
+        inner.unknown, inner.fails_next, inner.calls = True, 1, 0
+        with pytest.raises(StoreUnavailableError):
+            await store.increment("n")
+        assert inner.calls == 1
+
+    run(check())
+
+
+def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
+    async def check() -> None:
+        inner = Unreliable()
+        store = wrapped(Breaker(failures=2, reset_after=0.05), inner)
+        inner.down = True
+        for _ in range(5):
+            with pytest.raises(StoreUnavailableError):
+                await store.get("k")
+        assert inner.calls == 2
+        inner.down = False
+        with pytest.raises(StoreUnavailableError):
+            await store.with_namespace("below").get("k")
+        while True:
+            try:
+                assert await store.get("k") is None
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(0.005)
+        assert inner.calls == 3
+
+    run(check())
+
+
+# ---------------------------------------------------------------------- coded values
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "zstd", "lz4"])
+def test_compress_stores_large_values_smaller(algorithm: Any) -> None:
+    async def check() -> None:
+        inner = MemoryStore()
+        store = wrapped(Compress(algorithm=algorithm, min_size=100), inner)
+        await store.set("large", b"abc" * 1000)
+        await store.set("small", b"abc")
+        assert len(await inner.get("large") or b"") < 500
+        assert await store.get("large") == b"abc" * 1000
+        assert await store.get_many(["large", "small"]) == {"large": b"abc" * 1000, "small": b"abc"}
+        assert await store.increment("n", 5) == 5
+        assert await store.increment("n") == 6
+        assert await store.replace("small", b"abc", b"def")
+        assert not await store.replace("small", b"abc", b"ghi")
+        assert await store.pop("small") == b"def"
+        # Values packed by another setting stay readable.
+        assert await wrapped(Compress(algorithm="gzip"), inner).get("large") == b"abc" * 1000
+
+    run(check())
+
+
+def test_plain_and_damaged_values_are_misses_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        inner = MemoryStore()
+        await inner.set("plain", "v")
+        for settings in ({}, {"accept_plain": True}):
+            expected = b"v" if settings else None
+            assert await wrapped(Compress(**settings), inner).get("plain") == expected
+            assert await wrapped(Encrypt(keys="k" * 32, **settings), inner).get("plain") == expected
+        store = wrapped(Encrypt(keys="k" * 32), inner)
+        await store.set("k", "v")
+        whole = await inner.get("k") or b""
+        for at in range(13, len(whole)):
+            await inner.set("k", whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            assert await store.get("k") is None
+        for length in range(4, len(whole)):
+            await inner.set("k", whole[:length])
+            assert await store.get("k") is None
+
+    with caplog.at_level(logging.WARNING, "storeconf"):
+        run(check())
+    assert "reads as missing" in caplog.text
+
+
+def test_encrypt_rotates_keys_and_binds_values_to_their_place() -> None:
+    async def check() -> None:
+        inner = MemoryStore()
+        old, both, new = (
+            wrapped(Encrypt(keys=keys), inner) for keys in (["old-" * 8], ["new-" * 8, "old-" * 8], ["new-" * 8])
+        )
+        await old.set("k", "secret")
+        assert b"secret" not in (await inner.get("k") or b"")
+        assert await both.get("k") == b"secret"
+        with pytest.raises(StoreError, match="not among the configured"):
+            await new.get("k")
+        await both.set("k", "again")
+        assert await new.get("k") == b"again"
+        await inner.set("moved", await inner.get("k") or b"")
+        assert await new.get("moved") is None
+        await inner.with_namespace("below").set("k", await inner.get("k") or b"")
+        assert await new.with_namespace("below").get("k") is None
+        assert await asyncio.gather(*[both.increment("n") for _ in range(20)]) is not None
+        assert await both.get("n") == b"20"
+
+    run(check())
+    assert "old-" not in repr(Encrypt(keys=["old-" * 8]))
+
+
+def test_metrics_record_outcomes_and_never_keys() -> None:
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+
+    async def check() -> None:
+        store = wrapped(Metrics())
+        await store.set("the-key", "v")
+        await store.get("the-key")
+        await store.get("missing")
+        assert [key async for key in store] == ["the-key"]
+
+    run(check())
+    recorded = reader.get_metrics_data()
+    assert recorded is not None
+    text = recorded.to_json()
+    for outcome in ("hit", "miss", "ok"):
+        assert f'"outcome": "{outcome}"' in text
+    assert "the-key" not in text

@@ -1,0 +1,131 @@
+"""The shape of the code: who imports whom, what importing costs, and which names are public."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import storeconf
+
+PACKAGE = Path(storeconf.__file__).parent
+
+# A module imports only from its own row and the rows before it (CONTRIBUTING.md shows the same table).
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("_version", "errors", "_location", "_units"),
+    ("store", "plugin"),
+    (
+        "stores",
+        "middleware",
+        "backends",
+        "config.codes",
+        "config.document",
+        "config.tree",
+        "config.yaml_reader",
+        "config.toml_reader",
+        "config.json_reader",
+        "config.shape",
+    ),
+    ("catalog", "config.models"),
+    ("config", "layout"),
+    ("plan",),
+    ("registry",),
+    ("cli", "integrations", "testing"),
+)
+# What is imported only inside functions, at the caller's wish: conveniences that reach upwards on purpose.
+LATE_AND_WANTED = {
+    ("layout", "plan"),
+    ("layout", "registry"),
+    ("registry", "integrations"),
+}
+
+
+def row(module: str) -> int:
+    matches = [
+        (len(prefix), number)
+        for number, prefixes in enumerate(ROWS)
+        for prefix in prefixes
+        if module == prefix or module.startswith(prefix + ".")
+    ]
+    assert matches, f"storeconf.{module} belongs to no row: add it to the table here and in CONTRIBUTING.md"
+    return max(matches)[1]
+
+
+def imports(path: Path) -> set[str]:
+    """The storeconf modules that a file imports at run time, type checking left out."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("storeconf"):
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.startswith("storeconf."))
+    return {name.removeprefix("storeconf").removeprefix(".") for name in found} - {""}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if module_of(path)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_modules_import_only_from_rows_above(path: Path) -> None:
+    module = module_of(path)
+    for imported in imports(path):
+        if (module.split(".")[0], imported.split(".")[0]) in LATE_AND_WANTED:
+            continue
+        assert row(imported) <= row(module), f"storeconf.{module} imports storeconf.{imported}, which stands below it"
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "importlib_metadata"}
+
+
+def test_importing_storeconf_imports_no_client_and_no_command_line() -> None:
+    loaded = loaded_after("import storeconf")
+    assert not loaded & (CLIENTS | {"yaml", "pydantic"})
+
+
+def test_the_stores_alone_import_neither_yaml_nor_pydantic() -> None:
+    loaded = loaded_after("from storeconf.stores import MemoryStore, FileStore\nfrom storeconf import StoreError")
+    assert not loaded & (CLIENTS | {"yaml", "pydantic"})
+
+
+def test_loading_a_layout_imports_only_what_it_names() -> None:
+    loaded = loaded_after(
+        "import storeconf\nstoreconf.load({'stores': {'a': {'type': 'memory'}, 'b': {'parent': 'a'}}}, environ={})"
+    )
+    assert not loaded & CLIENTS
+    assert not {name for name in loaded if name.startswith(("storeconf.backends.redis", "storeconf.stores.file"))}
+
+
+def test_every_public_name_can_be_imported_and_is_sorted() -> None:
+    assert storeconf.__all__ == sorted(storeconf.__all__)
+    for name in storeconf.__all__:
+        assert getattr(storeconf, name) is not None
+    assert set(storeconf.__all__) <= set(dir(storeconf))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing_such"):
+        storeconf.nothing_such  # noqa: B018
