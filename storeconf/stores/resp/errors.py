@@ -34,7 +34,9 @@ __all__ = [
 
 
 class ReplyError(Exception):
-    """An error reply; its text begins with a code in capitals."""
+    """An error reply; its text begins with a code in capitals. ``sent``: other parts of the call took effect."""
+
+    sent = False
 
 
 class ProtocolError(Exception):
@@ -198,22 +200,21 @@ def _shown(text: str) -> str:
     return _SCRIPT.sub("", _ARGUMENTS.sub("", text))
 
 
-def translate(error: Exception, *, store: str, operation: str, writes: bool) -> StoreError:
+def translate(error: ReplyError | LinkError, *, writes: bool) -> StoreError:
     """Return the `StoreError` that callers see for a failed operation."""
+    unknown = writes and error.sent
     if isinstance(error, ReplyError):
         text = str(error)
         for pattern, kind, replacement in _REPLIES:
             if pattern.match(text) or (
                 pattern.pattern and not pattern.pattern.startswith("(") and pattern.search(text)
             ):
-                return kind(replacement or f"the server refused: {_shown(text)}", store=store, operation=operation)
-    unknown = writes and isinstance(error, LinkError) and error.sent
+                return kind(replacement or f"the server refused: {_shown(text)}", outcome_unknown=unknown)
     cause = error.__cause__
     if isinstance(cause, ReplyError) and not is_temporary(cause):
-        refused = translate(cause, store=store, operation=operation, writes=writes)
-        return type(refused)(f"can't log in: {_shown(str(cause))}", store=store, operation=operation)
+        return type(translate(cause, writes=False))(str(error), outcome_unknown=unknown)
     kind = StoreTimeoutError if isinstance(error, LinkLateError) else StoreUnavailableError
     text = str(error)
     if unknown:
         text += "; it is unknown whether the operation took effect"
-    return kind(text, store=store, operation=operation, outcome_unknown=unknown)
+    return kind(text, outcome_unknown=unknown)

@@ -25,6 +25,10 @@ READ, WRITE, ONCE = range(3)
 """Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
 
 LONGEST_WAIT = 1.0
+"""Seconds between two attempts of one call."""
+
+PAUSE_BETWEEN_LOOKS = 1.0
+"""Seconds in which a server that remains a replica costs us the connection only once."""
 
 
 class Node(Protocol):
@@ -40,13 +44,55 @@ class Lane(ABC):
     """The way to a server, a Cluster or whatever a Sentinel points at. Belongs to one event loop."""
 
     topology: str
-    call: Callable[[bytes, bytes], Awaitable[Any]]
-    """Send a packed command on a key; the awaitable gives the reply or raises `ReplyError` or `LinkError`."""
+    spreads = False
+    """Whether keys lie on several servers, so that a command may name only one."""
+
+    call: Callable[[bytes, bytes], asyncio.Future[Any]]
+    """Send a packed command on a key; the future gets the reply, `ReplyError` or `LinkError`."""
 
     def __init__(self, timeout: float, retries: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.timeout = timeout
         self.retries = retries
+
+    async def send(self, data: bytes, key: bytes, kind: int) -> Any:
+        """Send a command, and repeat it where it must be and may be."""
+        try:
+            return await self.call(data, key)
+        except (ReplyError, LinkError) as error:
+            return await self.again(error, data, key, kind)
+
+    async def send_all(self, commands: Sequence[tuple[bytes, bytes]], kind: int) -> list[Any]:
+        """Send commands on keys together; their replies in order. What failed is repeated, together as well."""
+        futures: list[asyncio.Future[Any]] = []
+        replies: list[Any] = []
+        failed: dict[int, ReplyError | LinkError] = {}
+        try:
+            for data, key in commands:
+                try:
+                    futures.append(self.call(data, key))
+                except LinkError as error:
+                    failed[len(futures)] = error
+                    futures.append(self.loop.create_future())
+            for index, future in enumerate(futures):
+                try:
+                    replies.append(None if index in failed else await future)
+                except (ReplyError, LinkError) as error:
+                    failed[index] = error
+                    replies.append(None)
+        finally:
+            for future in futures:
+                future.cancel()
+        if failed:
+            repeats = [self.again(error, *commands[index], kind) for index, error in failed.items()]
+            outcomes = await asyncio.gather(*repeats, return_exceptions=True)
+            for index, outcome in zip(failed, outcomes, strict=True):
+                if isinstance(outcome, ReplyError | LinkError) and len(failed) < len(commands):
+                    outcome.sent = True  # of the others some have taken effect
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                replies[index] = outcome
+        return replies
 
     async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
@@ -84,9 +130,6 @@ class Lane(ABC):
     async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
         """Send the command once more."""
         return await self.call(data, key)
-
-    def note(self, error: Exception) -> None:
-        """Learn from a failure that is not going to be repeated."""
 
     @abstractmethod
     async def nodes(self) -> Sequence[Node]:
@@ -142,6 +185,7 @@ class StandaloneLane(Lane):
     def __init__(self, endpoint: Endpoint, options: ServerOptions) -> None:
         super().__init__(options.command_timeout, options.retries)
         self.endpoint = endpoint
+        self._looked_anew = -PAUSE_BETWEEN_LOOKS
         self._links = [self._link(options) for _ in range(options.max_connections)]
         self.call = self._links[0].call if len(self._links) == 1 else self._call_least_busy
 
@@ -149,14 +193,17 @@ class StandaloneLane(Lane):
         dialer = partial(dial, self.endpoint)
         return Link(dialer, timeout=options.command_timeout, connect_timeout=options.connect_timeout)
 
-    def _call_least_busy(self, data: bytes, key: bytes = b"") -> Awaitable[Any]:
+    def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
         """Also: look for the primary anew when it has become a replica."""
         if isinstance(error, ReplyError) and str(error).startswith("READONLY"):
-            for link in self._links:
-                link.drop("the server has become a replica")
+            now = self.loop.time()
+            if now - self._looked_anew > PAUSE_BETWEEN_LOOKS:
+                self._looked_anew = now
+                for link in self._links:
+                    link.drop("the server has become a replica")
         return await super().prepare(error, attempt, kind)
 
     async def nodes(self) -> Sequence[Node]:

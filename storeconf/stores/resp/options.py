@@ -36,8 +36,8 @@ class SentinelOptions:
 class ServerOptions:
     """One server, Cluster or Sentinel service, and how to talk to it. Exactly one of the first three is given.
 
-    Times are in seconds. ``tls`` None leaves it to the URL's scheme. An empty ``client_name`` keeps the store from
-    sending any CLIENT command, for servers that forbid them.
+    Times are in seconds. ``port`` replaces the URL's. ``tls`` None leaves it to the URL's scheme. An empty
+    ``client_name`` keeps the store from sending any CLIENT command, for servers that forbid them.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -46,6 +46,7 @@ class ServerOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     db: int | None = None
+    port: int | None = None
     tls: TlsOptions | None = None
     connect_timeout: float = 2.0
     command_timeout: float = 5.0

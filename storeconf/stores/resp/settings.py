@@ -101,6 +101,8 @@ class Driver:
             return self.endpoint(kind(**arguments, **_tls_arguments(tls)), options.client_name)
         pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
         arguments, kind = dict(pool.connection_kwargs), pool.connection_class
+        # What is given besides the URL counts: in a layout both can't be, in code the argument was meant.
+        arguments |= {name: value for name, value in self._given(options) if value is not None}
         if options.tls is not None:
             kind = self.asyncio.SSLConnection
             given = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
@@ -154,6 +156,15 @@ class Driver:
         kind = self.asyncio.SSLConnection if tls else self.asyncio.Connection
         left_out = ("connection_pool", "host", "port", "path")
         return self.endpoint(kind(**{k: v for k, v in pool.connection_kwargs.items() if k not in left_out}))
+
+    @staticmethod
+    def _given(options: ServerOptions) -> tuple[tuple[str, Any], ...]:
+        return (
+            ("db", options.db),
+            ("port", None if options.url is None or options.url.lower().startswith("unix") else options.port),
+            ("username", options.username),
+            ("password", options.password),
+        )
 
     def _own_scheme(self, url: str) -> str:
         scheme, separator, rest = url.partition("://")

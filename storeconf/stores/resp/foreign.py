@@ -1,0 +1,98 @@
+"""The lane of a client that is not ours to replace: a subclass, a fake, one with its own connect function.
+
+Commands go through its own ``execute_command``: correct, and slower, for each call takes one of its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.commands import unpack
+from storeconf.stores.resp.errors import LinkLateError, from_driver
+from storeconf.stores.resp.lane import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from storeconf.stores.resp.lane import Node
+    from storeconf.stores.resp.options import ServerOptions
+
+__all__ = ["ForeignLane"]
+
+MOST_AT_ONCE = 16
+"""Calls under way at a time: clients open a connection for each, and refuse more than their pool holds."""
+
+
+class _ForeignNode:
+    """One server of a foreign client; a Cluster's client is told which by ``target_nodes``."""
+
+    generation = 1
+
+    def __init__(self, lane: ForeignLane, target: Any = None) -> None:
+        self._lane = lane
+        self._options = {} if target is None else {"target_nodes": target}
+
+    def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._lane.execute(data, self._options))
+
+
+class ForeignLane(Lane):
+    """A client object's own way to its server."""
+
+    topology = "as the client that was handed in has it"
+
+    def __init__(self, client: Any, options: ServerOptions) -> None:
+        super().__init__(options.command_timeout, options.retries)
+        self._client = client
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self.spreads = hasattr(client, "get_primaries")
+
+    def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
+        """Send a command by the client's own means."""
+        return asyncio.ensure_future(self.execute(data, {}))
+
+    async def execute(self, data: bytes, options: dict[str, Any]) -> Any:
+        """Run a command in one of the slots, within the timeout."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                async with self._slots:
+                    running: Coroutine[Any, Any, Any] = self._client.execute_command(*unpack(data), **options)
+                    return _plain(await running)
+        except TimeoutError as error:
+            raise LinkLateError(f"no reply within {self.timeout:g} s", sent=True, cause=error) from error
+        except Exception as error:
+            raise from_driver(error) from error
+
+    async def nodes(self) -> Sequence[Node]:
+        """Return the client's server, or those of its Cluster."""
+        if not self.spreads:
+            return [_ForeignNode(self)]
+        try:
+            await self._client.initialize()
+        except Exception as error:
+            raise from_driver(error) from error
+        return [_ForeignNode(self, node) for node in self._client.get_primaries()]
+
+    def layout(self) -> object:
+        """Nothing is known of that."""
+        return None
+
+    def abort(self) -> None:
+        """Leave the client's connections to the client."""
+
+    async def close(self) -> None:
+        """Leave the client's connections to the client."""
+
+    async def place(self) -> str:
+        """Name the client's class; its settings are its own."""
+        return f"through {type(self._client).__module__}.{type(self._client).__qualname__}"
+
+
+def _plain(reply: Any) -> Any:
+    """Undo what a client does to replies that it decodes."""
+    if isinstance(reply, str):
+        return reply.encode()
+    if isinstance(reply, list | tuple):
+        return [_plain(item) for item in reply]
+    return reply

@@ -1,0 +1,68 @@
+"""How a namespace path and a key become a server's key, and which of a server's keys are ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+__all__ = ["KeyLayout", "Layout", "key_layout"]
+
+Layout = Literal["storeconf", "litestar"]
+
+_SPECIAL = re.compile(rb"([*?\[\]\\^])")
+_NAME = rb"[A-Za-z0-9][A-Za-z0-9_-]*"
+
+
+def _literal(text: bytes) -> bytes:
+    """The glob that matches exactly ``text``."""
+    return _SPECIAL.sub(rb"\\\1", text)
+
+
+class KeyLayout:
+    """The names of the path joined by ``:``, then ``::``, then the key; without a path the key alone.
+
+    Names hold no ``:``, so the first ``::`` ends the path.
+    """
+
+    joiner = b":"
+    end = b"::"
+    below = b":*"
+    """What follows a path in the keys in and below it, as a glob."""
+
+    rest = rb"(?::" + _NAME + rb")*::"
+    """What follows a path in the keys in and below it, exactly."""
+
+    def prefix(self, path: tuple[str, ...]) -> bytes:
+        """Return what stands in front of every key of that namespace."""
+        return self.joiner.join(name.encode() for name in path) + self.end if path else b""
+
+    def glob(self, path: tuple[str, ...], prefix: str) -> bytes:
+        """Return the glob that matches the keys of exactly that namespace which begin with ``prefix``."""
+        return _literal(self.prefix(path) + prefix.encode()) + b"*"
+
+    def tree_glob(self, path: tuple[str, ...]) -> bytes:
+        """Return a glob that matches at least the keys in and below that namespace."""
+        return _literal(self.joiner.join(name.encode() for name in path)) + self.below
+
+    def tree(self, path: tuple[str, ...]) -> re.Pattern[bytes]:
+        """Return what the keys in and below that namespace, and no others, begin with."""
+        return re.compile(re.escape(self.joiner.join(name.encode() for name in path)) + self.rest)
+
+
+class LitestarLayout(KeyLayout):
+    """Litestar's: the names joined by ``_``, then ``:``. A name that holds ``_`` looks like two."""
+
+    joiner = b"_"
+    end = b":"
+    below = b"[_:]*"
+    rest = rb"(?:_" + _NAME + rb")*:"
+
+
+_LAYOUTS: dict[str, KeyLayout] = {"storeconf": KeyLayout(), "litestar": LitestarLayout()}
+
+
+def key_layout(name: Layout) -> KeyLayout:
+    """Return the layout of that name, or raise ValueError."""
+    if name not in _LAYOUTS:
+        raise ValueError(f"{name!r} is no key layout; known: {', '.join(_LAYOUTS)}")
+    return _LAYOUTS[name]

@@ -1,0 +1,50 @@
+"""From options, or from a client that was handed in, to the lane that serves it in the running loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.foreign import ForeignLane
+from storeconf.stores.resp.lane import Lane, StandaloneLane
+from storeconf.stores.resp.options import ServerOptions
+
+if TYPE_CHECKING:
+    from storeconf.stores.resp.settings import Driver
+
+__all__ = ["Route", "route_of_client", "route_of_options"]
+
+
+Route = Callable[[], Lane]
+"""Makes a lane for the running loop; the lane connects when it is first used."""
+
+
+def route_of_options(driver: Driver, options: ServerOptions) -> Route:
+    """Return the way that the options describe."""
+    template = driver.template(options)
+    return lambda: StandaloneLane(template, options)
+
+
+def route_of_client(driver: Driver, client: Any) -> Route:
+    """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
+    if not callable(getattr(client, "execute_command", None)):
+        raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
+    options = ServerOptions()
+    pool: Any = getattr(client, "connection_pool", None)
+    if type(client) is driver.client and driver.is_plain(pool.connection_class, pool.connection_kwargs):
+        arguments = pool.connection_kwargs
+        options = _with_timeouts(options, arguments)
+        endpoint = driver.endpoint(pool.connection_class(**arguments))
+        return lambda: StandaloneLane(endpoint, options)
+    return lambda: ForeignLane(client, options)
+
+
+def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:
+    """Take over the timeouts that somebody has set on a client; ours stay where there is none."""
+    command, connect = arguments.get("socket_timeout"), arguments.get("socket_connect_timeout")
+    return replace(
+        options,
+        command_timeout=float(command or options.command_timeout),
+        connect_timeout=float(connect or command or options.connect_timeout),
+    )

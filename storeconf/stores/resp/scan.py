@@ -1,0 +1,135 @@
+"""Walking over a server's keys: listing a namespace, and deleting one without ever blocking the server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.errors import LinkError, ReplyError
+from storeconf.stores.resp.lane import WRITE
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import AsyncIterator
+
+    from storeconf.stores.resp.lane import Lane, Node
+
+__all__ = ["delete_tree", "walk"]
+
+LEAST, MOST = 500, 10_000
+"""Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients."""
+
+QUICK, SLOW = 0.003, 0.006
+"""Seconds per step between which the number of keys is right."""
+
+_START = b"0"
+
+
+class _MovedError(Exception):
+    """The walk must begin anew: another server answers, or keys have changed servers."""
+
+
+async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
+    """Yield the keys that match, in batches; each that lives throughout comes at least once."""
+    error: Exception | None = None
+    attempt = 0
+    while True:
+        try:
+            if error is not None:
+                attempt = await lane.prepare(error, attempt, WRITE)
+                if attempt > lane.retries:
+                    raise error
+            nodes = await lane.nodes()
+            before = lane.layout()
+            for node in nodes:
+                cursor, generation = _START, None
+                while True:
+                    cursor, keys = await _step(node, cursor, glob, 1000)
+                    if generation not in (None, node.generation):
+                        raise _MovedError
+                    generation = node.generation
+                    if keys:
+                        yield keys
+                    if cursor == _START:
+                        break
+            if lane.layout() == before:
+                return
+        except (LinkError, ReplyError) as failure:
+            error = failure
+        except _MovedError:
+            error = None
+
+
+async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
+    """Delete the keys that match ``glob`` and begin with ``ours``, all that exist now and are not rewritten."""
+    error: Exception | None = None
+    attempt = 0
+    while True:
+        try:
+            if error is not None:
+                attempt = await lane.prepare(error, attempt, WRITE)
+                if attempt > lane.retries:
+                    raise error
+            nodes = await lane.nodes()
+            before = lane.layout()
+            outcomes = await asyncio.gather(*(_sweep(lane, node, glob, ours) for node in nodes), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            if lane.layout() == before:
+                return
+        except (LinkError, ReplyError) as failure:
+            error = failure
+        except _MovedError:
+            error = None
+
+
+async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
+    """Go once over the keys of one server; the deletion of a batch travels with the search for the next."""
+    cursor, count, generation = _START, LEAST * 2, None
+    while True:
+        started = lane.loop.time()
+        cursor, keys = await _step(node, cursor, glob, count)
+        took = lane.loop.time() - started
+        if generation not in (None, node.generation):
+            raise _MovedError
+        generation = node.generation
+        if took < QUICK:
+            count = min(MOST, count * 2)
+        elif took > SLOW:
+            count = max(LEAST, count // 2)
+        found = [key for key in keys if ours.match(key) is not None and _is_text(key)]
+        deletions = _deletions(lane, found)
+        try:
+            for deletion in deletions:
+                await deletion
+        except BaseException:
+            for deletion in deletions:
+                deletion.cancel()
+            raise
+        if cursor == _START:
+            return
+
+
+def _deletions(lane: Lane, keys: list[bytes]) -> list[asyncio.Future[Any]]:
+    if not keys:
+        return []
+    if lane.spreads:
+        return [asyncio.ensure_future(lane.send(pack(b"UNLINK", key), key, WRITE)) for key in keys]
+    return [asyncio.ensure_future(lane.call(pack(b"UNLINK", *keys), keys[0]))]
+
+
+async def _step(node: Node, cursor: bytes, glob: bytes, count: int) -> tuple[bytes, list[bytes]]:
+    reply = await node.call(pack(b"SCAN", cursor, b"MATCH", glob, b"COUNT", count))
+    position, keys = reply
+    return position if isinstance(position, bytes) else str(position).encode(), keys
+
+
+def _is_text(key: bytes) -> bool:
+    """Whether the key is UTF-8; no other is ours."""
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

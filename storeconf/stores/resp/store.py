@@ -1,0 +1,428 @@
+"""The store on a server that speaks RESP: every operation as one command, on one lane per event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from asyncio import get_running_loop
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from storeconf.errors import StoreClosedError, StoreError, StoreValueError, UnsupportedOperationError
+from storeconf._lifecycle import CLOSING, OPEN
+from storeconf.store import (
+    Capabilities,
+    Expiry,
+    Store,
+    Value,
+    check_name,
+    key_text,
+    milliseconds,
+    value_bytes,
+)
+from storeconf.stores.resp import commands, scan
+from storeconf.stores.resp.commands import Script, pack
+from storeconf.stores.resp.errors import LinkError, ReplyError, translate
+from storeconf.stores.resp.keys import key_layout as layout_named
+from storeconf.stores.resp.lane import ONCE, READ, WRITE
+from storeconf.stores.resp.routes import Route, route_of_client, route_of_options
+from storeconf.stores.resp.settings import load_driver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from storeconf.stores.resp.keys import KeyLayout, Layout
+    from storeconf.stores.resp.lane import Lane
+    from storeconf.stores.resp.options import ServerOptions
+
+__all__ = ["ServerStore"]
+
+CHUNK = 1000
+"""Keys in one MGET or UNLINK: the server does nothing else meanwhile."""
+
+_given_up: list[object] = []
+"""What a forked child inherited of its parent's connections: kept, so that nothing touches them."""
+
+
+class ServerStore(Store):
+    """What `RedisStore` and `ValkeyStore` share, which is everything but the client library."""
+
+    driver: ClassVar[str]
+    capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+
+    _root: ServerStore
+
+    def __init__(
+        self, route: Route, *, namespace: str | None, key_layout: Layout = "storeconf", client: Any = None
+    ) -> None:
+        super().__init__()
+        self._path = () if not namespace else (check_name(namespace),)
+        self._layout: KeyLayout = layout_named(key_layout)
+        self._prefix = self._layout.prefix(self._path)
+        self._route = route
+        self._client = client
+        """The client to close with the store, if there is one."""
+        self._has_getdel = True
+        self._lane: Lane | None = None  # the one that was used last
+        self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane, AsyncGenerator[None]]] = {}
+        self._lane_lock = threading.Lock()
+
+    @classmethod
+    def from_options(cls, options: ServerOptions, *, namespace: str | None, key_layout: Layout = "storeconf") -> Self:
+        """Return a store that makes its own connections, as ``options`` says."""
+        store = cls.__new__(cls)
+        route = route_of_options(load_driver(cls.driver), options)
+        ServerStore.__init__(store, route, namespace=namespace, key_layout=key_layout)
+        return store
+
+    @classmethod
+    def route_of(cls, client: Any) -> Route:
+        """Return the way to the server of a client that was handed in."""
+        return route_of_client(load_driver(cls.driver), client)
+
+    def do_attach(self, parent: Self) -> None:
+        """Know the prefix of this namespace's keys."""
+        if not parent._path:
+            raise UnsupportedOperationError(
+                f"store {parent.name!r} has no namespace of its own, so it can't be a parent: its keys are raw",
+                store=parent.name,
+                operation="with_namespace",
+            )
+        self._layout = parent._layout
+        self._prefix = self._layout.prefix(self._path)
+
+    # ------------------------------------------------------------------ lanes
+
+    def _here(self) -> Lane:
+        """Return the lane of the running loop. Called on the root."""
+        loop = get_running_loop()
+        lane = self._lane
+        if lane is not None and lane.loop is loop:
+            return lane
+        with self._lane_lock:
+            held = self._lanes.get(loop)
+            if held is None:
+                for other in [other for other in self._lanes if other.is_closed()]:
+                    del self._lanes[other]
+                lane = self._route()
+                guard = self._guard(lane)
+                # Begun by hand, for it has nothing to wait for: from now on the loop ends it when it shuts down.
+                with suppress(StopIteration):
+                    guard.__anext__().send(None)
+                held = self._lanes[loop] = (lane, guard)
+        self._lane = held[0]
+        return held[0]
+
+    async def _guard(self, lane: Lane) -> AsyncGenerator[None]:
+        """Close the lane when its loop shuts down its asynchronous generators, which it does before it closes."""
+        try:
+            yield
+        finally:
+            self._lanes.pop(lane.loop, None)
+            if self._lane is lane:
+                self._lane = None
+            await lane.close()
+
+    async def do_close(self) -> None:
+        """Close the connections of every loop, and the client where it is ours."""
+        with self._lane_lock:
+            held, self._lanes, self._lane = list(self._lanes.items()), {}, None
+        running = get_running_loop()
+        for loop, (lane, guard) in held:
+            if loop is running:
+                await guard.aclose()
+            elif not loop.is_closed():
+                with suppress(RuntimeError):  # closed in this very moment
+                    loop.call_soon_threadsafe(lane.abort)
+        if self._client is not None:
+            await self._client.aclose()
+
+    def do_forget(self) -> None:
+        """Leave the parent's connections alone."""
+        _given_up.append(self._lanes)
+        self._lanes, self._lane = {}, None
+        self._lane_lock = threading.Lock()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if not sys.is_finalizing():
+            for loop, (lane, _) in self.__dict__.get("_lanes", {}).items():
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(lane.abort)
+
+    async def _again(self, lane: Lane, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
+        """Repeat a failed command or raise what callers are to see. Called on the root."""
+        try:
+            return await lane.again(error, data, key, kind)
+        except (ReplyError, LinkError) as failure:
+            raise self._failure(failure, kind) from failure
+
+    def _failure(self, error: ReplyError | LinkError, kind: int) -> StoreError:
+        if self._state >= CLOSING and isinstance(error, LinkError) and not error.sent:
+            return StoreClosedError("the store was closed meanwhile")
+        return translate(error, writes=kind != READ)
+
+    async def _do(self, data: bytes, key: bytes, kind: int) -> Any:
+        lane = self._here()
+        try:
+            return await lane.send(data, key, kind)
+        except (ReplyError, LinkError) as error:
+            raise self._failure(error, kind) from error
+
+    async def _do_all(self, work: list[tuple[bytes, bytes]], kind: int) -> list[Any]:
+        lane = self._here()
+        try:
+            return await lane.send_all(work, kind)
+        except (ReplyError, LinkError) as error:
+            raise self._failure(error, kind) from error
+
+    async def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Any:
+        lane = self._here()
+        try:
+            return await lane.call(script.by_hash(key, *arguments), key)
+        except (ReplyError, LinkError) as error:
+            if isinstance(error, ReplyError) and str(error).startswith("NOSCRIPT"):
+                return await self._do(script.by_text(key, *arguments), key, kind)
+            return await self._again(lane, error, script.by_text(key, *arguments), key, kind)
+
+    def _key(self, path: tuple[str, ...], key: str) -> bytes:
+        return self._layout.prefix(path) + key.encode()
+
+    # ------------------------------------------------------------------ the fast ones
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """Return the value, or None when there is none or it has expired.
+
+        ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
+        less ends the entry and still returns it.
+        """
+        if renew_for is not None:
+            return await super().get(key, renew_for)
+        root = self._root
+        root._calls += 1
+        try:
+            if root._state != OPEN:
+                await self._ready()
+            lane = root._lane
+            if lane is None or lane.loop is not get_running_loop():
+                lane = root._here()
+            if key.__class__ is not str or not key.isascii():
+                key_text(key)
+            name = self._prefix + key.encode()
+            data = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
+            try:
+                value: bytes | None = await lane.call(data, name)
+                return value
+            except (ReplyError, LinkError) as error:
+                again: bytes | None = await root._again(lane, error, data, name, READ)
+                return again
+        except StoreError as error:
+            self._sign(error, "get")
+            raise
+        finally:
+            root._calls -= 1
+            if root._idle is not None:
+                root._leave()
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """Store the value, replacing value and expiry in one step; None means for ever.
+
+        ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
+        """
+        root = self._root
+        root._calls += 1
+        try:
+            if root._state != OPEN:
+                await self._ready()
+            lane = root._lane
+            if lane is None or lane.loop is not get_running_loop():
+                lane = root._here()
+            if key.__class__ is not str or not key.isascii():
+                key_text(key)
+            if value.__class__ is not bytes:
+                value = value_bytes(value)
+            name = self._prefix + key.encode()
+            if expires_in is None:
+                if keep_ttl:
+                    data = pack(b"SET", name, value, b"KEEPTTL")
+                else:
+                    data = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(value), value)
+            else:
+                if keep_ttl:
+                    raise StoreValueError("give expires_in or keep_ttl, not both")
+                expiry = milliseconds(expires_in)
+                if expiry > 0:
+                    span = b"%d" % expiry
+                    data = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
+                        len(name),
+                        name,
+                        len(value),
+                        value,
+                        len(span),
+                        span,
+                    )
+                else:
+                    data = pack(b"UNLINK", name)
+            try:
+                await lane.call(data, name)
+            except (ReplyError, LinkError) as error:
+                await root._again(lane, error, data, name, WRITE)
+        except StoreError as error:
+            self._sign(error, "set")
+            raise
+        finally:
+            root._calls -= 1
+            if root._idle is not None:
+                root._leave()
+
+    # ------------------------------------------------------------------ the hooks
+
+    async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
+        """GET, or the script that renews what has an expiry."""
+        name = self._key(path, key)
+        if renew is None:
+            value: bytes | None = await self._do(pack(b"GET", name), name, READ)
+            return value
+        renewed: bytes | None = await self._run(commands.GET_AND_RENEW, name, WRITE if renew > 0 else ONCE, renew)
+        return renewed
+
+    async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
+        """SET."""
+        name = self._key(path, key)
+        await self._do(pack(b"SET", name, value, *_terms(expiry, keep_ttl)), name, WRITE)
+
+    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+        """UNLINK."""
+        name = self._key(path, key)
+        await self._do(pack(b"UNLINK", name), name, WRITE)
+
+    async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
+        """EXISTS."""
+        name = self._key(path, key)
+        return bool(await self._do(pack(b"EXISTS", name), name, READ))
+
+    async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
+        """PTTL."""
+        name = self._key(path, key)
+        left = int(await self._do(pack(b"PTTL", name), name, READ))
+        return None if left == -2 else left
+
+    async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
+        """MGET, or on a Cluster one GET per key, all in one round trip."""
+        prefix = self._layout.prefix(path)
+        names = [prefix + key.encode() for key in keys]
+        if self._here().spreads:
+            values = await self._do_all([(pack(b"GET", name), name) for name in names], READ)
+        else:
+            chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
+            replies = await self._do_all([(pack(b"MGET", *chunk), chunk[0]) for chunk in chunks], READ)
+            values = [value for reply in replies for value in reply]
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
+    async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
+        """One SET per key, all in one round trip."""
+        prefix, terms = self._layout.prefix(path), _terms(expiry, False)
+        names = {prefix + key.encode(): value for key, value in items.items()}
+        await self._do_all([(pack(b"SET", name, value, *terms), name) for name, value in names.items()], WRITE)
+
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+        """UNLINK, on a Cluster one per key, all in one round trip."""
+        prefix = self._layout.prefix(path)
+        names = [prefix + key.encode() for key in keys]
+        size = 1 if self._here().spreads else CHUNK
+        chunks = [names[at : at + size] for at in range(0, len(names), size)]
+        await self._do_all([(pack(b"UNLINK", *chunk), chunk[0]) for chunk in chunks], WRITE)
+
+    async def do_delete_all(self, path: tuple[str, ...]) -> None:
+        """SCAN and UNLINK in turns that are short for the server."""
+        if not path:
+            raise UnsupportedOperationError(
+                "this store has no namespace, so delete_all would delete what others keep in the database"
+            )
+        try:
+            await scan.delete_tree(self._here(), self._layout.tree_glob(path), self._layout.tree(path))
+        except (ReplyError, LinkError) as error:
+            error.sent = True  # some of the keys may be gone
+            raise self._failure(error, WRITE) from error
+
+    async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
+        """SCAN."""
+        start = len(self._layout.prefix(path))
+        try:
+            async for names in scan.walk(self._here(), self._layout.glob(path, prefix)):
+                for name in names:
+                    with suppress(UnicodeDecodeError):  # no key of ours
+                        yield name[start:].decode()
+        except (ReplyError, LinkError) as error:
+            raise self._failure(error, READ) from error
+
+    async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
+        """SET NX."""
+        if expiry is not None and expiry <= 0:
+            return not await self.do_exists(path, key)
+        name = self._key(path, key)
+        return await self._do(pack(b"SET", name, value, b"NX", *_terms(expiry, False)), name, ONCE) is not None
+
+    async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
+        """PEXPIRE, UNLINK for what is over, and a script for what becomes permanent."""
+        name = self._key(path, key)
+        if expiry is None:
+            return bool(await self._run(commands.PERSIST, name, WRITE))
+        if expiry <= 0:
+            return bool(await self._do(pack(b"UNLINK", name), name, ONCE))
+        return bool(await self._do(pack(b"PEXPIRE", name, expiry), name, WRITE))
+
+    async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
+        """GETDEL, or a script on servers older than 6.2."""
+        name = self._key(path, key)
+        if self._has_getdel:
+            try:
+                value: bytes | None = await self._do(pack(b"GETDEL", name), name, ONCE)
+                return value
+            except UnsupportedOperationError:
+                self._has_getdel = False
+        popped: bytes | None = await self._run(commands.POP, name, ONCE)
+        return popped
+
+    async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
+        """INCRBY, or a script where creation brings an expiry."""
+        name = self._key(path, key)
+        if expiry is None:
+            return int(await self._do(pack(b"INCRBY", name, by), name, ONCE))
+        return int(await self._run(commands.INCREMENT, name, ONCE, by, expiry, int(expiry <= 0)))
+
+    async def do_replace(
+        self,
+        path: tuple[str, ...],
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expiry: int | None,
+        keep_ttl: bool,
+    ) -> bool:
+        """A script that compares and sets."""
+        name = self._key(path, key)
+        how = b"delete" if new is None else b"keep" if keep_ttl else b"set" if expiry is None else b"expire"
+        arguments = (int(old is not None), old or b"", how, new or b"", expiry or 0)
+        return bool(await self._run(commands.REPLACE, name, ONCE, *arguments))
+
+    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
+        """A script that reads both."""
+        found = await self._run(commands.GET_WITH_EXPIRY, self._key(path, key), READ)
+        if found is None:
+            return None
+        value, left = found
+        return value, None if left < 0 else left
+
+    async def do_ping(self, path: tuple[str, ...]) -> str | None:
+        """Ask the server for its version; tell the topology, TLS, and where it is."""
+        try:
+            return await self._here().describe()
+        except (ReplyError, LinkError) as error:
+            raise self._failure(error, READ) from error
+
+
+def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:
+    """What SET says about expiry."""
+    return (b"KEEPTTL",) if keep_ttl else () if expiry is None else (b"PX", expiry)
