@@ -11,7 +11,7 @@ import functools
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
@@ -86,6 +86,16 @@ class CatalogEntry:
     value: str | None = None
     reason: str | None = None
     capabilities: Capabilities | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as plain data, ready for JSON."""
+        shown: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.capabilities is not None:
+            shown["capabilities"] = {
+                **{each.name: getattr(self.capabilities, each.name) for each in fields(self.capabilities)},
+                "atomic": sorted(self.capabilities.atomic),
+            }
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,13 @@ class Problems:
                 dotted(path) or None,
                 hint=hint,
                 notes=tuple(notes),
-                **self._place(path, key),
+                **self._place(path, key=key),
             )
         )
 
     def note(self, message: str, path: TreePath, *, key: bool = False) -> Note:
         """A further place of a problem."""
-        place = self._place(path, key)
+        place = self._place(path, key=key)
         return Note(message, place.get("file"), place.get("line"), place.get("column"), place.get("variable"))
 
 

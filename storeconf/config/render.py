@@ -1,0 +1,150 @@
+"""Diagnostics in the forms that people, editors and build servers read: text, json, github, sarif.
+
+Everything shown here is masked already when the diagnostic is made.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from urllib.parse import quote
+
+from storeconf._render import printable, render_text
+from storeconf._version import __version__
+from storeconf.config.codes import CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from storeconf._location import Diagnostic, Note
+
+__all__ = ["FORMATS", "Format", "as_json", "render", "render_text"]
+
+Format: TypeAlias = Literal["text", "json", "github", "sarif"]
+FORMATS: Final[tuple[Format, ...]] = ("text", "json", "github", "sarif")
+
+_KEYS: Final = (
+    "code",
+    "severity",
+    "message",
+    "path",
+    "file",
+    "line",
+    "column",
+    "end_line",
+    "end_column",
+    "variable",
+    "hint",
+    "environments",
+)
+
+
+def render(diagnostics: Sequence[Diagnostic], format: Format = "text", *, color: bool = False) -> str:
+    """Return the diagnostics in one of `FORMATS`, without a newline at the end; ``color`` concerns text only."""
+    if format == "text":
+        return render_text(diagnostics, color=color)
+    if format == "github":
+        return "\n".join(map(_github, diagnostics))
+    data = as_json(diagnostics) if format == "json" else _sarif(diagnostics)
+    return json.dumps(data, indent=2, ensure_ascii=False)
+
+
+def as_json(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
+    """Return the object of ``--format json``: ``format`` 1 and the ``diagnostics``."""
+    return {"format": 1, "diagnostics": [{key: getattr(each, key) for key in _KEYS} for each in diagnostics]}
+
+
+def _sentence(each: Diagnostic) -> str:
+    """The environments, the message and the hint, for forms that have one text."""
+    environments = f"{', '.join(each.environments)}: " if each.environments else ""
+    variable = f"{each.variable}: " if each.variable else ""
+    hint = f" ({each.hint})" if each.hint else ""
+    return printable(f"{environments}{variable}{each.message}{hint}")
+
+
+def _title(code: str) -> str:
+    return f"{code} {CODES[code].title}" if code in CODES else code
+
+
+# ---------------------------------------------------------------- GitHub's workflow commands
+
+
+def _github(each: Diagnostic) -> str:
+    fields = {
+        "file": each.file,
+        "line": each.line,
+        "endLine": each.end_line,
+        "col": each.column,
+        "endColumn": each.end_column if each.end_line == each.line else None,
+        "title": _title(each.code),
+    }
+    shown = ",".join(f"{key}={_property(str(value))}" for key, value in fields.items() if value is not None)
+    lines = [_sentence(each), *(f"{note.message}{_at(note)}" for note in each.notes)]
+    return f"::{each.severity} {shown}::{_data(chr(10).join(lines))}"
+
+
+def _at(note: Note) -> str:
+    return f" ({note.file}:{note.line}:{note.column})" if note.file is not None and note.line is not None else ""
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+# ---------------------------------------------------------------- SARIF 2.1.0
+
+
+def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
+    codes = sorted({each.code for each in diagnostics})
+    driver = {"name": "storeconf", "version": __version__, "rules": [_rule(code) for code in codes]}
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(each, codes.index(each.code)) for each in diagnostics],
+    }
+    return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+
+
+def _rule(code: str) -> dict[str, Any]:
+    if code not in CODES:
+        return {"id": code}
+    return {"id": code, "name": CODES[code].title, "shortDescription": {"text": CODES[code].explanation}}
+
+
+def _result(each: Diagnostic, rule: int) -> dict[str, Any]:
+    location = _location(each)
+    if each.path is not None:
+        location["logicalLocations"] = [{"fullyQualifiedName": each.path}]
+    result: dict[str, Any] = {
+        "ruleId": each.code,
+        "ruleIndex": rule,
+        "level": each.severity,
+        "message": {"text": _sentence(each)},
+        "locations": [location] if location else [],
+    }
+    related = [{**_location(note), "message": {"text": printable(note.message)}} for note in each.notes]
+    if related:
+        result["relatedLocations"] = related
+    if each.environments:
+        result["properties"] = {"environments": list(each.environments)}
+    return result
+
+
+def _location(each: Diagnostic | Note) -> dict[str, Any]:
+    if each.file is None:
+        return {}
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(each.file.replace("\\", "/"), safe="/~")}}
+    if each.line is not None:
+        # The end of SARIF's regions is exclusive, as ours is.
+        region = {
+            "startLine": each.line,
+            "startColumn": each.column,
+            "endLine": getattr(each, "end_line", None),
+            "endColumn": getattr(each, "end_column", None),
+        }
+        physical["region"] = {key: value for key, value in region.items() if value is not None}
+    return {"physicalLocation": physical}
