@@ -75,6 +75,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC706": Code("plugin-conflict", "Two distributions claim the same name."),
         "SC707": Code("plugin-disabled", "The plugin is switched off by STORECONF_DISABLE_PLUGINS."),
         "SC708": Code("plugin-failed", "A plugin's own code failed while its settings were read."),
+        "SC709": Code("middleware-order", "Kinds of middleware contradict one another about their places."),
         # ---------------------------------------------------------------- 8xx warnings
         "SC801": Code("risky-setting", "The setting is allowed but deserves a second thought."),
     }
