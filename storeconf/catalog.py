@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -66,6 +67,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
 RESERVED_RESOLVERS: Final = ("env", "file")
 """What interpolation itself resolves; no plugin can take these names."""
 
+_logger: Final = logging.getLogger("storeconf")
 _PLURAL: Final[Mapping[Part, str]] = {"backend": "backends", "middleware": "middleware", "resolver": "resolvers"}
 _BASE: Final[Mapping[Part, str]] = {"backend": "storeconf.Backend", "middleware": "storeconf.Middleware"}
 
@@ -321,7 +323,12 @@ def _scan(path: tuple[str, ...]) -> _Found:
         if name in seen:  # an older copy, further down the path, which imports do not reach either
             continue
         seen.add(name)
-        for point in distribution.entry_points:
+        try:
+            points = tuple(distribution.entry_points)
+        except Exception as error:  # noqa: BLE001  # metadata may be damaged in any way; nobody else must suffer
+            _logger.warning("the entry points of %s can't be read: %s", name, error)
+            continue
+        for point in points:
             if point.group in parts:
                 claim = _Claim(parts[point.group], point.name, point.value, name, distribution.version)
                 found.setdefault((claim.part, claim.name), []).append(claim)

@@ -54,7 +54,9 @@ class ConfigError(StoreconfError, ValueError):
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
-        return "\n".join(str(diagnostic) for diagnostic in self.diagnostics)
+        from storeconf._render import render_text, summary
+
+        return f"{summary(self.diagnostics)}\n\n{render_text(self.diagnostics)}"
 
 
 class PluginError(StoreconfError):
