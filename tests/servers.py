@@ -6,6 +6,7 @@ child of a small watchdog that ends it when the test process dies, however it di
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -161,7 +162,11 @@ class Server:
         return reply
 
     def __enter__(self) -> Server:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -241,7 +246,7 @@ def sentinels(kind: str = "valkey-9.1", count: int = 3, password: str | None = N
             "sentinel down-after-milliseconds shop 600\nsentinel failover-timeout shop 3000\n"
         )
         if password is not None:
-            text += f"requirepass {password}\nsentinel sentinel-pass {password}\n"
+            text += f'requirepass "{password}"\nsentinel sentinel-pass "{password}"\n'
         watchers = [stack.enter_context(Server(kind, sentinel=text)) for _ in range(count)]
 
         def settled() -> bool:
@@ -253,3 +258,20 @@ def sentinels(kind: str = "valkey-9.1", count: int = 3, password: str | None = N
 
         wait_for(settled, "Sentinels that know each other")
         yield Watched(primary, replica, watchers, login)
+
+
+_shared: dict[str, Server] = {}
+
+
+def shared(kind: str = "valkey-9.1") -> Server:
+    """Return the running server of that kind which all tests of this process use, each in a namespace of its own."""
+    server = _shared.get(kind)
+    if server is None:
+        server = _shared[kind] = Server(kind).start()
+        atexit.register(_close_if_ours, server, os.getpid())
+    return server
+
+
+def _close_if_ours(server: Server, owner: int) -> None:
+    if os.getpid() == owner:
+        server.close()

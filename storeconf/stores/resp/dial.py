@@ -27,8 +27,7 @@ class Talk(asyncio.Protocol):
         self._lost: BaseException | None = None
         self._closed = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
-        self.pushed: asyncio.Queue[Any] | None = None
-        """Where unasked-for messages go, once somebody has subscribed."""
+        self._heard: asyncio.Queue[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -39,8 +38,8 @@ class Talk(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not MORE:
-                if self.pushed is not None and isinstance(reply, list):
-                    self.pushed.put_nowait(reply)
+                if self._heard is not None and isinstance(reply, list):
+                    self._heard.put_nowait(reply)
                 elif reply.__class__ in PUSH:
                     continue
                 elif not self._waiting:
@@ -68,8 +67,8 @@ class Talk(asyncio.Protocol):
         self._waiting.clear()
         if not self._closed.done():
             self._closed.set_result(None)
-        if self.pushed is not None:
-            self.pushed.put_nowait(None)
+        if self._heard is not None:
+            self._heard.put_nowait(None)
 
     def _failure(self) -> LinkDownError:
         assert self._lost is not None
@@ -84,6 +83,12 @@ class Talk(asyncio.Protocol):
         self._waiting.append(future)
         self.transport.write(pack(*words))
         return future
+
+    def subscribe(self, channel: str) -> asyncio.Queue[Any]:
+        """Turn the connection into one that only hears a channel; return where that goes, and None at the end."""
+        self._heard = asyncio.Queue()
+        self.transport.write(pack("SUBSCRIBE", channel))
+        return self._heard
 
     async def close(self) -> None:
         """Hang up, and wait until that is done."""

@@ -364,6 +364,12 @@ class Link:
         self._protocol = None
         self._fail_all(LinkLostError, "the connection was closed", ConnectionAbortedError("closed"))
 
+    async def finish(self) -> None:
+        """Hang up for ever, after the calls under way have their replies."""
+        if self._pending:
+            await asyncio.wait(list(self._pending))
+        await self.close()
+
     async def close(self) -> None:
         """Hang up for ever, and wait until the connection is gone."""
         connecting, closed = self._connecting, self._closed

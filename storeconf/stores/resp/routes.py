@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.foreign import ForeignLane
 from storeconf.stores.resp.lane import Lane, StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
+from storeconf.stores.resp.sentinel import SentinelLane
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.settings import Driver
@@ -23,6 +25,12 @@ Route = Callable[[], Lane]
 def route_of_options(driver: Driver, options: ServerOptions) -> Route:
     """Return the way that the options describe."""
     template = driver.template(options)
+    if options.cluster is not None:
+        seeds = options.cluster
+        return lambda: ClusterLane(template, seeds, options)
+    if options.sentinel is not None:
+        sentinels, service = driver.sentinels(options), options.sentinel.service
+        return lambda: SentinelLane(template, sentinels, service, options)
     return lambda: StandaloneLane(template, options)
 
 
@@ -37,6 +45,21 @@ def route_of_client(driver: Driver, client: Any) -> Route:
         options = _with_timeouts(options, arguments)
         endpoint = driver.endpoint(pool.connection_class(**arguments))
         return lambda: StandaloneLane(endpoint, options)
+    if type(client) is driver.client and driver.is_managed(pool.connection_class, pool.connection_kwargs):
+        manager, service = pool.sentinel_manager, pool.service_name
+        pools = [sentinel.connection_pool for sentinel in manager.sentinels]
+        if pool.is_master and all(driver.is_plain(p.connection_class, p.connection_kwargs) for p in pools):
+            options = _with_timeouts(options, pool.connection_kwargs)
+            template = driver.managed_endpoint(pool)
+            sentinels = [driver.endpoint(p.connection_class(**p.connection_kwargs)) for p in pools]
+            return lambda: SentinelLane(template, sentinels, service, options)
+    if type(client) is driver.cluster:
+        node = next(iter(client.nodes_manager.startup_nodes.values()))
+        if driver.is_plain_cluster(client, node):
+            seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
+            options = _with_timeouts(options, node.connection_kwargs)
+            template = driver.cluster_endpoint(node)
+            return lambda: ClusterLane(template, seeds, options)
     return lambda: ForeignLane(client, options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import LinkError, ReplyError
@@ -86,38 +86,41 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
 
 
 async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
-    """Go once over the keys of one server; the deletion of a batch travels with the search for the next."""
+    """Go once over the keys of one server; a batch is deleted while the next one is looked for."""
     cursor, count, generation = _START, LEAST * 2, None
-    while True:
-        started = lane.loop.time()
-        cursor, keys = await _step(node, cursor, glob, count)
-        took = lane.loop.time() - started
-        if generation not in (None, node.generation):
-            raise _MovedError
-        generation = node.generation
-        if took < QUICK:
-            count = min(MOST, count * 2)
-        elif took > SLOW:
-            count = max(LEAST, count // 2)
-        found = [key for key in keys if ours.match(key) is not None and _is_text(key)]
-        deletions = _deletions(lane, found)
-        try:
-            for deletion in deletions:
-                await deletion
-        except BaseException:
-            for deletion in deletions:
-                deletion.cancel()
-            raise
-        if cursor == _START:
-            return
+    deleting: asyncio.Task[list[object]] | None = None
+    try:
+        while True:
+            started = lane.loop.time()
+            cursor, keys = await _step(node, cursor, glob, count)
+            took = lane.loop.time() - started
+            if deleting is not None:
+                await deleting
+            if generation not in (None, node.generation):
+                raise _MovedError
+            generation = node.generation
+            if took < QUICK:
+                count = min(MOST, count * 2)
+            elif took > SLOW:
+                count = max(LEAST, count // 2)
+            found = [key for key in keys if ours.match(key) is not None and _is_text(key)]
+            deleting = asyncio.ensure_future(lane.send_all(_deletions(lane, found), WRITE))
+            if cursor == _START:
+                await deleting
+                return
+    finally:
+        if deleting is not None:
+            deleting.cancel()
+            await asyncio.wait([deleting])
+            if not deleting.cancelled():
+                deleting.exception()  # it has been raised, or what went before it matters more
 
 
-def _deletions(lane: Lane, keys: list[bytes]) -> list[asyncio.Future[Any]]:
-    if not keys:
-        return []
+def _deletions(lane: Lane, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the commands that delete the keys, each with the key that leads it to its server."""
     if lane.spreads:
-        return [asyncio.ensure_future(lane.send(pack(b"UNLINK", key), key, WRITE)) for key in keys]
-    return [asyncio.ensure_future(lane.call(pack(b"UNLINK", *keys), keys[0]))]
+        return [(pack(b"UNLINK", key), key) for key in keys]
+    return [(pack(b"UNLINK", *keys), keys[0])] if keys else []
 
 
 async def _step(node: Node, cursor: bytes, glob: bytes, count: int) -> tuple[bytes, list[bytes]]:

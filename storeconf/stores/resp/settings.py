@@ -166,6 +166,17 @@ class Driver:
             ("password", options.password),
         )
 
+    def is_plain_cluster(self, client: Any, node: Any) -> bool:
+        """Whether the connections of a Cluster's client can be replaced by ours; its own connect function is no bar."""
+        hook = node.connection_kwargs.get(self._hook)
+        return node.connection_class in self._plain and (hook is None or hook == client.on_connect)
+
+    def cluster_endpoint(self, node: Any) -> Endpoint:
+        """Return the settings of the data connections of a Cluster's client."""
+        left_out = (self._hook, "event_dispatcher")
+        arguments = {name: value for name, value in node.connection_kwargs.items() if name not in left_out}
+        return self.endpoint(node.connection_class(**arguments))
+
     def _own_scheme(self, url: str) -> str:
         scheme, separator, rest = url.partition("://")
         scheme = scheme.lower()

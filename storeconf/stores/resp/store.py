@@ -9,8 +9,8 @@ from asyncio import get_running_loop
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from storeconf.errors import StoreClosedError, StoreError, StoreValueError, UnsupportedOperationError
 from storeconf._lifecycle import CLOSING, OPEN
+from storeconf.errors import StoreClosedError, StoreError, StoreValueError, UnsupportedOperationError
 from storeconf.store import (
     Capabilities,
     Expiry,

@@ -1,0 +1,260 @@
+"""The lane of a Cluster: one link per node, a table of who serves which slot, and what to do when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from binascii import crc_hqx
+from functools import partial
+from random import shuffle
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.dial import dial
+from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError
+from storeconf.stores.resp.lane import Lane
+from storeconf.stores.resp.link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storeconf.stores.resp.options import Address, ServerOptions
+    from storeconf.stores.resp.settings import Endpoint
+
+__all__ = ["ClusterLane", "slot_of"]
+
+SLOTS = 16384
+
+MOST_REDIRECTIONS = 16
+"""How often one call may be sent elsewhere before it fails."""
+
+PAUSE_BETWEEN_READINGS = 0.05
+"""Seconds between two readings of the table: a whole Cluster's calls may want it at once."""
+
+PATIENCE = 0.2
+"""Seconds after which another node is asked for the table as well."""
+
+_ASKING = pack(b"ASKING")
+_CLUSTER_SLOTS = pack(b"CLUSTER", b"SLOTS")
+
+
+def slot_of(key: bytes) -> int:
+    """Return the slot of a key: of what stands in its first braces, if anything does, else of all of it."""
+    start = key.find(b"{")
+    if start >= 0:
+        end = key.find(b"}", start + 1)
+        if end > start + 1:
+            key = key[start + 1 : end]
+    return crc_hqx(key, 0) & 16383
+
+
+class ClusterLane(Lane):
+    """A Cluster. Reads and writes go to the primaries."""
+
+    topology = "cluster"
+    spreads = True
+
+    def __init__(self, template: Endpoint, seeds: Sequence[Address], options: ServerOptions) -> None:
+        super().__init__(options.command_timeout, options.retries)
+        self._template = template
+        self._seeds = list(seeds)
+        self._options = options
+        self._links: dict[Address, Link] = {}
+        self._table: list[Link | None] = [None] * SLOTS
+        self._owners: tuple[tuple[int, int, Address], ...] = ()
+        self._reading: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def call(self, data: bytes, key: bytes) -> asyncio.Future[Any]:
+        """Send a packed command to the node that serves the key's slot."""
+        link = self._table[crc_hqx(key, 0) & 16383 if b"{" not in key else slot_of(key)]
+        if link is None:
+            raise LinkDownError("no node of the Cluster serves the key")
+        return link.call(data)
+
+    # ------------------------------------------------------------------ failures
+
+    async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
+        """Also: read the table before the first call, and follow redirections, which are no failures."""
+        if isinstance(error, LinkError):
+            self._want_table()
+        return await super().again(error, data, key, kind)
+
+    async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
+        """A redirection may be followed at once and always; else also look who serves what now."""
+        if _is_redirection(error):
+            return attempt
+        if self._owners:
+            attempt = await super().prepare(error, attempt, kind)
+        elif isinstance(error, ReplyError) or (isinstance(error, LinkError) and error.sent):
+            raise error
+        if attempt <= self.retries:
+            await self._renew_table()
+        return attempt
+
+    async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
+        """Send the command again, where a redirection points to or the table says."""
+        for _ in range(MOST_REDIRECTIONS):
+            if not _is_redirection(error):
+                return await self.call(data, key)
+            how, slot, place = str(error).split()[:3]
+            link = self._link_at(place, int(slot))
+            try:
+                if how == "MOVED":
+                    self._table[int(slot)] = link
+                    self._want_table()
+                    return await link.call(data)
+                # Adjacent on one connection, so that nothing comes between.
+                asking, answer = link.call(_ASKING), link.call(data)
+                try:
+                    await asking
+                except BaseException:
+                    answer.cancel()
+                    raise
+                return await answer
+            except ReplyError as failure:
+                if not _is_redirection(failure):
+                    raise
+                error = failure
+        raise error
+
+    # ------------------------------------------------------------------ the table
+
+    def _link(self, address: Address) -> Link:
+        link = self._links.get(address)
+        if link is None:
+            if self._closed:
+                raise LinkDownError("the connection was closed")
+            link = self._links[address] = Link(
+                partial(dial, self._template.at(address)),
+                timeout=self._options.command_timeout,
+                connect_timeout=self._options.connect_timeout,
+            )
+        return link
+
+    def _link_at(self, place: str, slot: int) -> Link:
+        """Return the link to where a redirection points; without a host it is the one that sent it."""
+        host, _, port = place.rpartition(":")
+        if not host:
+            current = self._table[slot]
+            host = next((a[0] for a, link in self._links.items() if link is current), self._seeds[0][0])
+        return self._link((host, int(port)))
+
+    def _want_table(self) -> None:
+        """See to it that the table is read, at most once in a while however many want it."""
+        if self._reading is None and not self._closed:
+            self._reading = self.loop.create_task(self._read_table())
+            self._reading.add_done_callback(self._have_table)
+
+    def _have_table(self, reading: asyncio.Task[None]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # whoever waited for it has it; the others notice at their next call
+        if self._closed:
+            self._reading = None
+        else:
+            self.loop.call_later(PAUSE_BETWEEN_READINGS, self._forget_reading)
+
+    def _forget_reading(self) -> None:
+        self._reading = None
+
+    async def _renew_table(self) -> None:
+        self._want_table()
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+
+    async def _read_table(self) -> None:
+        """Ask one node after the other, the connected ones first; the first answer counts."""
+        known = [address for address, link in self._links.items() if link.is_up]
+        others = [address for address in {*self._seeds, *self._links} if address not in known]
+        shuffle(known)
+        shuffle(others)
+        asked: dict[asyncio.Task[Any], Address] = {}
+        failure: Exception | None = None
+        waiting = [*known, *others]
+        try:
+            while waiting or asked:
+                if waiting:
+                    address = waiting.pop(0)
+                    asked[self.loop.create_task(self._ask(address))] = address
+                patience = PATIENCE if waiting else None
+                done, _ = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    address = asked.pop(task)
+                    error = task.exception()
+                    if error is None:
+                        self._take(task.result(), address)
+                        return
+                    if not isinstance(error, ReplyError | LinkError):
+                        raise error
+                    failure = error
+        finally:
+            for task in asked:
+                task.cancel()
+        assert failure is not None
+        raise failure
+
+    async def _ask(self, address: Address) -> Any:
+        reply = await self._link(address).call(_CLUSTER_SLOTS)
+        if not reply:
+            raise LinkDownError(f"{address[0]}:{address[1]} knows no node that serves slots")
+        return reply
+
+    def _take(self, reply: list[list[Any]], source: Address) -> None:
+        """Make the table what CLUSTER SLOTS says; hang up on nodes that serve nothing any more."""
+        table: list[Link | None] = [None] * SLOTS
+        owners, serving = [], set()
+        for first, last, primary, *_ in reply:
+            host = (primary[0] or b"").decode()
+            address = (host if host not in ("", "?") else source[0], int(primary[1]))
+            link = self._link(address)
+            table[first : last + 1] = [link] * (last + 1 - first)
+            owners.append((first, last, address))
+            serving.add(address)
+        self._table = table
+        self._owners = tuple(sorted(owners))
+        for address in [address for address in self._links if address not in serving]:
+            link = self._links.pop(address)
+            leaving = self.loop.create_task(link.finish())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        # Nodes come and go; one that served a moment ago is a better guess than what was configured long ago.
+        self._seeds = list(dict.fromkeys([*serving, *self._seeds]))[:64]
+
+    # ------------------------------------------------------------------ the rest
+
+    async def nodes(self) -> Sequence[Link]:
+        """Return the links to the primaries."""
+        if not self._owners:
+            await self._renew_table()
+        return list(dict.fromkeys(link for link in self._table if link is not None))
+
+    def layout(self) -> object:
+        """Return who serves what."""
+        return self._owners
+
+    def abort(self) -> None:
+        """Let go of every connection, now."""
+        self._closed = True
+        for task in (self._reading, *self._leaving):
+            if task is not None:
+                task.cancel()
+        for link in self._links.values():
+            link.abort()
+
+    async def close(self) -> None:
+        """Let go of every connection, and wait for that."""
+        self._closed = True
+        tasks = [task for task in (self._reading, *self._leaving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *(link.close() for link in self._links.values()), return_exceptions=True)
+
+    async def place(self) -> str:
+        """Say where it is connected to."""
+        tls = "TLS" if self._template.tls is not None else "no TLS"
+        primaries = sorted({address for _, _, address in self._owners})
+        return f"{len(primaries)} primaries ({', '.join(f'{host}:{port}' for host, port in primaries)}), {tls}"
+
+
+def _is_redirection(error: Exception) -> bool:
+    return isinstance(error, ReplyError) and str(error).startswith(("MOVED ", "ASK "))
