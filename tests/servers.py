@@ -33,7 +33,7 @@ _PLACES = {
 
 _WATCHDOG = """
 import os, signal, subprocess, sys
-server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
 print(server.pid, flush=True)
 signal.signal(signal.SIGTERM, lambda *_: None)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,9 +120,7 @@ class Server:
         if self._watchdog is not None:
             assert self._watchdog.stdin is not None
             assert self._watchdog.stdout is not None
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGCONT)
-                os.kill(self.pid, signal.SIGKILL)
+            # The watchdog ends the server as soon as its input ends; a frozen one dies as well.
             self._watchdog.stdin.close()
             self._watchdog.stdout.close()
             self._watchdog.wait(10)
