@@ -1,0 +1,262 @@
+"""One file of configuration: read within bounds, parsed into plain data, and every place in it known when asked for."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from contextlib import suppress
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from storeconf._location import Diagnostic
+from storeconf._units import format_size
+from storeconf.config.source import Problem, Source, find, printable
+from storeconf.config.tree import dotted
+from storeconf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from storeconf._location import Location
+    from storeconf.config.source import Entry, Reading
+    from storeconf.config.tree import TreePath
+
+__all__ = ["MAX_BYTES", "SUFFIXES", "Document", "Format", "parse", "read"]
+
+Format: TypeAlias = Literal["yaml", "toml", "json"]
+
+SUFFIXES: Final[dict[str, Format]] = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+"""What the end of a file's name says about its format."""
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""The largest file that is read: room for some 18,000 stores."""
+
+_PYPROJECT: Final = "pyproject.toml"
+_TABLE: Final = ("tool", "storeconf")
+_MAX_LISTED: Final = 1_000  # names of a directory that are looked at for one that was meant
+_BOMS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"),
+)  # fmt: skip
+
+
+class Document:
+    """A parsed file: plain data in ``value``, whose parts may be shared between places and are not to be changed.
+
+    ``file`` is the file's name as shown to people, ``path`` its absolute path, None for a text that is no file.
+    """
+
+    def __init__(
+        self, source: Source, path: Path | None, value: dict[str, Any], reading: Reading, base: TreePath
+    ) -> None:
+        self.path = path
+        self.value = value
+        self._source = source
+        self._reading = reading
+        self._base = base
+
+    def __repr__(self) -> str:
+        return f"Document({self.file!r})"
+
+    @property
+    def file(self) -> str:
+        """The file's name as shown to people."""
+        return self._source.file
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self._source.text
+
+    @cached_property
+    def _root(self) -> Entry:
+        return self._reading.places()
+
+    def location(self, path: Sequence[str | int], *, key: bool = False) -> Location | None:
+        """Where the value at ``path`` stands, or its key; where nothing is, the key of the nearest ancestor.
+
+        The span of a list or mapping without brackets is what of it stands in its first line.
+        """
+        entry, named, exact = find(self._root, (*self._base, *path))
+        key = named and (key or not exact)
+        start = entry[0] if key else entry[1]
+        end = self._reading.end(entry, key)
+        if end == start and entry[2] is not None and not key:
+            line, _ = self._source.position(start)
+            end = self._source.starts[line] if line < len(self._source.starts) else len(self.text)
+        return self._source.location(start, end)
+
+    def lines(self, first: int, last: int) -> tuple[tuple[int, str], ...]:
+        """The lines from ``first`` to ``last`` that there are, each with its number, as they stand in the file."""
+        return self._source.lines(first, last)
+
+    def excerpt(self, *numbers: int) -> tuple[tuple[int, str], ...]:
+        """Lines for a diagnostic: what looks like a secret is masked, without changing any column."""
+        return self._source.excerpt(*numbers)
+
+
+def read(path: Path, shown: str | None = None) -> Document:
+    """Read a file; raises `ConfigError` with every problem that can be found.
+
+    ``shown`` is the name to show to people instead of ``path``.
+    """
+    name = printable(str(path) if shown is None else shown)
+    data = _load(path, name)
+    if path.name == _PYPROJECT:
+        return _build(data, "toml", name, path.absolute(), _TABLE)
+    form = SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        hint = f"give it a name that ends in {', '.join(SUFFIXES)}"
+        raise _refusal("SC104", "the file's name does not say what format it has", name, hint)
+    return _build(data, form, name, path.absolute())
+
+
+def parse(data: bytes, format: Format, file: str) -> Document:
+    """Parse what was read elsewhere; ``file`` is the name to show to people."""
+    return _build(data, format, printable(file), None)
+
+
+def _refusal(code: str, message: str, name: str, hint: str | None = None) -> ConfigError:
+    return ConfigError([Diagnostic(code, message, file=name, hint=hint)])
+
+
+# ---------------------------------------------------------------------- files
+
+
+def _load(path: Path, name: str) -> bytes:
+    """The bytes of a regular file, if they are not too many. Never waits, not even for a pipe without a writer."""
+    flags = os.O_RDONLY
+    for each in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+        flags |= getattr(os, each, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise _unreadable(path, name, error) from None
+    except ValueError:
+        raise _refusal("SC101", "no file has such a name: it holds a NUL character", name) from None
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise _not_a_file(path, name, about.st_mode)
+        if about.st_size > MAX_BYTES:
+            raise _too_large(name, about.st_size)
+        data = b""
+        while len(data) <= MAX_BYTES and (part := os.read(descriptor, MAX_BYTES + 1 - len(data))):
+            data += part
+        return data
+    except OSError as error:
+        raise _unreadable(path, name, error) from None
+    finally:
+        os.close(descriptor)
+
+
+def _too_large(name: str, size: int) -> ConfigError:
+    message = f"the file has {size:,} bytes, and at most {format_size(MAX_BYTES)} are read"
+    return _refusal("SC105", message, name, "split it with 'extends'")
+
+
+def _not_a_file(path: Path, name: str, mode: int) -> ConfigError:
+    if stat.S_ISDIR(mode):
+        inside = [each for suffix in SUFFIXES if (path / (each := f"storeconf{suffix}")).is_file()]
+        hint = f"name the file in it: {os.path.join(name, inside[0])}" if inside else "name a file"
+        return _refusal("SC102", "this is a directory", name, hint)
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    return _refusal("SC102", f"this is {kinds.get(stat.S_IFMT(mode), 'no regular file')}, not a file", name)
+
+
+def _unreadable(path: Path, name: str, error: OSError) -> ConfigError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if path.is_symlink():
+            return _refusal("SC101", "the symbolic link leads to no file", name)
+        return _refusal("SC101", "there is no such file", name, _meant(path))
+    if error.errno == errno.ELOOP:
+        return _refusal("SC103", "the symbolic links lead in a circle", name)
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return _not_a_file(path, name, mode)
+    reason = (error.strerror or type(error).__name__).lower()
+    return _refusal("SC103", f"the file can't be read: {reason}", name)
+
+
+def _meant(path: Path) -> str | None:
+    """A hint to the file that ``path`` was meant to be."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, _MAX_LISTED)]
+    except FileNotFoundError:
+        return f"there is no directory {printable(str(path.parent))!r}"
+    except OSError:
+        return None
+    near = get_close_matches(path.name, names, n=1)
+    return f"did you mean {printable(near[0])!r}?" if near else None
+
+
+# ---------------------------------------------------------------------- text
+
+
+def _decode(data: bytes, name: str) -> str:
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            raise _not_text(data, name, 0, f"the file is {encoding}", "save it as UTF-8")
+    if (at := data.find(0)) >= 0:
+        wide = at < 4 and len(data) > 3 and data.count(0) >= len(data) // 3
+        message = "the file is UTF-16 or UTF-32" if wide else "the file holds a NUL byte, so it is no text"
+        raise _not_text(data, name, at, message, "save it as UTF-8" if wide else None)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"the byte 0x{data[error.start]:02X} is not UTF-8"
+        raise _not_text(data, name, error.start, message, "save the file as UTF-8", shown=True) from None
+
+
+def _not_text(data: bytes, name: str, at: int, message: str, hint: str | None, *, shown: bool = False) -> ConfigError:
+    source = Source(name, data.decode("utf-8-sig", "replace"))
+    offset = len(data[:at].decode("utf-8-sig", "replace"))
+    diagnostic = source.diagnostic(Problem("SC106", message, offset, hint=hint))
+    return ConfigError([diagnostic if shown else replace(diagnostic, excerpt=())])
+
+
+def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePath = ()) -> Document:
+    if len(data) > MAX_BYTES:
+        raise _too_large(name, len(data))
+    source = Source(name, _decode(data, name))
+    reading = _reading(source.text, form, base)
+    if reading.problems:
+        raise ConfigError(map(source.diagnostic, reading.problems))
+    value = reading.value
+    for step in base:
+        if value is None or (isinstance(value, dict) and step not in value):
+            raise _refusal("SC118", f"there is no table [{dotted(base)}]", name)
+        value = value[step] if isinstance(value, dict) else value
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        entry = find(reading.places(), base).entry
+        what = f"[{dotted(base)}]" if base else "the outermost value"
+        kind = "a list" if isinstance(value, list) else "a single value"
+        hint = "begin with the key 'stores'"
+        problem = Problem("SC117", f"{what} must be a mapping, and this is {kind}", entry[1], hint=hint)
+        raise ConfigError([source.diagnostic(problem)])
+    return Document(source, path, value, reading, base)
+
+
+def _reading(text: str, form: Format, base: TreePath) -> Reading:
+    # Each parser is imported when the first file of its format is read.
+    if form == "yaml":
+        from storeconf.config.yaml_reader import read_yaml
+
+        return read_yaml(text)
+    if form == "toml":
+        from storeconf.config.toml_reader import read_toml
+
+        return read_toml(text, base)
+    from storeconf.config.json_reader import read_json
+
+    return read_json(text)

@@ -1,0 +1,74 @@
+"""TOML: tomllib judges the text and builds the values; places are sought only when one is asked for."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from storeconf.config.plain import foreign
+from storeconf.config.source import Problem, Reading
+from storeconf.config.toml_errors import explain, explain_number
+from storeconf.config.toml_places import Scan, scan, token_end
+
+if TYPE_CHECKING:
+    from storeconf.config.source import Entry
+    from storeconf.config.tree import TreePath
+
+__all__ = ["read_toml"]
+
+# A text below both needs no protection: what tomllib does for each of its keys is little. Above, the scan counts.
+_HARMLESS_DOTS: Final = 12  # in one line
+_HARMLESS_MARKS: Final = 250_000  # of what makes values and keys
+
+
+def read_toml(text: str, base: TreePath = ()) -> Reading:
+    """Read one document of which only what stands at ``base`` is the layout's."""
+    reader = _Reader(text)
+    value, problems = reader.read(base)
+    return Reading(value, problems, reader.places, reader.end)
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def scan(self) -> Scan:
+        return scan(self.text)
+
+    def places(self) -> Entry:
+        return (0, 0, self.scan.root)
+
+    def end(self, entry: Entry, key: bool) -> int:
+        if key or entry[2] is None:
+            return token_end(self.text, entry[0] if key else entry[1], key)
+        if entry[2] is self.scan.root:
+            return 0
+        # What a header or a dotted key made has no bracket: it is where its name is.
+        return self.scan.ends.get(entry[1]) or token_end(self.text, entry[1], True)
+
+    def read(self, base: TreePath) -> tuple[Any, list[Problem]]:
+        if not _is_harmless(self.text) and self.scan.limit is not None:
+            return None, [self.scan.limit]
+        try:
+            value: Any = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            return None, explain(self.text, str(error), self.scan)
+        except ValueError as error:
+            return None, [explain_number(self.text, error)]
+        except RecursionError:
+            if self.scan.limit is None:
+                raise  # the caller's own depth left too little room
+            return None, [self.scan.limit]
+        part = value
+        for step in base:
+            part = part.get(step) if isinstance(part, dict) else None
+        problems = foreign(part, self.places, halves=False, base=base)
+        return value, [self.scan.limit] if problems and self.scan.limit else problems
+
+
+def _is_harmless(text: str) -> bool:
+    return sum(map(text.count, "=,.[")) <= _HARMLESS_MARKS and all(
+        line.count(".") <= _HARMLESS_DOTS for line in text.split("\n")
+    )

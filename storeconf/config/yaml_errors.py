@@ -1,0 +1,234 @@
+"""What libyaml (or PyYAML without it) says about broken YAML, in the words of whoever has to mend it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from yaml.reader import ReaderError
+
+from storeconf.config.source import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["explain"]
+
+_CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE: Final = re.compile(r"[^\r\n]*")
+_QUOTE: Final = "put the text in quotes"
+
+
+def explain(text: str, error: Exception) -> Problem:
+    """Turn an error of the parser into a problem at the place that has to change."""
+    if isinstance(error, ReaderError):
+        match = _CONTROL.search(text)
+        at = match.start() if match else min(error.position, len(text))
+        what = f"U+{ord(text[at]):04X}" if at < len(text) else "one"
+        hint = 'write it as an escape in double quotes, such as "\\x07"'
+        return Problem("SC106", f"YAML holds no control characters, and this is {what}", at, hint=hint)
+    message = str(getattr(error, "problem", None) or error)
+    at = _offset(text, getattr(error, "problem_mark", None))
+    opened = _offset(text, getattr(error, "context_mark", None))
+    context = str(getattr(error, "context", None) or "")
+    for words, rule in _RULES:
+        if words in message:
+            return rule(text, at, opened, context)
+    return Problem("SC107", f"{context}: {message}" if context else message, at)
+
+
+def _offset(text: str, mark: Any) -> int:
+    return len(text) if mark is None else min(mark.index, len(text))
+
+
+def _line(text: str, at: int) -> tuple[int, str]:
+    """Where the line around ``at`` begins, and the line."""
+    start = max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
+    match = _LINE.match(text, start)
+    return start, match.group() if match else ""
+
+
+def _begins_line(text: str, at: int) -> bool:
+    start, _ = _line(text, at)
+    return not text[start:at].strip()
+
+
+def _at_end(text: str, at: int) -> bool:
+    return not text[at:].strip()
+
+
+def _mapping_value(text: str, at: int, opened: int, context: str) -> Problem:
+    start, line = _line(text, at)
+    before = line[: at - start]
+    if re.search(r":\s+\S", before):
+        return Problem(
+            "SC107", "a second ': ' in one line", at, hint="put the value in quotes if it holds a colon and a blank"
+        )
+    above = _above(text, start)
+    if above is not None:
+        number, previous = above
+        if match := re.match(r"\s*(?:- +)*[\w.-]+(:)(?=[^\s:/])", previous):
+            return Problem("SC107", "a blank is missing after this colon", number + match.start(1))
+        indented = len(line) - len(line.lstrip()) > len(previous) - len(previous.lstrip())
+        if indented and ":" in previous:
+            return Problem(
+                "SC107", "a key can't stand here: the line above has a value already", at, None,
+                hint="give both lines the same indentation, or remove the value above",
+            )  # fmt: skip
+        if ":" not in previous:
+            stripped = previous.strip()
+            return Problem(
+                "SC107", "a ':' is missing in this line", number + previous.find(stripped), number + len(previous),
+                hint="write 'key: value'",
+            )  # fmt: skip
+    return Problem("SC107", "a key with its value can't stand here", at, hint="put the text in quotes if it is one")
+
+
+def _above(text: str, start: int) -> tuple[int, str] | None:
+    """The last line before ``start`` that is neither blank nor a comment, and where it begins."""
+    while start > 0:
+        start, line = _line(text, start - 2 if text[start - 2 : start] == "\r\n" else start - 1)
+        if line.strip() and not line.lstrip().startswith("#"):
+            return start, line
+    return None
+
+
+def _unclosed_text(text: str, at: int, opened: int, context: str) -> Problem:
+    if "quoted" in context or "double" in context:
+        quote = text[opened] if opened < len(text) and text[opened] in "'\"" else "quote"
+        return Problem("SC107", "this quoted text has no end", opened, opened + 1, hint=f"close it with {quote}")
+    return Problem("SC107", "the text ends too early", at)
+
+
+def _flow(text: str, at: int, opened: int, context: str) -> Problem:
+    bracket = text[opened] if opened < len(text) else "["
+    close = "}" if bracket == "{" else "]"
+    hint = None
+    if re.search(r"\$\{[^}\n]*$", text[max(opened - 1, 0) : at]) or text[max(opened - 1, 0) : opened] == "$":
+        hint = 'put ${...} in quotes between brackets: ["${NAME}"]'
+    if _at_end(text, at):
+        return Problem("SC107", f"this '{bracket}' is never closed", opened, opened + 1, hint=hint)
+    notes = ((f"the '{bracket}' is here", opened),)
+    if text[at] == ":" and _line(text, at)[0] > opened:
+        hint = hint or f"is the '{close}' of the lines above missing?"
+    return Problem("SC107", f"expected ',' or '{close}'", at, hint=hint, notes=notes)
+
+
+def _no_token(text: str, at: int, opened: int, context: str) -> Problem:
+    character = text[at : at + 1]
+    start, line = _line(text, at)
+    if character == "\t" or "\t" in line[: len(line) - len(line.lstrip())]:
+        tab = line.find("\t") + start
+        return Problem("SC107", "a tab can't indent YAML", tab, tab + 1, hint="use blanks")
+    return Problem("SC107", f"a text can't begin with {character!r}", at, at + 1, hint=_QUOTE)
+
+
+def _no_colon(text: str, at: int, opened: int, context: str) -> Problem:
+    start, line = _line(text, opened)
+    tab = line[: len(line) - len(line.lstrip())].find("\t")
+    if tab >= 0:
+        return Problem("SC107", "a tab can't indent YAML", start + tab, start + tab + 1, hint="use blanks")
+    return Problem(
+        "SC107", "this line is neither 'key: value' nor '- item'", opened, start + len(line),
+        hint="put a blank after the colon, or quote a text that goes over several lines",
+    )  # fmt: skip
+
+
+def _no_key(text: str, at: int, opened: int, context: str) -> Problem:
+    if text[at : at + 1] in ("]", "}"):
+        return Problem("SC107", f"nothing is open that this '{text[at]}' could close", at, at + 1)
+    if text[at : at + 2] in ("- ", "-\n") and _begins_line(text, at):
+        return Problem(
+            "SC107", "a list item can't stand among the keys of a mapping", at, at + 1,
+            hint="indent it below the key that it belongs to",
+        )  # fmt: skip
+    if _begins_line(text, at):
+        return Problem(
+            "SC107", "the indentation of this line fits no line above", at, hint="align it with the keys beside it"
+        )
+    return Problem(
+        "SC107", "the value ended before this", at,
+        hint="put the whole value in one pair of quotes; a quote inside '...' is written ''",
+    )  # fmt: skip
+
+
+def _no_block_end(text: str, at: int, opened: int, context: str) -> Problem:
+    return (_no_dash if "collection" in context else _no_key)(text, at, opened, context)
+
+
+def _no_dash(text: str, at: int, opened: int, context: str) -> Problem:
+    if _begins_line(text, at):
+        return Problem(
+            "SC107", "a list goes on here, but the line does not begin with '- ' in the list's column", at,
+            notes=(("the list is here", opened),),
+        )  # fmt: skip
+    return Problem("SC107", "the list item ended before this", at, hint="put the whole item in one pair of quotes")
+
+
+def _no_entry(text: str, at: int, opened: int, context: str) -> Problem:
+    return Problem(
+        "SC107", "a list item can't begin in this line", at, at + 1,
+        hint="begin the list in a line of its own, or put the text in quotes",
+    )  # fmt: skip
+
+
+def _no_content(text: str, at: int, opened: int, context: str) -> Problem:
+    character = text[at : at + 1]
+    if not character or character.isspace():
+        return Problem("SC107", "a value is missing", at)
+    hint = _QUOTE if character in "]}," else None
+    return Problem("SC107", f"a value is missing before {character!r}", at, at + 1, hint=hint)
+
+
+def _no_document(text: str, at: int, opened: int, context: str) -> Problem:
+    if _begins_line(text, at):
+        return Problem(
+            "SC107", "this line is indented less than the first", at, hint="begin all top-level keys in one column"
+        )
+    return Problem("SC107", "nothing may follow the outermost value", at)
+
+
+def _escape(text: str, at: int, opened: int, context: str) -> Problem:
+    at = at - 1 if text[at - 1 : at] == "\\" else at
+    return Problem(
+        "SC107",
+        f"there is no escape {text[at : at + 2]}",
+        at,
+        at + 2,
+        hint="double the backslash or use single quotes",
+    )
+
+
+def _name(text: str, at: int, opened: int, context: str) -> Problem:
+    sign = text[opened : opened + 1]
+    return Problem("SC107", f"a name is missing after {sign!r}", opened, opened + 1, hint=f"{_QUOTE} if it is one")
+
+
+def _said(message: str, hint: str | None = None) -> Callable[[str, int, int, str], Problem]:
+    return lambda text, at, opened, context: Problem("SC107", message, at, hint=hint)
+
+
+# By the words that both libyaml and PyYAML use, the more special first.
+_RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] = (
+    ("mapping values are not allowed", _mapping_value),
+    ("unexpected end of stream", _unclosed_text),
+    ("unexpected document indicator", _unclosed_text),
+    ("expected ',' or", _flow),
+    ("cannot start any token", _no_token),
+    ("could not find expected ':'", _no_colon),
+    ("expected <block end>", _no_block_end),
+    ("expected key", _no_key),
+    ("expected '-' indicator", _no_dash),
+    ("sequence entries are not allowed", _no_entry),
+    ("node content", _no_content),
+    ("document start>", _no_document),
+    ("unknown escape character", _escape),
+    ("invalid Unicode character escape", _said("the escape names no character")),
+    ("expected hexdecimal number", _said("the escape needs hexadecimal digits")),
+    ("escape sequence of", _said("the escape needs hexadecimal digits")),
+    ("alphabetic or numeric character", _name),
+    ("comment or line break", _said("nothing may follow '|' or '>' in its line", _QUOTE)),
+    ("chomping or indentation", _said("nothing may follow '|' or '>' in its line", _QUOTE)),
+    ("unknown directive", _said("there is no such directive", "lines that begin with '%' are directives")),
+    ("incompatible YAML document", _said("this is not YAML 1.x", "remove the %YAML line")),
+)

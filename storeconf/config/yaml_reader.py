@@ -1,0 +1,369 @@
+"""YAML: values by the core rules of YAML 1.2, and the place of every key and value, in one loop over libyaml's events.
+
+There is no recursion, so that no nesting can exhaust the stack; limits end the loop long before memory or time does.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from storeconf.config.plain import foreign
+from storeconf.config.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
+from storeconf.config.yaml_errors import explain
+
+if TYPE_CHECKING:
+    from storeconf.config.tree import TreePath
+
+__all__ = ["read_yaml"]
+
+_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_BY_ALIASES = 10_000
+_MAX_DIRECTIVES = 20  # libyaml compares each with all before it
+
+_WORDS: Final[dict[str, Any]] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_NUMBERS: Final[dict[str, Any]] = {
+    **{f".{name}": float("nan") for name in ("nan", "NaN", "NAN")},
+    **{f"{sign}.{name}": float(f"{sign}inf") for name in ("inf", "Inf", "INF") for sign in ("", "+", "-")},
+}
+_BEGINS_NUMBER: Final = frozenset("-+.0123456789")
+# An integer with leading zeros is text: 0750 and 0123 keep their digits until a field decides what they mean.
+_NUMBER: Final = re.compile(
+    r"([-+]?(?:0|[1-9][0-9]*))"
+    r"|([-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
+    r"|0o([0-7]+)"
+    r"|0x([0-9a-fA-F]+)"
+)
+
+_NO_KEY: Final[Any] = object()
+_MERGE: Final[Any] = object()
+
+
+class _StopError(Exception):
+    """Nothing after this point of the text can be read."""
+
+
+def read_yaml(text: str) -> Reading:
+    """Read one document; a text without one gives None."""
+    builder = _Builder(text)
+    return Reading(builder.value, builder.problems, builder.places, builder.end)
+
+
+class _Builder:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.problems: list[Problem] = []
+        self.value: Any = None
+        self.entry: Entry = (0, 0, None)
+        self._ends: dict[int, int] | None = None
+        self._open: list[tuple[Any, ...]] = []
+        try:
+            if text.count("\n%TAG") > _MAX_DIRECTIVES:
+                at = text.index("\n%TAG") + 1
+                self._report("SC112", "more than 20 %TAG directives", at, hint="storeconf reads no tags", stop=True)
+            loader = _LOADER(text)
+            try:
+                self.value, self.entry = self._build(loader.get_event)
+            finally:
+                loader.dispose()
+        except _StopError:
+            if _LOADER is yaml.SafeLoader:
+                self.problems += foreign(self.value, self.places, halves=True)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            self.problems.append(explain(text, error))
+
+    def places(self) -> Entry:
+        """Where everything is."""
+        return self.entry
+
+    def end(self, entry: Entry, key: bool) -> int:
+        """Where the key, or the value if it is a scalar, an alias or in brackets, ends."""
+        if self._ends is None:
+            self._ends = _ends(self.text)
+        start = entry[0] if key else entry[1]
+        return self._ends.get(start, start)
+
+    def _build(self, get: Any) -> tuple[Any, Entry]:
+        """The loop: ``value`` and ``entries`` are the open collection, ``key`` what its next value belongs to.
+
+        An anchor remembers value, entries, size with all aliases expanded, and the text that makes it a key.
+        """
+        value: Any = None
+        entries: Any = None
+        key: Any = _NO_KEY
+        key_at = at = 0
+        in_mapping = False
+        merges: list[tuple[Any, Any]] | None = None
+        anchor: str | None = None
+        before = values = by_aliases = 0
+        anchors: dict[str, tuple[Any, Any, int, str | None]] = {}
+        unfinished: set[str] = set()
+        stack = self._open
+        get()  # the stream's start
+        event = get()
+        if event.__class__ is StreamEndEvent:
+            return None, (0, 0, None)
+        while True:
+            event = get()
+            kind = event.__class__
+            child: Any = None
+            if kind is ScalarEvent:
+                new: Any = event.value
+                at = event.start_mark.index
+                if event.tag is not None:
+                    self._tag(event, value, key)
+                if in_mapping and key is _NO_KEY:
+                    if event.anchor is not None:
+                        anchors[event.anchor] = (new, None, 1, new)
+                    if new == "<<" and event.implicit[0]:
+                        if merges is not None:
+                            self._report(
+                                "SC108", "a second merge key", at, at + 2, self._path(value, "<<"),
+                                "name several mappings in one list: <<: [*a, *b]",
+                            )  # fmt: skip
+                        key = _MERGE
+                    else:
+                        if new in value:
+                            self._duplicate(new, at, event.end_mark.index, value, entries)
+                        key = new
+                    key_at = at
+                    continue
+                if event.implicit[0]:
+                    if new and new[0] in _BEGINS_NUMBER:
+                        new = self._number(new, event, value, key)
+                    else:
+                        new = _WORDS.get(new, new)
+                values += 1
+                if event.anchor is not None:
+                    anchors[event.anchor] = (new, None, 1, event.value)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                at = event.start_mark.index
+                if event.tag is not None:
+                    self._tag(event, value, key)
+                if len(stack) >= MAX_DEPTH:
+                    self._deep(at)
+                if in_mapping and key is _NO_KEY:
+                    self._no_scalar(at, value)
+                    key, key_at = f"\0{values}", at
+                values += 1
+                stack.append((value, entries, in_mapping, key, key_at, merges, anchor, before, at))
+                in_mapping = kind is MappingStartEvent
+                value, entries = ({}, {}) if in_mapping else ([], [])
+                key, merges, anchor, before = _NO_KEY, None, event.anchor, values + by_aliases
+                if anchor is not None:
+                    unfinished.add(anchor)
+                    anchors.pop(anchor, None)
+                continue
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                if merges is not None:
+                    for mapping, places in merges:
+                        for each in mapping:
+                            if each not in value:
+                                value[each] = mapping[each]
+                                entries[each] = places[each]
+                new, child = value, entries
+                if anchor is not None:
+                    anchors[anchor] = (new, child, values + by_aliases - before + 1, None)
+                    unfinished.discard(anchor)
+                value, entries, in_mapping, key, key_at, merges, anchor, before, at = stack.pop()
+            elif kind is AliasEvent:
+                at = event.start_mark.index
+                found = anchors.get(event.anchor)
+                if found is None:
+                    self._bad_alias(event, value, key, anchors, unfinished)
+                    found = (None, None, 1, "")
+                new, child, size, source = found
+                by_aliases += size
+                if by_aliases > _MAX_BY_ALIASES:
+                    self._report(
+                        "SC111", f"the aliases up to here stand for more than {_MAX_BY_ALIASES:,} values", at,
+                        event.end_mark.index, self._path(value, key), stop=True,
+                    )  # fmt: skip
+                if child is not None and len(stack) + _height(new) > MAX_DEPTH:
+                    self._deep(at)
+                if in_mapping and key is _NO_KEY:
+                    if source is None:
+                        self._no_scalar(at, value)
+                        source = f"\0{values}"
+                    elif source in value:
+                        self._duplicate(source, at, event.end_mark.index, value, entries)
+                    key, key_at = source, at
+                    continue
+            else:
+                if kind is DocumentEndEvent:
+                    event = get()
+                if event.__class__ is not StreamEndEvent:
+                    self._report(
+                        "SC113", "a second document begins here", event.start_mark.index, event.end_mark.index,
+                        hint="a layout is one document; put the environments under 'environments'",
+                    )  # fmt: skip
+                return value, entries
+            if values > MAX_VALUES:
+                self._report("SC105", f"more than {MAX_VALUES:,} values", at, path=self._path(value, key), stop=True)
+            if in_mapping:
+                if key is _MERGE:
+                    merges = (merges or []) + self._merges(new, child, at, value)
+                else:
+                    value[key] = new
+                    entries[key] = (key_at, at, child)
+                key = _NO_KEY
+            elif value is None:
+                value, entries = new, (at, at, child)
+            else:
+                value.append(new)
+                entries.append((at, at, child))
+
+    # ------------------------------------------------------------------ values
+
+    def _number(self, text: str, event: Any, value: Any, key: Any) -> Any:
+        """The number that ``text`` is, or ``text``."""
+        match = _NUMBER.fullmatch(text)
+        if match is None:
+            return _NUMBERS.get(text, text)
+        if len(text) > MAX_DIGITS:
+            start = event.start_mark.index
+            self._report(
+                "SC116", f"a number of {len(text)} characters", start, event.end_mark.index, self._path(value, key),
+                "put it in quotes if it is a text",
+            )  # fmt: skip
+            return 0
+        form = match.lastindex
+        if form == 1:
+            return int(text)
+        if form == 2:
+            return float(text)
+        return int(text, 0)
+
+    def _merges(self, new: Any, entries: Any, at: int, value: Any) -> list[tuple[Any, Any]]:
+        """The mappings that a merge key names, each with its places."""
+        if isinstance(new, dict):
+            return [(new, entries)]
+        if isinstance(new, list) and all(isinstance(each, dict) for each in new):
+            return [(each, entry[2]) for each, entry in zip(new, entries, strict=True)]
+        self._report(
+            "SC115", "a merge key takes a mapping or a list of mappings", at, path=self._path(value, "<<"),
+            hint="name an anchor (<<: *defaults), or quote the key ('<<') if it is an ordinary one",
+        )  # fmt: skip
+        return []
+
+    # ------------------------------------------------------------------ problems
+
+    def _path(self, value: Any, key: Any) -> TreePath:
+        """The path of what comes next in ``value``, the innermost open collection."""
+        steps: list[str | int] = []
+        for frame in (*self._open, (value, None, None, key)):
+            inside, step = frame[0], frame[3]
+            if isinstance(inside, list):
+                steps.append(len(inside))
+            elif isinstance(inside, dict) and step is not _NO_KEY:
+                steps.append("<<" if step is _MERGE else step)
+        return tuple(steps)
+
+    def _report(
+        self,
+        code: str,
+        message: str,
+        start: int,
+        end: int | None = None,
+        path: TreePath = (),
+        hint: str | None = None,
+        notes: tuple[tuple[str, int], ...] = (),
+        *,
+        stop: bool = False,
+    ) -> None:
+        self.problems.append(Problem(code, message, start, end, path, hint, notes))
+        if stop:
+            raise _StopError
+        if len(self.problems) == MAX_PROBLEMS:
+            self.problems.append(Problem("SC119", f"more than {MAX_PROBLEMS} problems; the rest is not shown", start))
+            raise _StopError
+
+    def _tag(self, event: Any, value: Any, key: Any) -> None:
+        hint = "quote the value to make it a text" if event.tag.endswith(":str") else "remove the tag"
+        start = event.start_mark.index
+        at = self.text.find("!", start)
+        self._report("SC112", "tags are not supported", max(at, start), None, self._path(value, key), hint)
+
+    def _duplicate(self, key: str, start: int, end: int, value: Any, entries: Any) -> None:
+        self._report(
+            "SC108", f"the key {_shown(key)} is said twice", start, end, self._path(value, key),
+            notes=(("it is said first here", entries[key][0]),),
+        )  # fmt: skip
+
+    def _no_scalar(self, at: int, value: Any) -> None:
+        path = self._path(value, _NO_KEY)
+        if any(isinstance(step, str) and step.startswith("\0") for step in path):
+            return  # inside another such key, which is reported
+        hint = "quote braces that belong to a text or a template" if self.text.startswith("{", at) else None
+        self._report("SC114", "a key must be a text, not a list or a mapping", at, None, path, hint)
+
+    def _deep(self, at: int) -> None:
+        self._report("SC109", f"nested deeper than {MAX_DEPTH} levels", at, stop=True)
+
+    def _bad_alias(self, event: Any, value: Any, key: Any, anchors: dict[str, Any], unfinished: set[str]) -> None:
+        name = event.anchor
+        if name in unfinished:
+            message, hint = f"the alias *{name} stands inside its own anchor", None
+        else:
+            message = f"the alias *{name} has no anchor &{name} before it"
+            near = get_close_matches(name, anchors, n=1)
+            hint = f"did you mean *{near[0]}?" if near else "put the value in quotes if it is a text"
+        start = event.start_mark.index
+        self._report("SC110", message, start, event.end_mark.index, self._path(value, key), hint)
+
+
+def _height(value: Any) -> int:
+    """How many levels a collection has; the caller has bounded its size."""
+    levels, inside = 0, [value]
+    while inside:
+        levels += 1
+        inside = [
+            each
+            for collection in inside
+            for each in (collection.values() if isinstance(collection, dict) else collection)
+            if isinstance(each, (dict, list))
+        ]
+    return levels
+
+
+def _ends(text: str) -> dict[int, int]:
+    """Where each scalar, alias, and collection in brackets ends, by where it begins."""
+    ends: dict[int, int] = {}
+    starts: list[int | None] = []
+    loader = _LOADER(text)
+    event: Any = None
+    try:
+        while event.__class__ is not StreamEndEvent:
+            event = loader.get_event()
+            start, end = event.start_mark, event.end_mark
+            if isinstance(event, (ScalarEvent, AliasEvent)):
+                ends[start.index] = end.index
+            elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+                starts.append(start.index if event.flow_style else None)
+            elif isinstance(event, (MappingEndEvent, SequenceEndEvent)) and (opened := starts.pop()) is not None:
+                ends[opened] = end.index
+    except (yaml.YAMLError, ValueError, OverflowError):
+        pass  # known, and reported when the text was read: what comes before it is still worth its places
+    finally:
+        loader.dispose()
+    return ends
+
+
+def _shown(key: str) -> str:
+    return repr(key if len(key) <= 60 else f"{key[:57]}...")
