@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from storeconf._location import Diagnostic
 from storeconf._units import format_size
-from storeconf.config.source import Problem, Source, find, printable
+from storeconf.config.readers.source import Problem, Source, find, printable
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from storeconf._location import Location
-    from storeconf.config.source import Entry, Reading
+    from storeconf.config.readers.source import Entry, Reading
     from storeconf.config.tree import TreePath
 
 __all__ = ["MAX_BYTES", "SUFFIXES", "Document", "Format", "parse", "read"]
@@ -250,13 +250,13 @@ def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePa
 def _reading(text: str, form: Format, base: TreePath) -> Reading:
     # Each parser is imported when the first file of its format is read.
     if form == "yaml":
-        from storeconf.config.yaml_reader import read_yaml
+        from storeconf.config.readers.yaml_reader import read_yaml
 
         return read_yaml(text)
     if form == "toml":
-        from storeconf.config.toml_reader import read_toml
+        from storeconf.config.readers.toml_reader import read_toml
 
         return read_toml(text, base)
-    from storeconf.config.json_reader import read_json
+    from storeconf.config.readers.json_reader import read_json
 
     return read_json(text)

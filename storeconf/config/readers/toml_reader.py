@@ -6,13 +6,13 @@ import tomllib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.plain import foreign
-from storeconf.config.source import Problem, Reading
-from storeconf.config.toml_errors import explain, explain_number
-from storeconf.config.toml_places import Scan, scan, token_end
+from storeconf.config.readers.plain import foreign
+from storeconf.config.readers.source import Problem, Reading
+from storeconf.config.readers.toml_errors import explain, explain_number
+from storeconf.config.readers.toml_places import Scan, scan, token_end
 
 if TYPE_CHECKING:
-    from storeconf.config.source import Entry
+    from storeconf.config.readers.source import Entry
     from storeconf.config.tree import TreePath
 
 __all__ = ["read_toml"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yaml.reader import ReaderError
 
-from storeconf.config.source import Problem
+from storeconf.config.readers.source import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, find
+from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,9 +29,9 @@ def foreign(value: Any, places: Callable[[], Entry], *, halves: bool, base: Tree
     root = None
     for path, key, code, message, hint in _walk(value):
         root = root or places()
-        found = find(root, base + path)
-        shown = () if code == "SC109" else path
-        problems.append(Problem(code, message, found.entry[0 if key else 1], None, shown, hint))
+        entry = find(root, base + path).entry
+        at = entry[0] if key else entry[1]
+        problems.append(Problem(code, message, at, None, () if code == "SC109" else path, hint))
         if len(problems) == MAX_PROBLEMS:
             break
     return problems

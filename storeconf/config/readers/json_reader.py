@@ -7,8 +7,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.plain import foreign
-from storeconf.config.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, Entry, Problem, Reading
+from storeconf.config.readers.plain import foreign
+from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, Entry, Problem, Reading
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath

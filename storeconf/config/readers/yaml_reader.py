@@ -21,9 +21,9 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from storeconf.config.plain import foreign
-from storeconf.config.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
-from storeconf.config.yaml_errors import explain
+from storeconf.config.readers.plain import foreign
+from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
+from storeconf.config.readers.yaml_errors import explain
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath

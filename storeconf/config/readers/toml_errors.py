@@ -6,10 +6,10 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
-from storeconf.config.source import MAX_DIGITS, Problem
+from storeconf.config.readers.source import MAX_DIGITS, Problem
 
 if TYPE_CHECKING:
-    from storeconf.config.toml_places import Scan
+    from storeconf.config.readers.toml_places import Scan
 
 __all__ = ["explain", "explain_number"]
 
@@ -77,7 +77,6 @@ def _taken(text: str, at: int, scan: Scan) -> Problem:
 def _syntax(text: str, message: str, at: int, scan: Scan) -> Problem:
     start, line = _line(text, at)
     character = text[at : at + 1]
-    before = text[start:at]
     if character and (character < " " or character == "\x7f") and character not in "\t\r\n":
         return Problem("SC106", f"TOML holds no control characters, and this is U+{ord(character):04X}", at)
     if character == "\r" and text[at + 1 : at + 2] != "\n":
@@ -85,41 +84,47 @@ def _syntax(text: str, message: str, at: int, scan: Scan) -> Problem:
     if message == "Invalid value":
         return _value(text, at)
     if message.startswith("Expected newline"):
-        bare = _BARE_VALUE.match(line)
-        if bare and start + bare.start(1) < at:
-            hint = _QUOTE
-            if re.fullmatch(r"[-+]?0[0-9_]+", bare[1].strip()):
-                hint = "a number begins with no 0; put it in quotes if its digits matter"
-            return Problem(
-                "SC107", "this is no value of TOML", start + bare.start(1), start + len(bare[0].rstrip()), hint=hint
-            )
-        return Problem("SC107", "the value ended before this", at, hint="begin a new line, or quote the whole value")
+        return _after_value(start, line, at)
     if message.startswith(("Unclosed", "Expected ']'", "Expected ']]'")):
-        return _unclosed(text, message, at, character, scan)
+        return _unclosed(text, message, at, scan)
     if message.startswith(("Illegal", "Found invalid", "Unterminated", 'Expected "', "Expected '\"")):
         return _unended(text, at, start, scan)
-    if "=" in message or message == "Invalid statement":
-        hint = None
-        if colon := re.match(r"\s*(?:- +)*[\"']?[\w.-]+[\"']?\s*(:)", line):
-            at, hint = start + colon.start(1), "TOML writes key = value"
-        if message == "Invalid statement" or line.lstrip().startswith("- "):
-            if hint is None and line.lstrip().startswith("- "):
-                hint = "TOML writes lists as key = [1, 2]"
-            return Problem("SC107", "this line is neither 'key = value' nor '[table]'", at, hint=hint)
-        return Problem("SC107", "a '=' is missing after the key", at, hint=hint)
+    if message.startswith("Expected '='") or message == "Invalid statement":
+        return _statement(start, line, at, missing="=" in message)
     if message.startswith("Invalid initial"):
-        if character in ("\n", "\r") and "{" in before:
+        if character in ("\n", "\r") and "{" in text[start:at]:
             return Problem("SC107", "a table in braces ends in the line in which it begins", at, hint="use a [header]")
-        hint = "put keys with other characters than A-Z in quotes" if character.isprintable() else None
-        return Problem("SC107", "a key is missing here", at, hint=None if character in "]}=.," else hint)
+        odd = character.isprintable() and character not in "]}=.,"
+        hint = "put keys with other characters than A-Z in quotes" if odd else None
+        return Problem("SC107", "a key is missing here", at, hint=hint)
     if message.startswith(("Unescaped", "Invalid hex", "Escaped character")):
-        slash = text.rfind("\\", start, at + 1)
-        at = slash if slash >= 0 else at
-        return Problem(
-            "SC107", f"there is no escape {text[at : at + 2]}", at, at + 2,
-            hint="double the backslash or use single quotes",
-        )  # fmt: skip
+        slash = max(text.rfind("\\", start, at + 1), start)
+        hint = "double the backslash or use single quotes"
+        return Problem("SC107", f"there is no escape {text[slash : slash + 2]}", slash, slash + 2, hint=hint)
     return Problem("SC107", message[:1].lower() + message[1:], at)
+
+
+def _after_value(start: int, line: str, at: int) -> Problem:
+    """Something follows a value: most often the value is a text without quotes, such as 14d."""
+    bare = _BARE_VALUE.match(line)
+    if bare is None or start + bare.start(1) >= at:
+        return Problem("SC107", "the value ended before this", at, hint="begin a new line, or quote the whole value")
+    hint = _QUOTE
+    if re.fullmatch(r"[-+]?0[0-9_]+", bare[1].strip()):
+        hint = "a number begins with no 0; put it in quotes if its digits matter"
+    return Problem("SC107", "this is no value of TOML", start + bare.start(1), start + len(bare[0].rstrip()), hint=hint)
+
+
+def _statement(start: int, line: str, at: int, *, missing: bool) -> Problem:
+    hint = None
+    dash = line.lstrip().startswith("- ")
+    if colon := re.match(r"\s*(?:- +)*[\"']?[\w.-]+[\"']?\s*(:)", line):
+        at, hint = start + colon.start(1), "TOML writes key = value"
+    elif dash:
+        hint = "TOML writes lists as key = [1, 2]"
+    if missing and not dash:
+        return Problem("SC107", "a '=' is missing after the key", at, hint=hint)
+    return Problem("SC107", "this line is neither 'key = value' nor '[table]'", at, hint=hint)
 
 
 def _value(text: str, at: int) -> Problem:
@@ -133,18 +138,18 @@ def _value(text: str, at: int) -> Problem:
     return Problem("SC107", "this is no value of TOML", at, at + len(word), hint=hint)
 
 
-def _unclosed(text: str, message: str, at: int, character: str, scan: Scan) -> Problem:
-    opened = scan.unclosed
+def _unclosed(text: str, message: str, at: int, scan: Scan) -> Problem:
     if not message.startswith("Unclosed"):
         start, line = _line(text, at)
-        bracket = start + len(line) - len(line.lstrip())
-        return Problem("SC107", f"this '[' lacks its {message.split()[1]}", bracket, bracket + 1)
+        header = start + len(line) - len(line.lstrip())
+        return Problem("SC107", f"this '[' lacks its {message.split()[1]}", header, header + 1)
     bracket, close = ("[", "]") if "array" in message else ("{", "}")
+    opened = scan.unclosed
     if opened is None or opened > at or text[opened] != bracket:
         opened = max(text.rfind(bracket, 0, at), 0)
     if not text[at:].strip():
         return Problem("SC107", f"this '{bracket}' is never closed", opened, opened + 1)
-    hint = _QUOTE if character.isalnum() and text[at - 1].isalnum() else None
+    hint = _QUOTE if text[at].isalnum() and text[at - 1].isalnum() else None
     notes = ((f"the '{bracket}' is here", opened),)
     return Problem("SC107", f"expected ',' or '{close}'", at, hint=hint, notes=notes)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.source import MAX_DEPTH, MAX_PROBLEMS, MAX_VALUES, Entry, Problem
+from storeconf.config.readers.source import MAX_DEPTH, MAX_PROBLEMS, MAX_VALUES, Entry, Problem
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath

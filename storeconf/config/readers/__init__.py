@@ -1,0 +1,1 @@
+"""Text to plain data, one module per format: values, problems, and places."""
