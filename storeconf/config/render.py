@@ -6,6 +6,7 @@ Everything shown here is masked already when the diagnostic is made.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -22,6 +23,9 @@ __all__ = ["FORMATS", "Format", "as_json", "render", "render_text"]
 
 Format: TypeAlias = Literal["text", "json", "github", "sarif"]
 FORMATS: Final[tuple[Format, ...]] = ("text", "json", "github", "sarif")
+
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")
+"""What JSON leaves as it is and a terminal obeys."""
 
 _KEYS: Final = (
     "code",
@@ -46,7 +50,8 @@ def render(diagnostics: Sequence[Diagnostic], format: Format = "text", *, color:
     if format == "github":
         return "\n".join(map(_github, diagnostics))
     data = as_json(diagnostics) if format == "json" else _sarif(diagnostics)
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def as_json(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def _github(each: Diagnostic) -> str:
     }
     shown = ",".join(f"{key}={_property(str(value))}" for key, value in fields.items() if value is not None)
     lines = [_sentence(each), *(f"{note.message}{_at(note)}" for note in each.notes)]
-    return f"::{each.severity} {shown}::{_data(chr(10).join(lines))}"
+    return printable(f"::{each.severity} {shown}::{_data(chr(10).join(lines))}")
 
 
 def _at(note: Note) -> str:
