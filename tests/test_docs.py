@@ -1,0 +1,116 @@
+"""The README and every page of docs/ are true: their code runs, their consoles print what they show.
+
+How a page is read, from top to bottom, in an empty directory of its own:
+
+- a block with a title (```` ```yaml title="storeconf.yaml" ````) is written to that file;
+- a ``python`` block without a title is run; an ``async`` body is not wrapped: blocks are whole programs;
+- in a ``console`` block each line that begins with ``$ `` is run by a shell, and what follows it is the output that it
+  must print, where ``…`` stands for anything. ``# exits with N`` at the end of a command is the status it must have;
+- ``<!-- not run: why -->`` on the line before a block keeps it from being run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+TITLE = re.compile(r'title="([^"]+)"')
+EXITS = re.compile(r"\s+# exits with (\d+)$")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    title: str | None
+    body: str
+    line: int
+    skipped: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = []
+    for match in BLOCK.finditer(text):
+        indent = match["indent"]
+        body = "".join(line.removeprefix(indent) for line in match["body"].splitlines(keepends=True))
+        title = TITLE.search(match["info"])
+        language = match["info"].split()[0] if match["info"].split() else ""
+        line = text.count("\n", 0, match.start("body"))
+        found.append(Block(language, title[1] if title else None, body, line + 1, match["skip"] is not None))
+    return found
+
+
+def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    names = {name: value for name, value in os.environ.items() if not name.startswith(("STORECONF", "PYTEST"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{names['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=directory,
+        env={**names, "PATH": path, "NO_COLOR": "1", "PYTHONWARNINGS": "error"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def matches(expected: str, printed: str) -> bool:
+    pattern = re.escape(expected.rstrip()).replace("…", ".*?")
+    return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
+
+
+def session(block: Block, directory: Path, where: str) -> None:
+    commands: list[tuple[str, list[str]]] = []
+    for line in block.body.splitlines():
+        if line.startswith("$ "):
+            commands.append((line[2:], []))
+        elif commands and line.startswith("> ") and not commands[-1][1]:
+            commands[-1] = (f"{commands[-1][0]}\n{line[2:]}", [])
+        elif commands:
+            commands[-1][1].append(line)
+    for command, expected in commands:
+        status = EXITS.search(command)
+        done = shell(EXITS.sub("", command), directory)
+        assert done.returncode == (int(status[1]) if status else 0), f"{where}: $ {command}\n{done.stdout}"
+        if any(line.strip() for line in expected):
+            shown = "\n".join(expected)
+            assert matches(shown, done.stdout), f"{where}: $ {command}\nprinted:\n{done.stdout}\nshown:\n{shown}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        if block.title is not None:
+            target = tmp_path / block.title
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.body)
+        if block.skipped:
+            continue
+        if block.language == "python" and block.title is None:
+            program = tmp_path / "block.py"
+            program.write_text(block.body)
+            done = shell(f"{sys.executable} block.py", tmp_path)
+            assert done.returncode == 0, f"{where}\n{done.stdout}"
+        elif block.language == "console":
+            session(block, tmp_path, where)
+
+
+def test_pages_link_only_to_what_exists() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}, which does not exist"
