@@ -119,9 +119,11 @@ def check_name(name: str) -> str:
 
 
 def key_text(key: str) -> str:
-    """Return ``key`` if it can be a key: a str that UTF-8 can encode. Else TypeError or StoreValueError."""
-    if not isinstance(key, str):
-        raise TypeError(f"a key must be a str, not {type(key).__name__}")
+    """Return ``key`` as a plain str if UTF-8 can encode it; else StoreValueError, and TypeError if it is no str."""
+    if key.__class__ is not str:
+        if not isinstance(key, str):
+            raise TypeError(f"a key must be a str, not {type(key).__name__}")
+        key = str.__str__(key)  # a subclass, an enumeration's say, may hash and format itself as something else
     if not key.isascii():
         try:
             key.encode()
@@ -200,6 +202,9 @@ class Store(LifeCycle):
 
     owns_resources: ClassVar[bool] = True
     """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
+
+    _encode: Callable[[Any], Any] = staticmethod(value_bytes)
+    """What makes a caller's value the stored one; a store that keeps objects has another one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -398,7 +403,7 @@ class Store(LifeCycle):
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
-        key, data = self._check("set", key_text, key), self._check("set", value_bytes, value)
+        key, data = self._check("set", key_text, key), self._check("set", self._encode, value)
         if expires_in is None:
             await self._call(self._root.do_set(self._path, key, data, None, keep_ttl))
             return
@@ -453,12 +458,15 @@ class Store(LifeCycle):
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
-        items = self._check("set_many", _items, mapping)
+        items = self._check("set_many", self._items, mapping)
         expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
             await self._call(self._root.do_set_many(self._path, items, expiry))
         else:
             await self._call(self._root.do_delete_many(self._path, list(items)), "set_many")
+
+    def _items(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
+        return {key_text(key): self._encode(value) for key, value in mapping.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys; missing ones are no error."""
@@ -469,7 +477,7 @@ class Store(LifeCycle):
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """Store the value only if the key is not there; whether it was stored. Atomic."""
         self._require("add")
-        key, data = self._check("add", key_text, key), self._check("add", value_bytes, value)
+        key, data = self._check("add", key_text, key), self._check("add", self._encode, value)
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
         return await self._call(self._root.do_add(self._path, key, data, expiry))
 
@@ -724,10 +732,6 @@ def _key_list(keys: Iterable[str]) -> list[str]:
     if isinstance(keys, str | bytes):
         raise TypeError("give an iterable of keys, not one key")
     return [key_text(key) for key in keys]
-
-
-def _items(mapping: Mapping[str, Value]) -> dict[str, bytes]:
-    return {key_text(key): value_bytes(value) for key, value in mapping.items()}
 
 
 async def _next(keys: AsyncIterator[str]) -> str | None:

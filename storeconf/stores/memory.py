@@ -1,24 +1,74 @@
-"""The store in this process's memory."""
+"""The store in this process's memory: nothing is shared with other processes, nothing outlives this one.
+
+`Space` and `Bounds` hold the entries, `Deadlines` tells what has expired, and the store does what callers want of
+them: reads without any lock, changes under one `Latch`, and work that could stall an event loop in slices.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import math
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+import weakref
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
 
-from storeconf.errors import StoreValueError
-from storeconf.store import Capabilities, Store, parse_integer
+from storeconf._lifecycle import OPEN
+from storeconf.errors import StoreError, StoreValueError
+from storeconf.store import Capabilities, Store, key_text, milliseconds, parse_integer
+from storeconf.stores._deadlines import Deadlines
+from storeconf.stores._latch import Latch
+from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Space, peek
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from storeconf.store import Expiry, Value
 
 __all__ = ["MemoryStore"]
 
+SWEEP_INTERVAL = 1.0
+"""Seconds between two looks of an open store at what has expired."""
+
+SLICE_STEPS = 256
+"""Entries that housekeeping handles before the event loop gets its turn, if `SLICE_SECONDS` lets it."""
+
+SLICE_SECONDS = 0.0005
+"""Seconds after which housekeeping gives the event loop its turn."""
+
+_LISTED = 8192
+"""Keys that an iteration reads ahead."""
+
+_LONGEST = 1 << 52
+"""Whole seconds below which the checks of `milliseconds` can be left out."""
+
+_FEW_DEADLINES = 1024
+"""Deadlines that may be out of date without anybody caring."""
+
+
+def _object(value: Any) -> Any:
+    if value is None:
+        raise TypeError("None can't be stored: it means that a key is missing")
+    return value
+
 
 class MemoryStore(Store):
-    """Keeps its entries in a dict; they live as long as the object."""
+    """Keeps its entries in this process; they live as long as the object does, also while it is closed.
 
-    capabilities: ClassVar[Capabilities] = Capabilities(atomic=Capabilities.ALL_ATOMIC)
-    owns_resources: ClassVar[bool] = False
+    ``max_entries`` and ``max_size`` (the sum of the UTF-8 keys and the values, in bytes) bound the store with all its
+    namespaces: to make room, expired entries go first, then the least recently used. With ``objects`` the store keeps
+    any Python object but None as it is, uncopied; `increment` still wants the bytes of a number. ``clock`` tells the
+    time in seconds and never goes back.
+
+    Threads may use it at once, each in its own event loop.
+    """
+
+    capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
+    owns_resources = False
+
+    _root: MemoryStore
 
     def __init__(
         self,
@@ -29,85 +79,292 @@ class MemoryStore(Store):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        for name, bound in (("max_entries", max_entries), ("max_size", max_size)):
+            if bound is not None and bound <= 0:
+                raise ValueError(f"{name} must be above zero, not {bound}")
+        if objects and max_size is not None:
+            raise ValueError("objects have no size in bytes: bound the store by max_entries instead of max_size")
+        if objects:
+            self.capabilities = replace(self.capabilities, objects=True)
+            self._encode = _object
         self._clock = clock
-        self._tables: dict[tuple[str, ...], dict[str, tuple[Any, float | None]]] = {}
+        self._latch = Latch()
+        self._deadlines = Deadlines()
+        self._bounds: Bounds | None = None
+        if max_entries is not None or max_size is not None:
+            self._bounds = Bounds(max_entries, max_size, self._drop_an_expired, self._drop)
+        self._entries = 0
+        self._spaces: weakref.WeakValueDictionary[tuple[str, ...], Space] = weakref.WeakValueDictionary()
+        self._filled: set[Space] = set()  # keeps alive what has entries but perhaps no handle
+        self._discarded: list[tuple[Space, dict[str, Entry]]] = []  # tables that wait to be emptied in slices
+        self._space = self._space_at(())
+        self._forget_sweeper()
 
-    def _live(self, path: tuple[str, ...], key: str) -> tuple[Any, float | None] | None:
-        entry = self._tables.get(path, {}).get(key)
-        return entry if entry is not None and (entry[1] is None or entry[1] > self._clock()) else None
+    def do_attach(self, parent: Self) -> None:
+        """Bind the handle to its own entries."""
+        root = self._root
+        self.capabilities, self._encode, self._clock = root.capabilities, root._encode, root._clock
+        self._space = root._space_at(self._path)
 
-    def _put(self, path: tuple[str, ...], key: str, value: Any, expiry: int | None) -> None:
-        if expiry is not None and expiry <= 0:
-            self._tables.get(path, {}).pop(key, None)
+    def _space_at(self, path: tuple[str, ...]) -> Space:
+        with self._latch:
+            space = self._spaces.get(path)
+            if space is None:
+                space = self._spaces[path] = Space(path, self._bounds)
+            return space
+
+    # ------------------------------------------------------------------ the four that must be fast
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """Return the value, or None when there is none or it has expired; see `Store.get`."""
+        root = self._root
+        if root._state != OPEN:
+            await self._enter("get")
+        if renew_for is not None:
+            key = self._check("get", key_text, key)
+            return root._renew(self._space, key, self._check("get", milliseconds, renew_for))
+        entry = self._space.table.get(key)
+        if entry is None:
+            if type(key) is str and key.isascii():
+                return None
+            # A text of another class may hash unlike itself.
+            entry = self._space.table.get(self._check("get", key_text, key))
+            if entry is None:
+                return None
+        if entry[1] is FOREVER or entry[1] > self._clock():
+            value: bytes = entry[0]
+            return value
+        root._see_to_sweeper()
+        return None
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """Store the value, replacing value and expiry in one step; see `Store.set`."""
+        root = self._root
+        if root._state != OPEN:
+            await self._enter("set")
+        if type(value) is not bytes:
+            value = self._check("set", self._encode, value)
+        if keep_ttl or (expires_in is not None and (type(expires_in) is not int or not 0 < expires_in < _LONGEST)):
+            await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
-        deadline = None if expiry is None else self._clock() + expiry / 1000
-        self._tables.setdefault(path, {})[key] = (value, deadline)
+        latch = root._latch
+        try:
+            latch.pop()
+        except IndexError:
+            latch.wait()
+        try:
+            table = self._space.table
+            old = table.get(key)
+            if expires_in is None:
+                if old is not None:
+                    table[key] = (value, FOREVER, FOREVER)
+                else:
+                    root._write(self._space, key_text(key), value, FOREVER, 0.0)
+            else:
+                now = self._clock()
+                deadline = now + expires_in
+                if old is not None and now < old[2] <= deadline:
+                    table[key] = (value, deadline, old[2])
+                else:
+                    root._write(self._space, key_text(key), value, deadline, now)
+        except StoreError as error:
+            self._sign(error, "set")
+            raise
+        finally:
+            latch.append(None)
+
+    async def delete(self, key: str) -> None:
+        """Remove the key; a missing one is no error."""
+        root = self._root
+        if root._state != OPEN:
+            await self._enter("delete")
+        key = self._check("delete", key_text, key)
+        with root._latch:
+            root._drop(self._space, key)
+
+    async def exists(self, key: str) -> bool:
+        """Whether the key is there and has not expired."""
+        root = self._root
+        if root._state != OPEN:
+            await self._enter("exists")
+        entry = peek(self._space.table, self._check("exists", key_text, key))
+        return entry is not None and entry[1] > self._clock()
+
+    async def _enter(self, operation: str) -> None:
+        try:
+            await self._ready()
+        except StoreError as error:
+            self._sign(error, operation)
+            raise
+
+    # ------------------------------------------------------------------ single keys
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
-        entry = self._live(path, key)
-        if entry is None:
-            return None
-        if renew is not None and entry[1] is not None:
-            self._put(path, key, entry[0], renew)
-        value: bytes = entry[0]
-        return value
+        """Read, and with ``renew`` renew what has an expiry."""
+        space = self._space_at(path)
+        if renew is not None:
+            return self._renew(space, key, renew)
+        entry = space.table.get(key)
+        return entry[0] if entry is not None and entry[1] > self._clock() else None
+
+    def _renew(self, space: Space, key: str, renew: int) -> bytes | None:
+        with self._latch:
+            entry, now = space.table.get(key), self._clock()
+            if entry is None or entry[1] <= now:
+                return None
+            value: bytes = entry[0]
+            if entry[1] is not FOREVER:
+                if renew > 0:
+                    self._write(space, key, value, now + renew / 1000, now)
+                else:
+                    self._drop(space, key)
+            return value
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
-        old = self._live(path, key) if keep_ttl else None
-        self._put(path, key, value, expiry)
-        if old is not None:
-            self._tables[path][key] = (value, old[1])
+        """Replace value and expiry."""
+        self._store(self._space_at(path), key, value, expiry, keep_ttl)
+
+    def _store(self, space: Space, key: str, value: bytes, expiry: int | None, keep_ttl: bool = False) -> None:
+        with self._latch:
+            now = self._clock()
+            deadline = FOREVER if expiry is None else now + expiry / 1000
+            if keep_ttl and (entry := self._live(space, key, now)) is not None:
+                deadline = entry[1]
+            self._write(space, key, value, deadline, now)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> None:
-        self._tables.get(path, {}).pop(key, None)
+        """Remove the key if it is there."""
+        await self.do_delete_many(path, [key])
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
-        return self._live(path, key) is not None
+        """Whether the key is there and not expired."""
+        return self._live(self._space_at(path), key, self._clock()) is not None
 
     async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
-        entry = self._live(path, key)
+        """Milliseconds left, -1 for never, None when missing."""
+        now = self._clock()
+        entry = self._live(self._space_at(path), key, now)
         if entry is None:
             return None
-        return -1 if entry[1] is None else max(1, -int(-(entry[1] - self._clock()) * 1000 // 1))
+        return -1 if entry[1] is FOREVER else _milliseconds_left(entry, now)
+
+    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
+        """Value and milliseconds left."""
+        entry, now = self._space_at(path).table.get(key), self._clock()
+        if entry is None or entry[1] <= now:
+            return None
+        return entry[0], None if entry[1] is FOREVER else _milliseconds_left(entry, now)
+
+    # ------------------------------------------------------------------ many keys
+
+    async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
+        """Read each."""
+        table, now = self._space_at(path).table, self._clock()
+        found = {}
+        for key in keys:
+            entry = table.get(key)
+            if entry is not None and entry[1] > now:
+                found[key] = entry[0]
+        return found
+
+    async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
+        """Replace each."""
+        space = self._space_at(path)
+        for key, value in items.items():
+            self._store(space, key, value, expiry)
+
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+        """Remove each."""
+        space = self._space_at(path)
+        for key in keys:
+            with self._latch:
+                self._drop(space, key)
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
-        for other in list(self._tables):
-            if other[: len(path)] == path:
-                del self._tables[other]
+        """Make all these namespaces empty in one step, then free what they held in slices."""
+        with self._latch:
+            for space in [space for space in self._filled if space.path[: len(path)] == path]:
+                table, space.table = space.table, space.new_table(self._bounds)
+                self._entries -= len(table)
+                if isinstance(table, BoundedTable):
+                    table.leave()
+                self._filled.discard(space)
+                self._discarded.append((space, table))
+        await self._tidy_up()
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
-        for key in list(self._tables.get(path, {})):
-            if key.startswith(prefix) and self._live(path, key) is not None:
-                yield key
+        """List the keys in slices; each takes up where the one before it ended, however the keys changed meanwhile."""
+        space = self._space_at(path)
+        table = space.table
+        position, removed = 0, space.removed
+        while True:
+            with self._latch:
+                # Each removal moved the keys that are still to come by at most one place towards the beginning.
+                position = max(0, position - (space.removed - removed))
+                removed = space.removed
+                keys = list(islice(table, position, position + _LISTED)) if space.table is table else []
+            if not keys:
+                return
+            position += len(keys)
+            for number, key in enumerate(keys, 1):
+                if key.startswith(prefix) and self._live(space, key, self._clock()) is not None:
+                    yield key
+                if number % SLICE_STEPS == 0:
+                    await asyncio.sleep(0)
+
+    async def do_delete_expired(self, path: tuple[str, ...]) -> None:
+        """Drop what has expired, in all namespaces: nobody can tell."""
+        await self._tidy_up()
+
+    # ------------------------------------------------------------------ atomic operations
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
-        if self._live(path, key) is not None:
-            return False
-        self._put(path, key, value, expiry)
-        return True
+        """Store only if missing."""
+        space = self._space_at(path)
+        with self._latch:
+            now = self._clock()
+            if self._live(space, key, now) is not None:
+                return False
+            if expiry is None or expiry > 0:
+                self._write(space, key, value, FOREVER if expiry is None else now + expiry / 1000, now)
+            return True
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
-        entry = self._live(path, key)
-        if entry is None:
-            return False
-        self._put(path, key, entry[0], expiry)
-        return True
+        """Give it a new expiry."""
+        space = self._space_at(path)
+        with self._latch:
+            now = self._clock()
+            entry = self._live(space, key, now)
+            if entry is None:
+                return False
+            if expiry is not None and expiry <= 0:
+                self._drop(space, key)
+            else:
+                self._write(space, key, entry[0], FOREVER if expiry is None else now + expiry / 1000, now)
+            return True
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
-        entry = self._live(path, key)
-        self._tables.get(path, {}).pop(key, None)
-        return None if entry is None else entry[0]
+        """Remove and return."""
+        space = self._space_at(path)
+        with self._latch:
+            entry = self._drop(space, key)
+            return entry[0] if entry is not None and entry[1] > self._clock() else None
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
-        entry = self._live(path, key)
-        if entry is None:
-            self._put(path, key, b"%d" % by, expiry)
-            return by
-        number = parse_integer(entry[0]) + by
-        if not -(1 << 63) <= number < 1 << 63:
-            raise StoreValueError("the counter would leave 64 bits")
-        self._tables[path][key] = (b"%d" % number, entry[1])
-        return number
+        """Add to the bytes of a number."""
+        space = self._space_at(path)
+        with self._latch:
+            now = self._clock()
+            entry = self._live(space, key, now)
+            if entry is None:
+                if expiry is None or expiry > 0:
+                    self._write(space, key, b"%d" % by, FOREVER if expiry is None else now + expiry / 1000, now)
+                return by
+            number = _counter(entry[0]) + by
+            if not -1 << 63 <= number < 1 << 63:
+                raise StoreValueError("the number would leave 64 bits")
+            self._write(space, key, b"%d" % number, entry[1], now)
+            return number
 
     async def do_replace(
         self,
@@ -118,11 +375,181 @@ class MemoryStore(Store):
         expiry: int | None,
         keep_ttl: bool,
     ) -> bool:
-        entry = self._live(path, key)
-        if (None if entry is None else entry[0]) != old:
+        """Compare and set."""
+        space = self._space_at(path)
+        with self._latch:
+            now = self._clock()
+            entry = self._live(space, key, now)
+            if (entry is None) if old is None else (entry is not None and entry[0] == old):
+                if new is None:
+                    self._drop(space, key)
+                elif keep_ttl and entry is not None:
+                    self._write(space, key, new, entry[1], now)
+                else:
+                    self._write(space, key, new, FOREVER if expiry is None else now + expiry / 1000, now)
+                return True
             return False
-        if new is None:
-            await self.do_delete(path, key)
+
+    # ------------------------------------------------------------------ entries, under the latch
+
+    def _live(self, space: Space, key: str, now: float) -> Entry | None:
+        entry = peek(space.table, key)
+        return entry if entry is not None and entry[1] > now else None
+
+    def _write(self, space: Space, key: str, value: Any, deadline: float, now: float) -> None:
+        """Store an entry; `set` does for itself what is left of this where the key is there and expires no sooner."""
+        table = space.table
+        old = peek(table, key)
+        # A deadline that comes first serves the entry too: when it comes, it is queued again. So renewing is cheap.
+        due = old[2] if deadline is not FOREVER and old is not None and now < old[2] <= deadline else deadline
+        table[key] = (value, deadline, due)  # before anything is counted: a bounded table may refuse
+        if old is None:
+            self._entries += 1
+            self._filled.add(space)
+        if due is deadline and deadline is not FOREVER:
+            self._deadlines.add(space, key, deadline, deadline - now)
+            for _ in range(8):
+                if not self._crowded():
+                    break
+                self._examine(*self._deadlines.any(), now)
+            self._see_to_sweeper()
+
+    def _drop(self, space: Space, key: str) -> Entry | None:
+        entry = peek(space.table, key)
+        if entry is not None:
+            del space.table[key]
+            space.removed += 1
+            self._entries -= 1
+            if not space.table:
+                self._filled.discard(space)
+        return entry
+
+    def _examine(self, space: Space, key: str, due: float, now: float) -> bool:
+        """Do what is right with a deadline that was taken out; whether its entry was dropped."""
+        entry = peek(space.table, key)
+        if entry is None or entry[2] is not due:
+            return False
+        _, deadline, _ = entry
+        if deadline <= now:
+            self._drop(space, key)
+            return True
+        if deadline is not due:
+            dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which is no use of it
+        self._deadlines.add(space, key, deadline, deadline - now)
+        return False
+
+    def _drop_an_expired(self) -> bool:
+        now = self._clock()
+        return any(self._examine(*item, now) for item in islice(self._deadlines.due(now), SLICE_STEPS))
+
+    def _crowded(self) -> bool:
+        """Whether most of the deadlines are out of date, their entries gone or replaced."""
+        return self._deadlines.queued > 2 * self._entries + _FEW_DEADLINES
+
+    # ------------------------------------------------------------------ housekeeping
+
+    async def _tidy_up(self) -> None:
+        more = self._tidy_slice()
+        while more:
+            await asyncio.sleep(0)
+            more = self._tidy_slice()
+
+    def _tidy_slice(self) -> bool:
+        """Do so much of what is to do that the event loop hardly feels it; whether there is more."""
+        end = time.perf_counter() + SLICE_SECONDS
+        with self._latch:
+            for step, _ in enumerate(self._chores(), 1):
+                if step >= SLICE_STEPS or time.perf_counter() >= end:
+                    return True
+        return False
+
+    def _chores(self) -> Iterator[None]:
+        """Drop the expired, free discarded tables, and forget deadlines that are out of date: an entry per step."""
+        now = self._clock()
+        for space, key, due in self._deadlines.due(now):
+            self._examine(space, key, due, now)
+            yield
+        while self._discarded:
+            space, table = self._discarded[-1]
+            key, _ = table.popitem()
+            if self._bounds is not None:
+                self._bounds.forget(space, key)
+            if not table:
+                self._discarded.pop()
+            yield
+        while self._crowded():
+            self._examine(*self._deadlines.any(), now)
+            yield
+
+    # ------------------------------------------------------------------ the sweeper
+
+    async def do_open(self) -> None:
+        """Take up sweeping where closing stopped it."""
+        if self._deadlines.queued:
+            self._schedule_sweep(SWEEP_INTERVAL)
+
+    async def do_close(self) -> None:
+        """Stop sweeping; the entries stay."""
+        timer = self._timer()
+        if timer is not None and self._sweeper_loop() is asyncio.get_running_loop():
+            timer.cancel()
+        self._forget_sweeper()
+
+    def do_forget(self) -> None:
+        """Keep the entries; another thread of the parent may have had the latch."""
+        self._latch = Latch()
+        self._forget_sweeper()
+
+    async def _acquire(self) -> None:
+        await super()._acquire()
+        if self._deadlines.queued:
+            self._see_to_sweeper()  # the loop that did the sweeping may be gone
+
+    def _see_to_sweeper(self) -> None:
+        """Let the running loop sweep, unless another one does."""
+        loop = self._sweeper_loop()
+        if loop is None or loop.is_closed() or self._clock() > self._sweeper_overdue:
+            self._schedule_sweep(SWEEP_INTERVAL)
+
+    def _schedule_sweep(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper_turn = turn = object()
+        # Weak, and in a context of its own, so that the timer keeps alive neither the store nor a caller's variables.
+        timer = loop.call_later(delay, _sweep, weakref.ref(self), turn, context=contextvars.Context())
+        self._timer: Callable[[], asyncio.TimerHandle | None] = weakref.ref(timer)
+        self._sweeper_loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
+        self._sweeper_overdue = self._clock() + delay + SWEEP_INTERVAL
+
+    def _forget_sweeper(self) -> None:
+        self._sweeper_turn = object()
+        self._timer = self._sweeper_loop = _nothing
+        self._sweeper_overdue = -math.inf
+
+    def _sweep(self) -> None:
+        if self._tidy_slice():
+            self._schedule_sweep(0)
+        elif self._deadlines.queued:
+            self._schedule_sweep(SWEEP_INTERVAL)
         else:
-            await self.do_set(path, key, new, expiry, keep_ttl)
-        return True
+            self._forget_sweeper()
+
+
+def _sweep(reference: weakref.ref[MemoryStore], turn: object) -> None:
+    store = reference()
+    if store is not None and store._sweeper_turn is turn:
+        store._sweep()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _milliseconds_left(entry: Entry, now: float) -> int:
+    # The subtraction forgives what the floats of a clock add.
+    return max(1, math.ceil((entry[1] - now) * 1000 - 1e-3))
+
+
+def _counter(value: Any) -> int:
+    if type(value) is not bytes:
+        raise StoreValueError("the value is not a signed 64-bit decimal integer")
+    return parse_integer(value)

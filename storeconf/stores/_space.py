@@ -1,0 +1,144 @@
+"""The entries of one namespace in memory, and the bounds that all namespaces of a store share.
+
+Nothing here is thread-safe but what says so: whoever changes anything holds the store's latch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from storeconf.errors import StoreValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FOREVER", "BoundedTable", "Bounds", "Entry", "Space", "peek"]
+
+Entry: TypeAlias = tuple[Any, float, float]
+"""A value; when it expires; and the deadline that is queued for it, at that time or before (see `Deadlines`)."""
+
+FOREVER = math.inf
+"""When a permanent entry expires; always this very object."""
+
+peek = dict.get
+"""``peek(table, key)`` looks at an entry without using it: a bounded table's own ``get`` counts as use."""
+
+
+class Space:
+    """A namespace: the table of its entries, which ``delete_all`` exchanges for an empty one.
+
+    ``removed`` counts the keys that were taken out of it, so that an iteration can tell how far it was set back.
+    """
+
+    __slots__ = ("__weakref__", "path", "removed", "table")
+
+    def __init__(self, path: tuple[str, ...], bounds: Bounds | None) -> None:
+        self.path = path
+        self.removed = 0
+        self.table: dict[str, Entry] = self.new_table(bounds)
+
+    def new_table(self, bounds: Bounds | None) -> dict[str, Entry]:
+        """Return an empty table for this namespace."""
+        return {} if bounds is None else BoundedTable(self, bounds)
+
+
+class Bounds:
+    """How much the namespaces of a store may hold together, how much they do, and which entry was used when.
+
+    ``reclaim`` drops one expired entry and tells whether there was one; ``drop`` drops the given one.
+    """
+
+    def __init__(
+        self,
+        max_entries: int | None,
+        max_size: int | None,
+        reclaim: Callable[[], bool],
+        drop: Callable[[Space, str], object],
+    ) -> None:
+        self._max_entries = math.inf if max_entries is None else max_entries
+        self._max_size = max_size
+        self._reclaim = reclaim
+        self._drop = drop
+        self._entries = 0
+        self._size = 0
+        # The least recently used first. May hold keys that went with a whole table; nobody misses those.
+        self._uses: OrderedDict[tuple[Space, str], None] = OrderedDict()
+
+    def used(self, space: Space, key: str) -> None:
+        """Remember that the entry was used just now. Thread-safe."""
+        with suppress(KeyError):  # another thread may just have removed it
+            self._uses.move_to_end((space, key))
+
+    def size(self, key: str, value: Any) -> int:
+        """Return what an entry counts; StoreValueError if it could never fit."""
+        if self._max_size is None:
+            return 0
+        size = (len(key) if key.isascii() else len(key.encode())) + len(value)
+        if size > self._max_size:
+            raise StoreValueError(f"key and value are {size} bytes, more than the store's max_size of {self._max_size}")
+        return size
+
+    def grow(self, space: Space, key: str, entries: int, size: int) -> None:
+        """Count what was just written to ``key``, and make room for it where the bounds are passed."""
+        self._uses[space, key] = None
+        self._uses.move_to_end((space, key))
+        self._entries += entries
+        self._size += size
+        while self._entries > self._max_entries or (self._max_size is not None and self._size > self._max_size):
+            if not self._reclaim():
+                victim, name = next(iter(self._uses))
+                if name in victim.table:
+                    self._drop(victim, name)
+                else:
+                    del self._uses[victim, name]
+
+    def shrink(self, entries: int, size: int) -> None:
+        """Count what was taken out."""
+        self._entries -= entries
+        self._size -= size
+
+    def forget(self, space: Space, key: str) -> None:
+        """Forget when a key was used that is there no longer."""
+        if key not in space.table:
+            self._uses.pop((space, key), None)
+
+
+class BoundedTable(dict[str, Entry]):
+    """A table that keeps to bounds: reading by ``get`` and writing count as use, and writing makes room."""
+
+    __slots__ = ("_bounds", "_space", "size")
+
+    def __init__(self, space: Space, bounds: Bounds) -> None:
+        super().__init__()
+        self._space = space
+        self._bounds = bounds
+        self.size = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Use the entry."""
+        entry = peek(self, key, default)
+        if entry is not default:
+            self._bounds.used(self._space, key)
+        return entry
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        size = self._bounds.size(key, entry[0])
+        old = peek(self, key)
+        more = size if old is None else size - self._bounds.size(key, old[0])
+        super().__setitem__(key, entry)
+        self.size += more
+        self._bounds.grow(self._space, key, 1 if old is None else 0, more)
+
+    def leave(self) -> None:
+        """Count all the entries as gone, at once; their uses are still to be forgotten."""
+        self._bounds.shrink(len(self), self.size)
+
+    def __delitem__(self, key: str) -> None:
+        size = self._bounds.size(key, self[key][0])
+        super().__delitem__(key)
+        self.size -= size
+        self._bounds.shrink(1, size)
+        self._bounds.forget(self._space, key)
