@@ -1,0 +1,358 @@
+"""The registry: named stores that are opened and closed together, and what a name gets that nobody listed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, uninterrupted
+from storeconf.build import Builder, unknown_store
+from storeconf.errors import StoreTimeoutError
+from storeconf.store import CLOSE_LIMIT, PingResult, Store
+from storeconf.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from storeconf.build import Factory
+    from storeconf.integrations.litestar import LitestarRegistry
+    from storeconf.plan import Plan
+
+__all__ = ["StoreRegistry", "compile_plan", "load"]
+
+_logger = logging.getLogger("storeconf")
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> StoreRegistry:
+    """Read a layout and make its registry, which connects to nothing until it is opened.
+
+    ``source`` is a path, a mapping, or None for the file that discovery finds. ``environment`` is by default the one
+    that ``STORECONF_ENV`` names. ``overrides`` maps dotted or nested paths to values. ``environ`` replaces the
+    process's variables; ``{}`` means none. The layout's warnings are logged as ``storeconf``.
+
+    Raises ConfigError with every problem of the layout.
+    """
+    from storeconf.layout import read_layout
+
+    layout = read_layout(source, environment=environment, overrides=overrides, environ=environ)
+    for warning in layout.warnings:
+        _logger.warning("%s", warning)
+    return layout.compile()
+
+
+def compile_plan(plan: Plan) -> StoreRegistry:
+    """Make the stores of a plan and the registry that holds them. Opens nothing.
+
+    Raises PluginError when a backend or middleware fails to make its store.
+    """
+    return StoreRegistry._compiled(Builder(plan))
+
+
+class StoreRegistry(LifeCycle):
+    """Named stores, opened and closed together.
+
+    ``async with registry`` opens every store that it holds, in dependency order, and the last exit closes them in
+    reverse; stores that it gets or makes while it is open are closed with the rest. If one can't be opened, those that
+    are open already are closed again. If closing fails, every other store is closed all the same; then the error is
+    raised, or one ExceptionGroup if there are several.
+
+    ``default_factory`` makes the store of a name that nobody listed; the result is registered. By default that is a
+    new memory store.
+    """
+
+    def __init__(
+        self, stores: Mapping[str, Store] | None = None, default_factory: Callable[[str], Store] | None = None
+    ) -> None:
+        self._stores: dict[str, Store] = dict(stores or {})
+        self._default_factory = default_factory or _memory_store
+        self._builder: Builder | None = None
+        self._factory: Factory | None = None
+        super().__init__()
+
+    @classmethod
+    def _compiled(cls, builder: Builder) -> StoreRegistry:
+        registry = cls(builder.stores())
+        registry._builder = builder
+        registry._factory = builder.factory()
+        return registry
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._lock = threading.RLock()  # guards what follows, and makes one store per name; a factory may call get()
+        self._live = False  # from the beginning of an opening to the beginning of the closing
+        self._leaves: list[Callable[[], Awaitable[object]]] = []  # how to leave what was entered, in order of entering
+        self._held: set[int] = set()  # the ids of what was entered
+
+    # ------------------------------------------------------------------ names
+
+    def get(self, name: str) -> Store:
+        """Return the store of that name; one that nobody listed comes from the default factory.
+
+        The same object comes back as long as anyone holds it.
+        """
+        store = self._stores.get(name)
+        return self._unlisted(name) if store is None else store
+
+    def register(self, name: str, store: Store, allow_override: bool = False) -> None:
+        """Add a store, which is opened and closed with the others from now on.
+
+        Raises ValueError if the name is in use, unless ``allow_override``.
+        """
+        with self._lock:
+            if not allow_override and (
+                name in self._stores or (self._factory is not None and self._factory.holds(name))
+            ):
+                raise ValueError(f"there is a store {name!r} already")
+            self._stores[name] = store
+            if self._live:
+                self._take(store)
+
+    def names(self) -> list[str]:
+        """The names that are listed or registered, in that order."""
+        return list(self._stores)
+
+    def __getitem__(self, name: str) -> Store:
+        """Return the listed or registered store of that name, else raise UnknownStoreError."""
+        try:
+            return self._stores[name]
+        except KeyError:
+            raise unknown_store(name, self._stores) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stores
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __repr__(self) -> str:
+        state = ("new", "open", "closing", "closed")[self._state]
+        return f"<{type(self).__name__} of {len(self._stores)} stores, {state}>"
+
+    def _unlisted(self, name: str) -> Store:
+        with self._lock:
+            made = self._stores.get(name)  # by another thread, meanwhile
+            if made is None and self._factory is not None:
+                made = self._factory.get(name)
+            elif made is None:
+                made = self._stores[name] = self._default_factory(name)
+            if self._live:
+                self._take(made)
+            elif self._state >= CLOSING and isinstance(made, Store):
+                made.root._retire()
+            return made
+
+    # ------------------------------------------------------------------ all stores at once
+
+    async def ping(self, timeout: float = 10.0) -> dict[str, PingResult]:
+        """Do one real round trip to every listed store, all at once, and return the results by name.
+
+        Never raises: a failure, or no answer within ``timeout`` seconds, is told in the result.
+        """
+        stores = dict(self._stores)
+        distinct = {id(store): store for store in stores.values()}
+        results = await asyncio.gather(*(_ping(store, timeout) for store in distinct.values()))
+        by_store = dict(zip(distinct, results, strict=True))
+        return {name: by_store[id(store)] for name, store in stores.items()}
+
+    async def delete_expired(self) -> None:
+        """Drop what has expired from every store; a failure keeps none of the others from it."""
+        roots = self._layout_roots()
+        targets: dict[int, Any] = {id(root): root for root in roots}
+        for store in dict(self._stores).values():
+            if not isinstance(store, Store) or id(store.root) not in targets:
+                targets[id(store)] = store
+        calls = [target.delete_expired() for target in targets.values() if hasattr(target, "delete_expired")]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        _raise("expired entries could not be deleted", [each for each in results if isinstance(each, BaseException)])
+
+    # ------------------------------------------------------------------ life cycle
+
+    async def __aenter__(self) -> Self:
+        await self._acquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._release()
+
+    async def aclose(self) -> None:
+        """Close the registry and the layout's stores now, whoever holds them open.
+
+        A registered store that others hold open, too, stays open for them.
+        """
+        await uninterrupted(self._shut())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the registry is open."""
+        return self._state == OPEN
+
+    async def _begin(self) -> None:
+        with self._lock:
+            self._live = True
+            resources = self._resources()
+        try:
+            for resource in resources:
+                await self._enter(resource)
+        except BaseException as error:
+            failures = await uninterrupted(self._leave_all())
+            if not failures:
+                raise
+            if isinstance(error, Exception):
+                _raise("the registry could neither be opened nor closed again", [error, *failures])
+            raise error from _together("what was open could not be closed", failures)
+
+    async def _end(self) -> None:
+        _raise("some stores could not be closed", await self._leave_all())
+
+    def _forget(self) -> None:
+        """Nothing to do: `_reset` has dropped what the parent entered, and the stores forget for themselves."""
+
+    async def _shut(self) -> None:
+        failures: list[BaseException] = []
+        await _collect(failures, self._close())
+        roots = self._layout_roots()
+        for root in reversed(roots):
+            await _collect(failures, root.aclose())
+        for resource in reversed(self._resources()):
+            if isinstance(resource, Store) and resource not in roots:
+                await _collect(failures, resource._close(unless_held=True))
+        _raise("some stores could not be closed", failures)
+
+    def _layout_roots(self) -> list[Store]:
+        """The roots that the layout made, in the order of opening, without those that overrides have left unused."""
+        if self._builder is None or self._factory is None:
+            return []
+        used = {id(store.root) for store in dict(self._stores).values() if isinstance(store, Store)}
+        used.add(id(self._factory.root))
+        roots = [root for name, root in self._builder.roots() if id(root) in used or name in self._builder.called]
+        if self._factory.root is not None and self._factory.root not in roots:
+            roots.append(self._factory.root)
+        return roots
+
+    def _resources(self) -> list[Any]:
+        """What opening enters, in that order, each once: roots, and stores of other libraries as they are."""
+        found: dict[int, Any] = {id(root): root for root in self._layout_roots()}
+        for store in dict(self._stores).values():
+            resource = store.root if isinstance(store, Store) else store
+            found.setdefault(id(resource), resource)
+        return list(found.values())
+
+    async def _enter(self, resource: Any) -> None:
+        if isinstance(resource, Store):
+            await resource._acquire()
+            leave: Callable[[], Awaitable[object]] = resource._release
+        elif hasattr(resource, "__aenter__"):
+            await resource.__aenter__()
+            leave = partial(_leave, resource)
+        else:
+            return
+        with self._lock:
+            self._leaves.append(leave)
+            self._held.add(id(resource))
+
+    def _take(self, store: Any) -> None:
+        """Hold what came while the registry is open. Nobody can be awaited here, so it opens at its first use."""
+        resource = store.root if isinstance(store, Store) else store
+        if id(resource) in self._held:
+            return
+        if isinstance(resource, Store):
+            resource._hold()
+            self._leaves.append(resource._release)
+        elif hasattr(resource, "__aenter__"):
+            self._leaves.append(partial(_enter_and_leave, resource))
+        self._held.add(id(resource))
+
+    async def _leave_all(self) -> list[BaseException]:
+        with self._lock:
+            self._live = False
+            leaves, self._leaves = self._leaves, []
+            self._held = set()
+        failures: list[BaseException] = []
+        for leave in reversed(leaves):
+            await _collect(failures, leave())
+        return failures
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_state") == OPEN:
+            warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
+
+    def to_litestar(self) -> LitestarRegistry:
+        """Return this registry in the form that Litestar takes as ``stores=``; it needs Litestar installed."""
+        from storeconf.integrations.litestar import LitestarRegistry
+
+        return LitestarRegistry(self)
+
+
+def _memory_store(name: str) -> Store:
+    store = MemoryStore()
+    store.name = name
+    return store
+
+
+async def _leave(store: Any) -> None:
+    """Leave a store of another library; it gets as much time as ours."""
+    limit = asyncio.timeout(CLOSE_LIMIT)
+    try:
+        async with limit:
+            await store.__aexit__(None, None, None)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StoreTimeoutError(f"closing {store!r} was given up after {CLOSE_LIMIT:g} s", operation="close") from error
+
+
+async def _enter_and_leave(store: Any) -> None:
+    await store.__aenter__()
+    await _leave(store)
+
+
+async def _ping(store: Any, timeout: float) -> PingResult:
+    start = time.perf_counter()
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            if isinstance(store, Store):
+                return await store.ping()
+            await store.exists("storeconf-ping")
+            return PingResult(ok=True, latency=time.perf_counter() - start)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
+        if limit.expired():
+            return PingResult(ok=False, error=f"no answer within {timeout:g} s")
+        return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
+
+
+async def _collect(failures: list[BaseException], work: Awaitable[object]) -> None:
+    """Await ``work``; whatever goes wrong is kept, so that it keeps nothing else from its turn."""
+    try:
+        await work
+    except BaseException as error:  # noqa: BLE001
+        failures.append(error)
+
+
+def _together(message: str, failures: list[BaseException]) -> BaseException:
+    return failures[0] if len(failures) == 1 else BaseExceptionGroup(message, failures)
+
+
+def _raise(message: str, failures: list[BaseException]) -> None:
+    """Raise all failures together, one alone as itself; a cancellation stays one, caused by the others."""
+    cancelled = [each for each in failures if isinstance(each, asyncio.CancelledError)]
+    others = [each for each in failures if not isinstance(each, asyncio.CancelledError)]
+    if cancelled:
+        raise cancelled[0] from (_together(message, others) if others else None)
+    if others:
+        raise _together(message, others)
