@@ -47,8 +47,34 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC118": Code("no-table", "A pyproject.toml holds no table [tool.storeconf]."),
         "SC119": Code("more-problems", "The file holds more problems than are worth showing at once."),
         # ---------------------------------------------------------------- 2xx layers
+        "SC201": Code("no-layout", "No file was named, and none could be found."),
+        "SC202": Code("several-layouts", "No file was named, and more than one could be meant."),
+        "SC203": Code("missing-extends", "A file that is extended is not there or can't be read."),
+        "SC204": Code("extends-cycle", "Files extend each other in a circle."),
+        "SC205": Code("bad-extends", "What `extends` holds is no list of paths, or leads through too many files."),
+        "SC206": Code("unknown-environment", "The environment that was chosen is not one that the layout declares."),
+        "SC207": Code("bad-environments", "The environments, or what one of them changes, are no mapping."),
+        "SC208": Code("misplaced-key", "An environment or an overlay holds a key that only a whole file can hold."),
+        "SC209": Code("two-overlays", "One file has overlays of different formats for one environment."),
+        "SC210": Code("bad-unset", "What `unset` holds is no list of dotted paths, or names what can't be unset."),
+        "SC211": Code("not-mergeable", "Of two layers, one has a mapping where the other has something else."),
+        "SC212": Code("bad-data", "What a program gave is not what a file could hold."),
         # ---------------------------------------------------------------- 3xx variables and overrides
+        "SC301": Code("unfitting-variable", "A variable that begins with STORECONF__ names nothing in the layout."),
+        "SC302": Code("ambiguous-variable", "A variable fits two names that differ in case, or in `-` and `_`, alone."),
+        "SC303": Code("file-only-key", "A variable or override sets what only a file can set."),
+        "SC304": Code("misspelt-variable", "A variable is close to one that storeconf reads, but is not one."),
+        "SC305": Code("bad-text", "The text of a variable or override is not the list or mapping that is wanted."),
+        "SC306": Code("set-twice", "Two variables set the same value."),
+        "SC307": Code("unreadable-variable-file", "The file that a variable ending in _FILE names can't be read."),
+        "SC308": Code("bad-override-path", "An override's path is not one, or leads to no item of a list."),
         # ---------------------------------------------------------------- 4xx interpolation and resolvers
+        "SC401": Code("bad-substitution", "A `${` does not begin a valid substitution."),
+        "SC402": Code("unset-name", "What a substitution names is not set, and it has no default."),
+        "SC403": Code("unreadable-secret", "The file that a substitution names is not there or can't be read."),
+        "SC404": Code("required-value", "A value that a substitution requires by `:?` is not set, or is empty."),
+        "SC405": Code("resolver-failed", "A plugin's resolver failed, or gave no text."),
+        "SC406": Code("unsafe-url-part", "A value put into a URL holds a character that means something there."),
         # ---------------------------------------------------------------- 5xx fields and values
         "SC501": Code("unknown-field", "The mapping has no field of that name."),
         "SC502": Code("missing-field", "A field that must be given is not there."),
@@ -78,6 +104,10 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC709": Code("middleware-order", "Kinds of middleware contradict one another about their places."),
         # ---------------------------------------------------------------- 8xx warnings
         "SC801": Code("risky-setting", "The setting is allowed but deserves a second thought."),
+        "SC802": Code("futile-removal", "A layer removes what no lower layer has."),
+        "SC803": Code("no-environment-chosen", "The layout declares environments, and was loaded for none of them."),
+        "SC804": Code("stray-variable", "A variable begins with STORECONF_, and storeconf does not read it."),
+        "SC805": Code("empty-secret-file", "The file that a variable ending in _FILE names is empty."),
     }
 )
 """Every code, with its title and explanation."""

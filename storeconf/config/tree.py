@@ -136,5 +136,8 @@ def is_middleware_path(path: TreePath) -> bool:
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that ``word`` was most likely meant to be, or None when none is near."""
     by_normal = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
-    found = get_close_matches(word.lower().replace("-", "_"), by_normal, n=1, cutoff=0.6)
+    normal = word.lower().replace("-", "_")
+    found = get_close_matches(normal, by_normal, n=1, cutoff=0.6)
+    if not found and len(normal) > 2:
+        found = [candidate for candidate in by_normal if candidate.startswith(normal)][:1]
     return by_normal[found[0]] if found else None

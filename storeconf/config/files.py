@@ -1,0 +1,227 @@
+"""The documents of a layout: the file (or mapping), all that it extends, and the overlays beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from storeconf._location import Note
+from storeconf.config.document import read
+from storeconf.config.layers import Place, place_of, problem
+from storeconf.config.tree import TreePath, valid_name
+from storeconf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storeconf._location import Diagnostic
+    from storeconf.config.document import Document
+
+__all__ = ["FORMATS", "Files", "Part", "plain_data"]
+
+FORMATS: Final = ("yaml", "yml", "toml", "json")
+"""The suffixes of the formats that are read."""
+
+_MAX_CHAIN: Final = 100
+_MAX_DEPTH: Final = 100
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """One document: ``value`` is its top level, ``path`` is None for a mapping, ``shown`` is its name for people."""
+
+    value: dict[str, Any]
+    directory: Path
+    document: Document | None = None
+    path: Path | None = None
+    shown: str = ""
+    overlays: dict[str, list[Path]] = field(default_factory=dict)
+
+    def place(self, path: TreePath, *, key: bool = False) -> Place:
+        """Where something stands in this document."""
+        layer = "mapping" if self.document is None else "file"
+        return {"layer": layer} | place_of(self.document, path, key=key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A file on the way to the one that is being read, and where the file before it extends it."""
+
+    identity: str
+    shown: str
+    place: Place
+
+
+class Files:
+    """Reads documents; what can't be read goes to ``problems``, and leaves ``complete`` false."""
+
+    def __init__(self, problems: list[Diagnostic]) -> None:
+        self.problems = problems
+        self.complete = True
+        self.documents: list[Document] = []
+        self._seen: set[str] = set()
+        self._listings: dict[str, list[str]] = {}
+
+    def file(self, path: Path, shown: str) -> list[Part]:
+        """Return the file's parts: what it extends, depth first as listed, each once, then itself."""
+        return self._file(path, shown, ())
+
+    def mapping(self, source: Mapping[str, Any]) -> list[Part]:
+        """Return a mapping's parts, likewise; what it extends is relative to the working directory."""
+        value = plain_data(source, lambda code, message, path: self._fail(code, message, path, {"layer": "mapping"}))
+        part = Part(value if isinstance(value, dict) else {}, Path.cwd())
+        return [*self._extended(part, ()), part]
+
+    def overlay(self, part: Part, environment: str) -> Part | None:
+        """Return the overlay of a part for one environment, if there is one."""
+        paths = part.overlays.get(environment, [])
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            self._fail(
+                "SC209",
+                f"{part.shown} has two overlays for environment {environment!r}: {names}",
+                (),
+                {"file": _beside(part.shown, paths[1].name), "layer": "overlay"},
+                hint="keep one of them, in one format",
+            )
+        if not paths:
+            return None
+        return self._read(paths[0], _beside(part.shown, paths[0].name))
+
+    # ------------------------------------------------------------------ inside
+
+    def _fail(
+        self,
+        code: str,
+        message: str,
+        path: TreePath,
+        place: Place,
+        *,
+        hint: str | None = None,
+        notes: tuple[Note, ...] = (),
+    ) -> None:
+        self.complete = False
+        self.problems.append(problem(code, message, path, place, hint=hint, notes=notes))
+
+    def _read(self, path: Path, shown: str) -> Part | None:
+        try:
+            document = read(path, shown)
+        except ConfigError as error:
+            self.complete = False
+            self.problems.extend(error.diagnostics)
+            return None
+        self.documents.append(document)
+        value = document.value
+        return Part({} if value is None else value, path.parent, document, path, shown)
+
+    def _file(self, path: Path, shown: str, trail: tuple[_Step, ...], place: Place | None = None) -> list[Part]:
+        identity = os.path.realpath(path)
+        trail = (*trail, _Step(identity, shown, place or {}))
+        self._seen.add(identity)
+        part = self._read(path, shown)
+        if part is None:
+            return []
+        part.overlays = self._siblings(path)
+        return [*self._extended(part, trail), part]
+
+    def _extended(self, part: Part, trail: tuple[_Step, ...]) -> list[Part]:
+        entries = part.value.get("extends")
+        if entries is None:
+            return []
+        if not isinstance(entries, list):
+            hint = f"write [{entries}]" if isinstance(entries, str) else None
+            self._fail("SC205", "extends must be a list of paths", ("extends",), part.place(("extends",)), hint=hint)
+            return []
+        parts = []
+        for number, entry in enumerate(entries):
+            path = ("extends", number)
+            place = part.place(path)
+            if not isinstance(entry, str) or not entry or "\0" in entry:
+                self._fail("SC205", "what is extended must be the path of a file", path, place)
+                continue
+            target = part.directory / entry
+            shown = _beside(part.shown, entry) if part.document is not None else entry
+            identity = os.path.realpath(target)
+            cycle = [step.identity for step in trail]
+            if identity in cycle:
+                self._cycle(trail[cycle.index(identity) :], path, place)
+            elif len(trail) >= _MAX_CHAIN:
+                self._fail("SC205", f"extends leads through more than {_MAX_CHAIN} files", path, place)
+            elif identity not in self._seen and self._there(target, entry, path, place):
+                parts += self._file(target, shown, trail, place)
+        return parts
+
+    def _there(self, target: Path, entry: str, path: TreePath, place: Place) -> bool:
+        try:
+            os.stat(target)
+        except OSError as error:
+            why = "does not exist" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
+            hint = None
+            if "${" in entry:
+                hint = "paths under extends are literal: nothing is substituted in them"
+            self._fail("SC203", f"{entry!r}, which is extended here, {why}", path, place, hint=hint)
+            return False
+        return True
+
+    def _cycle(self, steps: tuple[_Step, ...], path: TreePath, place: Place) -> None:
+        after = [*steps[1:], _Step("", steps[0].shown, place)]
+        notes = tuple(
+            Note(
+                f"{first.shown} extends {second.shown}", *(second.place.get(key) for key in ("file", "line", "column"))
+            )
+            for first, second in zip(steps, after, strict=True)
+        )
+        round_trip = " → ".join(step.shown for step in (*steps, steps[0]))
+        self._fail("SC204", f"files extend each other in a circle: {round_trip}", path, place, notes=notes)
+
+    def _siblings(self, path: Path) -> dict[str, list[Path]]:
+        """Return the overlays that lie beside a file, by environment."""
+        directory = str(path.parent)
+        if directory not in self._listings:
+            try:
+                self._listings[directory] = sorted(os.listdir(directory))
+            except OSError:  # a directory that may be entered but not listed: then only the file itself is known
+                self._listings[directory] = []
+        found: dict[str, list[Path]] = {}
+        start = f"{path.stem}."
+        for name in self._listings[directory]:
+            if name.startswith(start) and name != path.name:
+                environment, _, suffix = name[len(start) :].rpartition(".")
+                if suffix in FORMATS and valid_name(environment):
+                    found.setdefault(environment, []).append(path.parent / name)
+        return found
+
+
+def plain_data(value: Any, fail: Callable[[str, str, TreePath], None], path: TreePath = ()) -> Any:
+    """Copy what a program gives into plain data; what files can't hold either is left as it is, or fails."""
+    if len(path) > _MAX_DEPTH:
+        fail("SC212", f"mappings and lists are nested deeper than {_MAX_DEPTH} levels", path[:3])
+        return None
+    if isinstance(value, Mapping):
+        out = {}
+        for key, item in value.items():
+            if isinstance(key, str):
+                out[str(key)] = plain_data(item, fail, (*path, str(key)))
+            else:
+                fail("SC212", f"a key must be a str, not {type(key).__name__}", (*path, str(key)))
+        return out
+    if isinstance(value, list | tuple):
+        return [plain_data(item, fail, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    return value
+
+
+def _beside(shown: str, name: str) -> str:
+    """Name a file that lies beside, or relative to, the one shown as ``shown``, without needless steps."""
+    joined = os.path.join(os.path.dirname(shown), name)
+    short = os.path.normpath(joined)
+    try:  # '..' after a symbolic link leads elsewhere than the text says
+        return short if os.path.samefile(short, joined) else joined
+    except OSError:
+        return joined

@@ -1,0 +1,301 @@
+"""Finds the place in a layout that the segments of a variable's name mean, or that was most likely meant.
+
+Segments match without case, and ``-`` as ``_``; what there is to match depends on the kinds of the stores in the tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from storeconf.catalog import BUILT_IN
+from storeconf.config.shape import ANYTHING, SCALAR, Shape, field_shapes
+from storeconf.config.tree import KIND_KEYS, TreePath, dotted, is_middleware_path, lookup, nearest, valid_name
+from storeconf.config.validate import ALIAS, CHILD, COMMON, FACTORY
+from storeconf.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from storeconf.catalog import Catalog
+
+__all__ = ["PREFIX", "SUFFIX", "Found", "Misfit", "Names", "kind_key", "listed_known", "variable_name"]
+
+PREFIX: Final = "STORECONF__"
+SUFFIX: Final = "_FILE"
+
+_MAPPING: Final = Shape(scalar=False, value=ANYTHING)
+_FACTORY: Final = Shape(value=ANYTHING, choices=("forbid",))
+_TOP: Final[Mapping[str, Shape]] = {"stores": _MAPPING, "default_factory": _FACTORY}
+_MOST_LISTED: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The place that was meant; ``from_file``: the last segment had the suffix ``_FILE``."""
+
+    path: TreePath
+    shape: Shape
+    from_file: bool = False
+
+
+class Misfit(Exception):  # noqa: N818 - not an error of anybody, but the answer that nothing fits
+    """Nothing fits at ``path``: ``reason`` says why, ``known`` what there is; ``several``: more than one thing fits."""
+
+    def __init__(self, reason: str, path: TreePath, known: Sequence[str] = (), *, several: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+        self.known = known
+        self.several = several
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """What can be named at one place: by name, and whether other names are free, or indices of a list."""
+
+    names: Mapping[str, Shape]
+    by_normal: Mapping[str, Sequence[str]]
+    free: Shape | None = None
+    item: Shape | None = None
+
+
+def variable_name(path: TreePath) -> str:
+    """Return the variable that sets ``path``."""
+    return PREFIX + "__".join(_normal(str(step)).upper() for step in path)
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _flat(segments: Iterable[str]) -> str:
+    """The segments with nothing between them that could be written in two ways."""
+    return "_".join(filter(None, (_normal(segment).strip("_") for segment in segments)))
+
+
+def _by_normal(names: Mapping[str, Shape]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_normal(name), []).append(name)
+    return found
+
+
+class Names:
+    """The names of one layout: ``tree`` holds its stores, with their kinds."""
+
+    def __init__(self, tree: dict[str, Any], catalog: Catalog) -> None:
+        self._tree = tree
+        self._catalog = catalog
+        self._levels: dict[object, _Level] = {}
+        self._by_flat: dict[str, TreePath] | None = None
+        self._sizes: dict[TreePath, int] = {}
+
+    def find(self, segments: Sequence[str], *, create: bool = False) -> Found:
+        """Return what the segments mean, or raise `Misfit`; ``create``: a store's kind may make a new store."""
+        path: TreePath = ()
+        shape = Shape(scalar=False)
+        from_file = False
+        for position, segment in enumerate(segments):
+            last = position == len(segments) - 1
+            level = self._level(path, shape)
+            step = self._match(level, path, segment)
+            if step is None and last and segment.upper().endswith(SUFFIX) and len(segment) > len(SUFFIX):
+                from_file = True
+                segment = segment[: -len(SUFFIX)]
+                step = self._match(level, path, segment)
+            if step is None:
+                step = self._new(level, path, segment, segments[position + 1 :] if create else None)
+            shape = self._inner(level, path, step)
+            path = (*path, step)
+        return Found(path, shape, from_file)
+
+    def shape(self, path: TreePath) -> Shape:
+        """Return what can stand at an exact path; anything where that is not known."""
+        shape = Shape(scalar=False)
+        for depth, step in enumerate(path):
+            level = self._level(path[:depth], shape)
+            shape = self._inner(level, path[:depth], step)
+        return shape
+
+    def meant(self, segments: Sequence[str]) -> TreePath | None:
+        """Return the place that was most likely meant by segments that fit nothing."""
+        return self.spelt(segments) or self._nearest((), segments) or self._nearest(("stores",), segments)
+
+    def spelt(self, segments: Sequence[str]) -> TreePath | None:
+        """Return the place whose name differs from the segments only in what stands between the words."""
+        if self._by_flat is None:
+            self._by_flat = {_flat(map(str, path)): path for path in self.paths()}
+        return self._by_flat.get(_flat(segments))
+
+    def say(self, path: TreePath, value: Any) -> None:
+        """Take note of what a variable says, for the indices of those that follow."""
+        if isinstance(value, list):
+            self._sizes[path] = len(value)
+        elif path and isinstance(path[-1], int):
+            self._sizes[path[:-1]] = max(self._size(path[:-1]), path[-1] + 1)
+
+    def paths(self) -> Iterator[TreePath]:
+        """Every path that a variable could set: all fields of all stores, and what their mappings and lists hold."""
+        for top in ("stores", "default_factory"):
+            node = self._tree.get(top)
+            if top == "stores":
+                level = self._level(("stores",), _MAPPING)
+                for names in level.by_normal.values():
+                    if len(names) == 1:
+                        yield from self._below(("stores", names[0]), _MAPPING)
+            elif node is not None:
+                yield (top,)
+                if isinstance(node, dict):
+                    yield from self._below((top,), _FACTORY)
+
+    # ------------------------------------------------------------------ inside
+
+    def _below(self, path: TreePath, shape: Shape) -> Iterator[TreePath]:
+        level = self._level(path, shape)
+        there = lookup(self._tree, path)
+        for name in level.names:
+            if _is_chain(path) and name not in there:
+                continue
+            yield (*path, name)
+            inner = self._inner(level, path, name)
+            node = lookup(self._tree, (*path, name))
+            if isinstance(node, dict) or (inner.models and not _is_chain(path)):
+                yield from self._below((*path, name), inner)
+        if level.item is not None and isinstance(there, list):
+            yield from ((*path, index) for index in range(len(there)))
+
+    def _inner(self, level: _Level, path: TreePath, step: str | int) -> Shape:
+        """What can stand one step further; a middleware's model is imported only here, where it is named."""
+        if isinstance(step, int):
+            return level.item or ANYTHING
+        if not _is_chain(path):
+            return level.names.get(step) or level.free or ANYTHING
+        try:
+            return Shape(models=(self._catalog.middleware(step),))
+        except PluginError:  # reported by validation if the layout uses it
+            return ANYTHING
+
+    def _match(self, level: _Level, path: TreePath, segment: str) -> str | int | None:
+        names = level.by_normal.get(_normal(segment), ())
+        if not names and _is_chain(path):  # only now look for plugins
+            names = [kind for kind in self._catalog.middleware_names() if _normal(kind) == _normal(segment)]
+        if len(names) == 1:
+            return names[0]
+        if names:
+            both = " and ".join(repr(name) for name in names)
+            raise Misfit(f"{both} both fit at {dotted(path)}", path, names, several=True)
+        if level.item is not None and segment.isascii() and segment.isdigit():
+            size = self._size(path)
+            if int(segment) <= size:
+                return int(segment)
+            raise Misfit(f"{dotted(path)} has {size} items: the index can be at most {size}, which appends one", path)
+        return None
+
+    def _size(self, path: TreePath) -> int:
+        items = lookup(self._tree, path)
+        return self._sizes.get(path, len(items) if isinstance(items, list) else 0)
+
+    def _new(self, level: _Level, path: TreePath, segment: str, rest: Sequence[str] | None) -> str:
+        """Return the name of something new, where that can be, or raise `Misfit`."""
+        name = segment.lower()
+        if path == ("stores",):
+            if rest is not None and (not rest or kind_key(rest[0])):
+                if valid_name(name):
+                    return name
+                raise Misfit(f"{name!r} can't name a store", path, list(level.names))
+            raise Misfit(f"there is no store {name!r}", path, list(level.names))
+        if level.free is not None and name:
+            return name
+        known = self._catalog.middleware_names() if _is_chain(path) else list(level.names)
+        raise Misfit(f"{self._what(path)} has no {name!r}", path, known)
+
+    def _what(self, path: TreePath) -> str:
+        if not path:
+            return "a layout"
+        node = lookup(self._tree, path)
+        if len(path) <= 2 and isinstance(node, dict):
+            for key in KIND_KEYS:
+                if node.get(key) is not None:
+                    return f"{dotted(path)} ({key}: {node[key]})"
+        return dotted(path)
+
+    def _nearest(self, path: TreePath, segments: Sequence[str]) -> TreePath | None:
+        for position, segment in enumerate(segments):
+            level = self._level(path, self.shape(path))
+            known = self._catalog.middleware_names() if _is_chain(path) else level.names
+            names = level.by_normal.get(_normal(segment)) or [nearest(segment, known) or ""]
+            if len(names) == 1 and names[0]:
+                path = (*path, names[0])
+            elif level.item is not None and segment.isdigit():
+                return (*path, self._size(path))
+            elif "middleware" in level.names and (kind := nearest(segment, self._catalog.middleware_names())):
+                return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
+            else:
+                return None
+        return path
+
+    # ------------------------------------------------------------------ what there is at a place
+
+    def _level(self, path: TreePath, shape: Shape) -> _Level:
+        node = lookup(self._tree, path)
+        fields = node if isinstance(node, dict) else {}
+        if not path:
+            return self._cached("top", lambda: _TOP)
+        if path == ("stores",):
+            return self._cached(
+                "stores", lambda: {name: _MAPPING for name, store in fields.items() if store is not None}
+            )
+        if (len(path) == 2 and path[0] == "stores") or path == ("default_factory",):
+            return self._kind_level(fields, factory=len(path) == 1)
+        if _is_chain(path):
+            names = dict.fromkeys((*fields, *BUILT_IN["middleware"]), ANYTHING)
+            return _Level(names, _by_normal(names))
+        if shape.models:
+            names = shape.fields()
+        else:
+            names = dict.fromkeys(fields, shape.value) if shape.value is not None else {}
+        return _Level(names, _by_normal(names), shape.value, shape.item)
+
+    def _cached(self, key: object, names: Any, free: Shape | None = None) -> _Level:
+        level = self._levels.get(key)
+        if level is None:
+            found = names()
+            level = self._levels[key] = _Level(found, _by_normal(found), free)
+        return level
+
+    def _kind_level(self, node: Mapping[str, Any], *, factory: bool) -> _Level:
+        """The fields of a store or of the default factory: its kind's, and those that make or change its kind."""
+        base = dict.fromkeys(KIND_KEYS, SCALAR)
+        if node.get("type") is not None:
+            type_ = str(node["type"])
+            known = (FACTORY if factory else COMMON) | {"namespace"}
+            try:
+                fields = field_shapes(self._catalog.backend(type_))
+            except PluginError:  # reported by validation; what such a store takes is not known
+                return self._cached(("unknown", factory), lambda: base | _shapes(known), ANYTHING)
+            return self._cached((type_, factory), lambda: {**fields, **base, **_shapes(known - fields.keys())})
+        kind = "use" if node.get("use") is not None else "parent"
+        known = ALIAS if kind == "use" else FACTORY if factory else CHILD
+        return self._cached((kind, factory), lambda: base | _shapes(known))
+
+
+def _is_chain(path: TreePath) -> bool:
+    """Whether the mapping of a store's middleware stands at ``path``."""
+    return is_middleware_path((*path, ""))
+
+
+def _shapes(names: frozenset[str]) -> dict[str, Shape]:
+    return {name: _MAPPING if name == "middleware" else SCALAR for name in sorted(names)}
+
+
+def kind_key(segment: str) -> bool:
+    """Whether a segment names a field that makes a store's kind, as its value or as the file that holds it."""
+    name = segment.lower()
+    return name in KIND_KEYS or (name.endswith(SUFFIX.lower()) and name[: -len(SUFFIX)] in KIND_KEYS)
+
+
+def listed_known(known: Sequence[str]) -> str:
+    """What there is, as a hint."""
+    shown = ", ".join(known[:_MOST_LISTED])
+    return f"there is {shown}{', …' if len(known) > _MOST_LISTED else ''}" if known else ""

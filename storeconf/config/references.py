@@ -1,0 +1,106 @@
+"""The grammar of ``${…}``: OpenTelemetry's for configuration files, and ``:?`` as in Compose."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+__all__ = ["BadReference", "Reference", "parse_references"]
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+"""The name of an environment variable."""
+
+_BODY = re.compile(
+    r"(?:(?P<resolver>[A-Za-z][A-Za-z0-9_-]*):(?![-?]))?(?P<argument>.*?)(?::(?P<operator>[-?])(?P<operand>.*))?\Z",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One substitution, ``${resolver:argument:-operand}``, from ``start`` to ``end`` in its text.
+
+    ``operator`` is ``-``, ``?``, or empty where there is no operand.
+    """
+
+    resolver: str
+    argument: str
+    operator: str
+    operand: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return self.argument if self.resolver == "env" else f"{self.resolver}:{self.argument}"
+
+
+Part: TypeAlias = str | Reference
+
+
+class BadReference(Exception):  # noqa: N818 - an answer of this module, made a diagnostic by who asked
+    """A text holds an invalid ``${…}`` from ``start`` to ``end``."""
+
+    def __init__(self, reason: str, start: int, end: int, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.start = start
+        self.end = end
+        self.hint = hint
+
+
+def parse_references(text: str) -> list[Part]:
+    """Take a text apart into literal texts and references, from left to right; raises `BadReference`."""
+    parts: list[Part] = []
+    literal = ""
+    position = 0
+    while (dollar := text.find("$", position)) >= 0:
+        literal += text[position:dollar]
+        after = text[dollar + 1 : dollar + 2]
+        if after == "{":
+            if literal:
+                parts.append(literal)
+                literal = ""
+            reference = _reference(text, dollar)
+            parts.append(reference)
+            position = reference.end
+        else:
+            literal += "$"
+            position = dollar + (2 if after == "$" else 1)
+    literal += text[position:]
+    if literal or not parts:
+        parts.append(literal)
+    return parts
+
+
+def _reference(text: str, start: int) -> Reference:
+    close = text.find("}", start)
+    if close < 0:
+        raise BadReference("'${' is not closed by '}'", start, len(text), "write '$$' for a '$' that means itself")
+    end = close + 1
+    body = text[start + 2 : close]
+    match = _BODY.match(body)
+    assert match is not None  # the expression matches every text
+    resolver, argument, operator, operand = match["resolver"], match["argument"], match["operator"], match["operand"]
+    if "\n" in body or "\r" in body:
+        raise BadReference("a substitution must stand in one line", start, end)
+    if "${" in (operand or argument):
+        inner = text.index("${", start + 2)
+        raise BadReference("a substitution can't hold another one: its default is literal text", inner, end)
+    if resolver is None or resolver == "env":
+        resolver = "env"
+        if not NAME.match(argument):
+            raise BadReference(f"'${{{body}}}' names no variable", start, end, _meant(body, argument))
+    elif not argument:
+        raise BadReference(f"nothing follows '{resolver}:'", start, end, f"write ${{{resolver}:…}}")
+    return Reference(resolver, argument, operator or "", operand or "", start, end)
+
+
+def _meant(body: str, argument: str) -> str:
+    """How to write what was probably meant by an invalid substitution."""
+    if body != body.strip() and NAME.match(argument.strip()):
+        return f"write ${{{body.strip()}}}, without blanks"
+    name = re.match(r"([A-Za-z_][A-Za-z0-9_]*)([-?+=])", argument)
+    if name is not None and name[2] in "-?":
+        return f"write ${{{name[1]}:{argument[len(name[1]) :]}}}, with a colon"
+    return "write ${NAME}, ${NAME:-default}, ${NAME:?message}, or '$$' for a '$' that means itself"

@@ -1,0 +1,264 @@
+"""The layer of the environment variables: ``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from storeconf.config.layers import Layer, problem
+from storeconf.config.merge import NO_KIND, Merge, kind_of
+from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
+from storeconf.config.secretfile import SecretFileError, read_secret
+from storeconf.config.texts import BadText, at, value_of
+from storeconf.config.tree import MISSING, Placeholder, TreePath, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from storeconf._location import Diagnostic, Severity
+    from storeconf.catalog import Catalog
+    from storeconf.config.merge import Rules
+    from storeconf.config.names import Found
+
+__all__ = ["FORBIDDEN", "SWITCHES", "Variable", "iter_variables", "read_variables"]
+
+SWITCHES: Final = ("STORECONF_ENV", "STORECONF_FILE", "STORECONF_DISABLE_PLUGINS")
+"""The variables that set no value of the layout."""
+
+FORBIDDEN: Final = ("version", "extends", "unset", "environments")
+"""What neither variables nor overrides can set."""
+
+_SINGLE: Final = "STORECONF_"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable that could override something: its name and path, and whether a secret stands there."""
+
+    name: str
+    path: TreePath
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    name: str
+    value: Any
+    secret: bool
+
+
+def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]:
+    """Every variable that could override something in ``tree``, by path."""
+    names = Names(tree, catalog)
+    for path in names.paths():
+        yield Variable(variable_name(path), path, names.shape(path).secret)
+
+
+def read_variables(
+    environ: Mapping[str, str],
+    tree: dict[str, Any],
+    later: dict[str, Any],
+    rules: Rules,
+    problems: list[Diagnostic],
+    *,
+    without_secrets: bool = False,
+) -> tuple[Layer | None, frozenset[str]]:
+    """Return the layer of ``environ`` over ``tree``, and the texts in it that came from files.
+
+    ``later`` is what the overrides say: a store that only they declare can be set by variables too.
+    """
+    given = sorted(name for name, value in environ.items() if value and name.startswith(_SINGLE))
+    if not given:
+        return None, frozenset()
+    return _Reader(environ, later, rules, problems, without_secrets).read(given, tree)
+
+
+class _Reader:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        later: dict[str, Any],
+        rules: Rules,
+        problems: list[Diagnostic],
+        without_secrets: bool,
+    ) -> None:
+        self._environ = environ
+        self._later = later
+        self._problems = problems
+        self._without_secrets = without_secrets
+        self._catalog = rules.catalog
+        self._merge = Merge(rules)
+        self._settings: dict[TreePath, _Setting] = {}
+        self._secrets: set[str] = set()
+
+    def read(self, given: Sequence[str], tree: dict[str, Any]) -> tuple[Layer | None, frozenset[str]]:
+        kinds: list[tuple[str, list[str]]] = []
+        others: list[tuple[str, list[str]]] = []
+        for name in given:
+            if name.startswith(PREFIX):
+                segments = name[len(PREFIX) :].split("__")
+                if segments[0].lower() in FORBIDDEN:
+                    hint = f"write {segments[0].lower()!r} in a file"
+                    self._fail("SC303", name, f"a variable can't set {segments[0].lower()!r}", hint=hint)
+                else:
+                    (kinds if _says_kind(segments) else others).append((name, segments))
+        # Kinds go first: the other variables are matched against the fields of the kinds that come of it.
+        names = Names(_declared(tree, self._later), self._catalog)
+        for name, segments in sorted(kinds, key=lambda each: len(each[1])):
+            self._set(name, segments, names, create=True)
+        if self._settings:
+            names = Names(_declared(self._merge.apply(tree, self._patch()), self._later), self._catalog)
+        for name, segments in sorted(others, key=lambda each: (len(each[1]), _indices(each[1]))):
+            self._set(name, segments, names)
+        for name in given:
+            if not name.startswith(PREFIX) and name not in SWITCHES:
+                self._stranger(name, names)
+        secrets = frozenset(self._secrets)
+        if not self._settings:
+            return None, secrets
+        variables = {path: setting.name for path, setting in self._settings.items()}
+        hidden = frozenset(path for path, setting in self._settings.items() if setting.secret)
+        layer = Layer("variable", self._patch(), Path.cwd(), variables=variables, secrets=hidden, plain=False)
+        return layer, secrets
+
+    # ------------------------------------------------------------------ one variable
+
+    def _set(self, name: str, segments: list[str], names: Names, *, create: bool = False) -> None:
+        try:
+            found = names.find(segments, create=create)
+        except Misfit as misfit:
+            self._misfit(name, segments, names, misfit)
+            return
+        before = self._settings.get(found.path)
+        if before is not None:
+            hint = "unset one of them"
+            self._fail("SC306", name, f"{before.name} and {name} both set {dotted(found.path)}", found.path, hint=hint)
+            return
+        value: Any = self._secret(name, found) if found.from_file else self._environ[name]
+        if value is None:
+            return
+        if value.__class__ is not Placeholder:
+            try:
+                value = value_of(value, found.shape, found.path)
+            except BadText as error:
+                self._fail(error.code, name, f"{dotted(found.path)}: {error.reason}", found.path, hint=error.hint)
+                return
+        if found.from_file:
+            self._secrets.update(_texts(value))
+        names.say(found.path, value)
+        self._settings[found.path] = _Setting(name, value, found.from_file)
+
+    def _secret(self, name: str, found: Found) -> str | None:
+        """Return the text of the file that a variable names, None where there is none."""
+        path = self._environ[name]
+        try:
+            text = read_secret(Path.cwd() / path)
+        except SecretFileError as error:
+            if error.missing and self._without_secrets:
+                return Placeholder()
+            self._fail("SC307", name, f"the file {path!r}, which {name} names, {error}", found.path)
+            return None
+        if not text:
+            message = f"the file {path!r}, which {name} names, is empty, so the variable counts as unset"
+            self._fail("SC805", name, message, found.path, severity="warning")
+            return None
+        return text
+
+    def _patch(self) -> dict[str, Any]:
+        patch: dict[str, Any] = {}
+        for path in sorted(self._settings, key=lambda path: (len(path), [str(step).zfill(9) for step in path])):
+            patch = self._merge.combine(patch, at(path, self._settings[path].value), one_layer=True)
+        return patch
+
+    # ------------------------------------------------------------------ what does not fit
+
+    def _fail(
+        self,
+        code: str,
+        name: str,
+        message: str,
+        path: TreePath = (),
+        *,
+        hint: str | None = None,
+        severity: Severity = "error",
+    ) -> None:
+        place = {"variable": name, "layer": "variable"}
+        self._problems.append(problem(code, message, path, place, hint=hint, severity=severity))
+
+    def _misfit(self, name: str, segments: list[str], names: Names, misfit: Misfit) -> None:
+        if misfit.several:
+            both = "rename one of them, or set the value in a file"
+            self._fail("SC302", name, f"{name} is ambiguous: {misfit.reason}", misfit.path, hint=both)
+            return
+        meant = names.meant(segments)
+        hint = listed_known(misfit.known) or None
+        if meant is not None:
+            hint = f"did you mean {_spelt(meant, name)}, which sets {dotted(meant)}?"
+        elif misfit.path == ("stores",):
+            hint = "; ".join(filter(None, ("a variable makes a new store only by its TYPE, PARENT or USE", hint)))
+        self._fail("SC301", name, f"{name} fits nothing: {misfit.reason}", meant or misfit.path, hint=hint)
+
+    def _stranger(self, name: str, names: Names) -> None:
+        """Report a variable of ours with one underscore; other programs may set such, so most are only warned of."""
+        rest = name[len(_SINGLE) :]
+        known = {switch[len(_SINGLE) :]: switch for switch in SWITCHES}
+        near = get_close_matches(rest.upper(), known, n=1, cutoff=0.75)
+        near = near or [each for each in known if rest.upper().startswith(each) and rest[len(each) :].isalpha()]
+        segments = rest.split("__")
+        meant = None if near else names.spelt(segments)
+        if near:
+            self._fail("SC304", name, f"there is no variable {name}", hint=f"did you mean {known[near[0]]}?")
+        elif meant is not None:
+            hint = f"did you mean {_spelt(meant, name)}, with two underscores?"
+            self._fail("SC304", name, f"there is no variable {name}", meant, hint=hint)
+        elif len(segments) > 1 and segments[0].lower() in ("stores", "default_factory", *FORBIDDEN):
+            hint = f"did you mean {PREFIX}{rest}, with two underscores after STORECONF?"
+            self._fail("SC304", name, f"there is no variable {name}", hint=hint)
+        else:
+            hint = f"storeconf reads {', '.join(SWITCHES)} and those that begin with {PREFIX}"
+            self._fail("SC804", name, f"storeconf does not know {name}", hint=hint, severity="warning")
+
+
+def _says_kind(segments: Sequence[str]) -> bool:
+    """Whether a variable can say a store's kind: it sets the kind's field, or the whole store."""
+    top = segments[0].lower()
+    depth = 2 if top == "stores" else 1 if top == "default_factory" else len(segments)
+    return len(segments) <= depth or (len(segments) == depth + 1 and kind_key(segments[-1]))
+
+
+def _declared(tree: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with the kinds that only the overrides say."""
+    stores, more = tree.get("stores"), later.get("stores")
+    if not isinstance(more, dict):
+        return tree
+    out = dict(stores) if isinstance(stores, dict) else {}
+    for name, fields in more.items():
+        if isinstance(fields, dict) and kind_of(fields) != NO_KIND:
+            there = out.get(name)
+            if not isinstance(there, dict):
+                out[name] = fields
+            elif kind_of(there) == NO_KIND:
+                out[name] = {**there, **fields}
+    return {**tree, "stores": out}
+
+
+def _indices(segments: Sequence[str]) -> list[str]:
+    return [segment.zfill(9) if segment.isdigit() else segment for segment in segments]
+
+
+def _spelt(path: TreePath, given: str) -> str:
+    """The right name for a path; with the suffix of what was given, where the place does not end so itself."""
+    name = variable_name(path)
+    return name + SUFFIX if given.upper().endswith(SUFFIX) and not name.endswith(SUFFIX) else name
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and value and value is not MISSING:
+        yield str(value)
