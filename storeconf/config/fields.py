@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-__all__ = ["PLAIN", "Expect", "Fault", "Fields", "Spot", "fault_of", "fields_of", "kind_of", "spot_of"]
+__all__ = ["ANY", "PLAIN", "Expect", "Fault", "Fields", "Spot", "fault_of", "fields_of", "kind_of", "spot_of"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, list, dict})
 """The classes of what files hold; anything else (a variable's text, an object in a mapping) is left to the model."""
@@ -69,7 +69,7 @@ class Expect:
     @property
     def deep(self) -> bool:
         """Whether there is something to look at inside a value of the right class."""
-        return self.path or self.model is not None or (self.item is not None and self.item is not _ANY)
+        return self.path or self.model is not None or (self.item is not None and self.item is not ANY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Fields:
     """The fields of one model by the names that ops write.
 
     ``refused`` holds the plain classes that a field does not take, ``deep`` the fields whose values need a look
-    inside. ``model`` is the class itself.
+    inside, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
     """
 
     model: type[BaseModel]
@@ -85,6 +85,7 @@ class Fields:
     info: Mapping[str, FieldInfo]
     refused: Mapping[str, frozenset[type]]
     deep: frozenset[str]
+    attributes: Mapping[str, str]
 
     def takes(self, name: str, kind: type) -> bool:
         """Whether a value of that plain class can be right for a field."""
@@ -97,24 +98,26 @@ class Fields:
         return info.examples[0] if info is not None and info.examples else None
 
 
-_ANY: Final = Expect("a value")
+ANY: Final = Expect("a value")
 
 
 @cache
 def fields_of(model: type[BaseModel]) -> Fields:
     """Return what the fields of ``model`` take."""
-    expects, infos = {}, {}
+    expects, infos, attributes = {}, {}, {}
     before = _validated_before(model)
     for name, info in model.model_fields.items():
         shown = info.validation_alias if isinstance(info.validation_alias, str) else name
         expects[shown] = _expect(info.annotation, tuple(info.metadata), custom=name in before)
         infos[shown] = info
+        attributes[shown] = name
     return Fields(
         model,
         expects,
         infos,
         {name: PLAIN - expect.classes for name, expect in expects.items() if expect.classes is not None},
         frozenset(name for name, expect in expects.items() if expect.deep),
+        attributes,
     )
 
 
@@ -152,7 +155,7 @@ def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
         choices = get_args(annotation)
         return Expect(_one_of(choices), frozenset(map(type, choices)), choices)
     if not isinstance(origin, type):
-        return _ANY
+        return ANY
     if origin in (str, int, bool):
         return Expect(_WORDS[origin], frozenset({origin}), store=store)
     if origin is float:
@@ -171,7 +174,7 @@ def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
         return Expect("a mapping", frozenset({dict}), item=_expect(arguments[1], ()) if arguments else None)
     if issubclass(origin, list | tuple | set | frozenset) or origin is collections.abc.Sequence:
         return Expect("a list", frozenset({list}), item=_expect(arguments[0], ()) if arguments else None)
-    return _ANY
+    return ANY
 
 
 def _union(members: list[Expect]) -> Expect:
@@ -228,15 +231,15 @@ def spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> Sp
     trail: list[int | str] = []
     holder = fields
     here: Fields | None = fields
-    expect = _ANY
+    expect = ANY
     steps = iter(location)
     for step in steps:
         trail.append(step)
         values = _inner(values, step)
         if here is None:
-            expect = expect.item or _ANY
+            expect = expect.item or ANY
         else:
-            holder, expect = here, here.expects.get(str(step), _ANY)
+            holder, expect = here, here.expects.get(str(step), ANY)
         tag = next(steps, None) if expect.union else None
         meant = expect.model is None or (expect.model.__name__ in str(tag)) == isinstance(values, dict)
         if tag is not None and not meant:

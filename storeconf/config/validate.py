@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from storeconf.config import envelope
 from storeconf.config.fields import fields_of
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.problems import NAME_RULE, Problems, listed, shown
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Validated", "validate"]
 
-TOP: Final = ("stores", "default_factory", "environments", "extends", "version", "unset")
-COMMON: Final = frozenset({"description", "middleware"})
-CHILD: Final = frozenset({"parent", "namespace"}) | COMMON
-ALIAS: Final = frozenset({"use", "description"})
-FACTORY: Final = frozenset({"max_stores"}) | COMMON
+TOP: Final = tuple(envelope.TOP)
+COMMON: Final = frozenset(envelope.COMMON)
+CHILD: Final = frozenset(envelope.CHILD)
+ALIAS: Final = frozenset(envelope.ALIAS)
+FACTORY: Final = frozenset(envelope.FACTORY)
 
 _KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
 _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"

@@ -1,0 +1,153 @@
+"""A layout as plain data in the language's own shape: what the layers say together, secrets masked.
+
+What the layers leave to defaults is not in it. Texts are written so that reading them again gives the same layout.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from storeconf.config.fields import ANY, Expect, fields_of
+from storeconf.config.masking import MASK, mask_url
+from storeconf.config.models import AliasSpec
+from storeconf.config.tree import Text, TreePath
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.layout import Layout
+
+__all__ = ["dump", "expected", "masked"]
+
+_SECRET: Final = re.compile(r"pass(word|wd|phrase)?|secrets?|tokens?|credentials?|keys?", re.IGNORECASE)
+"""Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
+
+_TEXT: Final = Expect("a text", frozenset({str}))
+_SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
+
+
+def dump(layout: Layout, *, masked: bool) -> dict[str, Any]:
+    """Return the whole layout."""
+    walk = _Walk(layout, masked)
+    tree = layout.assembly.tree
+    shown: dict[str, Any] = {}
+    if "version" in tree:
+        shown["version"] = tree["version"]
+    if "stores" in tree:
+        shown["stores"] = {
+            name: walk.store(layout.stores[name], node, ("stores", name)) for name, node in tree["stores"].items()
+        }
+    if "default_factory" in tree:
+        node, factory = tree["default_factory"], layout.default_factory
+        shown["default_factory"] = (
+            str(node) if isinstance(node, str) or factory is None else walk.store(factory, node, ("default_factory",))
+        )
+    return shown
+
+
+def masked(layout: Layout, path: TreePath, value: object) -> object:
+    """A value that some layer set at ``path``, as it may be shown: also one that fits no field of today's kind."""
+    return _Walk(layout, True).value(expected(layout, path), value, None, path)
+
+
+def expected(layout: Layout, path: TreePath) -> Expect:
+    """What the field at ``path`` takes; where that is not known, its name tells whether it holds a secret."""
+    spec: StoreSpec | DefaultFactorySpec | None = None
+    if path[:1] == ("stores",) and len(path) > 2:
+        spec, path = layout.stores.get(str(path[1])), path[2:]
+    elif path[:1] == ("default_factory",) and len(path) > 1:
+        spec, path = layout.default_factory, path[1:]
+    model: type[BaseModel] | None = None
+    if path[0] == "middleware":
+        links = {} if spec is None or isinstance(spec, AliasSpec) else spec.middleware
+        link = links.get(str(path[1])) if len(path) > 1 else None
+        if link and len(path) == 2:
+            return Expect("a mapping", model=type(link))
+        model, path = (type(link) if link else None), path[2:]
+    elif spec is not None and (backend := getattr(spec, "backend", None)) is not None:
+        model = type(backend)
+    expect = ANY
+    for step in path:
+        if model is not None and str(step) in fields_of(model).expects:
+            expect = fields_of(model).expects[str(step)]
+        elif expect.item is not None:
+            expect = expect.item
+        elif isinstance(step, str):
+            expect = _SECRET_VALUE if _SECRET.fullmatch(step) else ANY
+        model = expect.model
+    return expect
+
+
+class _Walk:
+    def __init__(self, layout: Layout, masked: bool) -> None:
+        self._assembly = layout.assembly
+        self._masked = masked
+
+    def store(self, spec: StoreSpec | DefaultFactorySpec, node: Mapping[str, Any], path: TreePath) -> dict[str, Any]:
+        backend: BaseModel | None = getattr(spec, "backend", None)
+        links = getattr(spec, "middleware", {})
+        shown = {}
+        for key, value in node.items():
+            here = (*path, key)
+            if key == "middleware":
+                shown[key] = {kind: self._link(links.get(kind), each, (*here, kind)) for kind, each in value.items()}
+            elif backend is None or key not in fields_of(type(backend)).expects:
+                shown[key] = self.value(_TEXT, value, getattr(spec, key, None), here)
+            else:
+                shown[key] = self._field(backend, key, value, here)
+        return shown
+
+    def value(self, expect: Expect, value: Any, actual: Any, path: TreePath) -> Any:
+        """One value as it stands in the tree; ``actual`` is what validation made of it, where that is known."""
+        if self._masked and (expect.secret or self._assembly.is_secret(path)):
+            return MASK
+        if isinstance(value, dict):
+            if isinstance(actual, BaseModel):
+                return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}
+            fields = {} if expect.model is None else fields_of(expect.model).expects
+            return {
+                key: self.value(fields.get(key) or expect.item or self._unknown(key), each, None, (*path, key))
+                for key, each in value.items()
+            }
+        if isinstance(value, list):
+            item = expect.item or expect
+            return [self.value(item, each, None, (*path, index)) for index, each in enumerate(value)]
+        if isinstance(actual, PurePath):
+            value = str(actual)
+        elif isinstance(value, Text) and isinstance(actual, bool | int | float):
+            return actual
+        return self._scalar(value)
+
+    def _link(self, link: object, node: Any, path: TreePath) -> Any:
+        if not isinstance(link, BaseModel):
+            return False if link is False else self.value(ANY, node, None, path)
+        if isinstance(node, dict):
+            return {key: self._field(link, key, value, (*path, key)) for key, value in node.items()}
+        main = getattr(link, "main", None)
+        return node if main is None or isinstance(node, bool) else self._field(link, main, node, path)
+
+    def _field(self, model: BaseModel, key: str, value: Any, path: TreePath) -> Any:
+        fields = fields_of(type(model))
+        if key not in fields.expects:
+            return self.value(self._unknown(key), value, None, path)
+        return self.value(fields.expects[key], value, getattr(model, fields.attributes[key]), path)
+
+    def _unknown(self, key: str) -> Expect:
+        return _SECRET_VALUE if _SECRET.fullmatch(key) else ANY
+
+    def _scalar(self, value: Any) -> Any:
+        if isinstance(value, SecretStr | SecretBytes):
+            return MASK if self._masked else value.get_secret_value()
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        text = mask_url(str(value)) if self._masked else str(value)
+        # What a file says is substituted again when it is read.
+        return text.replace("$", "$$") if "${" in text or "$$" in text else text

@@ -1,0 +1,113 @@
+"""The fields that belong to no backend's or middleware's model: those of the layout itself and of every store.
+
+Validation, the JSON Schema and the language reference all read these tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ALIAS", "CHILD", "COMMON", "FACTORY", "TOP", "EnvelopeField"]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeField:
+    """One field: what it is for, what may stand there (as JSON Schema, draft 7), and examples."""
+
+    description: str
+    schema: Mapping[str, Any] = field(hash=False)
+    examples: tuple[Any, ...] = field(hash=False)
+
+
+_TEXT: Final = {"type": "string", "minLength": 1}
+_PATHS: Final = {"type": "array", "items": _TEXT}
+
+_DESCRIPTION: Final = EnvelopeField(
+    "What the store is for; shown by tools, used by nothing.", {"type": "string"}, ("Who is logged in.",)
+)
+_MIDDLEWARE: Final = EnvelopeField(
+    "The chain around the store: each kind with its settings, or with the one value that it mainly has, or false to "
+    "switch off what the parent has.",
+    {"$ref": "#/definitions/middleware"},
+    ({"ttl": "14d", "limit": {"value_size": "1MiB"}},),
+)
+_USE: Final = EnvelopeField(
+    "The store of which this is another name: the same object.", {"$ref": "#/definitions/reference"}, ("cache",)
+)
+
+TOP: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
+    {
+        "version": EnvelopeField("The version of this language; 1 when absent.", {"enum": [1]}, (1,)),
+        "extends": EnvelopeField(
+            "Files that this one builds on, lowest first; literal paths, relative to this file.",
+            _PATHS,
+            (["../base.yaml"],),
+        ),
+        "unset": EnvelopeField(
+            "Dotted paths that this layer removes from those below it, before its other values; for TOML, which has "
+            "no null.",
+            _PATHS,
+            (["stores.main.tls"],),
+        ),
+        "stores": EnvelopeField(
+            "The stores by name. Each has exactly one of type (a root: it keeps the bytes), parent (a namespace of "
+            "another store) and use (another name for one).",
+            {"$ref": "#/definitions/stores"},
+            ({"main": {"type": "memory"}, "sessions": {"parent": "main"}},),
+        ),
+        "default_factory": EnvelopeField(
+            "What a name gets that no one listed: a namespace of a parent, a namespace of a hidden root of some type, "
+            "one store for all (use), or an error (forbid). Absent: a namespace of a hidden memory root, with a "
+            "warning.",
+            {"$ref": "#/definitions/default_factory"},
+            ({"parent": "main"}, "forbid"),
+        ),
+        "environments": EnvelopeField(
+            "What differs in each environment, by its name; what is said here beats what is said in general.",
+            {"$ref": "#/definitions/environments"},
+            ({"development": {"stores": {"main": {"type": "memory"}}}},),
+        ),
+    }
+)
+"""The top level of a layout."""
+
+COMMON: Final[Mapping[str, EnvelopeField]] = MappingProxyType({"description": _DESCRIPTION, "middleware": _MIDDLEWARE})
+"""What roots take besides their type's own fields."""
+
+CHILD: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
+    {
+        "parent": EnvelopeField(
+            "The store of which this is a namespace, on the same resource.",
+            {"$ref": "#/definitions/reference"},
+            ("main",),
+        ),
+        "namespace": EnvelopeField(
+            "The namespace in the parent; the store's name when absent.",
+            {"$ref": "#/definitions/namespace"},
+            ("html",),
+        ),
+        **COMMON,
+    }
+)
+"""What stores with a parent take."""
+
+ALIAS: Final[Mapping[str, EnvelopeField]] = MappingProxyType({"use": _USE, "description": _DESCRIPTION})
+"""What aliases take."""
+
+FACTORY: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
+    {
+        "max_stores": EnvelopeField(
+            "The most handles to keep; beyond it the least recently used are dropped, unless still referenced. Data "
+            "is never dropped.",
+            {"type": "integer", "minimum": 1},
+            (10_000,),
+        ),
+        **COMMON,
+    }
+)
+"""What a default factory takes besides its kind."""
