@@ -84,11 +84,15 @@ class Talk(asyncio.Protocol):
         self.transport.write(pack(*words))
         return future
 
-    def subscribe(self, channel: str) -> asyncio.Queue[Any]:
-        """Turn the connection into one that only hears a channel; return where that goes, and None at the end."""
+    def subscribe(self, *channels: str) -> asyncio.Queue[Any]:
+        """Turn the connection into one that only hears channels; return where that goes, and None at the end."""
         self._heard = asyncio.Queue()
-        self.transport.write(pack("SUBSCRIBE", channel))
+        self.transport.write(pack("SUBSCRIBE", *channels))
         return self._heard
+
+    def knock(self) -> None:
+        """Make a server that has been subscribed to say something."""
+        self.transport.write(pack("PING"))
 
     async def close(self) -> None:
         """Hang up, and wait until that is done."""

@@ -299,8 +299,17 @@ class Link:
         self._fail_all(LinkDownError, reason(error), error)
 
     def _wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
         if self._state == PAUSING:
             self._state = IDLE
+
+    def hurry(self) -> None:
+        """Make the next call connect at once, for there is news of the server."""
+        if self._state == PAUSING:
+            self._failures = 0
+            self._wake()
 
     def drop(self, why: str) -> None:
         """Give the connection up; the next call makes another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from storeconf.stores.resp.dial import Talk, talk_to
@@ -25,14 +26,20 @@ HEARTBEAT = 5.0
 """Seconds between two looks at whether the Sentinel that announces failovers is still there."""
 
 PAUSE = 0.25
-"""Seconds between two rounds of looking for a Sentinel that is there."""
+"""Seconds between two attempts to listen to a Sentinel."""
+
+LONGEST_PROMOTION = 5.0
+"""Seconds within which the Sentinels agree with what is seen to have been promoted."""
+
+PAUSE_BETWEEN_ROLES = 0.01
+"""Seconds between two looks at whether a server has been promoted."""
 
 
 class SentinelLane(StandaloneLane):
     """The primary of a service.
 
-    A planned failover leaves the old primary writable for seconds, and what it takes then is lost. So one Sentinel is
-    listened to, and its announcement ends the connection to the old primary.
+    A planned failover leaves the old primary writable for seconds, and what it takes then is lost. So the Sentinels
+    are listened to, and the promotion that they announce ends the connection to the old primary.
     """
 
     topology = "sentinel"
@@ -41,7 +48,9 @@ class SentinelLane(StandaloneLane):
         self._sentinels = list(sentinels)
         self._service = service
         self._primary: Address | None = None
+        self._promoted: tuple[Address, float] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._connect_timeout = options.connect_timeout
         super().__init__(template, options)
 
@@ -52,6 +61,8 @@ class SentinelLane(StandaloneLane):
         if self._watcher is None:
             self._watcher = self.loop.create_task(self._watch())
         address = await self._find()
+        if self._promoted is not None and self._is_outdated(address):
+            address = self._promoted[0]
         self._primary = address
         talk = await talk_to(self.endpoint.at(address))
         peer = f"{address[0]}:{address[1]}"
@@ -99,59 +110,108 @@ class SentinelLane(StandaloneLane):
     # ------------------------------------------------------------------ failovers
 
     async def _watch(self) -> None:
-        """Listen to one Sentinel after the other, for as long as each is there."""
+        """Listen to every Sentinel: one of them leads a failover, the others hear of it seconds later."""
+        async with asyncio.TaskGroup() as group:
+            for endpoint in self._sentinels:
+                group.create_task(self._watch_one(endpoint))
+
+    async def _watch_one(self, endpoint: Endpoint) -> None:
         while True:
-            for endpoint in list(self._sentinels):
-                try:
-                    await self._listen(endpoint)
-                except (OSError, LinkError, ReplyError) as error:
-                    log.debug("the Sentinel %s announces nothing any more: %s", endpoint.address, reason(error))
-                await asyncio.sleep(PAUSE)
+            try:
+                await self._listen(endpoint)
+            except (OSError, LinkError, ReplyError) as error:
+                log.debug("the Sentinel %s announces nothing any more: %s", endpoint.address, reason(error))
+            await asyncio.sleep(PAUSE)
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Return, or raise, when that Sentinel is gone."""
         async with asyncio.timeout(self._connect_timeout):
-            asking = await talk_to(endpoint)
+            talk = await talk_to(endpoint)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                talk = await talk_to(endpoint)
+                # What was announced while nobody listened shows in the answer.
+                self._compare(await self._ask(talk))
+            heard = talk.subscribe("+switch-master", "+selected-slave")
+            knocked = False
+            while True:
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        message = await heard.get()
+                except TimeoutError:
+                    if knocked:
+                        raise
+                    knocked = True
+                    talk.knock()
+                    continue
+                if message is None:
+                    return
+                knocked = False
+                if message[0] == b"message":
+                    self._hear(message[1], message[2].decode().split())
+        finally:
+            talk.transport.abort()
+
+    def _hear(self, channel: bytes, words: list[str]) -> None:
+        if channel == b"+switch-master":  # service, old host and port, new host and port
+            if words[0] == self._service:
+                self._compare((words[3], int(words[4])))
+        elif words[5] == self._service and (self._follower is None or self._follower.done()):
+            # "slave", its name, host and port, "@", service, host and port of the old primary
+            self._follower = self.loop.create_task(self._follow((words[2], int(words[3]))))
+
+    async def _follow(self, chosen: Address) -> None:
+        """Watch the server that is about to be promoted: Sentinels notice its promotion up to a second later."""
+        endpoint = self.endpoint.at(chosen)
+        with suppress(TimeoutError, ReplyError):  # then the Sentinels' own announcement has to do
+            async with asyncio.timeout(LONGEST_PROMOTION):
+                while not await self._is_primary(endpoint):  # noqa: ASYNC110 - no event tells what another process does
+                    await asyncio.sleep(PAUSE_BETWEEN_ROLES)
+            self._promoted = (chosen, self.loop.time())
+            self._compare(chosen)
+
+    @staticmethod
+    async def _is_primary(endpoint: Endpoint) -> bool:
+        """Ask the server until it is one, or hangs up, as a promoted one does."""
+        with suppress(LinkError):
+            talk = await talk_to(endpoint)
             try:
-                heard = talk.subscribe("+switch-master")
                 while True:
-                    # Also once after the subscription: what was announced before it has been missed.
-                    async with asyncio.timeout(self._connect_timeout):
-                        self._compare(await self._ask(asking))
-                    try:
-                        async with asyncio.timeout(HEARTBEAT):
-                            message = await heard.get()
-                    except TimeoutError:
-                        continue
-                    if message is None:
-                        return
-                    if message[0] == b"message":
-                        words = message[2].decode().split()
-                        if words[0] == self._service:
-                            self._compare((words[3], int(words[4])))
+                    role = await talk.ask("ROLE")
+                    if role[0] == b"master":
+                        return True
+                    await asyncio.sleep(PAUSE_BETWEEN_ROLES)
             finally:
                 talk.transport.abort()
-        finally:
-            asking.transport.abort()
+        return False
 
     def _compare(self, address: Address | None) -> None:
         if address is not None and self._primary is not None and address != self._primary:
+            if self._is_outdated(address):
+                return
             self._primary = address
             for link in self._links:
-                link.drop("the Sentinels have made another server the primary")
+                link.drop("another server has become the primary")
+                link.hurry()
+
+    def _is_outdated(self, address: Address) -> bool:
+        """Whether a Sentinel has not noticed yet what we have seen."""
+        return (
+            self._promoted is not None
+            and address != self._promoted[0]
+            and self.loop.time() - self._promoted[1] < LONGEST_PROMOTION
+        )
 
     def abort(self) -> None:
         """Let go of every connection, now."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for task in (self._watcher, self._follower):
+            if task is not None:
+                task.cancel()
         super().abort()
 
     async def close(self) -> None:
         """Let go of every connection, and wait for that."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+        tasks = [task for task in (self._watcher, self._follower) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await super().close()
