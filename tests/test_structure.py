@@ -16,7 +16,7 @@ PACKAGE = Path(storeconf.__file__).parent
 
 # A module imports only from its own row and the rows before it (CONTRIBUTING.md shows the same table).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "_location", "_render", "_units"),
+    ("_version", "errors", "_lifecycle", "_location", "_render", "_units"),
     ("store", "plugin"),
     (
         "stores",
@@ -31,7 +31,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("catalog", "config.models"),
     ("config", "layout"),
     ("plan",),
-    ("registry",),
+    ("build", "registry"),
     ("cli", "integrations", "testing"),
 )
 # What is imported only inside functions, at the caller's wish: conveniences that reach upwards on purpose.
