@@ -13,6 +13,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import pytest
+from litestar import Litestar
+from litestar.stores.base import Store as LitestarStore
 from litestar.stores.memory import MemoryStore as LitestarMemoryStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
@@ -975,3 +977,31 @@ def test_a_forked_child_opens_for_itself_what_the_parent_had_open() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+# ---------------------------------------------------------------------- in Litestar's form
+
+
+def test_litestar_opens_and_closes_the_registry_with_the_application() -> None:
+    async def main() -> None:
+        registry = compiled(root("sessions"), factory=DefaultFactorySpec(parent="sessions"))
+        app = Litestar(stores=registry.to_litestar(), openapi_config=None)
+        assert isinstance(app.stores, LitestarStoreRegistry)
+        async with app.lifespan():
+            assert is_open(registry)
+            sessions: Any = app.stores.get("sessions")
+            assert sessions is registry["sessions"]
+            litestars: Any = LitestarStore
+            assert isinstance(sessions, litestars)
+            made: Any = app.stores.get("response_cache")
+            assert made is registry.get("response_cache")
+            await made.set("k", b"v", expires_in=60)
+            with pytest.raises(ValueError, match="'sessions'"):
+                app.stores.register("sessions", LitestarMemoryStore())
+            app.stores.register("own", LitestarMemoryStore())
+            assert "own" in registry
+        assert happened == ["open sessions", "close sessions"]
+        with pytest.raises(StoreClosedError):
+            await made.get("k")
+
+    asyncio.run(main())
