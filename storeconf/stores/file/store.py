@@ -1,22 +1,39 @@
-"""`FileStore`: the store's half that runs in event loops. The file work is done by a worker thread."""
+"""`FileStore`: the half of the file store that runs in event loops. A worker thread touches the files."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
+from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
+from storeconf.stores.file.directory import Directory
+from storeconf.stores.file.entries import Reader, Writer
+from storeconf.stores.file.format import namespace_name
+from storeconf.stores.file.operations import Reading, Writing
+from storeconf.stores.file.worker import Worker
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import AsyncIterator
 
 __all__ = ["FileStore"]
 
 
 class FileStore(Store):
-    """Keeps each key in a file of its own, below the directory ``path``."""
+    """Keeps each key in a file of its own, below the directory ``path``, for all processes of one host.
 
-    capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+    Args:
+        path: The directory, on a local file system.
+        create_directories: Make the directory, and those above it, if it is missing; else that is an error.
+        durability: What a finished write survives: ``flush`` the end of the process, ``fsync`` that of the machine.
+        mode: The permissions of directories; files get the same without the right to execute.
+    """
+
+    capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
     def __init__(
         self,
@@ -26,8 +43,162 @@ class FileStore(Store):
         durability: Literal["flush", "fsync"] = "flush",
         mode: int = 0o700,
     ) -> None:
+        if durability not in ("flush", "fsync"):
+            raise ValueError(f"durability is 'flush' or 'fsync', not {durability!r}")
+        if mode & ~0o077 != 0o700:
+            raise ValueError(f"mode must give the owner every right, as 0o700 and 0o750 do, not {mode:#o}")
         super().__init__()
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.create_directories = create_directories
         self.durability = durability
         self.mode = mode
+        self._reset_workers()
+
+    def _reset_workers(self) -> None:
+        self._directory: Directory | None = None
+        self._workers: tuple[Worker, ...] = ()
+        self._abandon: weakref.finalize[..., FileStore] | None = None
+
+    def do_attach(self, parent: Self) -> None:
+        """Give a namespace's handle what people look at; its path is that of its directory."""
+        self.path = parent.path / namespace_name(self._path[-1])
+        self.create_directories = parent.create_directories
+        self.durability = parent.durability
+        self.mode = parent.mode
+
+    # ------------------------------------------------------------------ life cycle
+
+    async def do_open(self) -> None:
+        """Start the worker; make and check the directory."""
+        if sys.platform == "win32":
+            raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
+        fsync = self.durability == "fsync"
+        directory = Directory(os.fspath(self.path), create=self.create_directories, fsync=fsync, mode=self.mode)
+        writer = Writer(directory)
+        self._writing = Writing(writer)
+        self._writer = Worker(f"storeconf-file-{self.path.name}", directory, writer)
+        if fsync:
+            # Those who read don't wait for the disk.
+            reader = Reader(directory, directory.new_locks)
+            self._reading = Reading(reader)
+            self._reader = Worker(f"storeconf-file-{self.path.name}-read", directory)
+            self._workers = (self._reader, self._writer)
+            self._reader.start()
+        else:
+            self._reading = Reading(writer)
+            self._reader = self._writer
+            self._workers = (self._writer,)
+        self._directory = directory
+        self._abandon = weakref.finalize(self, _stop, self._workers)
+        self._abandon.atexit = False
+        self._writer.start(self._writing.sweep())
+        try:
+            await self._writer.submit(directory.open)
+        except BaseException:
+            self._abandon()
+            self._reset_workers()
+            raise
+
+    async def do_close(self) -> None:
+        """End the worker; what it has not begun by then fails."""
+        workers = self._workers
+        if self._abandon is not None:
+            self._abandon()
+        self._reset_workers()
+        await asyncio.wait([asyncio.wrap_future(worker.ended) for worker in workers])
+
+    def do_forget(self) -> None:
+        """Let go of the parent's files; its worker does not run here."""
+        if self._abandon is not None:
+            self._abandon.detach()
+        for worker in self._workers:
+            worker.forget()
+        if self._directory is not None:
+            self._directory.forget()
+        self._reset_workers()
+
+    # ------------------------------------------------------------------ operations
+
+    async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
+        """Read, or, to renew, read under the key's lock."""
+        if renew is None:
+            return await self._reader.submit(self._reading.get, path, key)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.renew, path, key, renew)  # type: ignore[no-any-return]
+
+    async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
+        """Swap a new record into the key's place."""
+        await self._writer.submit(self._writing.set, path, key, value, expiry, keep_ttl)
+
+    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+        """Remove the key's file."""
+        await self._writer.submit(self._writing.delete, path, key)
+
+    async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
+        """Read the record."""
+        return await self._reader.submit(self._reading.exists, path, key)  # type: ignore[no-any-return]
+
+    async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
+        """Read the record."""
+        return await self._reader.submit(self._reading.expires_in, path, key)  # type: ignore[no-any-return]
+
+    async def do_delete_all(self, path: tuple[str, ...]) -> None:
+        """Remove file after file, in slices; other calls get their turn."""
+        await self._writer.submit(self._writing.delete_all, path)
+
+    async def do_delete_expired(self, path: tuple[str, ...]) -> None:
+        """Look at file after file, in slices."""
+        await self._writer.submit(self._writing.delete_expired, path)
+
+    async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
+        """Read all in one hand-over."""
+        return await self._reader.submit(self._reading.get_many, path, keys)  # type: ignore[no-any-return]
+
+    async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
+        """Set all in one hand-over."""
+        await self._writer.submit(self._writing.set_many, path, items, expiry)
+
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+        """Delete all in one hand-over."""
+        await self._writer.submit(self._writing.delete_many, path, keys)
+
+    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
+        """Read the record."""
+        return await self._reader.submit(self._reading.get_with_expiry, path, key)  # type: ignore[no-any-return]
+
+    async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
+        """Look and set under the key's lock."""
+        return await self._writer.submit(self._writing.add, path, key, value, expiry)  # type: ignore[no-any-return]
+
+    async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
+        """Overwrite the header under the key's lock."""
+        return await self._writer.submit(self._writing.touch, path, key, expiry)  # type: ignore[no-any-return]
+
+    async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
+        """Read and remove under the key's lock."""
+        return await self._writer.submit(self._writing.pop, path, key)  # type: ignore[no-any-return]
+
+    async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
+        """Read and set under the key's lock."""
+        return await self._writer.submit(self._writing.increment, path, key, by, expiry)  # type: ignore[no-any-return]
+
+    async def do_replace(
+        self, path: tuple[str, ...], key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
+    ) -> bool:
+        """Compare and set under the key's lock."""
+        return await self._writer.submit(self._writing.replace, path, key, old, new, expiry, keep_ttl)  # type: ignore[no-any-return]
+
+    async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
+        """Read file after file, a page in each hand-over."""
+        pages = self._reading.pages(path, prefix)
+        while (page := await self._reader.submit(next, pages, None)) is not None:
+            for key in page:
+                yield key
+
+    async def do_ping(self, path: tuple[str, ...]) -> None:
+        """Make, write and remove a file."""
+        await self._writer.submit(self._writing.ping)
+
+
+def _stop(workers: tuple[Worker, ...]) -> None:
+    for worker in workers:
+        worker.stop()

@@ -1,0 +1,257 @@
+"""The directory of a file store: making it, telling its format, where namespaces lie, and the debris of the dead."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING, NamedTuple
+
+from storeconf.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
+from storeconf.stores.file.format import (
+    FORMAT_FILE,
+    FORMAT_TEXT,
+    LOCK_FILE,
+    SPARE_DIRECTORY,
+    check_format,
+    namespace_name,
+)
+from storeconf.stores.file.system import claim, make_locks, sync_directory
+
+if TYPE_CHECKING:
+    from storeconf.stores.file.system import Locks
+
+__all__ = ["Directory", "Place", "translate"]
+
+_HOME = re.compile(rb"[0-9a-f]{16}\Z")
+_MOST_PLACES = 4096
+_OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class Place(NamedTuple):
+    """Where a namespace's entries lie: their directory, and what precedes the key in the header."""
+
+    directory: bytes
+    prefix: bytes
+
+
+def translate(error: OSError, directory: Directory) -> StoreError:
+    """Return what the caller gets for a failed system call."""
+    name = error.filename
+    where = os.fsdecode(name) if isinstance(name, str | bytes) else directory.shown
+    why = error.strerror or type(error).__name__
+    kind = StoreReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
+    failure = kind(f"{where}: {why}")
+    failure.__cause__ = error
+    return failure
+
+
+class Directory:
+    """The files' half of a store that does not depend on a key. Its methods block.
+
+    ``mode`` is that of directories; files get the same without the right to execute. One thread writes (`home`,
+    `locks`); `place` is for any.
+    """
+
+    def __init__(self, path: str, *, create: bool, fsync: bool, mode: int) -> None:
+        self.shown = path
+        self.root = os.fsencode(path)
+        self.create = create
+        self.fsync = fsync
+        self.mode = mode
+        self.file_mode = mode & 0o666
+        self.spares = self.root + b"/" + SPARE_DIRECTORY
+        self._places: dict[tuple[str, ...], Place] = {}
+        self._locks: Locks | None = None
+        self._home: bytes | None = None
+        self._home_fd = -1
+
+    # ------------------------------------------------------------------ opening and closing
+
+    def open(self) -> None:
+        """Make the directory if it may be made, and check that it is one that this format describes."""
+        try:
+            status = os.stat(self.root)
+        except FileNotFoundError:
+            if not self.create:
+                raise StoreUnavailableError(
+                    f"the directory {self.shown} is missing; make it, or let the store make it: `create: true` in a "
+                    "layout, create_directories=True in code"
+                ) from None
+            self._make_missing(self.root)
+        else:
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.root)
+        if not self._check():
+            self.home()
+        self.sweep()
+
+    def _check(self) -> bool:
+        """Whether the directory says its format; raises StoreError if it is another one."""
+        try:
+            with open(self.root + b"/" + FORMAT_FILE, "rb") as file:
+                problem = check_format(file.read(256))
+        except FileNotFoundError:
+            return False
+        if problem is not None:
+            raise StoreError(f"the directory {self.shown} can't be used: {problem}")
+        return True
+
+    def close(self) -> None:
+        """Remove what only this opening needed."""
+        home, self._home = self._home, None
+        fd, self._home_fd = self._home_fd, -1
+        if home is not None:
+            with suppress(OSError):  # what is left is debris, which the next one to open removes
+                self._remove_home(home)
+            os.close(fd)
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the files without a trace on the disk."""
+        self._home = None
+        fd, self._home_fd = self._home_fd, -1
+        if fd >= 0:
+            os.close(fd)
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.close()
+
+    # ------------------------------------------------------------------ what the writer needs
+
+    def home(self) -> bytes:
+        """Return the directory for the spare files of this opening alone; make it at the first call.
+
+        It is locked as long as this opening lives, which tells its files from debris.
+        """
+        home = self._home
+        if home is None:
+            self._make(self.spares)
+            while home is None:
+                home = self._claim_home(self.spares + b"/" + token_hex(8).encode())
+            if not self._check():
+                self._write_format(home)
+        return home
+
+    def _claim_home(self, path: bytes) -> bytes | None:
+        self._make(path)
+        fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
+        # Between making and locking a sweeper may take the new directory for debris; then another one is needed.
+        if claim(fd) and _is_at(fd, path):
+            self._home, self._home_fd = path, fd
+            return path
+        os.close(fd)
+        return None
+
+    def _write_format(self, home: bytes) -> None:
+        draft = home + b"/format"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | _NO_FOLLOW, self.file_mode)
+        try:
+            os.fchmod(fd, self.file_mode)
+            os.write(fd, FORMAT_TEXT)
+            if self.fsync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(draft, self.root + b"/" + FORMAT_FILE)
+        if self.fsync:
+            sync_directory(self.root)
+
+    @property
+    def locks(self) -> Locks:
+        """The locks of the one who writes."""
+        if self._locks is None:
+            self._locks = self.new_locks()
+        return self._locks
+
+    def new_locks(self) -> Locks:
+        """Open the lock file once more: two openings exclude each other."""
+        return make_locks(self.root + b"/" + LOCK_FILE, self.file_mode)
+
+    def restore(self) -> None:
+        """Make again what someone else has removed while the store was open."""
+        self._places.clear()
+        self.forget()
+        self.open()
+        self.home()
+
+    # ------------------------------------------------------------------ namespaces
+
+    def place(self, path: tuple[str, ...]) -> Place:
+        """Return where the entries of a namespace lie; it need not exist yet."""
+        place = self._places.get(path)
+        if place is None:
+            directory = self.root
+            for name in path:
+                directory += b"/" + namespace_name(name).encode()
+                with suppress(FileNotFoundError):
+                    if stat.S_ISLNK(os.lstat(directory).st_mode):
+                        raise OSError(errno.ELOOP, "a namespace's directory must not be a symbolic link", directory)
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            place = self._places[path] = Place(directory, ":".join(path).encode() + b"::")
+        return place
+
+    def make_place(self, place: Place) -> None:
+        """Make the directories of a namespace."""
+        if place.directory != self.root:
+            self._make_missing(place.directory)
+
+    def _make_missing(self, path: bytes) -> None:
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for made in reversed(missing):
+            self._make(made)
+
+    def _make(self, path: bytes) -> None:
+        try:
+            os.mkdir(path, self.mode)
+        except FileExistsError:
+            return
+        if os.stat(path).st_mode & 0o777 != self.mode:  # the umask's doing
+            os.chmod(path, self.mode)
+        if self.fsync:
+            sync_directory(os.path.dirname(path) or b"/")
+
+    # ------------------------------------------------------------------ debris
+
+    def sweep(self) -> None:
+        """Remove the spare files of those who died without closing.
+
+        What can't be removed stays: it harms nobody, and one who may only read the directory is welcome too.
+        """
+        with suppress(OSError):
+            for name in os.listdir(self.spares):
+                path = self.spares + b"/" + name
+                if path != self._home and _HOME.match(name) is not None:
+                    with suppress(OSError):
+                        self._sweep_home(path)
+
+    def _sweep_home(self, path: bytes) -> None:
+        fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
+        try:
+            if claim(fd):
+                self._remove_home(path)
+        finally:
+            os.close(fd)
+
+    def _remove_home(self, path: bytes) -> None:
+        for name in os.listdir(path):
+            with suppress(FileNotFoundError):
+                os.unlink(path + b"/" + name)
+        os.rmdir(path)
+
+
+def _is_at(fd: int, path: bytes) -> bool:
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

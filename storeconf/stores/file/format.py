@@ -1,0 +1,162 @@
+"""What the files hold and how they are called: version 1 of the on-disk format. Does no I/O.
+
+docs/explanation/file-format.md describes the same for people; a change here is a new format version.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from struct import Struct
+from typing import NamedTuple
+from zlib import adler32, crc32
+
+__all__ = [
+    "COMMITTED",
+    "COMMITTED_AT",
+    "ENTRY_NAME",
+    "FORMAT_FILE",
+    "FORMAT_TEXT",
+    "HEADER_SIZE",
+    "LOCK_FILE",
+    "NAMESPACE_NAME",
+    "PENDING",
+    "SPARE_DIRECTORY",
+    "Header",
+    "Record",
+    "check_format",
+    "checksums",
+    "entry_name",
+    "lock_number",
+    "namespace_name",
+    "pack",
+    "pack_header",
+    "parse",
+    "parse_header",
+]
+
+FORMAT_FILE = b"storeconf.format"
+FORMAT_TEXT = b"storeconf file store, format 1\n"
+LOCK_FILE = b"storeconf.lock"
+SPARE_DIRECTORY = b"storeconf.spare"
+ENTRY_NAME = re.compile(rb"[0-9a-f]{40}\.kv\Z")
+NAMESPACE_NAME = re.compile(rb"[0-9a-z_+-]+\.ns\Z")
+
+MAGIC = b"\xabSC"
+VERSION = 1
+COMMITTED = b"C"
+PENDING = b"P"
+COMMITTED_AT = 3
+"""Offset of the byte that tells whether the record is the key's own beyond doubt; the checksums leave it out."""
+
+# Magic, state and the header's checksum share the first eight bytes, aligned, so that a reader who looks on while a
+# spare is overwritten sees all three of the old record or all three of the new one.
+_START = Struct("<3scI")
+_REST = Struct("<BBHIQQII")
+_HEADER = Struct("<3scIBBHIQQII")
+HEADER_SIZE = _HEADER.size
+
+_LONGEST_NAME = 200
+_FORMAT = re.compile(rb"storeconf file store, format (\d+)\n")
+
+
+class Header(NamedTuple):
+    """The header of a record that is whole as far as the header and the key go."""
+
+    committed: bool
+    expiry: int  # milliseconds since the epoch; 0 for never
+    key: bytes
+    value_size: int
+    checksums: tuple[int, int]
+
+
+class Record(NamedTuple):
+    """One entry as it lies in its file; ``expiry`` in milliseconds since the epoch, 0 for never."""
+
+    value: bytes
+    expiry: int
+    committed: bool
+
+
+def check_format(text: bytes) -> str | None:
+    """Return what is wrong with the format file's text, or None."""
+    if text == FORMAT_TEXT:
+        return None
+    found = _FORMAT.match(text)
+    if found is None:
+        return f"its {FORMAT_FILE.decode()} is not one of storeconf's"
+    return f"it has format {found[1].decode()}, and this version of storeconf knows format 1 only"
+
+
+def entry_name(key: bytes) -> bytes:
+    """Return the name of the file of a key: distinct also where case is ignored."""
+    return blake2b(key, digest_size=20).hexdigest().encode() + b".kv"
+
+
+def lock_number(name: bytes) -> int:
+    """Return the number of the lock that guards an entry's file: a part of its hash."""
+    return int(name[:14], 16)
+
+
+def namespace_name(name: str) -> str:
+    """Return the name of the directory of a namespace: distinct also where case is ignored.
+
+    An upper-case letter becomes ``+`` and the lower-case one; what is too long is cut and marked by a hash.
+    """
+    plain = name if name.islower() else re.sub("[A-Z]", lambda letter: "+" + letter[0].lower(), name)
+    if len(plain) > _LONGEST_NAME:
+        plain = f"{plain[:150]}++{blake2b(name.encode(), digest_size=20).hexdigest()}"
+    return plain + ".ns"
+
+
+def pack_header(key: bytes, expiry: int, value_size: int, checksums: tuple[int, int], state: bytes) -> bytes:
+    """Return the header of a record: what precedes the key."""
+    rest = _REST.pack(VERSION, HEADER_SIZE, 0, len(key), expiry, value_size, *checksums)
+    return _START.pack(MAGIC, state, crc32(key, crc32(rest))) + rest
+
+
+def pack(key: bytes, value: bytes, expiry: int, state: bytes) -> bytes:
+    """Return a record but for its value: the header and the key."""
+    return pack_header(key, expiry, len(value), checksums(value), state) + key
+
+
+def checksums(value: bytes) -> tuple[int, int]:
+    """Return what tells a value from a damaged one: two, as what one lets pass by chance the other finds."""
+    return crc32(value), adler32(value)
+
+
+def parse_header(data: bytes, size: int) -> Header | None:
+    """Return the header that ``data``, the beginning of a file of ``size`` bytes, holds, or None if it is damaged.
+
+    ``data`` may end before the key does; then the header is not whole, which also gives None.
+    """
+    if len(data) < HEADER_SIZE:
+        return None
+    magic, state, checksum, version, header_size, reserved, key_size, expiry, value_size, crc, adler = (
+        _HEADER.unpack_from(data)
+    )
+    end = HEADER_SIZE + key_size
+    if (
+        magic != MAGIC
+        or version != VERSION
+        or header_size != HEADER_SIZE
+        or reserved
+        or (state != COMMITTED and state != PENDING)
+        or len(data) < end
+        or size < end + value_size
+        or crc32(data[8:end]) != checksum
+    ):
+        return None
+    return Header(state == COMMITTED, expiry, data[HEADER_SIZE:end], value_size, (crc, adler))
+
+
+def parse(data: bytes, key: bytes) -> Record | None:
+    """Return the record that a file's whole content holds, or None if it is damaged or another key's."""
+    header = parse_header(data, len(data))
+    if header is None or header.key != key:
+        return None
+    start = HEADER_SIZE + len(key)
+    value = data[start : start + header.value_size]
+    if checksums(value) != header.checksums:
+        return None
+    return Record(value, header.expiry, header.committed)

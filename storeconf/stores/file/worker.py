@@ -1,0 +1,304 @@
+"""The thread that does a file store's blocking work, and the lanes by which event loops hand it over.
+
+The calls of one turn of a loop go over together and come back together: waking a thread costs ten times what most
+calls cost. A lone call does not wait for the end of its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import Future as ThreadFuture
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from storeconf.errors import StoreClosedError, StoreError
+from storeconf.stores.file.directory import translate
+from storeconf.stores.file.entries import Busy
+from storeconf.stores.file.operations import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from storeconf.stores.file.directory import Directory
+    from storeconf.stores.file.entries import Writer
+
+__all__ = ["Worker"]
+
+Call = tuple["asyncio.Future[Any]", "Callable[..., Any]", tuple[Any, ...]]
+Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+class Lane:
+    """The way of one event loop to the worker and back. All but `give` runs in the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+        self.loop = loop
+        self.worker = worker
+        self._pending: list[Call] | None = None
+        self._alone = True  # whether the last turn had no more than one call
+        self._outcomes: SimpleQueue[list[Outcome]] = SimpleQueue()
+        self._mutex = threading.Lock()
+        self._bell = -1
+        if hasattr(os, "eventfd"):
+            self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            loop.add_reader(self._bell, self._take)
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Have the worker do something; the future of its outcome."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        call = (future, work, arguments)
+        if self._pending is not None:
+            self._pending.append(call)
+        else:
+            if self._alone:
+                self._pending = []
+                self.worker.put(self, [call])
+            else:
+                self._pending = [call]
+            self.loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        calls, self._pending = self._pending or [], None
+        self._alone = len(calls) <= (0 if self._alone else 1)
+        if calls:
+            self.worker.put(self, calls)
+
+    def give(self, outcomes: list[Outcome]) -> None:
+        """Bring outcomes to the loop; called by the worker."""
+        if self._bell < 0:
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits
+                self.loop.call_soon_threadsafe(self._settle, outcomes)
+            return
+        self._outcomes.put(outcomes)
+        with self._mutex:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+
+    def _take(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        with suppress(Empty):
+            while True:
+                self._settle(self._outcomes.get_nowait())
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        for future, value, error in outcomes:
+            if not future.done():
+                if error is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error)
+
+    def detach(self) -> None:
+        """Leave the loop."""
+        if self._bell >= 0:
+            self._take()
+            if not self.loop.is_closed():
+                self.loop.remove_reader(self._bell)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close what the lane holds, without the loop."""
+        with self._mutex:
+            bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
+
+    def __del__(self) -> None:
+        self.forget()
+
+
+class _Job:
+    """A call that takes several slices, or none that anybody waits for."""
+
+    __slots__ = ("due", "future", "lane", "steps")
+
+    def __init__(
+        self, steps: Generator[float, None, Any], lane: Lane | None, future: asyncio.Future[Any] | None
+    ) -> None:
+        self.steps = steps
+        self.lane = lane
+        self.future = future
+        self.due = 0.0
+
+
+class Worker:
+    """A thread that does what event loops hand over, in order, and long jobs slice by slice in between.
+
+    With a ``writer``, what that has staged is settled before any outcome of the same batch is told. Holds no store, so
+    that a forgotten one can end it.
+    """
+
+    def __init__(self, name: str, directory: Directory, writer: Writer | None = None) -> None:
+        self.directory = directory
+        self.writer = writer
+        self.ended: ThreadFuture[None] = ThreadFuture()
+        self._over = False
+        self._queue: SimpleQueue[tuple[Lane, list[Call]] | None] = SimpleQueue()
+        self._jobs: list[_Job] = []
+        self._lanes: list[Lane] = []
+        self._mutex = threading.Lock()
+        self._last: Lane | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # ------------------------------------------------------------------ for event loops
+
+    def start(self, background: Generator[float, None, None] | None = None) -> None:
+        """Start the thread; ``background`` is a job that nobody waits for."""
+        if background is not None:
+            self._jobs.append(_Job(background, None, None))
+        self._thread.start()
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Have something done on behalf of the running loop; the future of its outcome."""
+        loop = asyncio.get_running_loop()
+        lane = self._last
+        if lane is None or lane.loop is not loop:
+            lane = self._last = self._lane(loop)
+        return lane.submit(work, *arguments)
+
+    def _lane(self, loop: asyncio.AbstractEventLoop) -> Lane:
+        with self._mutex:
+            for lane in self._lanes:
+                if lane.loop is loop:
+                    return lane
+            self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()]
+            lane = Lane(loop, self)
+            self._lanes.append(lane)
+            return lane
+
+    def put(self, lane: Lane, calls: list[Call]) -> None:
+        """Hand a batch over."""
+        self._queue.put((lane, calls))
+        if self._over:
+            self._refuse()
+
+    def stop(self) -> None:
+        """End the thread after what has been handed over before; `ended` tells when. Long jobs fail."""
+        self._queue.put(None)
+
+    def forget(self) -> None:
+        """In a forked child, where the thread is none: close what is open."""
+        for lane in self._lanes:
+            lane.forget()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        finally:
+            self._end()
+
+    def _turn(self) -> bool:
+        """Do one batch, then a slice of the job that is due; false at the end."""
+        job = min(self._jobs, key=lambda job: job.due, default=None)
+        try:
+            if job is None:
+                batch = self._queue.get()
+            elif (wait := job.due - time.monotonic()) <= 0:
+                batch = self._queue.get_nowait()
+            else:
+                batch = self._queue.get(timeout=wait)
+        except Empty:
+            pass
+        else:
+            if batch is None:
+                return False
+            self._do(*batch)
+        if job is not None and job.due <= time.monotonic():
+            self._advance(job)
+        return True
+
+    def _do(self, lane: Lane, calls: list[Call]) -> None:
+        outcomes: list[Outcome] = []
+        writer = self.writer
+        for future, work, arguments in calls:
+            if future.cancelled():
+                continue
+            if writer is not None:
+                writer.ticket = future
+            try:
+                value = work(*arguments)
+            except Busy:
+                self._jobs.append(_Job(patiently(work, *arguments), lane, future))
+            except Exception as error:  # noqa: BLE001  # it is raised where the outcome is awaited
+                outcomes.append((future, None, self._translated(error)))
+            else:
+                if value.__class__ is GeneratorType:
+                    self._jobs.append(_Job(value, lane, future))
+                else:
+                    outcomes.append((future, value, None))
+        for ticket, failure in self._failures():
+            outcomes = [outcome for outcome in outcomes if outcome[0] is not ticket]
+            outcomes.append((ticket, None, failure))
+        lane.give(outcomes)
+
+    def _advance(self, job: _Job) -> None:
+        future, lane = job.future, job.lane
+        outcome: tuple[Any, BaseException | None] | None = None
+        if future is not None and future.cancelled():
+            job.steps.close()
+            outcome = (None, None)
+        else:
+            if self.writer is not None:
+                self.writer.ticket = future
+            try:
+                pause = next(job.steps)
+            except StopIteration as done:
+                outcome = (done.value, None)
+            except Exception as error:  # noqa: BLE001  # it is raised where the outcome is awaited
+                outcome = (None, self._translated(error))
+            else:
+                job.due = time.monotonic() + pause
+        for _, failure in self._failures():
+            outcome = (None, failure)
+        if outcome is not None:
+            self._jobs.remove(job)
+            job.steps.close()
+            if lane is not None and future is not None:
+                lane.give([(future, *outcome)])
+
+    def _failures(self) -> list[tuple[Any, StoreError]]:
+        return self.writer.settle() if self.writer is not None else []
+
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            return translate(error, self.directory)
+        return error
+
+    def _end(self) -> None:
+        self._over = True
+        for job in self._jobs:
+            job.steps.close()
+            if job.lane is not None and job.future is not None:
+                job.lane.give([(job.future, None, StoreClosedError("the store was closed meanwhile"))])
+        self._jobs.clear()
+        if self.writer is not None:
+            self.directory.close()
+        self._refuse()
+        with self._mutex:
+            lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            try:
+                lane.loop.call_soon_threadsafe(lane.detach)
+            except RuntimeError:  # the loop is closed
+                lane.forget()
+        self.ended.set_result(None)
+
+    def _refuse(self) -> None:
+        with suppress(Empty):
+            while True:
+                batch = self._queue.get_nowait()
+                if batch is not None:
+                    lane, calls = batch
+                    lane.give(
+                        [(future, None, StoreClosedError("the store was closed meanwhile")) for future, _, _ in calls]
+                    )
