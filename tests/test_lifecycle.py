@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import re
 import subprocess
 import sys
@@ -936,3 +937,103 @@ def test_a_forked_child_starts_afresh() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "<Probe 'bad' new> could not forget its parent process" in done.stderr
+
+
+# ---------------------------------------------------------------------- any order of everything
+
+
+class Strict(Probe):
+    """Fails when a step comes in a state in which it must not come."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self.rng = rng
+        self.resource = False
+        self.wrong: list[str] = []
+
+    async def _dawdle(self) -> None:
+        for _ in range(self.rng.randrange(4)):
+            await asyncio.sleep(0)
+
+    async def do_open(self) -> None:
+        if self.resource:
+            self.wrong.append("opened twice")
+        await self._dawdle()
+        if self.rng.random() < 0.1:
+            raise StoreUnavailableError("no luck")
+        self.resource = True
+
+    async def do_close(self) -> None:
+        if not self.resource:
+            self.wrong.append("closed twice")
+        await self._dawdle()
+        self.resource = False
+        if self.rng.random() < 0.1:
+            raise StoreUnavailableError("no luck")
+
+    async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
+        for _ in range(self.rng.randrange(3)):
+            if not self.resource:
+                self.wrong.append("called without the resource")
+            await asyncio.sleep(0)
+        return self.data.get((path, key))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_whatever_tasks_do_opening_and_closing_alternate_and_calls_find_the_resource(seed: int) -> None:
+    rng = random.Random(seed)
+    store = Strict(rng)
+    by_force = seed % 2 == 0
+
+    async def make() -> bytes:
+        await store._dawdle()
+        if rng.random() < 0.2:
+            raise LookupError("nothing to store")
+        return b"v"
+
+    async def hold() -> None:
+        async with store:
+            for _ in range(rng.randrange(4)):
+                await one()
+                try:
+                    await store.get("k")
+                except StoreClosedError:
+                    if not by_force:
+                        store.wrong.append("closed while it was held")
+
+    async def one() -> None:
+        choice = rng.randrange(10)
+        try:
+            if choice < 4:
+                await store.get("k")
+            elif choice < 6:
+                await store.get_or_set(f"k{rng.randrange(3)}", make)
+            elif choice < 9 or not by_force:
+                await hold()
+            else:
+                await store.aclose()
+        except (StoreError, LookupError):
+            await asyncio.sleep(0)
+
+    async def disturb(tasks: list[asyncio.Task[None]]) -> None:
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            if rng.random() < 0.1:
+                rng.choice(tasks).cancel()
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(one()) for _ in range(12)]
+        await disturb(tasks)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError), repr(outcome)
+        await settled()
+        assert store.wrong == []
+        assert (store._holders, store._calls, store._flights, store._inside) == (0, 0, {}, set())
+        assert store._transition is None
+        assert store.resource is is_open(store)
+        store.rng.random = lambda: 1.0  # type: ignore[method-assign]  # luck from here on
+        async with store:
+            assert await store.get_or_set("last", lambda: b"v") == b"v"
+        assert store.resource is is_open(store) is False
+
+    asyncio.run(main())
