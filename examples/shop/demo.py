@@ -28,7 +28,7 @@ def show(call: str, result: object) -> None:
 
 
 def storeconf_command(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "storeconf", *arguments, "-f", str(LAYOUT)], check=True)
+    subprocess.run([sys.executable, "-m", "storeconf", *arguments, "-f", LAYOUT.name], cwd=HERE, check=True)
 
 
 async def first_run() -> None:
@@ -49,7 +49,7 @@ async def first_run() -> None:
         await fragments.set("nav", "<nav>…</nav>")
         await cache.set("exchange-rate", "1.0847")
         show('registry.get("response_cache") is pages', registry.get("response_cache") is pages)
-        show("sorted([key async for key in pages.keys()])", sorted([key async for key in pages]))
+        show("sorted([key async for key in pages.keys()])", sorted([key async for key in pages.keys()]))
         await pages.delete_all()
         show('pages.delete_all(); pages.get("/")', await pages.get("/"))
         show('fragments.get("nav")  (a sibling: untouched)', await fragments.get("nav"))
@@ -61,7 +61,7 @@ async def first_run() -> None:
         limits = registry.get("rate_limit")
         counts = await asyncio.gather(*[limits.increment("203.0.113.9") for _ in range(100)])
         show(
-            '100 × limits.increment("203.0.113.9"), concurrently',
+            '100 x limits.increment("203.0.113.9"), concurrently',
             f"max {max(counts)}, all different: "
             f"{len(set(counts)) == 100}, window ends in {await limits.expires_in('203.0.113.9')} s",
         )
@@ -73,7 +73,7 @@ async def first_run() -> None:
 
         title("Expiry: an expired key does not exist")
         await cache.set("flash", "sold out!", expires_in=0.05)
-        while await cache.exists("flash"):
+        while await cache.exists("flash"):  # noqa: ASYNC110 - showing that time alone does it
             await asyncio.sleep(0.01)
         show('cache.set("flash", …, expires_in=0.05); later: .get', await cache.get("flash"))
 
@@ -98,10 +98,10 @@ async def after_restart() -> None:
         title("After a restart: memory is new, files have kept everything")
         show('sessions.get("7f3a")', await registry.get("sessions").get("7f3a"))
         uploads = registry.get("uploads")
-        for key in sorted([key async for key in uploads]):
+        for key in sorted([key async for key in uploads.keys()]):
             show(f"uploads[{key!r}]", f"{len(await uploads.get(key) or b''):,} bytes")
         jobs = registry.get("job_results")
-        for key in sorted([key async for key in jobs]):
+        for key in sorted([key async for key in jobs.keys()]):
             left = await jobs.expires_in(key) or 0
             show(f"job_results[{key!r}]", f"{await jobs.get(key)!r}, expires in {left / 86400:.1f} days")
         show('flags.get("new-checkout")', await registry.get("flags").get("new-checkout"))

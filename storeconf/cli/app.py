@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -49,7 +49,7 @@ class Source:
 class Commands(click.Group):
     """A group whose commands live in modules that are imported only when one of theirs is called."""
 
-    _homes = {
+    _homes: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("validate", "show", "explain", "diff", "env", "init"), "storeconf.cli.configuration"),
         **dict.fromkeys(("tree", "graph", "schema", "plugins"), "storeconf.cli.structure"),
         **dict.fromkeys(

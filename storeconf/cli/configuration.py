@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storeconf._location import Origin
+    from storeconf.config.render import Format
     from storeconf.layout import Layout
 
 STARTER = """\
@@ -87,18 +88,16 @@ def validate_command(source: Source, files: tuple[str, ...], without_secrets: bo
     diagnostics = [each for report in reports for each in report.diagnostics]
     failed = any(each.severity == "error" for each in diagnostics)
     if form != "text":
-        data(render(diagnostics, form))
+        data(render(diagnostics, cast("Format", form)))
     else:
         if diagnostics:
             data(render_text(diagnostics, color=wants_color(sys.stdout)))
         errors = sum(each.severity == "error" for each in diagnostics)
         warnings = len(diagnostics) - errors
         names = [name for report in reports for name in report.environments]
-        checked = (
-            f"checked {len(names)} environment{'s' * (len(names) != 1)} ({', '.join(names)})" if names else "checked"
-        )
+        what = f" {len(names)} environment{'s' * (len(names) != 1)} ({', '.join(names)})" if names else ""
         counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-        message(style(f"{checked}: {counts}", fg="red" if failed else "yellow" if warnings else "green"))
+        message(style(f"checked{what}: {counts}", fg="red" if failed else "yellow" if warnings else "green"))
     if failed:
         raise SystemExit(1)
 

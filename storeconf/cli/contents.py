@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,35 +16,37 @@ from storeconf.cli.output import columns, data, emit_json, message, style
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import timedelta
 
+    from storeconf.layout import Layout
     from storeconf.registry import StoreRegistry
     from storeconf.store import PingResult, Store
 
 
-def _with_registry(source: Source, work: Callable[[StoreRegistry], Awaitable[Any]]) -> Any:
-    """Open the registry of the layout, do the work, close it."""
-    layout = source.layout()
+T = TypeVar("T")
 
-    async def run() -> Any:
-        registry = layout.compile()
-        async with registry:
+
+def _with_registry(layout: Layout, work: Callable[[StoreRegistry], Awaitable[T]]) -> T:
+    """Open the registry of a layout, do the work, close it."""
+
+    async def run() -> T:
+        async with layout.compile() as registry:
             return await work(registry)
 
     return asyncio.run(run())
 
 
-def _with_store(source: Source, name: str, work: Callable[[Store], Awaitable[Any]]) -> Any:
-    async def run(registry: StoreRegistry) -> Any:
+def _with_store(source: Source, name: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the registry and do the work with one store."""
+    layout = source.layout()
+
+    def run(registry: StoreRegistry) -> Awaitable[T]:
         # A name that nobody listed is made only where the layout says how; a typing mistake must not make a store.
-        listed = name in registry
-        declared = registry.layout is not None and registry.layout.default_factory is not None
-        return await work(registry.get(name) if listed or declared else registry[name])
+        return work(registry.get(name) if layout.default_factory is not None else registry[name])
 
-    return _with_registry(source, run)
+    return _with_registry(layout, run)
 
 
-class _Span(click.ParamType):
+class _Span(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
@@ -66,7 +69,7 @@ def _text(value: bytes) -> tuple[str, str]:
 @layout_command
 def ping_command(source: Source, form: str) -> None:
     """Open every store and do one real round trip."""
-    results: dict[str, PingResult] = _with_registry(source, lambda registry: registry.ping())
+    results: dict[str, PingResult] = _with_registry(source.layout(), lambda registry: registry.ping())
     if form == "json":
         emit_json(
             {
@@ -181,7 +184,7 @@ def clear_command(source: Source, store: str, yes: bool) -> None:
 def purge_command(source: Source, store: str | None) -> None:
     """Drop what has expired, in STORE or in all stores."""
     if store is None:
-        _with_registry(source, lambda registry: registry.delete_expired())
+        _with_registry(source.layout(), lambda registry: registry.delete_expired())
     else:
         _with_store(source, store, lambda opened: opened.delete_expired())
 

@@ -15,9 +15,10 @@ from storeconf.cli.app import Source, format_option, layout_command
 from storeconf.cli.output import columns, data, emit_json, style
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from storeconf.plan import FactoryStep, Plan, Step
+    from storeconf.plugin import Backend
 
 # What every backend has and the tree shows in columns of its own.
 _ELSEWHERE = frozenset({"type", "namespace"})
@@ -36,7 +37,8 @@ def _setting(name: str, value: Any) -> str:
     elif isinstance(value, BaseModel):
         return f"{name}({_settings(value)})"
     elif isinstance(value, tuple | list):
-        text = "[" + ", ".join("***" if isinstance(item, SecretStr) else str(item) for item in value) + "]"
+        items = ["***" if isinstance(item, SecretStr) else str(item) for item in value]
+        text = items[0] + (f" +{len(items) - 1}" if len(items) > 1 else "") if items else "none"
     elif isinstance(value, Path):
         # What lies below the working directory is easier to read from there.
         text = str(value.relative_to(Path.cwd())) if value.is_relative_to(Path.cwd()) else str(value)
@@ -61,15 +63,11 @@ def _chain(step: Step | FactoryStep) -> str:
     for kind, middleware in step.chain:
         inside = _settings(middleware, main=type(middleware).main)
         links.append(f"{style(kind, fg='cyan')} {inside}" if inside else style(kind, fg="cyan"))
-    return " › ".join(links)
+    return " > ".join(links)
 
 
-def _place(step: Step) -> str:
-    if step.kind == "root":
-        described = _settings(step.backend)
-        kind = style(step.backend.type, fg="yellow")
-        return f"{kind} {described}" if described else kind
-    return style("namespace", dim=True)
+def _root(backend: Backend) -> str:
+    return f"{style(backend.type, fg='yellow')} {_settings(backend)}".rstrip()
 
 
 def _rows(plan: Plan) -> Iterator[list[str]]:
@@ -80,9 +78,10 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
     def walk(step: Step, lead: str, branch: str) -> Iterator[list[str]]:
         name = style(step.name, bold=True)
         if step.kind == "alias":
-            yield [f"{lead}{branch}{name}", style("the same store", dim=True), "", ""]
+            yield [f"{lead}{branch}{name}", "", style("the same store", dim=True)]
             return
-        yield [f"{lead}{branch}{name}", _place(step), ":".join(step.path), _chain(step)]
+        what = [_root(step.backend)] if step.kind == "root" else []
+        yield [f"{lead}{branch}{name}", ":".join(step.path), "  ".join(filter(None, [*what, _chain(step)]))]
         below = children[step.name]
         inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
         for at, child in enumerate(below):
@@ -95,27 +94,24 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
 def _factory(factory: FactoryStep | None) -> list[str]:
     name = style("any other name", italic=True)
     if factory is None:
-        return [name, style("a namespace of a hidden memory store, with a warning", dim=True), "", ""]
+        return [name, "<name>", style("a hidden memory store, with a warning", dim=True)]
     if factory.kind == "forbid":
-        return [name, style("is an error", dim=True), "", ""]
+        return [name, "", style("is an error", dim=True)]
     if factory.kind == "use":
-        return [name, f"{style('the same store as', dim=True)} {factory.use}", "", ""]
-    path = ":".join((*factory.path, "<name>"))
-    if factory.kind == "root" and factory.backend is not None:
-        described = f"{style(factory.backend.type, fg='yellow')} {_settings(factory.backend)}".rstrip()
-        return [name, described, path, _chain(factory)]
-    return [name, f"{style('a namespace of', dim=True)} {factory.parent}", path, _chain(factory)]
+        return [name, "", f"{style('the same store as', dim=True)} {factory.use}"]
+    what = "" if factory.kind == "namespace" or factory.backend is None else _root(factory.backend)
+    return [name, ":".join((*factory.path, "<name>")), "  ".join(filter(None, [what, _chain(factory)]))]
 
 
 def _nodes(plan: Plan) -> list[dict[str, Any]]:
     """The tree as nested data."""
     nodes: dict[str, dict[str, Any]] = {}
-    roots = []
+    roots: list[dict[str, Any]] = []
     for step in plan.steps:
         if step.kind == "alias":
             nodes[step.use or ""]["aliases"].append(step.name)
             continue
-        node = {
+        node: dict[str, Any] = {
             "name": step.name,
             "kind": step.kind,
             "type": step.backend.type,
@@ -126,7 +122,8 @@ def _nodes(plan: Plan) -> list[dict[str, Any]]:
             "children": [],
         }
         nodes[step.name] = node
-        (roots if step.parent is None else nodes[step.parent]["children"]).append(node)
+        siblings = roots if step.parent is None else nodes[step.parent]["children"]
+        siblings.append(node)
     return roots
 
 
@@ -138,13 +135,13 @@ def tree_command(source: Source, form: str) -> None:
     layout = source.layout()
     plan = layout.plan()
     if form == "json":
-        factory = None if plan.factory is None else plan.factory.to_dict()
+        factory = None if plan.default_factory is None else plan.default_factory.to_dict()
         emit_json({"environment": layout.environment, "tree": _nodes(plan), "default_factory": factory})
         return
     heading = layout.environment or "no environment"
     files = layout.files
     data(style(heading, bold=True, underline=True) + (f"  {style(files[-1], dim=True)}" if files else ""))
-    for line in columns([*_rows(plan), _factory(plan.factory)]):
+    for line in columns([*_rows(plan), _factory(plan.default_factory)]):
         data(line)
 
 
@@ -195,10 +192,6 @@ def schema_command(source: Source) -> None:
     from storeconf.config.schema import build_schema
 
     click.echo(json.dumps(build_schema(Catalog.installed()), indent=2))
-
-
-def _capabilities(atomic: Iterable[str]) -> str:
-    return ", ".join(sorted(atomic)) or "-"
 
 
 @click.command("plugins")
