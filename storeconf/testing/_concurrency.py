@@ -31,12 +31,15 @@ class Concurrency(Suite):
     @promise
     async def test_readers_never_see_a_mixture(self, store: Store) -> None:
         """While a key is rewritten, every reader gets one whole value."""
+        chance = random.Random(4)
         values = [bytes([byte]) * 60_000 for byte in range(4)]
         await store.set("k", values[0])
 
         async def write(turn: int) -> None:
-            for _ in range(10):
-                await store.set("k", values[turn])
+            for step in range(10):
+                await store.set("k", values[(turn + step) % len(values)])
+                for _ in range(chance.randrange(3)):
+                    await asyncio.sleep(0)
 
         async def read() -> None:
             for _ in range(10):

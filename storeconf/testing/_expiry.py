@@ -15,6 +15,9 @@ OVER = (0, -1, 0.0, -0.0, -0.5, -LONG, timedelta(0), timedelta(days=-1), timedel
 """Spans that are over before they begin."""
 
 
+TINY: tuple[float | timedelta, ...] = (1e-9, 0.0001, timedelta(microseconds=1))
+
+
 class Expiry(Suite):
     """Promises on expiry."""
 
@@ -35,7 +38,7 @@ class Expiry(Suite):
     @promise
     async def test_tiny_expiry_is_rounded_up(self, store: Store) -> None:
         """A span below a millisecond is one millisecond, not for ever."""
-        for number, span in enumerate((1e-9, 0.0001, timedelta(microseconds=1))):
+        for number, span in enumerate(TINY):
             await store.set(f"k{number}", b"v", expires_in=span)
         await self.outlive(store, 0.002)
         equal(await all_keys(store), set(), "a tiny expiry ends")

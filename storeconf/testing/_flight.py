@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storeconf.testing._checks import equal, holds, raises
 from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
@@ -28,6 +28,17 @@ class _Factory:
         self.started = asyncio.Event()
         self.may_end = asyncio.Event()
         self.tasks: set[asyncio.Task[object] | None] = set()
+
+    async def begun(self, *callers: asyncio.Future[bytes]) -> None:
+        """Wait until the factory runs; if its callers end before, fail with what they ended with."""
+        started: asyncio.Future[Any] = asyncio.ensure_future(self.started.wait())
+        await asyncio.wait({started, *callers}, return_when=asyncio.FIRST_COMPLETED)
+        if not self.started.is_set():
+            started.cancel()
+            for result in await asyncio.gather(*callers, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+        holds(self.started.is_set(), "get_or_set of a missing key runs the factory")
 
     async def __call__(self) -> bytes:
         self.runs += 1
@@ -100,7 +111,7 @@ class SingleFlight(Suite):
         """Concurrent callers in a loop run the factory once, in a task of its own, and all get its value."""
         factory = _Factory()
         callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(50)]
-        await factory.started.wait()
+        await factory.begun(*callers)
         factory.may_end.set()
         equal(await asyncio.gather(*callers), [b"made"] * 50, "every caller gets the value")
         equal(factory.runs, 1, "the factory runs once")
@@ -123,7 +134,7 @@ class SingleFlight(Suite):
         """Two handles of one namespace are one store: their callers share a run."""
         factory = _Factory()
         callers = [asyncio.ensure_future(store.with_namespace("child").get_or_set("k", factory)) for _ in range(5)]
-        await factory.started.wait()
+        await factory.begun(*callers)
         factory.may_end.set()
         await asyncio.gather(*callers)
         equal(factory.runs, 1, "the factory runs once")
@@ -133,7 +144,7 @@ class SingleFlight(Suite):
         """The factory's error goes to every caller; nothing is stored, and the next call tries again."""
         factory = _Factory(error=_FactoryError("no"))
         callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(10)]
-        await factory.started.wait()
+        await factory.begun(*callers)
         factory.may_end.set()
         results = await asyncio.gather(*callers, return_exceptions=True)
         equal({type(result) for result in results}, {_FactoryError}, "every caller gets the error itself")
@@ -152,7 +163,7 @@ class SingleFlight(Suite):
         for leaver in (0, 1):
             key, factory = f"k{leaver}", _Factory()
             callers = [asyncio.ensure_future(store.get_or_set(key, factory)) for _ in range(3)]
-            await factory.started.wait()
+            await factory.begun(*callers)
             callers[leaver].cancel()
             await asyncio.wait([callers[leaver]])
             equal(callers[leaver].cancelled(), True, "the cancelled caller is cancelled at once")
@@ -166,7 +177,7 @@ class SingleFlight(Suite):
         """When the last caller is cancelled so is the factory; nothing is stored, and the next call tries again."""
         factory = _Factory()
         callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(3)]
-        await factory.started.wait()
+        await factory.begun(*callers)
         for caller in callers:
             caller.cancel()
         await asyncio.wait(callers)
@@ -181,7 +192,7 @@ class SingleFlight(Suite):
         """Who comes while a run is being cancelled begins another one."""
         factory = _Factory()
         caller = asyncio.ensure_future(store.get_or_set("k", factory))
-        await factory.started.wait()
+        await factory.begun(caller)
         caller.cancel()
         newcomer = asyncio.ensure_future(store.get_or_set("k", lambda: b"second"))
         await asyncio.wait([caller, newcomer])
@@ -204,7 +215,7 @@ class SingleFlight(Suite):
         """Closing waits for a factory under way: its callers get their value, and it is stored."""
         factory = _Factory()
         caller = asyncio.ensure_future(store.get_or_set("k", factory))
-        await factory.started.wait()
+        await factory.begun(caller)
         closing = asyncio.ensure_future(store.aclose())
         await asyncio.sleep(0)
         factory.may_end.set()

@@ -16,25 +16,8 @@ _COMPOSED = unicodedata.normalize("NFC", "Ame\u0301lie")
 _DECOMPOSED = unicodedata.normalize("NFD", _COMPOSED)
 
 HOSTILE_KEYS = (
-    *(
-        "",
-        " ",
-        "  ",
-        "k",
-        "k ",
-        " k",
-        "K",
-        "kk",
-        "k\n",
-        "k\r\n",
-        "\n",
-        "\t",
-        "k\x00",
-        "\x00",
-        "\x00k",
-        "\x7f",
-        "\x1b[m",
-    ),
+    *("", " ", "  ", "k", "k ", " k", "K", "kk", "k\n", "k\r\n", "\n", "\t", "k\x00", "\x00", "\x00k", "\x7f"),
+    *("\U0010ffff", "\u2028", "\x85", "\x1b[m"),
     *(":", "::", ":::", "k:", ":k", "::k", "k::", "a:b", "a::b", "a:b::k", "b::k", "_", "__", "a_b", "-", "a-b"),
     *("/", "//", "/k", "k/", ".", "..", "../k", "../../etc/passwd", "./k", "a/b", "a\\b", "~", "~root", "C:k"),
     *("con", "NUL", "aux.txt", "k.", "k.tmp", ".k", "k~", "lost+found", "tmp", "%00", "%2F", "%3A", "%", "%%", "+"),
@@ -43,7 +26,6 @@ HOSTILE_KEYS = (
     *("0", "00", "-1", "1e3", "None", "True"),
     *("ß", "ss", "SS", "ẞ", "İ", "i", "I", "\u0131", "ﬁ", "fi", "ǆ", "Ǆ", "ǅ", "Å", "\u212b", "\u017f", "s", "S"),
     *(_COMPOSED, _DECOMPOSED, "日本語", "🗝", "\U0001f469\u200d\U0001f467", "\u200b", "\u202e", "\ufeff", "\ufffe"),
-    *("\U0010ffff", "\u2028", "\x85"),
     *("x" * 255, "x" * 256, "x" * 1000, "é" * 200, "k" * 10_000 + "a", "k" * 10_000 + "b", "K" * 10_000 + "a"),
 )
 """Keys that some store somewhere mixes up, loses or refuses."""
@@ -57,23 +39,7 @@ BAD_NAMES = (
 )
 
 LOOKALIKES = {
-    "",
-    "a",
-    "ab",
-    "abc",
-    "a*",
-    "a*b",
-    "a?",
-    "a[b]",
-    "[b]",
-    "A",
-    "b",
-    "a:b",
-    "a:",
-    "\\",
-    "a\\b",
-    "é",
-    "e\u0301",
+    *("", "a", "ab", "abc", "a*", "a*b", "a?", "a[b]", "[b]", "A", "b", "a:b", "a:", "\\", "a\\b", "é", "e\u0301"),
 }
 
 PREFIXES = (
@@ -131,13 +97,14 @@ class Namespaces(Suite):
             handle = store
             for name in path:
                 handle = handle.with_namespace(name)
-            for key in keys:
+            for key in (*keys, f"only in {path}"):
                 expected[handle, key] = value = f"{path} {key}"
                 await handle.set(key, value)
         for (handle, key), value in expected.items():
             equal(await handle.get(key), value.encode(), "every pair of path and key has its own value")
         for handle in {handle for handle, _ in expected}:
-            equal(await all_keys(handle), set(keys), "keys lists this namespace alone")
+            own = {key for place, key in expected if place is handle}
+            equal(await all_keys(handle), own, "keys lists this namespace alone")
         for handle, key in list(expected)[::3]:
             await handle.delete(key)
             del expected[handle, key]

@@ -31,10 +31,10 @@ class StoreConformance(Values, Expiry, Namespaces, Bulk, Atomic, SingleFlight, C
     not declare must raise UnsupportedOperationError, and what it does must be atomic, shared or persistent.
     """
 
-    model_examples: ClassVar[int] = 25
+    model_examples: ClassVar[int] = 40
     """How many random histories `test_stateful_model` tries."""
 
-    model_steps: ClassVar[int] = 30
+    model_steps: ClassVar[int] = 40
     """How many steps each of them has at most."""
 
     def test_stateful_model(self) -> None:
