@@ -107,6 +107,8 @@ class _Walk:
         """One value as it stands in the tree; ``actual`` is what validation made of it, where that is known."""
         if self._masked and (expect.secret or self._assembly.is_secret(path)):
             return MASK
+        if self._masked and expect.hides and not isinstance(value, list | dict):
+            return MASK
         if isinstance(value, dict):
             if isinstance(actual, BaseModel):
                 return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}

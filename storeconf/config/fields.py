@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections.abc
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import PurePath
@@ -65,6 +65,11 @@ class Expect:
             return self.choices[0]
         makers: tuple[tuple[type, object], ...] = ((str, "placeholder"), (int, 1), (float, 1.0), (bool, False))
         return next((value for each, value in makers if self.classes is None or each in self.classes), None)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a value that stands here alone is a secret."""
+        return self.secret or (self.item is not None and self.item.hides)
 
     @property
     def deep(self) -> bool:
@@ -142,9 +147,10 @@ def _expect(annotation: Any, metadata: tuple[Any, ...], *, custom: bool = False)
                 return Expect("a duration", frozenset({int, float, str}))
             if mark.func is parse_size:
                 return Expect("a size", frozenset({int, float, str}))
-    if custom:
-        return Expect("a value", path=path, store=store)
-    return _typed(annotation, path=path, store=store)
+    typed = _typed(annotation, path=path, store=store)
+    if custom:  # the model's own code may take other classes than those of its type
+        return replace(typed, classes=None, what=typed.what if typed.deep else ANY.what)
+    return typed
 
 
 def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:

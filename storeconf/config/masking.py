@@ -36,8 +36,29 @@ def mask_url(text: str) -> str:
     return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", text))
 
 
-def secret_paths(model: type[BaseModel], values: Mapping[str, Any], path: TreePath) -> Iterator[TreePath]:
-    """The paths of the values that a model takes as secrets."""
+def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[str, str], type[BaseModel]]) -> Iterator[TreePath]:
+    """The paths of everything in a tree that the models of its kinds take as secrets."""
+    stores = tree.get("stores")
+    nodes = {("stores", name): node for name, node in stores.items()} if isinstance(stores, dict) else {}
+    for path, node in (*nodes.items(), (("default_factory",), tree.get("default_factory"))):
+        if not isinstance(node, dict):
+            continue
+        model = models.get(("backend", str(node.get("type"))))
+        if model is not None:
+            yield from _in_model(model, node, path)
+        links = node.get("middleware")
+        for kind, settings in links.items() if isinstance(links, dict) else ():
+            link = models.get(("middleware", kind))
+            if link is None:
+                continue
+            here = (*path, "middleware", kind)
+            if isinstance(settings, dict):
+                yield from _in_model(link, settings, here)
+            elif (main := getattr(link, "main", None)) and fields_of(link).expects[main].hides:
+                yield here
+
+
+def _in_model(model: type[BaseModel], values: Mapping[str, Any], path: TreePath) -> Iterator[TreePath]:
     expects = fields_of(model).expects
     for key, value in values.items():
         if key in expects:
@@ -48,13 +69,15 @@ def _secrets(expect: Expect, value: Any, path: TreePath) -> Iterator[TreePath]:
     if expect.secret:
         yield path
     elif isinstance(value, dict) and expect.model is not None:
-        yield from secret_paths(expect.model, value, path)
+        yield from _in_model(expect.model, value, path)
     elif isinstance(value, dict) and expect.item is not None:
         for key, item in value.items():
             yield from _secrets(expect.item, item, (*path, key))
     elif isinstance(value, list) and expect.item is not None:
         for index, item in enumerate(value):
             yield from _secrets(expect.item, item, (*path, index))
+    elif expect.hides:
+        yield path
 
 
 class Masks:

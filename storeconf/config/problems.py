@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Diagnostic, Note
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from storeconf._location import Severity
     from storeconf.config.tree import TreePath
 
-__all__ = ["NAME_RULE", "Problems", "listed", "ordered", "shown"]
+__all__ = ["NAME_RULE", "Problems", "listed", "merged", "ordered", "shown"]
 
 NAME_RULE: Final = (
     "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__', "
@@ -83,18 +84,26 @@ def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     found: dict[tuple[object, ...], Diagnostic] = {}
     for each in diagnostics:
         at_one_place = each.path if each.line is None else None  # an anchor's content is one place with many paths
-        found.setdefault(
-            (each.code, each.message, each.file, each.line, each.column, each.variable, at_one_place), each
-        )
-    return sorted(
-        found.values(),
-        key=lambda each: (
-            each.file is None,
-            each.file or "",
-            each.line or 0,
-            each.column or 0,
-            each.variable or "",
-            each.path or "",
-            each.code,
-        ),
+        place = (each.file, each.line, each.column, each.variable, at_one_place)
+        found.setdefault((each.code, each.message, *place), each)
+    return sorted(found.values(), key=_by_place)
+
+
+def merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Show what several environments have in common once, with all their names."""
+    found: dict[Diagnostic, list[str]] = {}
+    for each in diagnostics:
+        found.setdefault(replace(each, environments=()), []).extend(each.environments)
+    return sorted((replace(each, environments=tuple(names)) for each, names in found.items()), key=_by_place)
+
+
+def _by_place(each: Diagnostic) -> tuple[object, ...]:
+    return (
+        each.file is None,
+        each.file or "",
+        each.line or 0,
+        each.column or 0,
+        each.variable or "",
+        each.path or "",
+        each.code,
     )

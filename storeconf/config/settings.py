@@ -36,22 +36,25 @@ _BAD: Final[Any] = object()
 
 
 class SettingsReader:
-    """Reads the settings of backends and middleware. ``vague`` tells whether it met a placeholder."""
+    """Reads the settings of backends and middleware.
+
+    ``vague`` tells whether it met a placeholder; ``models`` has the classes that it met, by part and name.
+    """
 
     def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
         self.vague = False
         self._assembly = assembly
         self._catalog = catalog
         self._problems = problems
-        self._models: dict[tuple[str, str], type[Settings]] = {}
+        self.models: dict[tuple[str, str], type[Settings]] = {}
 
     def backend(self, name: str, path: TreePath) -> type[Backend] | None:
         """The backend of that name, or None with a problem at ``path``."""
-        return cast("type[Backend] | None", self._models.get(("backend", name)) or self._find("backend", name, path))
+        return cast("type[Backend] | None", self.models.get(("backend", name)) or self._find("backend", name, path))
 
     def middleware(self, kind: str, path: TreePath) -> type[Middleware] | None:
         """The middleware of that kind, or None with a problem at the key of ``path``."""
-        found = self._models.get(("middleware", kind)) or self._find("middleware", kind, path)
+        found = self.models.get(("middleware", kind)) or self._find("middleware", kind, path)
         return cast("type[Middleware] | None", found)
 
     def build(
@@ -123,7 +126,7 @@ class SettingsReader:
         except PluginError as error:
             self._problems.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
             return None
-        self._models[part, name] = model
+        self.models[part, name] = model
         shadow = self._catalog.shadowed(part, name)
         if shadow is not None:
             self._problems.add("SC705", shadow, path, severity="warning", hint="the built-in one is used")
@@ -227,12 +230,12 @@ class SettingsReader:
             self._problems.add(fault.code, fault.text, where, key=True, hint=fault.hint)
 
     def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
-        return (expect is not None and expect.secret) or self._assembly.is_secret(path)
+        return (expect is not None and expect.hides) or self._assembly.is_secret(path)
 
     def _types_with(self, field: str) -> list[str]:
         """The backends that have such a field: the built-in ones, and plugins that this layout uses anyway."""
         found = []
-        for name in dict.fromkeys([*BUILT_IN["backend"], *(each for part, each in self._models if part == "backend")]):
+        for name in dict.fromkeys([*BUILT_IN["backend"], *(each for part, each in self.models if part == "backend")]):
             try:
                 model = self._catalog.backend(name)
             except PluginError:

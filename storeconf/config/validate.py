@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from storeconf.catalog import Catalog
     from storeconf.config.assemble import Assembly
     from storeconf.config.models import Links, StoreSpec
-    from storeconf.plugin import Backend, Middleware
+    from storeconf.plugin import Backend, Middleware, Settings
 
 __all__ = ["Validated", "validate"]
 
@@ -39,11 +39,16 @@ _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
 
 @dataclass(slots=True)
 class Validated:
-    """What could be built of a tree; ``vague`` names the stores that are partly unknown, by placeholder or error."""
+    """What could be built of a tree.
+
+    ``vague`` names the stores that are partly unknown, by placeholder or error; ``models`` has the kinds that the
+    layout names.
+    """
 
     stores: dict[str, StoreSpec] = field(default_factory=dict)
     default_factory: DefaultFactorySpec | None = None
     vague: set[str] = field(default_factory=set)
+    models: Mapping[tuple[str, str], type[Settings]] = field(default_factory=dict)
 
 
 def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
@@ -60,7 +65,7 @@ class _Validator:
         self._built: dict[tuple[object, ...], Middleware] = {}
 
     def run(self) -> Validated:
-        tree, result = self._tree, Validated()
+        tree, result = self._tree, Validated(models=self._settings.models)
         version = tree.get("version", 1)
         if type(version) is not int or version != 1:
             text = f"this storeconf reads version 1 of its language, not {shown(version)}"

@@ -1,0 +1,163 @@
+"""Writes the parts of the documentation that the code knows best; a test compares them with what is checked in.
+
+    python docs/generate.py
+
+`reference/language.md` comes from the models' own descriptions, `schemas/storeconf.v1.schema.json` from the models,
+and the outputs in `reference/diagnostics.md` from running its examples.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticUndefined
+
+from storeconf._units import format_duration
+from storeconf.catalog import BUILT_IN, Catalog
+from storeconf.config import envelope
+from storeconf.config.fields import ANY, fields_of
+from storeconf.config.schema import build_schema
+from storeconf.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic.fields import FieldInfo
+
+    from storeconf.config.fields import Expect, Fields
+    from storeconf.plugin import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+LANGUAGE = ROOT / "docs/reference/language.md"
+SCHEMA = ROOT / "schemas/storeconf.v1.schema.json"
+
+HEAD = """\
+<!-- Made by docs/generate.py from the models' descriptions: edit those. -->
+
+# The configuration language, version 1
+
+Every field that a layout can have. The same text stands in the JSON Schema, so editors show it while you write.
+Fields without a default must be given where the entry "default" says *required*; a field that says nothing is simply
+absent unless given. Any text may hold substitutions (`${NAME}`), and the field decides the type of what comes out.
+"""
+
+
+def language() -> str:
+    """The reference of the language."""
+    catalog = Catalog.builtin()
+    parts = [
+        HEAD,
+        _section("The top level", "", _envelope(envelope.TOP)),
+        _section("Every store", "What any store with a `type` or a `parent` takes.", _envelope(envelope.COMMON)),
+        _section("A child", "A namespace of another store.", _envelope(_without(envelope.CHILD, envelope.COMMON))),
+        _section("An alias", "It takes nothing else.", _envelope(_without(envelope.ALIAS, envelope.COMMON))),
+        _section(
+            "The default factory",
+            "It has a `parent`, a `type` with that type's fields, or `use`; or it is the word `forbid`.",
+            _envelope(_without(envelope.FACTORY, envelope.COMMON)),
+        ),
+    ]
+    parts += (_model(f"`type: {name}`", catalog.backend(name)) for name in BUILT_IN["backend"])
+    parts.append("\n# Middleware\n\nIn the order of the chain, from the caller inwards.\n")
+    for kind in BUILT_IN["middleware"]:
+        try:
+            model = catalog.middleware(kind)
+        except PluginError:  # a kind that comes with a later release
+            continue
+        main = f" A value alone stands for `{model.main}`." if model.main else ""
+        parts.append(_model(f"`{kind}`", model, main))
+    return "".join(parts)
+
+
+def schema() -> str:
+    """The JSON Schema of the built-in kinds."""
+    return json.dumps(build_schema(Catalog.builtin()), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without(fields: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in fields.items() if name not in others}
+
+
+def _section(title: str, text: str, rows: Iterable[tuple[str, str, str, str]]) -> str:
+    lines = [f"\n## {title}\n", *([f"{text}\n"] if text else [])]
+    lines += ["| field | takes | default | what it is for |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{name}` | {takes} | {default} | {text} |" for name, takes, default, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _envelope(fields: Mapping[str, envelope.EnvelopeField]) -> Iterable[tuple[str, str, str, str]]:
+    for name, each in fields.items():
+        yield name, _kind(each.schema), "", f"{each.description} For example {_code(each.examples[0])}."
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    names = {"string": "text", "integer": "whole number", "array": "list"}
+    if "enum" in schema:
+        return " or ".join(_code(each) for each in schema["enum"])
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return {"reference": "a store's name", "namespace": "a name"}.get(name, "mapping")
+    return names[schema["type"]]
+
+
+def _model(title: str, model: type[Settings], more: str = "") -> str:
+    fields = fields_of(model)
+    text = " ".join((model.__doc__ or "").split("\n\n")[0].split()) + more
+    parts = [_section(title, text, _fields(fields, skip=("type",)))]
+    for name, expect in fields.expects.items():
+        if expect.model is not None:
+            inner = fields_of(expect.model)
+            parts.append(_section(f"{title}: `{name}`", " ".join((expect.model.__doc__ or "").split()), _fields(inner)))
+    return "".join(parts)
+
+
+def _fields(fields: Fields, skip: tuple[str, ...] = ()) -> Iterable[tuple[str, str, str, str]]:
+    schemas = fields.model.model_json_schema()["properties"]
+    for name, expect in fields.expects.items():
+        if name not in skip:
+            info = fields.info[name]
+            example = f" For example {_code(info.examples[0])}." if info.examples else ""
+            known = schemas[name]
+            yield name, _takes(expect, known), _default(info, known), f"{info.description or ''}{example}"
+
+
+def _takes(expect: Expect, schema: Mapping[str, Any]) -> str:
+    if expect.store:
+        return "a store's name"
+    if expect.what == ANY.what:  # the model's own code takes it, and the schema says what
+        kinds = [each["type"] for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
+        return " or ".join({"string": "text", "integer": "whole number"}.get(kind, kind) for kind in kinds)
+    words = expect.what.replace("'", "`")
+    if expect.item is not None:
+        words += f" of {expect.item.what.removeprefix('a ')}s"
+    return " or ".join(word.removeprefix("a ") for word in words.split(" or "))
+
+
+def _default(info: FieldInfo, schema: Mapping[str, Any]) -> str:
+    if info.is_required():
+        return "*required*"
+    value = info.default
+    if value is None or value is PydanticUndefined:
+        return ""
+    return _code(format_duration(value) if isinstance(value, timedelta) else schema.get("default", value))
+
+
+def _code(value: Any) -> str:
+    shown = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"`{shown}`".replace("|", "\\|")
+
+
+def main() -> None:
+    """Write everything."""
+    sys.path.insert(0, str(ROOT))
+    SCHEMA.parent.mkdir(exist_ok=True)
+    LANGUAGE.write_text(language(), encoding="utf-8")
+    SCHEMA.write_text(schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
