@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config", "layout"),
     ("plan",),
     ("build", "registry"),
-    ("cli", "integrations", "testing"),
+    ("cli", "integrations", "testing", "__main__"),
 )
 # What is imported only inside functions, at the caller's wish: conveniences that reach upwards on purpose.
 LATE_AND_WANTED = {

@@ -46,8 +46,32 @@ def context(**stores: Store) -> BuildContext:
     return BuildContext(name="tested", environment=None, store=stores.__getitem__)
 
 
+M = TypeVar("M", bound=Middleware)
+
+
+def made(kind: type[M], **settings: Any) -> M:
+    """A middleware from settings as a layout writes them."""
+    return kind(**settings)
+
+
 def wrapped(middleware: Middleware, inner: Store | None = None, **stores: Store) -> Any:
     return middleware.wrap(MemoryStore() if inner is None else inner, context(**stores))
+
+
+class Line:
+    """What lies between a store and its backend."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.unknown = False
+        self.calls = 0
+        self.fails_next = 0
+
+    def use(self) -> None:
+        self.calls += 1
+        if self.down or self.fails_next > 0:
+            self.fails_next -= 1
+            raise StoreUnavailableError("the line is cut", outcome_unknown=self.unknown)
 
 
 class Unreliable(MemoryStore):
@@ -55,49 +79,48 @@ class Unreliable(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = False
-        self.unknown = False
-        self.calls = 0
-        self.fails_next = 0
+        self.line = Line()
 
-    def _line(self) -> None:
-        self.calls += 1
-        if self.down or self.fails_next > 0:
-            self.fails_next -= 1
-            raise StoreUnavailableError("the line is cut", outcome_unknown=self.unknown)
+    def do_attach(self, parent: Any) -> None:
+        super().do_attach(parent)
+        self.line = parent.line
 
     async def get(self, key: str, renew_for: Any = None) -> bytes | None:
-        self._line()
+        self.line.use()
         return await super().get(key, renew_for)
 
     async def set(self, key: str, value: Any, expires_in: Any = None, *, keep_ttl: bool = False) -> None:
-        self._line()
+        self.line.use()
         await super().set(key, value, expires_in, keep_ttl=keep_ttl)
 
     async def increment(self, key: str, by: int = 1, expires_in: Any = None) -> int:
-        self._line()
+        self.line.use()
         return await super().increment(key, by, expires_in)
 
     async def get_many(self, keys: Any) -> dict[str, bytes]:
-        self._line()
+        self.line.use()
         return await super().get_many(keys)
 
     async def pop(self, key: str) -> bytes | None:
-        self._line()
+        self.line.use()
         return await super().pop(key)
 
     async def touch(self, key: str, expires_in: Any) -> bool:
-        self._line()
+        self.line.use()
         return await super().touch(key, expires_in)
 
     async def delete_all(self) -> None:
-        self._line()
+        self.line.use()
         await super().delete_all()
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
-        self._line()
+        self.line.use()
         async for key in super().keys(prefix):
             yield key
+
+
+def never() -> str:
+    raise AssertionError("the factory ran for nothing")
 
 
 # ---------------------------------------------------------------------- ttl
@@ -105,7 +128,7 @@ class Unreliable(MemoryStore):
 
 def test_ttl_default_is_used_by_everything_that_stores_without_an_expiry() -> None:
     async def check() -> None:
-        store = wrapped(Ttl(default="100s"))
+        store = wrapped(made(Ttl, default="100s"))
         await store.set("set", "v")
         await store.set_many({"many": "v"})
         assert await store.add("add", "v")
@@ -125,7 +148,7 @@ def test_ttl_default_is_used_by_everything_that_stores_without_an_expiry() -> No
 
 def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
     async def check() -> None:
-        store = wrapped(Ttl(max="60s"))
+        store = wrapped(made(Ttl, max="60s"))
         await store.set("given", "v", 1000)
         await store.set("none", "v")
         await store.set("short", "v", 5)
@@ -140,14 +163,14 @@ def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
         await store.set("short", "v", 5)
         await store.set("short", "w", keep_ttl=True)
         assert await store.expires_in("short") == 5
-        assert await wrapped(Ttl(default="100s", max="60s")).get("x") is None
+        assert await wrapped(made(Ttl, default="100s", max="60s")).get("x") is None
 
     run(check())
 
 
 def test_ttl_jitter_only_shortens_defaults() -> None:
     async def check() -> None:
-        store = wrapped(Ttl(default="1000s", jitter=0.5))
+        store = wrapped(made(Ttl, default="1000s", jitter=0.5))
         for number in range(50):
             await store.set(str(number), "v")
         lives = [await store.expires_in(str(number)) for number in range(50)]
@@ -161,7 +184,7 @@ def test_ttl_jitter_only_shortens_defaults() -> None:
 
 def test_ttl_renews_on_get_what_has_an_expiry() -> None:
     async def check() -> None:
-        store = wrapped(Ttl(default="100s", renew_on_get=True))
+        store = wrapped(made(Ttl, default="100s", renew_on_get=True))
         await store.set("a", "v", 5)
         await store.inner.set("permanent", "v")
         assert await store.get("a") == b"v"
@@ -181,7 +204,7 @@ def test_ttl_renews_on_get_what_has_an_expiry() -> None:
 )
 def test_ttl_refuses_what_makes_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Ttl(**settings)
+        made(Ttl, **settings)
 
 
 # ---------------------------------------------------------------------- limit and read_only
@@ -189,7 +212,7 @@ def test_ttl_refuses_what_makes_no_sense(settings: dict[str, Any]) -> None:
 
 def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
     async def check() -> None:
-        store = wrapped(Limit(value_size=4, key_size=3))
+        store = wrapped(made(Limit, value_size=4, key_size=3))
         await store.set("abc", "1234")
         for call in (
             lambda: store.set("abc", "12345"),
@@ -237,7 +260,7 @@ def test_read_only_reads_and_refuses_the_rest() -> None:
             lambda: store.pop("k"),
             lambda: store.increment("n"),
             lambda: store.replace("k", b"v", b"w"),
-            lambda: store.get_or_set("n", lambda: pytest.fail("the factory ran for nothing")),
+            lambda: store.get_or_set("n", lambda: never()),
             lambda: store.with_namespace("below").set("k", "w"),
         )
         for call in calls:
@@ -255,10 +278,10 @@ def test_read_only_reads_and_refuses_the_rest() -> None:
 def test_on_error_miss_reads_nothing_logs_and_counts(caplog: pytest.LogCaptureFixture) -> None:
     async def check() -> None:
         inner = Unreliable()
-        store = wrapped(OnError(action="miss"), inner)
+        store = wrapped(made(OnError, action="miss"), inner)
         assert isinstance(store, MissStore)
         await store.set("k", "v")
-        inner.down = True
+        inner.line.down = True
         assert await store.get("k") is None
         assert await store.get("k", renew_for=5) is None
         assert await store.get_many(["k"]) == {}
@@ -271,7 +294,7 @@ def test_on_error_miss_reads_nothing_logs_and_counts(caplog: pytest.LogCaptureFi
                 await call
         assert store.misses >= 7
         assert await store.with_namespace("below").get("k") is None
-        inner.down = False
+        inner.line.down = False
         assert await store.get("k") == b"v"
 
     with caplog.at_level(logging.WARNING, "storeconf"):
@@ -290,18 +313,15 @@ def test_fallback_takes_the_calls_in_a_namespace_of_its_own() -> None:
     async def check() -> None:
         inner, backup = Unreliable(), MemoryStore()
         below = inner.with_namespace("sessions")
-        store = wrapped(Fallback(store="backup"), below, backup=backup)
-        inner.down = True
-        # The handle of the namespace is a class of the same kind, so the cut line is its own.
-        below.__dict__["down"] = True
-        below.__dict__.update(unknown=False, calls=0, fails_next=0)
+        store = wrapped(made(Fallback, store="backup"), below, backup=backup)
+        inner.line.down = True
         await store.set("k", "v", 50)
         assert await store.get("k") == b"v"
         assert await backup.with_namespace("sessions").get("k") == b"v"
         assert await backup.get("k") is None
         with pytest.raises(StoreUnavailableError):
             await store.increment("n")
-        below.__dict__["down"] = False
+        inner.line.down = False
         assert await store.get("k") is None
 
     run(check())
@@ -316,14 +336,14 @@ def test_timeout_ends_what_takes_too_long_and_nothing_else() -> None:
             return await super().get(key, renew_for)
 
     async def check() -> None:
-        store = wrapped(Timeout(per_attempt=0.05), Slow())
+        store = wrapped(made(Timeout, per_attempt=0.05), Slow())
         await store.set("k", "v")
         assert await store.get("k") == b"v"
         with pytest.raises(StoreTimeoutError) as caught:
             await store.get("slow")
         assert caught.value.operation == "get"
         assert not caught.value.outcome_unknown
-        waiting = asyncio.ensure_future(wrapped(Timeout(per_attempt=60), Slow()).get("slow"))
+        waiting = asyncio.ensure_future(wrapped(made(Timeout, per_attempt=60), Slow()).get("slow"))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -335,20 +355,20 @@ def test_timeout_ends_what_takes_too_long_and_nothing_else() -> None:
 def test_retry_repeats_what_is_safe() -> None:
     async def check() -> None:
         inner = Unreliable()
-        store = wrapped(Retry(attempts=3, backoff=0.001), inner)
-        inner.fails_next = 2
+        store = wrapped(made(Retry, attempts=3, backoff=0.001), inner)
+        inner.line.fails_next = 2
         await store.set("k", "v")
-        inner.fails_next = 2
+        inner.line.fails_next = 2
         assert await store.get("k") == b"v"
-        inner.fails_next = 3
+        inner.line.fails_next = 3
         with pytest.raises(StoreUnavailableError):
             await store.get("k")
-        inner.fails_next = 1
+        inner.line.fails_next = 1
         assert await store.increment("n") == 1
-        inner.unknown, inner.fails_next, inner.calls = True, 1, 0
+        inner.line.unknown, inner.line.fails_next, inner.line.calls = True, 1, 0
         with pytest.raises(StoreUnavailableError):
             await store.increment("n")
-        assert inner.calls == 1
+        assert inner.line.calls == 1
 
     run(check())
 
@@ -356,13 +376,13 @@ def test_retry_repeats_what_is_safe() -> None:
 def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
     async def check() -> None:
         inner = Unreliable()
-        store = wrapped(Breaker(failures=2, reset_after=0.05), inner)
-        inner.down = True
+        store = wrapped(made(Breaker, failures=2, reset_after=0.05), inner)
+        inner.line.down = True
         for _ in range(5):
             with pytest.raises(StoreUnavailableError):
                 await store.get("k")
-        assert inner.calls == 2
-        inner.down = False
+        assert inner.line.calls == 2
+        inner.line.down = False
         with pytest.raises(StoreUnavailableError):
             await store.with_namespace("below").get("k")
         while True:
@@ -371,7 +391,7 @@ def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
                 break
             except StoreUnavailableError:
                 await asyncio.sleep(0.005)
-        assert inner.calls == 3
+        assert inner.line.calls == 3
 
     run(check())
 
@@ -383,7 +403,7 @@ def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
 def test_compress_stores_large_values_smaller(algorithm: Any) -> None:
     async def check() -> None:
         inner = MemoryStore()
-        store = wrapped(Compress(algorithm=algorithm, min_size=100), inner)
+        store = wrapped(made(Compress, algorithm=algorithm, min_size=100), inner)
         await store.set("large", b"abc" * 1000)
         await store.set("small", b"abc")
         assert len(await inner.get("large") or b"") < 500
@@ -395,7 +415,7 @@ def test_compress_stores_large_values_smaller(algorithm: Any) -> None:
         assert not await store.replace("small", b"abc", b"ghi")
         assert await store.pop("small") == b"def"
         # Values packed by another setting stay readable.
-        assert await wrapped(Compress(algorithm="gzip"), inner).get("large") == b"abc" * 1000
+        assert await wrapped(made(Compress, algorithm="gzip"), inner).get("large") == b"abc" * 1000
 
     run(check())
 
@@ -406,9 +426,9 @@ def test_plain_and_damaged_values_are_misses_with_a_warning(caplog: pytest.LogCa
         await inner.set("plain", "v")
         for settings in ({}, {"accept_plain": True}):
             expected = b"v" if settings else None
-            assert await wrapped(Compress(**settings), inner).get("plain") == expected
-            assert await wrapped(Encrypt(keys="k" * 32, **settings), inner).get("plain") == expected
-        store = wrapped(Encrypt(keys="k" * 32), inner)
+            assert await wrapped(made(Compress, **settings), inner).get("plain") == expected
+            assert await wrapped(made(Encrypt, keys="k" * 32, **settings), inner).get("plain") == expected
+        store = wrapped(made(Encrypt, keys="k" * 32), inner)
         await store.set("k", "v")
         whole = await inner.get("k") or b""
         for at in range(13, len(whole)):
@@ -427,7 +447,7 @@ def test_encrypt_rotates_keys_and_binds_values_to_their_place() -> None:
     async def check() -> None:
         inner = MemoryStore()
         old, both, new = (
-            wrapped(Encrypt(keys=keys), inner) for keys in (["old-" * 8], ["new-" * 8, "old-" * 8], ["new-" * 8])
+            wrapped(made(Encrypt, keys=keys), inner) for keys in (["old-" * 8], ["new-" * 8, "old-" * 8], ["new-" * 8])
         )
         await old.set("k", "secret")
         assert b"secret" not in (await inner.get("k") or b"")
@@ -444,7 +464,7 @@ def test_encrypt_rotates_keys_and_binds_values_to_their_place() -> None:
         assert await both.get("n") == b"20"
 
     run(check())
-    assert "old-" not in repr(Encrypt(keys=["old-" * 8]))
+    assert "old-" not in repr(made(Encrypt, keys=["old-" * 8]))
 
 
 def test_metrics_record_outcomes_and_never_keys() -> None:
