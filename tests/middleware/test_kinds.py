@@ -33,7 +33,7 @@ from storeconf.middleware.ttl import Ttl
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
     async def check() -> None:
         store = wrapped(made(Limit, value_size=4, key_size=3))
         await store.set("abc", "1234")
-        for call in (
+        refused: tuple[Callable[[], Any], ...] = (
             lambda: store.set("abc", "12345"),
             lambda: store.set("abcd", "1"),
             lambda: store.set("äö", "1"),
@@ -229,7 +229,8 @@ def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
             lambda: store.replace("abc", b"1234", b"12345"),
             lambda: store.get_or_set("x", lambda: "12345"),
             lambda: store.with_namespace("below").set("abc", "12345"),
-        ):
+        )
+        for call in refused:
             with pytest.raises(StoreValueError):
                 await call()
         assert await store.get_many(["a", "b", "abc"]) == {"abc": b"1234"}
@@ -248,7 +249,7 @@ def test_read_only_reads_and_refuses_the_rest() -> None:
         assert await store.expires_in("k") == 100
         assert [key async for key in store.keys()] == ["k"]
         assert await store.get_or_set("k", lambda: "never") == b"v"
-        calls = (
+        calls: tuple[Callable[[], Any], ...] = (
             lambda: store.set("k", "w"),
             lambda: store.get("k", renew_for=5),
             lambda: store.delete("k"),
