@@ -67,6 +67,9 @@ def _block(each: Diagnostic, color: bool) -> str:
         source = excerpt[each.line]
         number = styled("frame", f"{each.line:>{width}} |")
         lines += [bar, f"{number} {source}", f"{bar} {styled(each.severity, _caret(each, source))}"]
+    if each.path is not None:
+        layer = f", set by {_LAYERS.get(each.layer, each.layer)}" if each.layer else ""
+        lines.append(f"{dot}{styled('bold', 'path')}: {printable(each.path)}{layer}")
     for note in each.notes:
         lines.append(f"{dot}{styled('bold', 'note')}: {printable(note.message)}")
         at = place(note)
@@ -74,9 +77,6 @@ def _block(each: Diagnostic, color: bool) -> str:
             lines.append(arrow + printable(at))
         if note.line in excerpt and note.file == each.file and note.line != each.line and note.variable is None:
             lines.append(f"{styled('frame', f'{note.line:>{width}} |')} {excerpt[note.line]}")
-    if each.path is not None:
-        layer = f", set by {_LAYERS.get(each.layer, each.layer)}" if each.layer else ""
-        lines.append(f"{dot}{styled('bold', 'path')}: {printable(each.path)}{layer}")
     if each.hint is not None:
         lines.append(f"{dot}{styled('hint', 'hint')}: {printable(each.hint)}")
     return "\n".join(lines)

@@ -398,11 +398,11 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
 
 def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    hint = f"known {_PLURAL[part]}: {', '.join(known) or 'none'}"
+    listed = f"nown {_PLURAL[part]}: {', '.join(known) or 'none'}"
     if near:
-        hint = f"did you mean {near[0]!r}? {hint}"
+        hint = f"did you mean {near[0]!r}? K{listed}"
     else:
-        hint += f"; or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it"
+        hint = f"k{listed}; or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it"
     return PluginError(f"there is no {part} {name!r}", code="SC701", hint=hint)
 
 

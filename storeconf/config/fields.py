@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr, WrapValidator
+from pydantic_core.core_schema import ErrorType
 
 from storeconf._units import parse_duration, parse_size
 from storeconf.plugin import NamesStore, PathFromFile
@@ -262,6 +263,9 @@ def _inner(values: object, step: int | str) -> object:
     return None
 
 
+_OWN_ERRORS: Final = frozenset(get_args(ErrorType))
+"""Pydantic's own kinds of errors; any other is a model's, in its own words."""
+
 _BOUNDS: Final = {
     "greater_than": ("must be greater than {}", "gt"),
     "greater_than_equal": ("must be at least {}", "ge"),
@@ -295,4 +299,7 @@ def fault_of(error: ErrorDetails, expect: Expect) -> Fault:
         return Fault("SC504", f"must be {expect.what}")
     if kind.endswith(("_type", "_parsing", "_instance_of")) or kind in ("int_from_float", "path_type"):
         return Fault("SC503", f"must be {expect.what}")
+    if kind not in _OWN_ERRORS:
+        text, _, hint = error["msg"].partition("; ")
+        return Fault("SC504", text, hint or None, whole=True)
     return Fault("SC504", error["msg"].removeprefix("Input ").replace("should be", "must be"))

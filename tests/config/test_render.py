@@ -83,12 +83,12 @@ def test_text_shows_every_further_place() -> None:
           |
         3 |   a: {parent: b}
           |               ^
+          = path: stores.a.parent, set by the file
           = note: 'a' has parent 'b'
          --> storeconf.yaml:3:15
           = note: 'b' has parent 'a'
          --> storeconf.yaml:4:15
-        4 |   b: {parent: a}
-          = path: stores.a.parent, set by the file""")
+        4 |   b: {parent: a}""")
 
 
 def test_text_without_a_place() -> None:

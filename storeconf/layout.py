@@ -1,0 +1,242 @@
+"""The layout: the validated description of all stores for one environment, and how it is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from storeconf.catalog import BUILT_IN, Catalog
+from storeconf.config.assemble import Assembly, Source, assemble
+from storeconf.config.dump import dump, masked
+from storeconf.config.masking import Masks, secret_paths
+from storeconf.config.models import AliasSpec
+from storeconf.config.problems import Problems, merged, ordered
+from storeconf.config.structure import check_structure
+from storeconf.config.validate import Validated, validate
+from storeconf.errors import ConfigError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from storeconf._location import Diagnostic, Origin
+    from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.config.tree import TreePath
+    from storeconf.plan import Plan
+    from storeconf.registry import StoreRegistry
+
+__all__ = ["Layout", "Report", "examine", "examine_all", "read_layout"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Layout:
+    """The validated description of all stores for one environment.
+
+    ``stores`` holds what was said of each by name, ``warnings`` what is allowed but deserves a second thought. Two
+    layouts are equal when they describe the same stores, wherever that was said.
+    """
+
+    environment: str | None
+    stores: Mapping[str, StoreSpec]
+    default_factory: DefaultFactorySpec | None = None
+    warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
+    assembly: Assembly = field(kw_only=True, compare=False)
+
+    def __repr__(self) -> str:
+        environment = f" for {self.environment!r}" if self.environment is not None else ""
+        return f"<Layout{environment} of {len(self.stores)} stores>"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that were read, lowest first, as shown to people."""
+        return self.assembly.files
+
+    def origin(self, path: str) -> Origin | None:
+        """Where the value at a dotted path (``stores.main.url``) came from, and, as ``shadowed``, what it shadowed.
+
+        None when no layer sets it. Secrets are masked in every value.
+        """
+        return self.assembly.history(self._parsed(path), lambda path, value: masked(self, path, value))
+
+    def dump(self, *, masked: bool = True) -> dict[str, Any]:
+        """The effective layout as plain data in the language's own shape; with ``masked=False`` secrets too."""
+        return dump(self, masked=masked)
+
+    def plan(self) -> Plan:
+        """In which order the stores are made, each with its chain: pure data."""
+        from storeconf.plan import Plan
+
+        return Plan.of(self.stores, self.default_factory, self.environment)
+
+    def compile(self) -> StoreRegistry:
+        """Make the registry. Connects to nothing: that begins when it is opened."""
+        from storeconf.registry import compile_plan
+
+        return compile_plan(self.plan())
+
+    def _parsed(self, path: str) -> TreePath:
+        here: Any = self.assembly.tree
+        steps: list[str | int] = []
+        for part in path.split("."):
+            step: str | int = int(part) if isinstance(here, list) and part.isdigit() else part
+            steps.append(step)
+            if isinstance(here, dict):
+                here = here.get(step)
+            else:
+                here = here[step] if isinstance(here, list) and isinstance(step, int) and step < len(here) else None
+        return tuple(steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an examination found: the layouts that could be made, and every problem, ordered by place.
+
+    ``environments`` were examined; it is empty where only the base was.
+    """
+
+    diagnostics: tuple[Diagnostic, ...]
+    layouts: Mapping[str | None, Layout]
+    environments: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of the one environment that was examined, None if it has errors."""
+        return next(iter(self.layouts.values()), None)
+
+
+def read_layout(
+    source: Source = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    catalog: Catalog | None = None,
+) -> Layout:
+    """Read and validate a layout: a file, a mapping, or what discovery finds.
+
+    ``environment`` comes from STORECONF_ENV when None; ``overrides`` are dotted paths or nested; ``environ`` replaces
+    the process's variables (``{}``: none); ``catalog`` holds the kinds that may be named, by default all installed.
+
+    Raises ConfigError with every problem that was found.
+    """
+    report = examine(source, environment=environment, overrides=overrides, environ=environ, catalog=catalog)
+    if report.layout is None:
+        raise ConfigError(report.diagnostics)
+    return report.layout
+
+
+def examine(
+    source: Source = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    catalog: Catalog | None = None,
+    without_secrets: bool = False,
+) -> Report:
+    """Read and validate a layout, and report instead of raising.
+
+    ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
+    look, not for use.
+    """
+    reader = _Reader(source, overrides, os.environ if environ is None else environ, catalog, without_secrets)
+    return reader.check(reader.assemble(environment))
+
+
+def examine_all(
+    source: Source = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    catalog: Catalog | None = None,
+    without_secrets: bool = False,
+) -> Report:
+    """Examine every environment that the layout declares (the base where there is none), or one.
+
+    A problem that several environments have comes once, with all their names. STORECONF_ENV does not matter.
+    """
+    given = os.environ if environ is None else environ
+    environ = {name: value for name, value in given.items() if name != "STORECONF_ENV"}
+    reader = _Reader(source, overrides, environ, catalog, without_secrets)
+    first = reader.assemble(environment)
+    if environment is not None or not first.environments:
+        return reader.check(first)
+    reports = [reader.check(reader.assemble(name)) for name in first.environments]
+    layouts = {name: layout for report in reports for name, layout in report.layouts.items()}
+    found = merged(each for report in reports for each in report.diagnostics)
+    return Report(tuple(found), MappingProxyType(layouts), first.environments)
+
+
+class _Reader:
+    """What one reading is given, apart from the environment."""
+
+    def __init__(
+        self,
+        source: Source,
+        overrides: Mapping[str, Any] | None,
+        environ: Mapping[str, str],
+        catalog: Catalog | None,
+        without_secrets: bool,
+    ) -> None:
+        self._source = source
+        self._overrides = overrides
+        self._environ = environ
+        self._catalog = (catalog or Catalog.installed()).without_plugins(environ.get("STORECONF_DISABLE_PLUGINS"))
+        self._without_secrets = without_secrets
+
+    def assemble(self, environment: str | None) -> Assembly:
+        return assemble(
+            self._source,
+            environment=environment,
+            overrides=self._overrides,
+            environ=self._environ,
+            catalog=self._catalog,
+            without_secrets=self._without_secrets,
+        )
+
+    def check(self, assembly: Assembly) -> Report:
+        problems = Problems(assembly.place)
+        problems.found += assembly.problems
+        validated = Validated()
+        if assembly.complete:  # what can't be read would be missed everywhere else
+            validated = validate(assembly, self._catalog, problems)
+            check_structure(validated, assembly.tree.get("stores", {}), problems)
+        layout = Layout(
+            assembly.environment,
+            MappingProxyType(validated.stores),
+            validated.default_factory,
+            assembly=assembly,
+        )
+        failed = any(each.severity == "error" for each in problems.found)
+        if not failed:
+            failed = _chains_contradict(layout, problems)
+        found = tuple(_shown(problems.found, assembly, validated))
+        names = () if assembly.environment is None else (assembly.environment,)
+        if failed:
+            return Report(found, MappingProxyType({}), names)
+        return Report(found, MappingProxyType({assembly.environment: replace(layout, warnings=found)}), names)
+
+
+def _chains_contradict(layout: Layout, problems: Problems) -> bool:
+    """Whether plugins' middleware can't agree on places; the plan finds that, so it is asked only where it can be."""
+    for name, spec in layout.stores.items():
+        if not isinstance(spec, AliasSpec) and any(kind not in BUILT_IN["middleware"] for kind in spec.middleware):
+            try:
+                layout.plan()
+            except PluginError as error:
+                problems.add(error.code, str(error.args[0]), ("stores", name, "middleware"), key=True, hint=error.hint)
+                return True
+            return False
+    return False
+
+
+def _shown(found: list[Diagnostic], assembly: Assembly, validated: Validated) -> Iterator[Diagnostic]:
+    """The diagnostics as people see them: in order, for this environment, with excerpts, without secrets."""
+    if not found:
+        return
+    masks = Masks(assembly.secret_texts(), assembly.documents, secret_paths(assembly.tree, validated.models))
+    names = () if assembly.environment is None else (assembly.environment,)
+    for each in ordered(found):
+        yield replace(masks.diagnostic(each), environments=names)
