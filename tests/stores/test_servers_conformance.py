@@ -1,12 +1,74 @@
-"""The conformance suite on real servers, oldest and newest, as root and as child, by both client libraries."""
+"""The conformance suite on real servers: each version, both client libraries, as root and as child, both loops."""
 
 from __future__ import annotations
 
-from storeconf.stores import RedisStore
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+import uvloop
+
+from storeconf.stores import RedisStore, ValkeyStore
+from storeconf.stores.resp import reader
+from storeconf.stores.resp.options import ServerOptions
 from storeconf.testing import StoreConformance
-from tests.servers import shared
+from tests.servers import cluster, shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-class TestRedis(StoreConformance):
+class TestRedisOldest(StoreConformance):
+    def make_store(self) -> RedisStore:
+        return RedisStore.with_client(shared("redis-6.2").url, namespace=self.unique)
+
+
+class TestRedisNewestAsChild(StoreConformance):
+    namespaces = ("parent", "child")
+
     def make_store(self) -> RedisStore:
         return RedisStore.with_client(shared("redis-8.2").url, namespace=self.unique)
+
+
+class TestValkeyOnUvloop(StoreConformance):
+    def make_store(self) -> ValkeyStore:
+        return ValkeyStore.with_client(f"unix://{shared().unix_socket}", namespace=self.unique)
+
+    def runner(self) -> asyncio.Runner:
+        return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+class TestLitestarsKeys(StoreConformance):
+    """With Litestar's keys, where only names that hold ``_`` promise less."""
+
+    namespaces = ("child",)
+
+    def make_store(self) -> ValkeyStore:
+        return ValkeyStore.with_client(shared().url, namespace=self.unique, key_layout="litestar")
+
+
+class TestWithoutCompiledCode(StoreConformance):
+    model_examples = 10
+
+    @pytest.fixture(autouse=True)
+    def _python_reader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reader, "hiredis", None)
+
+    def make_store(self) -> RedisStore:
+        return RedisStore.with_client(shared().url, namespace=self.unique)
+
+
+class TestCluster(StoreConformance):
+    model_examples = 10
+    ports: ClassVar[list[int]] = []
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _cluster(cls) -> Iterator[None]:
+        with cluster() as nodes:
+            cls.ports = [node.port for node in nodes]
+            yield
+
+    def make_store(self) -> ValkeyStore:
+        seeds = tuple(("127.0.0.1", port) for port in self.ports)
+        return ValkeyStore.from_options(ServerOptions(cluster=seeds), namespace=self.unique)
