@@ -332,16 +332,12 @@ def _places(foreign: frozenset[tuple[str, type[Middleware]]]) -> Mapping[str, in
         for each in sorted(behind[kind]):
             place(each, (*trail, kind))
         order.append(kind)
-        for each in early:
-            if behind[each].issubset(order):
-                place(each)
 
     early = [kind for kind, link in kinds.items() if link.after or not link.before]
-    for kind in early:
-        if not behind[kind]:
-            place(kind)
-    for kind in (*_PLACES, *kinds):
+    for kind in (*(each for each in early if not behind[each]), *_PLACES, *kinds):
         place(kind)
+        while ready := [each for each in early if each not in order and behind[each].issubset(order)]:
+            place(ready[0])
     return {kind: number for number, kind in enumerate(order)}
 
 
