@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from math import isfinite
 
 __all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
@@ -61,6 +62,7 @@ def parse_duration(value: object) -> timedelta:
     return timedelta(microseconds=microseconds)
 
 
+@lru_cache(maxsize=1024)  # a layout says the same few texts over and over
 def _duration_text(text: str, shown: str) -> int:
     if text.startswith("-"):
         return -1
@@ -100,6 +102,7 @@ def parse_size(value: object) -> int:
     return size
 
 
+@lru_cache(maxsize=1024)
 def _size_text(text: str, shown: str) -> int:
     if text.startswith("-"):
         return -1
