@@ -134,6 +134,7 @@ class _Assembler:
             chosen, variable = self._environ["STORECONF_ENV"], "STORECONF_ENV"
         self._check_environment(chosen, variable, known, parts)
         tree = self._merged(parts, files, chosen)
+        self._check_versions()
         parsed = parse_overrides(overrides, self._problems)
         variables, secrets = read_variables(
             self._environ,
@@ -219,13 +220,15 @@ class _Assembler:
             overlay = files.overlay(part, environment)
             if overlay is not None:
                 tree = self._over(tree, self._layer("overlay", overlay, overlay.value, ()))
-        versions = [layer for layer in self._layers if "version" in layer.data]
-        for layer in versions[:-1]:  # the last one is in the tree, and checked there
+        return tree
+
+    def _check_versions(self) -> None:
+        """Check what only lower layers say of the version; the highest is in the tree, and checked there."""
+        for layer in [layer for layer in self._layers if "version" in layer.data][:-1]:
             version = layer.data["version"]
             if type(version) is not int or version != 1:
                 message = "this storeconf reads version 1 of its language"
                 self._problems.append(problem("SC505", message, ("version",), layer.place(("version",))))
-        return tree
 
     def _check_sections(self, part: Part) -> None:
         sections = part.value.get("environments")

@@ -199,7 +199,7 @@ def plain_data(value: Any, fail: Callable[[str, str, TreePath], None], path: Tre
     """Copy what a program gives into plain data; what files can't hold either is left as it is, or fails."""
     if len(path) > _MAX_DEPTH:
         fail("SC212", f"mappings and lists are nested deeper than {_MAX_DEPTH} levels", path[:3])
-        return None
+        return {}
     if isinstance(value, Mapping):
         out = {}
         for key, item in value.items():

@@ -68,6 +68,9 @@ class Layer:
                 return {**place, "variable": name}
             if (number := self.unset.get(path[:length])) is not None:
                 return place | place_of(self.document, (*self.prefix, "unset", number))
+        for inner, name in sorted(self.variables.items(), key=lambda each: len(each[0])):
+            if inner[: len(path)] == path:  # a mapping or list of which only parts are set
+                return {**place, "variable": name}
         return place | place_of(self.document, (*self.prefix, *self._written(path)), key=key)
 
     def _written(self, path: TreePath) -> TreePath:
