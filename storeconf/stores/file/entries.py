@@ -144,7 +144,7 @@ def has_expired(target: bytes) -> bool:
         header = _read_header(target, b"")
     except FileNotFoundError:
         return False
-    return header is not None and 0 < header.expiry <= now()
+    return header is not None and 0 < header.expiry < now()
 
 
 class Reader:
@@ -160,12 +160,12 @@ class Reader:
         qualified = place.prefix + key.encode()
         name = entry_name(qualified)
         record = self._settled(_read_record, place.directory + b"/" + name, name, qualified)
-        return record if record is None or not record.expiry or record.expiry > now() else None
+        return record if record is None or not record.expiry or record.expiry >= now() else None
 
     def header(self, place: Place, name: bytes) -> Header | None:
         """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy."""
         header = self._settled(_read_header, place.directory + b"/" + name, name, place.prefix)
-        return header if header is None or not header.expiry or header.expiry > now() else None
+        return header if header is None or not header.expiry or header.expiry >= now() else None
 
     def _settled(
         self, read: Callable[[bytes, bytes], T | None], target: bytes, name: bytes, expected: bytes
@@ -514,7 +514,7 @@ class Entry:
         if record is None:
             logger.warning("%s is damaged and counts as missing", os.fsdecode(target))
             return None
-        return record if not record.expiry or record.expiry > now() else None
+        return record if not record.expiry or record.expiry >= now() else None
 
     def put(self, value: bytes, expiry: int) -> None:
         """Replace the record."""

@@ -64,14 +64,14 @@ class Header(NamedTuple):
     """The header of a record that is whole as far as the header and the key go."""
 
     committed: bool
-    expiry: int  # milliseconds since the epoch; 0 for never
+    expiry: int  # the last millisecond since the epoch in which it lives; 0 for never
     key: bytes
     value_size: int
     checksums: tuple[int, int]
 
 
 class Record(NamedTuple):
-    """One entry as it lies in its file; ``expiry`` in milliseconds since the epoch, 0 for never."""
+    """One entry as it lies in its file; ``expiry`` as in the header."""
 
     value: bytes
     expiry: int

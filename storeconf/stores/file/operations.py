@@ -67,8 +67,8 @@ def patiently(work: Callable[..., Any], *arguments: Any) -> Generator[float, Non
 
 
 def _deadline(expiry: int | None) -> int:
-    """The wall time at which a span of milliseconds from now is over, rounded up; 0 for None: never."""
-    return 0 if expiry is None else -(-time.time_ns() // 1_000_000) + expiry
+    """The last millisecond of a span that begins now; 0 for None: never."""
+    return 0 if expiry is None else now() + expiry
 
 
 def _left(deadline: int) -> int | None:

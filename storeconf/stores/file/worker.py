@@ -101,12 +101,12 @@ class Lane:
             self._take()
             if not self.loop.is_closed():
                 self.loop.remove_reader(self._bell)
-        self.forget()
+            with self._mutex:
+                self.forget()
 
     def forget(self) -> None:
-        """Close what the lane holds, without the loop."""
-        with self._mutex:
-            bell, self._bell = self._bell, -1
+        """Close what the lane holds, without the loop and without the lock: in a forked child it may be held for ever."""
+        bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)
 
@@ -290,7 +290,7 @@ class Worker:
             try:
                 lane.loop.call_soon_threadsafe(lane.detach)
             except RuntimeError:  # the loop is closed
-                lane.forget()
+                lane.detach()
         self.ended.set_result(None)
 
     def _refuse(self) -> None:
