@@ -192,13 +192,13 @@ def main() -> int:
     for number, (data, form) in enumerate(mutations(source)):
         if number == options.inputs:
             break
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             good += check(data, form) is not None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
             bad += 1
             print(f"{form} {error!r}\n  {data!r}", file=sys.stderr, flush=True)
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
     print(f"{options.inputs:,} inputs: {good:,} documents, {bad} broken promises, slowest {slowest:.3f} s")
     return 1 if bad or slowest > SLOW else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from yaml import YAMLError
 from yaml.reader import ReaderError
 
 from storeconf.config.readers.source import Problem
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BEYOND: Final = re.compile(r"\\U(?!000|0010)")
 _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTE: Final = "put the text in quotes"
 
@@ -27,6 +29,9 @@ def explain(text: str, error: Exception) -> Problem:
         what = f"U+{ord(text[at]):04X}" if at < len(text) else "one"
         hint = 'write it as an escape in double quotes, such as "\\x07"'
         return Problem("SC106", f"YAML holds no control characters, and this is {what}", at, hint=hint)
+    if not isinstance(error, YAMLError):  # of chr(), from PyYAML's own parser
+        match = _BEYOND.search(text)
+        return _code(text, match.start() if match else 0, 0, "")
     message = str(getattr(error, "problem", None) or error)
     at = _offset(text, getattr(error, "problem_mark", None))
     opened = _offset(text, getattr(error, "context_mark", None))
@@ -58,6 +63,8 @@ def _at_end(text: str, at: int) -> bool:
 
 
 def _mapping_value(text: str, at: int, opened: int, context: str) -> Problem:
+    if tab := _tab(text, at):
+        return tab
     start, line = _line(text, at)
     before = line[: at - start]
     if re.search(r":\s+\S", before):
@@ -104,7 +111,7 @@ def _flow(text: str, at: int, opened: int, context: str) -> Problem:
     bracket = text[opened] if opened < len(text) else "["
     close = "}" if bracket == "{" else "]"
     hint = None
-    if re.search(r"\$\{[^}\n]*$", text[max(opened - 1, 0) : at]) or text[max(opened - 1, 0) : opened] == "$":
+    if text[max(at - 1, 0) : at + 1] == "${" or text[max(opened - 1, 0) : opened] == "$":
         hint = 'put ${...} in quotes between brackets: ["${NAME}"]'
     if _at_end(text, at):
         return Problem("SC107", f"this '{bracket}' is never closed", opened, opened + 1, hint=hint)
@@ -114,21 +121,22 @@ def _flow(text: str, at: int, opened: int, context: str) -> Problem:
     return Problem("SC107", f"expected ',' or '{close}'", at, hint=hint, notes=notes)
 
 
-def _no_token(text: str, at: int, opened: int, context: str) -> Problem:
-    character = text[at : at + 1]
+def _tab(text: str, at: int) -> Problem | None:
+    """The problem of a line that is indented with a tab."""
     start, line = _line(text, at)
-    if character == "\t" or "\t" in line[: len(line) - len(line.lstrip())]:
-        tab = line.find("\t") + start
-        return Problem("SC107", "a tab can't indent YAML", tab, tab + 1, hint="use blanks")
-    return Problem("SC107", f"a text can't begin with {character!r}", at, at + 1, hint=_QUOTE)
+    tab = line[: len(line) - len(line.lstrip())].find("\t")
+    if tab < 0:
+        return None
+    return Problem("SC107", "a tab can't indent YAML", start + tab, start + tab + 1, hint="use blanks")
+
+
+def _no_token(text: str, at: int, opened: int, context: str) -> Problem:
+    return _tab(text, at) or Problem("SC107", f"a text can't begin with {text[at : at + 1]!r}", at, at + 1, hint=_QUOTE)
 
 
 def _no_colon(text: str, at: int, opened: int, context: str) -> Problem:
     start, line = _line(text, opened)
-    tab = line[: len(line) - len(line.lstrip())].find("\t")
-    if tab >= 0:
-        return Problem("SC107", "a tab can't indent YAML", start + tab, start + tab + 1, hint="use blanks")
-    return Problem(
+    return _tab(text, opened) or Problem(
         "SC107", "this line is neither 'key: value' nor '- item'", opened, start + len(line),
         hint="put a blank after the colon, or quote a text that goes over several lines",
     )  # fmt: skip
@@ -189,14 +197,14 @@ def _no_document(text: str, at: int, opened: int, context: str) -> Problem:
 
 
 def _escape(text: str, at: int, opened: int, context: str) -> Problem:
-    at = at - 1 if text[at - 1 : at] == "\\" else at
-    return Problem(
-        "SC107",
-        f"there is no escape {text[at : at + 2]}",
-        at,
-        at + 2,
-        hint="double the backslash or use single quotes",
-    )
+    at = max(text.rfind("\\", 0, at + 1), 0)
+    hint = "double the backslash or use single quotes"
+    return Problem("SC107", f"there is no escape {text[at : at + 2]}", at, at + 2, hint=hint)
+
+
+def _code(text: str, at: int, opened: int, context: str) -> Problem:
+    at = max(text.rfind("\\", 0, at + 1), 0)
+    return Problem("SC107", f"after {text[at : at + 2]} the number of a character is missing", at, at + 2)
 
 
 def _name(text: str, at: int, opened: int, context: str) -> Problem:
@@ -223,9 +231,9 @@ _RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] =
     ("node content", _no_content),
     ("document start>", _no_document),
     ("unknown escape character", _escape),
-    ("invalid Unicode character escape", _said("the escape names no character")),
-    ("expected hexdecimal number", _said("the escape needs hexadecimal digits")),
-    ("escape sequence of", _said("the escape needs hexadecimal digits")),
+    ("invalid Unicode character escape", _code),
+    ("expected hexdecimal number", _code),
+    ("escape sequence of", _code),
     ("alphabetic or numeric character", _name),
     ("comment or line break", _said("nothing may follow '|' or '>' in its line", _QUOTE)),
     ("chomping or indentation", _said("nothing may follow '|' or '>' in its line", _QUOTE)),

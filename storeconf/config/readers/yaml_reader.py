@@ -55,6 +55,12 @@ _NO_KEY: Final[Any] = object()
 _MERGE: Final[Any] = object()
 
 
+class _BadKey(str):
+    """Stands for a key that is none, so that what belongs to it can still be read."""
+
+    __slots__ = ()
+
+
 class _StopError(Exception):
     """Nothing after this point of the text can be read."""
 
@@ -73,6 +79,7 @@ class _Builder:
         self.entry: Entry = (0, 0, None)
         self._ends: dict[int, int] | None = None
         self._open: list[tuple[Any, ...]] = []
+        self._firsts: dict[tuple[int, str], int] = {}
         try:
             if text.count("\n%TAG") > _MAX_DIRECTIVES:
                 at = text.index("\n%TAG") + 1
@@ -82,9 +89,10 @@ class _Builder:
                 self.value, self.entry = self._build(loader.get_event)
             finally:
                 loader.dispose()
-        except _StopError:
-            if _LOADER is yaml.SafeLoader:
+            if _LOADER is yaml.SafeLoader and not self.problems:
                 self.problems += foreign(self.value, self.places, halves=True)
+        except _StopError:
+            return  # reported before it was raised
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             self.problems.append(explain(text, error))
 
@@ -160,7 +168,7 @@ class _Builder:
                     self._deep(at)
                 if in_mapping and key is _NO_KEY:
                     self._no_scalar(at, value)
-                    key, key_at = f"\0{values}", at
+                    key, key_at = _BadKey(f"\0{values}"), at
                 values += 1
                 stack.append((value, entries, in_mapping, key, key_at, merges, anchor, before, at))
                 in_mapping = kind is MappingStartEvent
@@ -200,7 +208,7 @@ class _Builder:
                 if in_mapping and key is _NO_KEY:
                     if source is None:
                         self._no_scalar(at, value)
-                        source = f"\0{values}"
+                        source = _BadKey(f"\0{values}")
                     elif source in value:
                         self._duplicate(source, at, event.end_mark.index, value, entries)
                     key, key_at = source, at
@@ -301,14 +309,13 @@ class _Builder:
         self._report("SC112", "tags are not supported", max(at, start), None, self._path(value, key), hint)
 
     def _duplicate(self, key: str, start: int, end: int, value: Any, entries: Any) -> None:
-        self._report(
-            "SC108", f"the key {_shown(key)} is said twice", start, end, self._path(value, key),
-            notes=(("it is said first here", entries[key][0]),),
-        )  # fmt: skip
+        first = self._firsts.setdefault((id(entries), key), entries[key][0])
+        notes = (("it is said first here", first),)
+        self._report("SC108", f"the key {_shown(key)} is said twice", start, end, self._path(value, key), notes=notes)
 
     def _no_scalar(self, at: int, value: Any) -> None:
         path = self._path(value, _NO_KEY)
-        if any(isinstance(step, str) and step.startswith("\0") for step in path):
+        if any(isinstance(step, _BadKey) for step in path):
             return  # inside another such key, which is reported
         hint = "quote braces that belong to a text or a template" if self.text.startswith("{", at) else None
         self._report("SC114", "a key must be a text, not a list or a mapping", at, None, path, hint)
