@@ -142,6 +142,7 @@ class Builder:
         step = self._plan.default_factory
         if step is None:
             return _Unlisted(self._plan.names)
+        self.called.update(self._steps[name].root for name in step.needs)
         if step.use is not None:
             return _OneForAll(self.store(step.use))
         if step.kind == "forbid":

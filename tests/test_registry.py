@@ -628,6 +628,16 @@ def test_a_store_that_an_override_leaves_unused_is_not_opened() -> None:
         registry.register("c", replacement, allow_override=True)
         async with registry:
             assert happened == ["open b", "open c", "open d", "open replacement"]
+        happened.clear()
+        registry = compiled(
+            root("a"),
+            root("spare"),
+            factory=DefaultFactorySpec(parent="a", middleware={"fallback": Fallback(store="spare")}),
+        )
+        for name in registry:
+            registry.register(name, replacement, allow_override=True)
+        async with registry:
+            assert happened == ["open spare", "open a", "open replacement"]
 
     asyncio.run(main())
 
