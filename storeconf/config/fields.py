@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, Se
 from pydantic_core.core_schema import ErrorType
 
 from storeconf._units import parse_duration, parse_size
+from storeconf.config.tree import Placeholder
 from storeconf.plugin import NamesStore, PathFromFile
 
 if TYPE_CHECKING:
@@ -121,10 +122,14 @@ def fields_of(model: type[BaseModel]) -> Fields:
         model,
         expects,
         infos,
-        {name: PLAIN - expect.classes for name, expect in expects.items() if expect.classes is not None},
+        {name: _refused(expect) for name, expect in expects.items()},
         frozenset(name for name, expect in expects.items() if expect.deep),
         attributes,
     )
+
+
+def _refused(expect: Expect) -> frozenset[type]:
+    return (frozenset() if expect.classes is None else PLAIN - expect.classes) | {Placeholder}
 
 
 def _validated_before(model: type[BaseModel]) -> frozenset[str]:

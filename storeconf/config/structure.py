@@ -206,8 +206,16 @@ class _Structure:
     def _fallback_circles(self, named: Mapping[str, Mapping[str, str]]) -> None:
         """No store may need itself through its own or an inherited chain."""
         needs: dict[str, dict[str, tuple[str, str]]] = {}
-        for name in self._stores:
+        for name, spec in self._stores.items():
             self._needs(name, named, needs)
+            fallback = needs.get(name, {}).get("fallback")
+            # There it uses namespaces of the same names.
+            if fallback is not None and (
+                isinstance(spec, ChildSpec) or (isinstance(spec, RootSpec) and spec.backend.namespace)
+            ):
+                self._may_have_namespaces(
+                    self._target(fallback[0]), ("stores", fallback[1], "middleware", "fallback", "store")
+                )
         done: set[str] = set()
         for start in needs:
             trail = [start]

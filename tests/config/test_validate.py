@@ -1,0 +1,577 @@
+"""What is wrong with fields, values and references, and where it is shown.
+
+Each example marks the token that the diagnostic must point at: ⟦…⟧.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pytest
+from pydantic import AliasChoices, Field, field_validator, model_validator
+
+from storeconf.catalog import Catalog
+from storeconf.layout import Report, examine
+from storeconf.plugin import Backend, ConfigPath, Duration, Middleware, Secret, Settings, StoreName
+
+if TYPE_CHECKING:
+    from storeconf._location import Diagnostic
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def check(text: str, *, catalog: Catalog | None = None, environ: dict[str, str] | None = None, **given: Any) -> Report:
+    """Examine a YAML text as a file."""
+    Path("storeconf.yaml").write_text(dedent(text).replace("⟦", "").replace("⟧", ""))
+    return examine("storeconf.yaml", environ=environ or {}, catalog=catalog or Catalog.builtin(), **given)
+
+
+def span(text: str) -> tuple[int, int, int, int]:
+    """The marked token: line and column of its begin and end."""
+    lines = dedent(text).splitlines()
+    (number,) = (number for number, line in enumerate(lines, 1) if "⟦" in line)
+    line = lines[number - 1]
+    return number, line.index("⟦") + 1, number, line.index("⟧")
+
+
+def marked(each: Diagnostic) -> tuple[int | None, int | None, int | None, int | None]:
+    return each.line, each.column, each.end_line, each.end_column
+
+
+def the_error(text: str, **given: Any) -> Diagnostic:
+    report = check(text, **given)
+    assert report.layout is None
+    (found,) = report.diagnostics
+    assert found.severity == "error"
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    text: str
+    code: str
+    message: str
+    hint: str | None = None
+    path: str | None = None
+
+
+def case(name: str, text: str, code: str, message: str, hint: str | None = None, path: str | None = None) -> Any:
+    return pytest.param(Case(text, code, message, hint, path), id=name)
+
+
+REDIS = "type: redis, url: 'redis://localhost', namespace: a"
+
+ENVELOPE = [
+    case("version", "version: ⟦2⟧", "SC505", "reads version 1 of its language, not 2"),
+    case("version as a text", "version: ⟦'1'⟧", "SC505", 'reads version 1 of its language, not "1"'),
+    case("version true", "version: ⟦true⟧", "SC505", "not true"),
+    case("unknown key", "⟦store⟧: {}", "SC501", "there is no top-level key 'store'", "did you mean 'stores'?"),
+    case("strange key", "⟦zzz⟧: 1", "SC501", "there is no top-level key 'zzz'", "known keys: version, extends"),
+    case("stores is a list", "stores: ⟦[a, b]⟧", "SC503", "stores must be a mapping from names to stores, not a list"),
+    case("store is a text", "stores: {a: ⟦memory⟧}", "SC503", 'a must be a mapping, not the text "memory"', "below"),
+    case("bad name", "stores: {⟦a__b⟧: {type: memory}}", "SC509", "'a__b' can't name a store", "without '__'"),
+    case("bad last letter", "stores: {⟦a-⟧: {type: memory}}", "SC509", "'a-' can't name a store"),
+    case("no kind", "stores: {⟦a⟧: {}}", "SC506", "store 'a' needs one of 'type', 'parent' and 'use'"),
+    case("misspelt kind", "stores: {a: {⟦tpye⟧: memory}}", "SC501", "no field 'tpye'", "did you mean 'type'?"),
+    case(
+        "two kinds",
+        "stores: {b: {type: memory}, a: {type: memory, ⟦parent⟧: b}}",
+        "SC507",
+        "store 'a' has 'type' and 'parent', of which it can have one",
+    ),
+    case("type is a number", "stores: {a: {type: ⟦3⟧}}", "SC503", "type must be a text, not the whole number 3"),
+    case("parent is a list", "stores: {a: {parent: ⟦[b]⟧}}", "SC503", "parent must be a text, not a list"),
+    case("description", "stores: {a: {type: memory, description: ⟦3⟧}}", "SC503", "description must be a text"),
+    case("child's namespace", "stores: {b: {type: memory}, a: {parent: b, namespace: ⟦x:y⟧}}", "SC509", "'x:y' can't"),
+    case("empty namespace", "stores: {b: {type: memory}, a: {parent: b, namespace: ⟦''⟧}}", "SC509", "'' can't name"),
+    case("root's namespace", "stores: {a: {type: memory, namespace: ⟦x y⟧}}", "SC509", "'x y' can't name a namespace"),
+    case("alias with more", "stores: {b: {type: memory}, a: {use: b, ⟦middleware⟧: {}}}", "SC508", "an alias takes no"),
+    case("alias with a namespace", "stores: {b: {type: memory}, a: {use: b, ⟦namespace⟧: c}}", "SC508", "takes no"),
+    case(
+        "child with a root's field",
+        "stores: {b: {type: memory}, a: {parent: b, ⟦url⟧: x}}",
+        "SC508",
+        "'url' belongs to stores of type redis and valkey; a store with a 'parent' has no such field",
+    ),
+    case(
+        "child's typo", "stores: {b: {type: memory}, a: {parent: b, ⟦namspace⟧: x}}", "SC501", "no field", "namespace"
+    ),
+    case("unknown type", "stores: {a: {type: ⟦redsi⟧}}", "SC701", "no backend 'redsi'", "did you mean 'redis'?"),
+    case("nothing like a type", "stores: {a: {type: ⟦dynamo⟧}}", "SC701", "no backend 'dynamo'", "storeconf.backends"),
+]
+FACTORY = [
+    case("a text", "default_factory: ⟦forbidden⟧", "SC506", 'default_factory can\'t be "forbidden"', "or forbid"),
+    case("a list", "default_factory: ⟦[a]⟧", "SC503", "default_factory must be a mapping or 'forbid', not a list"),
+    case("no kind", "⟦default_factory⟧: {}", "SC506", "default_factory needs one of"),
+    case("unknown parent", "default_factory: {parent: ⟦b⟧}", "SC601", "there is no store 'b'"),
+    case("unknown use", "default_factory: {use: ⟦b⟧}", "SC601", "there is no store 'b'"),
+    case("unknown field", "default_factory: {type: memory, ⟦max_store⟧: 1}", "SC501", "no field", "'max_stores'"),
+    case("max_stores", "default_factory: {type: memory, max_stores: ⟦0⟧}", "SC504", "must be greater than 0"),
+    case("max_stores as text", "default_factory: {type: memory, max_stores: ⟦'5'⟧}", "SC503", "must be a whole number"),
+    case(
+        "namespace of a child",
+        "stores: {a: {type: memory}}\ndefault_factory: {parent: a, ⟦namespace⟧: b}",
+        "SC508",
+        "a default_factory with 'parent' takes no 'namespace'",
+    ),
+    case(
+        "max_stores elsewhere",
+        "stores: {a: {type: memory, ⟦max_stores⟧: 5}}",
+        "SC508",
+        "type 'memory' takes no 'max_stores'",
+    ),
+    case("middleware", "default_factory: {type: memory, middleware: {⟦tll⟧: 3}}", "SC701", "no middleware 'tll'"),
+]
+FIELDS = [
+    case("unknown", "stores: {a: {type: memory, ⟦max_entry⟧: 1}}", "SC501", "no field", "did you mean 'max_entries'?"),
+    case("of another type", "stores: {a: {type: memory, ⟦path⟧: x}}", "SC508", "'path' belongs to stores of type file"),
+    case(
+        "of middleware", "stores: {a: {type: memory, ⟦ttl⟧: 3}}", "SC501", "no field 'ttl'", "write it under middleware"
+    ),
+    case(
+        "quite unknown", "stores: {a: {type: memory, ⟦zzz⟧: 3}}", "SC501", "'zzz'", "known fields: description, max_e"
+    ),
+    case(
+        "missing", "stores: {⟦a⟧: {type: file}}", "SC502", "type 'file' needs 'path'", 'for example path: "var/uploads"'
+    ),
+    case(
+        "text for a number", "stores: {a: {type: memory, max_entries: ⟦'5'⟧}}", "SC503", "a whole number", "entries: 5"
+    ),
+    case("words for a number", "stores: {a: {type: memory, max_entries: ⟦many⟧}}", "SC503", 'not the text "many"'),
+    case("flag for a number", "stores: {a: {type: memory, max_entries: ⟦true⟧}}", "SC503", "a whole number, not true"),
+    case("fraction", "stores: {a: {type: memory, max_entries: ⟦1.5⟧}}", "SC503", "not the number 1.5"),
+    case("number for a flag", "stores: {a: {type: memory, objects: ⟦1⟧}}", "SC503", "must be true or false"),
+    case("quoted flag", "stores: {a: {type: memory, objects: ⟦'true'⟧}}", "SC503", "true or false", "objects: true"),
+    case("yes for a flag", "stores: {a: {type: memory, objects: ⟦yes⟧}}", "SC503", "true or false", "yes is a text"),
+    case("number for a text", f"stores: {{a: {{{REDIS}, client_name: ⟦17⟧}}}}", "SC503", "a text", 'client_name: "17"'),
+    case("flag for a text", f"stores: {{a: {{{REDIS}, username: ⟦true⟧}}}}", "SC503", "a text", 'username: "true"'),
+    case("mapping for a text", f"stores: {{a: {{{REDIS}, username: ⟦{{a: b}}⟧}}}}", "SC503", "a text, not a mapping"),
+    case("text for a list", "stores: {a: {type: redis, namespace: a, cluster: ⟦x⟧}}", "SC503", "a list", '["x"]'),
+    case("in a list", "stores: {a: {type: redis, namespace: a, cluster: ['x:1', ⟦3⟧]}}", "SC503", "cluster[1] must be"),
+    case("bad in a list", "stores: {a: {type: redis, namespace: a, cluster: ['x:1', ⟦x⟧]}}", "SC504", "host:port"),
+    case("bound", "stores: {a: {type: memory, max_entries: ⟦0⟧}}", "SC504", "max_entries must be greater than 0"),
+    case("other bound", f"stores: {{a: {{{REDIS}, retries: ⟦101⟧}}}}", "SC504", "retries must be at most 100"),
+    case(
+        "choice", "stores: {a: {type: file, path: x, durability: ⟦fsnyc⟧}}", "SC504", "'flush' or 'fsync'", "'fsync'?"
+    ),
+    case(
+        "duration", f"stores: {{a: {{{REDIS}, connect_timeout: ⟦3 parsecs⟧}}}}", "SC504", "is not a duration", "seconds"
+    ),
+    case("no duration", f"stores: {{a: {{{REDIS}, connect_timeout: ⟦true⟧}}}}", "SC503", "a duration, not true"),
+    case("size", "stores: {a: {type: memory, max_size: ⟦-1⟧}}", "SC504", "can't be negative"),
+    case("pattern", f"stores: {{a: {{{REDIS}, client_name: ⟦a b⟧}}}}", "SC504", "must match the pattern"),
+    case("empty path", "stores: {a: {type: file, path: ⟦''⟧}}", "SC504", "path must be a path, not an empty text"),
+    case("nested unknown", f"stores: {{a: {{{REDIS}, tls: {{⟦ca⟧: x}}}}}}", "SC501", "tls has no field 'ca'"),
+    case("nested choice", f"stores: {{a: {{{REDIS}, tls: {{verify: ⟦ful⟧}}}}}}", "SC504", "'full', 'chain'", "'full'?"),
+    case(
+        "nested type",
+        f"stores: {{a: {{{REDIS}, tls: {{verify: ⟦3⟧}}}}}}",
+        "SC503",
+        "'full', 'chain' or 'none', not the",
+    ),
+    case(
+        "nested missing", "stores: {a: {type: redis, namespace: a, ⟦sentinel⟧: {nodes: ['a:1']}}}", "SC502", "'service'"
+    ),
+    case(
+        "neither of a union", f"stores: {{a: {{{REDIS}, tls: ⟦ful⟧}}}}", "SC503", "true or false or a mapping, not the"
+    ),
+    case(
+        "two fields together", "stores: {a: {type: memory, max_size: 1, objects: ⟦true⟧}}", "SC504", "no size in bytes"
+    ),
+    case("whole model", f"stores: {{a: {{{REDIS}, tls: {{⟦key_file⟧: x}}}}}}", "SC504", "key_file needs cert_file"),
+    case("none of three", "stores: {⟦a⟧: {type: redis, namespace: a}}", "SC504", "one of url, cluster, sentinel"),
+    case(
+        "in the URL too", "stores: {a: {type: redis, url: redis://u:p@h, ⟦password⟧: x, namespace: a}}", "SC504", "both"
+    ),
+]
+MIDDLEWARE = [
+    case("a list", "stores: {a: {type: memory, middleware: ⟦[ttl]⟧}}", "SC503", "a mapping from kinds to settings"),
+    case(
+        "unknown kind", "stores: {a: {type: memory, middleware: {⟦tlt⟧: 3}}}", "SC701", "no middleware 'tlt'", "'ttl'?"
+    ),
+    case("unknown kind off", "stores: {a: {type: memory, middleware: {⟦tlt⟧: false}}}", "SC701", "no middleware 'tlt'"),
+    case(
+        "setting", "stores: {a: {type: memory, middleware: {ttl: {⟦defualt⟧: 3}}}}", "SC501", "'defualt'", "'default'?"
+    ),
+    case("scalar", "stores: {a: {type: memory, middleware: {ttl: ⟦soon⟧}}}", "SC504", "is not a duration"),
+    case(
+        "scalar of a wrong type",
+        "stores: {a: {type: memory, middleware: {on_error: ⟦3⟧}}}",
+        "SC503",
+        "'raise' or 'miss'",
+    ),
+    case(
+        "list for a mapping", "stores: {a: {type: memory, middleware: {ttl: ⟦[1]⟧}}}", "SC503", "ttl must be a mapping"
+    ),
+    case(
+        "missing",
+        "stores: {a: {type: memory, middleware: {⟦fallback⟧: {}}}}",
+        "SC502",
+        "middleware 'fallback' needs 'store'",
+    ),
+    case(
+        "deep", "stores: {a: {type: memory, middleware: {ttl: {jitter: ⟦2⟧}}}}", "SC504", "jitter must be less than 1"
+    ),
+]
+REFERENCES = [
+    case(
+        "unknown parent", "stores: {main: {type: memory}, a: {parent: ⟦mian⟧}}", "SC601", "no store 'mian'", "'main'?"
+    ),
+    case("nothing near", "stores: {main: {type: memory}, a: {use: ⟦xyz⟧}}", "SC601", "'xyz'", "declared are: main, a"),
+    case("unknown fallback", "stores: {a: {type: memory, middleware: {fallback: ⟦xyz⟧}}}", "SC601", "no store 'xyz'"),
+    case(
+        "own parent",
+        "stores: {a: {parent: ⟦a⟧}}",
+        "SC602",
+        "stores lead in a circle: a -> a",
+        path="stores.a.parent",
+    ),
+    case("circle", "stores: {a: {parent: ⟦b⟧}, b: {use: c}, c: {parent: a}}", "SC602", "circle: a -> b -> c -> a"),
+    case("circle further on", "stores: {x: {use: a}, a: {parent: ⟦b⟧}, b: {parent: a}}", "SC602", "a -> b -> a"),
+    case(
+        "one namespace twice",
+        "stores: {m: {type: memory}, a: {parent: m, namespace: n}, b: {parent: m, ⟦namespace⟧: n}}",
+        "SC603",
+        "'a' and 'b' are the same namespace 'n' of 'm'",
+        "write b: {use: a}",
+    ),
+    case(
+        "a name is a namespace",
+        "stores: {m: {type: memory}, a: {parent: m}, b: {parent: m, ⟦namespace⟧: a}}",
+        "SC603",
+        "'a' and 'b' are the same namespace 'a' of 'm'",
+    ),
+    case(
+        "through an alias",
+        "stores: {m: {type: memory}, a: {parent: m}, n: {use: m}, b: {parent: n, ⟦namespace⟧: a}}",
+        "SC603",
+        "the same namespace 'a' of 'm'",
+    ),
+    case(
+        "one path in another",
+        "stores: {a: {type: file, path: x}, ⟦b⟧: {type: file, path: x/y}}",
+        "SC604",
+        "'a' and 'b' would share keys: 'b' lies in 'a'",
+        "{use: a}",
+    ),
+    case(
+        "the outer one last",
+        "stores: {a: {type: file, path: x/y}, ⟦b⟧: {type: file, path: x}}",
+        "SC604",
+        "'a' and 'b' would share keys: 'a' lies in 'b'",
+    ),
+    case(
+        "one server, one namespace",
+        f"stores: {{x: {{{REDIS}}}, ⟦y⟧: {{type: valkey, url: 'redis://localhost:6379/0', namespace: a}}}}",
+        "SC604",
+        "'x' and 'y' keep their keys in the same place",
+    ),
+    case(
+        "a root without namespace",
+        f"stores: {{x: {{{REDIS}}}, ⟦y⟧: {{type: redis, url: 'redis://localhost', namespace: ''}}}}",
+        "SC604",
+        "'x' and 'y' would share keys: 'x' lies in 'y'",
+    ),
+    case(
+        "the default factory's root",
+        f"stores: {{x: {{{REDIS}}}}}\n⟦default_factory⟧: {{{REDIS}}}",
+        "SC604",
+        "'x' and default_factory keep their keys in the same place",
+    ),
+    case(
+        "raw keys",
+        "stores: {x: {type: redis, url: 'redis://localhost', namespace: ''}, y: {parent: ⟦x⟧}}",
+        "SC605",
+        "'x' has no namespace of its own",
+        "give 'x' a namespace",
+    ),
+    case(
+        "raw keys for the default factory",
+        "stores: {x: {type: redis, url: 'redis://localhost', namespace: ''}}\ndefault_factory: {parent: ⟦x⟧}",
+        "SC605",
+        "'x' has no namespace of its own",
+    ),
+    case(
+        "falls back to itself",
+        "stores: {x: {type: memory, middleware: {fallback: ⟦x⟧}}}",
+        "SC602",
+        "'x' would need itself for its fallback",
+    ),
+    case(
+        "inherits a fallback to itself",
+        "stores: {x: {type: memory, middleware: {fallback: ⟦y⟧}}, y: {parent: x}}",
+        "SC602",
+        "'y' would need itself for its fallback",
+        "y: {middleware: {fallback: false}}",
+    ),
+    case(
+        "falls back in a circle",
+        "stores: {x: {type: memory, middleware: {fallback: ⟦y⟧}}, y: {type: memory, middleware: {fallback: x}}}",
+        "SC602",
+        "stores need one another in a circle: x -> y -> x",
+    ),
+    case(
+        "falls back to raw keys",
+        "stores: {r: {type: redis, url: 'redis://localhost', namespace: ''}, "
+        "x: {type: memory, namespace: n, middleware: {fallback: ⟦r⟧}}}",
+        "SC605",
+        "'r' has no namespace of its own",
+    ),
+]
+
+
+@pytest.mark.parametrize("example", [*ENVELOPE, *FACTORY, *FIELDS, *MIDDLEWARE, *REFERENCES])
+def test_one_problem(example: Case) -> None:
+    found = the_error(example.text)
+    assert (found.code, marked(found)) == (example.code, span(example.text)), str(found)
+    assert example.message in found.message
+    assert (example.hint or "") in (found.hint or "")
+    if example.path is not None:
+        assert found.path == example.path
+    assert found.file == "storeconf.yaml"
+    assert found.layer == "file"
+    assert not any(word in str(found).lower() for word in ("pydantic", "input should", "type=", "http"))
+
+
+def test_all_problems_come_at_once_in_the_order_of_their_places() -> None:
+    report = check("""
+        stores:
+          b: {parent: nowhere, zzz: 1}
+          a: {type: memory, max_entries: x, objects: 3, middleware: {ttl: soon}}
+          c: {type: redis, namespace: "x y"}
+        default_factory: {use: nothing}
+    """)
+    places = [(each.code, each.line) for each in report.diagnostics]
+    assert places == [
+        ("SC601", 3),
+        ("SC501", 3),
+        ("SC503", 4),
+        ("SC503", 4),
+        ("SC504", 4),
+        ("SC504", 5),
+        ("SC601", 6),
+    ]
+
+
+def test_unknown_names_show_both_ends() -> None:
+    found = the_error("stores:\n  main: {type: memory}\n  a: {parent: mian}")
+    (note,) = found.notes
+    assert (note.message, note.line, note.column) == ("'main' is declared here", 2, 3)
+    assert found.excerpt == ((2, "  main: {type: memory}"), (3, "  a: {parent: mian}"))
+
+
+def test_a_circle_shows_each_step_with_its_place() -> None:
+    found = the_error("stores:\n  a: {parent: b}\n  b: {use: c}\n  c: {parent: a}\n")
+    assert [(note.message, note.line) for note in found.notes] == [
+        ("'a' has parent 'b'", 2),
+        ("'b' uses 'c'", 3),
+        ("'c' has parent 'a'", 4),
+    ]
+
+
+def test_several_circles_are_reported_once_each() -> None:
+    report = check("stores: {a: {use: b}, b: {use: a}, c: {parent: c}, d: {parent: c}, e: {use: a}, f: {parent: e}}")
+    assert [each.message for each in report.diagnostics] == [
+        "stores lead in a circle: a -> b -> a",
+        "stores lead in a circle: c -> c",
+    ]
+
+
+def test_a_store_in_error_is_declared_all_the_same() -> None:
+    found = the_error("stores: {a: {type: memory, max_entries: ⟦x⟧}, b: {parent: a}, c: {use: a}, d: {parent: b}}")
+    assert found.path == "stores.a.max_entries"
+
+
+def test_a_long_chain_of_parents_is_no_problem() -> None:
+    chain = "".join(f"  s{number}: {{parent: s{number + 1}}}\n" for number in range(3000))
+    assert check(f"stores:\n{chain}  s3000: {{type: memory}}\n").layout is not None
+    found = the_error(f"stores:\n{chain}  s3000: {{parent: s0}}\n")
+    assert found.code == "SC602"
+    assert len(found.notes) == 3001
+
+
+def test_an_anchor_is_one_place() -> None:
+    found = the_error("""
+        x-common: &common {type: memory, max_entries: ⟦x⟧}
+        stores: {a: *common, b: *common, c: *common}
+    """)
+    assert found.path == "stores.a.max_entries"
+
+
+def test_texts_of_variables_have_the_type_that_their_field_wants() -> None:
+    environ = {
+        "STORECONF__STORES__A__MAX_ENTRIES": "0123",
+        "STORECONF__STORES__A__OBJECTS": "true",
+        "STORECONF__STORES__A__DESCRIPTION": "0123",
+        "STORECONF__STORES__A__MIDDLEWARE__TTL__JITTER": "0.5",
+    }
+    layout = check("stores: {a: {type: memory, middleware: {ttl: 3}}}", environ=environ).layout
+    assert layout is not None
+    spec: Any = layout.stores["a"]
+    assert spec.backend.max_entries == 123
+    assert spec.backend.objects is True
+    assert spec.description == "0123"
+    assert spec.middleware["ttl"].jitter == 0.5
+
+
+def test_ill_typed_variables_are_named() -> None:
+    found = the_error("stores: {a: {type: memory}}", environ={"STORECONF__STORES__A__MAX_ENTRIES": "many"})
+    assert (found.code, found.variable, found.line) == ("SC503", "STORECONF__STORES__A__MAX_ENTRIES", None)
+    assert found.message == 'max_entries must be a whole number, not the text "many"'
+
+
+def test_what_is_substituted_has_the_type_that_its_field_wants() -> None:
+    text = "stores: {a: {type: '${T}', max_entries: '${N}', objects: '${O:-false}', namespace: '${N}'}}"
+    layout = check(text, environ={"T": "memory", "N": "0123"}).layout
+    assert layout is not None
+    backend: Any = layout.stores["a"].backend  # type: ignore[union-attr]  # it is a root
+    assert (backend.type, backend.max_entries, backend.objects, backend.namespace) == ("memory", 123, False, "0123")
+
+
+@pytest.mark.parametrize("value", ["true", "{}", "{enabled: true}"])
+def test_middleware_can_be_switched_on_with_its_defaults(value: str) -> None:
+    layout = check(f"stores: {{a: {{type: memory, middleware: {{read_only: {value}, ttl: false}}}}}}").layout
+    assert layout is not None
+    links: Any = layout.stores["a"].middleware  # type: ignore[union-attr]  # it is a root
+    assert links["read_only"].enabled is True
+    assert links["ttl"] is False
+
+
+def test_paths_are_relative_to_the_file_that_says_them(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/base.yaml").write_text(
+        "stores: {a: {type: file, path: one}, b: {type: redis, namespace: x, url: 'redis://h', tls: {ca_file: ca.pem}}}"
+    )
+    environ = {"STORECONF__STORES__C__TYPE": "file", "STORECONF__STORES__C__PATH": "three"}
+    text = "extends: [base/base.yaml]\nstores: {d: {type: file, path: /four}, e: {type: file, path: five}}"
+    layout = check(text, environ=environ, overrides={"stores.e.path": "six"}).layout
+    assert layout is not None
+    stores: Any = {name: spec.backend for name, spec in layout.stores.items()}  # type: ignore[union-attr]  # all roots
+    assert stores["a"].path == tmp_path / "base/one"
+    assert stores["b"].tls.ca_file == tmp_path / "base/ca.pem"
+    assert stores["c"].path == tmp_path / "three"
+    assert stores["d"].path == Path("/four")
+    assert stores["e"].path == tmp_path / "six"
+
+
+def test_warnings_of_backends_are_located() -> None:
+    report = check(f"stores:\n  a: {{{REDIS}, tls: {{ca_file: x, verify: none}}}}")
+    assert report.layout is not None
+    (found,) = report.layout.warnings
+    assert (found.code, found.severity, found.path, found.line) == ("SC801", "warning", "stores.a.tls", 2)
+
+
+def test_placeholders_stand_for_anything() -> None:
+    text = """
+        stores:
+          a: {type: redis, url: "${URL}", namespace: "${NS}", db: "${DB}", password: "${file:/nowhere}"}
+          b: {type: redis, url: "${URL}", namespace: "${NS}", tls: {verify: "${V}"}}
+          c: {parent: "${P}", namespace: "${NS}"}
+          d: {type: "${T}", anything: 1}
+          e: {use: "${U}"}
+          f: {parent: a, middleware: {ttl: "${TTL}", encrypt: {keys: ["${K}"]}, on_error: "${E}"}}
+          g: {type: file, path: "${PATH_}"}
+        default_factory: "${F}"
+    """
+    report = check(text, without_secrets=True)
+    assert [str(each) for each in report.diagnostics] == []
+    assert {each.code for each in check(text).diagnostics} >= {"SC402", "SC403"}
+
+
+def test_placeholders_hide_no_other_problem() -> None:
+    text = 'stores: {a: {type: redis, url: "${URL}", ⟦urll⟧: 1, namespace: x}}'
+    found = the_error(text, without_secrets=True)
+    assert (found.code, marked(found)) == ("SC501", span(text))
+
+
+class Nested(Settings):
+    deeper: dict[str, list[int]] = Field(default_factory=dict)
+    file: ConfigPath | None = None
+
+
+class Odd(Backend):
+    """A plugin with everything that fields can be."""
+
+    type: Literal["odd"] = "odd"
+    renamed: int = Field(default=1, alias="from")
+    several: int = Field(default=1, validation_alias=AliasChoices("one", "other"))
+    nested: list[Nested] = Field(default_factory=list)
+    either: int | str = 0
+    lapse: Duration | bool = False
+    token: Secret | None = None
+    even: int = 0
+    crash: str = ""
+    custom: str = ""
+
+    @field_validator("even")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        assert value % 2 == 0, "even must be even"
+        return value
+
+    @field_validator("custom", mode="before")
+    @classmethod
+    def _any(cls, value: object) -> object:
+        return str(value)
+
+    @model_validator(mode="after")
+    def _crash(self) -> Odd:
+        if self.crash == "validating":
+            raise KeyError("oops")
+        return self
+
+    def location(self) -> tuple[str, ...] | None:
+        return () if self.crash != "locating" else (str(1 // 0),)
+
+
+class Calls(Middleware):
+    kind: ClassVar[str] = "calls"
+    other: StoreName
+
+
+PLUGINS = Catalog.builtin().with_backend("odd", Odd).with_middleware("calls", Calls)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        case("alias", "stores: {a: {type: odd, from: ⟦x⟧}}", "SC503", "from must be a whole number"),
+        case("attribute's name", "stores: {a: {type: odd, ⟦renamed⟧: 1}}", "SC501", "has no field 'renamed'"),
+        case(
+            "list of models", "stores: {a: {type: odd, nested: [{}, {⟦deper⟧: {}}]}}", "SC501", "nested[1] has no field"
+        ),
+        case(
+            "deep",
+            "stores: {a: {type: odd, nested: [{deeper: {x: [1, ⟦y⟧]}}]}}",
+            "SC503",
+            "x[1] must be a whole number",
+        ),
+        case("union", "stores: {a: {type: odd, either: ⟦[]⟧}}", "SC503", "a whole number or a text, not a list"),
+        case("union with code", "stores: {a: {type: odd, lapse: ⟦soon⟧}}", "SC504", "'soon' is not a duration"),
+        case("assertion", "stores: {a: {type: odd, even: ⟦1⟧}}", "SC504", "even must be even"),
+        case(
+            "crash", "stores: {⟦a⟧: {type: odd, crash: validating}}", "SC708", "could not read its settings: KeyError"
+        ),
+        case("crash later", "stores: {⟦a⟧: {type: odd, crash: locating}}", "SC708", "could not tell where"),
+        case("reference", "stores: {a: {type: odd, middleware: {calls: {other: ⟦b⟧}}}}", "SC601", "no store 'b'"),
+    ],
+)
+def test_plugins_problems_are_located_as_well(example: Case) -> None:
+    found = the_error(example.text, catalog=PLUGINS)
+    assert (found.code, marked(found)) == (example.code, span(example.text)), str(found)
+    assert example.message in found.message
+
+
+def test_what_plugins_take_is_taken() -> None:
+    text = "stores: {a: {type: odd, from: 2, other: 3, nested: [{file: x}], lapse: true, custom: 5, either: x}}"
+    layout = check(text, catalog=PLUGINS).layout
+    assert layout is not None
+    backend: Any = layout.stores["a"].backend  # type: ignore[union-attr]  # it is a root
+    assert (backend.renamed, backend.several, backend.custom, backend.lapse) == (2, 3, "5", True)
+    assert backend.nested[0].file == Path.cwd() / "x"
