@@ -1,0 +1,40 @@
+"""FastAPI: a store as a dependency.
+
+app = FastAPI(lifespan=lifespan("storeconf.yaml"))
+
+@app.get("/")
+async def index(sessions: Annotated[Store, store("sessions")]) -> str: ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
+
+from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, store_of
+
+if TYPE_CHECKING:
+    from storeconf.registry import StoreRegistry
+    from storeconf.store import Store
+
+__all__ = ["SessionMiddleware", "lifespan", "registry", "store"]
+
+
+def store(name: str) -> Any:
+    """Return the dependency that gives the store of that name; for use in ``Annotated``."""
+
+    def dependency(connection: HTTPConnection) -> Store:
+        return store_of(connection, name)
+
+    return Depends(dependency)
+
+
+def registry() -> Any:
+    """Return the dependency that gives the application's registry; for use in ``Annotated``."""
+
+    def dependency(connection: HTTPConnection) -> StoreRegistry:
+        return registry_of(connection)
+
+    return Depends(dependency)
