@@ -25,6 +25,7 @@ class TestRedisOldest(StoreConformance):
 
 class TestRedisNewestAsChild(StoreConformance):
     namespaces = ("parent", "child")
+    model_examples = 10
 
     def make_store(self) -> RedisStore:
         return RedisStore.with_client(shared("redis-8.2").url, namespace=self.unique)
@@ -42,6 +43,11 @@ class TestLitestarsKeys(StoreConformance):
     """With Litestar's keys, where only names that hold ``_`` promise less."""
 
     namespaces = ("child",)
+    model_examples = 10
+
+    # Here a and b below a, and one a_b, are the same: what DESIGN.md says this layout does not promise.
+    test_path_and_key_never_collide = None  # type: ignore[assignment]  # so that nobody collects it
+    test_delete_all_spares_siblings = None  # type: ignore[assignment]  # likewise
 
     def make_store(self) -> ValkeyStore:
         return ValkeyStore.with_client(shared().url, namespace=self.unique, key_layout="litestar")

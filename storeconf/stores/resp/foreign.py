@@ -25,16 +25,16 @@ MOST_AT_ONCE = 16
 
 
 class _ForeignNode:
-    """One server of a foreign client; a Cluster's client is told which by ``target_nodes``."""
+    """One server of a foreign client: the client itself, or what a Cluster's client has for each node."""
 
     generation = 1
 
-    def __init__(self, lane: ForeignLane, target: Any = None) -> None:
+    def __init__(self, lane: ForeignLane, client: Any) -> None:
         self._lane = lane
-        self._options = {} if target is None else {"target_nodes": target}
+        self._client = client
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self._lane.execute(data, self._options))
+        return asyncio.ensure_future(self._lane.execute(self._client, data))
 
 
 class ForeignLane(Lane):
@@ -50,14 +50,16 @@ class ForeignLane(Lane):
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         """Send a command by the client's own means."""
-        return asyncio.ensure_future(self.execute(data, {}))
+        return asyncio.ensure_future(self.execute(self._client, data))
 
-    async def execute(self, data: bytes, options: dict[str, Any]) -> Any:
+    async def execute(self, client: Any, data: bytes) -> Any:
         """Run a command in one of the slots, within the timeout."""
         try:
             async with asyncio.timeout(self.timeout):
                 async with self._slots:
-                    running: Coroutine[Any, Any, Any] = self._client.execute_command(*unpack(data), **options)
+                    # Clients look at the command's name, and want it as text.
+                    name, *words = unpack(data)
+                    running: Coroutine[Any, Any, Any] = client.execute_command(name.decode(), *words)
                     return _plain(await running)
         except TimeoutError as error:
             raise LinkLateError(f"no reply within {self.timeout:g} s", sent=True, cause=error) from error
@@ -67,7 +69,7 @@ class ForeignLane(Lane):
     async def nodes(self) -> Sequence[Node]:
         """Return the client's server, or those of its Cluster."""
         if not self.spreads:
-            return [_ForeignNode(self)]
+            return [_ForeignNode(self, self._client)]
         try:
             await self._client.initialize()
         except Exception as error:

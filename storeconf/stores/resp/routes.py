@@ -36,7 +36,7 @@ def route_of_options(driver: Driver, options: ServerOptions) -> Route:
 
 def route_of_client(driver: Driver, client: Any) -> Route:
     """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
-    if not callable(getattr(client, "execute_command", None)):
+    if isinstance(client, driver.blocking) or not callable(getattr(client, "execute_command", None)):
         raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
     options = ServerOptions()
     pool: Any = getattr(client, "connection_pool", None)

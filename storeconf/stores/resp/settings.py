@@ -73,6 +73,7 @@ class Driver:
         self.name = name
         try:
             self.asyncio: Any = import_module(f"{name}.asyncio")
+            blocking = import_module(name)
             self._cluster: Any = import_module(f"{name}.asyncio.cluster")
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in (name, ""):
@@ -81,7 +82,7 @@ class Driver:
         title = name.capitalize()
         self.client: type[Any] = getattr(self.asyncio, title)
         self.cluster: type[Any] = getattr(self._cluster, f"{title}Cluster")
-        self.sentinel_pool: type[Any] = self.asyncio.SentinelConnectionPool
+        self.blocking: tuple[type[Any], ...] = (getattr(blocking, title), getattr(blocking, f"{title}Cluster"))
         self._plain = (self.asyncio.Connection, self.asyncio.SSLConnection, self.asyncio.UnixDomainSocketConnection)
         self._managed = (self.asyncio.SentinelManagedConnection, self.asyncio.SentinelManagedSSLConnection)
         self._hook = f"{name}_connect_func"

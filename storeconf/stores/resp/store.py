@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
+import weakref
 from asyncio import get_running_loop
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -106,23 +106,13 @@ class ServerStore(Store):
                 for other in [other for other in self._lanes if other.is_closed()]:
                     del self._lanes[other]
                 lane = self._route()
-                guard = self._guard(lane)
+                guard = _guard(lane, weakref.ref(self))
                 # Begun by hand, for it has nothing to wait for: from now on the loop ends it when it shuts down.
                 with suppress(StopIteration):
                     guard.__anext__().send(None)
                 held = self._lanes[loop] = (lane, guard)
         self._lane = held[0]
         return held[0]
-
-    async def _guard(self, lane: Lane) -> AsyncGenerator[None]:
-        """Close the lane when its loop shuts down its asynchronous generators, which it does before it closes."""
-        try:
-            yield
-        finally:
-            self._lanes.pop(lane.loop, None)
-            if self._lane is lane:
-                self._lane = None
-            await lane.close()
 
     async def do_close(self) -> None:
         """Close the connections of every loop, and the client where it is ours."""
@@ -143,13 +133,6 @@ class ServerStore(Store):
         _given_up.append(self._lanes)
         self._lanes, self._lane = {}, None
         self._lane_lock = threading.Lock()
-
-    def __del__(self) -> None:
-        super().__del__()
-        if not sys.is_finalizing():
-            for loop, (lane, _) in self.__dict__.get("_lanes", {}).items():
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(lane.abort)
 
     async def _again(self, lane: Lane, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a failed command or raise what callers are to see. Called on the root."""
@@ -421,6 +404,19 @@ class ServerStore(Store):
             return await self._here().describe()
         except (ReplyError, LinkError) as error:
             raise self._failure(error, READ) from error
+
+
+async def _guard(lane: Lane, owner: weakref.ref[ServerStore]) -> AsyncGenerator[None]:
+    """Close the lane when nobody holds this generator any more, or the loop ends its generators before it closes."""
+    try:
+        yield
+    finally:
+        store = owner()
+        if store is not None:
+            store._lanes.pop(lane.loop, None)
+            if store._lane is lane:
+                store._lane = None
+        await lane.close()
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:
