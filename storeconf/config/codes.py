@@ -92,6 +92,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC603": Code("shared-namespace", "Two children of one parent have the same namespace."),
         "SC604": Code("colliding-roots", "Two roots keep their keys in the same place."),
         "SC605": Code("parent-without-namespace", "A server root without a namespace can't have namespaces below it."),
+        "SC606": Code("shared-fallback", "Two stores would keep keys in one namespace of a fallback."),
         # ---------------------------------------------------------------- 7xx plugins
         "SC701": Code("unknown-kind", "No backend, middleware or resolver of that name is built in or installed."),
         "SC702": Code("broken-plugin", "The plugin is installed but can't be imported."),

@@ -317,6 +317,26 @@ REFERENCES = [
         "stores need one another in a circle: x -> y -> x",
     ),
     case(
+        "inherits a fallback through an alias",
+        "stores: {x: {type: memory, middleware: {fallback: ⟦y⟧}}, z: {use: x}, y: {parent: z}}",
+        "SC602",
+        "'y' would need itself for its fallback",
+    ),
+    case(
+        "falls back where another one does",
+        "stores: {x: {type: memory}, a: {type: file, path: a, middleware: {fallback: x}}, "
+        "b: {type: file, path: b, middleware: {fallback: ⟦x⟧}}}",
+        "SC606",
+        "'b' would share its fallback's keys: 'a' falls back there too",
+    ),
+    case(
+        "falls back into a listed store",
+        "stores: {x: {type: memory}, y: {parent: x}, "
+        "a: {type: file, namespace: y, path: a, middleware: {fallback: ⟦x⟧}}}",
+        "SC606",
+        "'a' would share its fallback's keys: 'y' keeps its keys there",
+    ),
+    case(
         "falls back to raw keys",
         "stores: {r: {type: redis, url: 'redis://localhost', namespace: ''}, "
         "x: {type: memory, namespace: n, middleware: {fallback: ⟦r⟧}}}",
@@ -381,6 +401,22 @@ def test_several_circles_are_reported_once_each() -> None:
         "stores lead in a circle: a -> b -> a",
         "stores lead in a circle: c -> c",
     ]
+
+
+def test_fallbacks_in_order_are_no_problem() -> None:
+    assert (
+        check("""
+        stores:
+          local: {type: memory}
+          main: {type: redis, url: "redis://localhost", namespace: shop, middleware: {fallback: local}}
+          cache: {parent: main}
+          other: {parent: main, middleware: {fallback: {store: third}}}
+          third: {type: memory, middleware: {fallback: false}}
+          again: {use: cache}
+        default_factory: {parent: main}
+    """).diagnostics
+        == ()
+    )
 
 
 def test_a_store_in_error_is_declared_all_the_same() -> None:
