@@ -303,7 +303,7 @@ class _Assembler:
             if not isinstance(node, dict) or node.get("type") is None:
                 continue
             for group in self._rules.exclusive(node["type"]):
-                given = [name for name in group if node.get(name) is not None]
+                given = [name for name in node if name in group and node[name] is not None]
                 if len(given) > 1:
                     tree = self._only_first(tree, path, given)
         return tree

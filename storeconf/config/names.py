@@ -69,6 +69,10 @@ def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
+def _same(segment: str, names: Iterable[str]) -> str | None:
+    return next((name for name in names if _normal(name) == _normal(segment)), None)
+
+
 def _flat(segments: Iterable[str]) -> str:
     """The segments with nothing between them that could be written in two ways."""
     return "_".join(filter(None, (_normal(segment).strip("_") for segment in segments)))
@@ -160,7 +164,7 @@ class Names:
             yield (*path, name)
             inner = self._inner(level, path, name)
             node = lookup(self._tree, (*path, name))
-            if isinstance(node, dict) or (inner.models and not _is_chain(path)):
+            if isinstance(node, dict | list) or (inner.models and not _is_chain(path)):
                 yield from self._below((*path, name), inner)
         if level.item is not None and isinstance(there, list):
             yield from ((*path, index) for index in range(len(there)))
@@ -169,6 +173,8 @@ class Names:
         """What can stand one step further; a middleware's model is imported only here, where it is named."""
         if isinstance(step, int):
             return level.item or ANYTHING
+        if path == ("stores",):
+            return _MAPPING
         if not _is_chain(path):
             return level.names.get(step) or level.free or ANYTHING
         try:
@@ -179,7 +185,8 @@ class Names:
     def _match(self, level: _Level, path: TreePath, segment: str) -> str | int | None:
         names = level.by_normal.get(_normal(segment), ())
         if not names and _is_chain(path):  # only now look for plugins
-            names = [kind for kind in self._catalog.middleware_names() if _normal(kind) == _normal(segment)]
+            kind = _same(segment, self._catalog.middleware_names())
+            names = [kind] if kind else ()
         if len(names) == 1:
             return names[0]
         if names:
@@ -223,13 +230,16 @@ class Names:
     def _nearest(self, path: TreePath, segments: Sequence[str]) -> TreePath | None:
         for position, segment in enumerate(segments):
             level = self._level(path, self.shape(path))
-            known = self._catalog.middleware_names() if _is_chain(path) else level.names
-            names = level.by_normal.get(_normal(segment)) or [nearest(segment, known) or ""]
-            if len(names) == 1 and names[0]:
-                path = (*path, names[0])
+            kinds = self._catalog.middleware_names() if _is_chain(path) or "middleware" in level.names else ()
+            names = level.by_normal.get(_normal(segment), ())
+            if not names and not _is_chain(path) and (kind := _same(segment, kinds)):
+                return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
+            near = names[0] if len(names) == 1 else nearest(segment, kinds if _is_chain(path) else level.names)
+            if near is not None:
+                path = (*path, near)
             elif level.item is not None and segment.isdigit():
                 return (*path, self._size(path))
-            elif "middleware" in level.names and (kind := nearest(segment, self._catalog.middleware_names())):
+            elif kinds and (kind := nearest(segment, kinds)):
                 return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
             else:
                 return None

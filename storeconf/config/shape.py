@@ -104,7 +104,7 @@ def _plain(annotation: Any) -> Shape:
         return _either([shape_of(each) for each in arguments if each is not type(None)])
     if origin is Literal:
         return Shape(choices=tuple(each for each in arguments if isinstance(each, str)))
-    if not isinstance(origin, type) or origin is object:
+    if not isinstance(origin, type) or origin in (object, Any):
         return ANYTHING
     if issubclass(origin, BaseModel):
         return Shape(scalar=False, models=(origin,))

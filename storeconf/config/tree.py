@@ -137,7 +137,23 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that ``word`` was most likely meant to be, or None when none is near."""
     by_normal = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
     normal = word.lower().replace("-", "_")
-    found = get_close_matches(normal, by_normal, n=1, cutoff=0.6)
-    if not found and len(normal) > 2:
-        found = [candidate for candidate in by_normal if candidate.startswith(normal)][:1]
+    found = get_close_matches(normal, by_normal, n=3, cutoff=0.6)
+    if found:
+        return by_normal[min(found, key=lambda candidate: _slips(normal, candidate))]
+    if len(normal) > 2:
+        found = [candidate for candidate in by_normal if candidate.startswith(normal)]
     return by_normal[found[0]] if found else None
+
+
+def _slips(word: str, meant: str) -> int:
+    """How many letters were left out, added, mistaken or swapped with the next."""
+    before: list[int] = []
+    row = list(range(len(meant) + 1))
+    for i, letter in enumerate(word, 1):
+        older, before, row = before, row, [i]
+        for j, wanted in enumerate(meant, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == meant[j - 2] and word[i - 2] == wanted:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -103,7 +103,7 @@ class _Reader:
                     hint = f"write {segments[0].lower()!r} in a file"
                     self._fail("SC303", name, f"a variable can't set {segments[0].lower()!r}", hint=hint)
                 else:
-                    (kinds if _says_kind(segments) else others).append((name, segments))
+                    (kinds if _says_kind(segments, self._environ[name]) else others).append((name, segments))
         # Kinds go first: the other variables are matched against the fields of the kinds that come of it.
         names = Names(_declared(tree, self._later), self._catalog)
         for name, segments in sorted(kinds, key=lambda each: len(each[1])):
@@ -221,11 +221,13 @@ class _Reader:
             self._fail("SC804", name, f"storeconf does not know {name}", hint=hint, severity="warning")
 
 
-def _says_kind(segments: Sequence[str]) -> bool:
-    """Whether a variable can say a store's kind: it sets the kind's field, or the whole store."""
+def _says_kind(segments: Sequence[str], text: str) -> bool:
+    """Whether a variable can say a store's kind: it sets the kind's field, or all of the store as a mapping."""
     top = segments[0].lower()
-    depth = 2 if top == "stores" else 1 if top == "default_factory" else len(segments)
-    return len(segments) <= depth or (len(segments) == depth + 1 and kind_key(segments[-1]))
+    depth = {"stores": 2, "default_factory": 1}.get(top, 0)
+    if len(segments) == depth + 1:
+        return kind_key(segments[-1])
+    return len(segments) <= depth and text.lstrip().startswith("{")
 
 
 def _declared(tree: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
