@@ -82,7 +82,7 @@ class Suite:
 
     def capabilities(self, store: Store) -> Capabilities:
         """Return what the store declares that it can do; the suite holds it to exactly that."""
-        return store.root.capabilities
+        return store.capabilities
 
     # ------------------------------------------------------------------ for the tests
 

@@ -1,6 +1,7 @@
-"""The suite over every store of storeconf: as root, as child, through a layout, and in uvloop.
+"""The suite over storeconf's stores and middleware: as root, as child, through layouts, and on both event loops.
 
-To hold another store to the promises, add it to one of the tables: the classes are made from them.
+To hold something else to the promises, add it to a table: the test classes are made from them. The servers' own
+classes, version by version, stand beside the servers' tests.
 """
 
 from __future__ import annotations
@@ -13,52 +14,78 @@ import uvloop
 import storeconf
 from storeconf import FileStore, MemoryStore, Store
 from storeconf.testing import StoreConformance
+from tests.servers import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOTS: dict[str, Callable[[StoreConformance], Store]] = {
+    Settings = dict[str, Any]
+
+STORES: dict[str, Callable[[StoreConformance], Store]] = {
     "Memory": lambda suite: MemoryStore(),
     "File": lambda suite: FileStore(suite.directory / "data", create_directories=True),
 }
-"""Stores made directly, by the name of their kind."""
+"""Stores made directly; each is tested as root, and as child on uvloop."""
 
-LAYOUTS: dict[str, Callable[[StoreConformance], dict[str, Any]]] = {
-    "MemoryLayout": lambda suite: {"stores": {"s": {"type": "memory", "namespace": suite.unique}}},
-    "MemoryChildLayout": lambda suite: {"stores": {"main": {"type": "memory"}, "s": {"parent": "main"}}},
-    "FileLayout": lambda suite: {"stores": {"s": {"type": "file", "path": str(suite.directory / "data")}}},
-    "FileChildLayout": lambda suite: {
-        "stores": {
-            "main": {"type": "file", "path": str(suite.directory / "data"), "namespace": "shop"},
-            "inner": {"parent": "main"},
-            "s": {"parent": "inner", "namespace": "s_1"},
-        }
-    },
+BACKENDS: dict[str, Callable[[StoreConformance], Settings]] = {
+    "Memory": lambda suite: {"type": "memory"},
+    "File": lambda suite: {"type": "file", "path": str(suite.directory / "data")},
+    "Redis": lambda suite: {"type": "redis", "url": shared("redis-8.2").url, "namespace": suite.unique},
+    "Valkey": lambda suite: {"type": "valkey", "url": shared().url, "namespace": suite.unique},
 }
-"""Layouts of which the store ``s`` is tested."""
+"""Backends as a layout writes them; each is tested as a child, and under all of the middleware."""
+
+MIDDLEWARE: dict[str, Settings] = {
+    "Limit": {"limit": {"key_size": "1MB", "value_size": "1GB"}},
+    "OnError": {"on_error": "miss"},
+    "Fallback": {"fallback": "other"},
+    "Compress": {"compress": {"algorithm": "gzip", "min_size": 0}},
+    "Encrypt": {"encrypt": {"keys": ["4f0a3c7d1e9b58264f0a3c7d1e9b58264f0a3c7d1e9b58264f0a3c7d1e9b5826"]}},
+    "Breaker": {"breaker": 5},
+    "Retry": {"retry": 3},
+    "Timeout": {"timeout": "30s"},
+    "Metrics": {"metrics": True},
+}
+"""Middleware that, with these settings, takes away no promise; each is tested alone."""
+
+FULL_STACK: Settings = {kind: settings for one in MIDDLEWARE.values() for kind, settings in one.items()}
 
 
-class _Uvloop(StoreConformance):
-    def runner(self) -> asyncio.Runner:
-        return asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop)
+class _Loaded(StoreConformance):
+    """The store ``s`` of a layout."""
+
+    model_examples = 10
+
+    def layout(self) -> Settings:
+        raise NotImplementedError
+
+    def make_store(self) -> Store:
+        stores = {"other": {"type": "memory"}, **self.layout()}
+        return storeconf.load({"stores": stores}, environ={}).get("s")
 
 
-def _suite(
-    name: str,
-    make: Callable[[StoreConformance], Store],
-    base: type[StoreConformance] = StoreConformance,
-    **members: Any,
-) -> None:
-    globals()[f"Test{name}"] = type(f"Test{name}", (base,), {"make_store": make, "__module__": __name__, **members})
+def _on_uvloop(suite: StoreConformance) -> asyncio.Runner:
+    return asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop)
 
 
-def _load(layout: Callable[[StoreConformance], dict[str, Any]]) -> Callable[[StoreConformance], Store]:
-    return lambda suite: storeconf.load(layout(suite), environ={}).get("s")
+def _suite(name: str, base: type[StoreConformance], **members: Any) -> None:
+    globals()[f"Test{name}"] = type(f"Test{name}", (base,), {"__module__": __name__, **members})
 
 
-for _name, _make in ROOTS.items():
-    _suite(_name, _make)
-    _suite(f"{_name}Child", _make, namespaces=("app", "app2"))
-    _suite(f"{_name}Uvloop", _make, _Uvloop)
-for _name, _layout in LAYOUTS.items():
-    _suite(_name, _load(_layout))
+def _child(
+    root: Callable[[StoreConformance], Settings], middleware: Settings
+) -> Callable[[StoreConformance], Settings]:
+    def layout(suite: StoreConformance) -> Settings:
+        return {"main": root(suite), "s": {"parent": "main", "namespace": "s_1", "middleware": middleware}}
+
+    return layout
+
+
+for _name, _make in STORES.items():
+    _suite(f"{_name}Store", StoreConformance, make_store=_make)
+    _suite(f"{_name}ChildOnUvloop", StoreConformance, make_store=_make, namespaces=("a", "b"), runner=_on_uvloop)
+for _name, _root in BACKENDS.items():
+    _suite(f"{_name}Child", _Loaded, layout=_child(_root, {}))
+    _suite(f"{_name}FullStack", _Loaded, layout=_child(_root, FULL_STACK))
+for _name, _middleware in MIDDLEWARE.items():
+    _suite(f"Memory{_name}", _Loaded, layout=_child(BACKENDS["Memory"], _middleware))
