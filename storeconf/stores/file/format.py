@@ -25,12 +25,10 @@ __all__ = [
     "Header",
     "Record",
     "check_format",
-    "checksums",
     "entry_name",
     "lock_number",
     "namespace_name",
     "pack",
-    "pack_header",
     "parse",
     "parse_header",
 ]
@@ -49,8 +47,9 @@ PENDING = b"P"
 COMMITTED_AT = 3
 """Offset of the byte that tells whether the record is the key's own beyond doubt; the checksums leave it out."""
 
-# Magic, state and the header's checksum share the first eight bytes, aligned, so that a reader who looks on while a
-# spare is overwritten sees all three of the old record or all three of the new one.
+# Of values there are two checksums: what one lets pass by chance the other finds. Magic, state and the header's
+# checksum share the first eight bytes, aligned, so that a reader who looks on while a spare is overwritten sees all
+# three of the old record or all three of the new one.
 _START = Struct("<3scI")
 _REST = Struct("<BBHIQQII")
 _HEADER = Struct("<3scIBBHIQQII")
@@ -66,8 +65,6 @@ class Header(NamedTuple):
     committed: bool
     expiry: int  # the last millisecond since the epoch in which it lives; 0 for never
     key: bytes
-    value_size: int
-    checksums: tuple[int, int]
 
 
 class Record(NamedTuple):
@@ -109,27 +106,14 @@ def namespace_name(name: str) -> str:
     return plain + ".ns"
 
 
-def pack_header(key: bytes, expiry: int, value_size: int, checksums: tuple[int, int], state: bytes) -> bytes:
-    """Return the header of a record: what precedes the key."""
-    rest = _REST.pack(VERSION, HEADER_SIZE, 0, len(key), expiry, value_size, *checksums)
-    return _START.pack(MAGIC, state, crc32(key, crc32(rest))) + rest
-
-
 def pack(key: bytes, value: bytes, expiry: int, state: bytes) -> bytes:
     """Return a record but for its value: the header and the key."""
-    return pack_header(key, expiry, len(value), checksums(value), state) + key
+    rest = _REST.pack(VERSION, HEADER_SIZE, 0, len(key), expiry, len(value), crc32(value), adler32(value)) + key
+    return _START.pack(MAGIC, state, crc32(rest)) + rest
 
 
-def checksums(value: bytes) -> tuple[int, int]:
-    """Return what tells a value from a damaged one: two, as what one lets pass by chance the other finds."""
-    return crc32(value), adler32(value)
-
-
-def parse_header(data: bytes, size: int) -> Header | None:
-    """Return the header that ``data``, the beginning of a file of ``size`` bytes, holds, or None if it is damaged.
-
-    ``data`` may end before the key does; then the header is not whole, which also gives None.
-    """
+def _unpack(data: bytes, size: int) -> tuple[bytes, int, int, int, int, int] | None:
+    """Return state, end of the key, expiry, size of the value and its checksums, or None if these are damaged."""
     if len(data) < HEADER_SIZE:
         return None
     magic, state, checksum, version, header_size, reserved, key_size, expiry, value_size, crc, adler = (
@@ -147,16 +131,28 @@ def parse_header(data: bytes, size: int) -> Header | None:
         or crc32(data[8:end]) != checksum
     ):
         return None
-    return Header(state == COMMITTED, expiry, data[HEADER_SIZE:end], value_size, (crc, adler))
+    return state, end, expiry, value_size, crc, adler
+
+
+def parse_header(data: bytes, size: int) -> Header | None:
+    """Return the header that ``data``, the beginning of a file of ``size`` bytes, holds, or None if it is damaged.
+
+    ``data`` may end before the key does; then the header is not whole, which also gives None.
+    """
+    found = _unpack(data, size)
+    if found is None:
+        return None
+    state, end, expiry, _, _, _ = found
+    return Header(state == COMMITTED, expiry, data[HEADER_SIZE:end])
 
 
 def parse(data: bytes, key: bytes) -> Record | None:
     """Return the record that a file's whole content holds, or None if it is damaged or another key's."""
-    header = parse_header(data, len(data))
-    if header is None or header.key != key:
+    found = _unpack(data, len(data))
+    if found is None:
         return None
-    start = HEADER_SIZE + len(key)
-    value = data[start : start + header.value_size]
-    if checksums(value) != header.checksums:
+    state, end, expiry, value_size, crc, adler = found
+    value = data[end : end + value_size]
+    if data[HEADER_SIZE:end] != key or crc32(value) != crc or adler32(value) != adler:
         return None
-    return Record(value, header.expiry, header.committed)
+    return Record(value, expiry, state == COMMITTED)

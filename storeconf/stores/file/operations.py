@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf.errors import StoreTimeoutError, StoreValueError
 from storeconf.store import parse_integer
-from storeconf.stores.file.entries import Busy, Reader, Writer, has_expired, now
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
+from storeconf.stores.file.reading import Busy, Reader, has_expired, now
 from storeconf.stores.file.system import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from storeconf.stores.file.directory import Place
+    from storeconf.stores.file.writing import Writer
 
 __all__ = ["Reading", "Writing", "patiently"]
 

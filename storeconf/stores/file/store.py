@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import weakref
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Literal, Self
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
 from storeconf.stores.file.directory import Directory
-from storeconf.stores.file.entries import Reader, Writer
 from storeconf.stores.file.format import namespace_name
+from storeconf.stores.file.group import Group
 from storeconf.stores.file.operations import Reading, Writing
+from storeconf.stores.file.reading import Reader
 from storeconf.stores.file.worker import Worker
+from storeconf.stores.file.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +56,7 @@ class FileStore(Store):
         self._reset_workers()
 
     def _reset_workers(self) -> None:
-        self._directory: Directory | None = None
+        self._readers: tuple[Reader, ...] = ()
         self._workers: tuple[Worker, ...] = ()
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
@@ -75,20 +76,21 @@ class FileStore(Store):
         fsync = self.durability == "fsync"
         directory = Directory(os.fspath(self.path), create=self.create_directories, fsync=fsync, mode=self.mode)
         writer = Writer(directory)
-        self._writing = Writing(writer)
-        self._writer = Worker(f"storeconf-file-{self.path.name}", directory, writer)
+        name = f"storeconf-file-{self.path.name}"
         if fsync:
+            writer.group = Group(writer)
             # Those who read don't wait for the disk.
-            reader = Reader(directory, directory.new_locks)
-            self._reading = Reading(reader)
-            self._reader = Worker(f"storeconf-file-{self.path.name}-read", directory)
-            self._workers = (self._reader, self._writer)
+            reader = Reader(directory)
+            self._reader = Worker(f"{name}-read", directory, None, reader.close)
             self._reader.start()
         else:
-            self._reading = Reading(writer)
+            reader = writer
+        self._writer = Worker(name, directory, writer.group, writer.close)
+        if not fsync:
             self._reader = self._writer
-            self._workers = (self._writer,)
-        self._directory = directory
+        self._reading, self._writing = Reading(reader), Writing(writer)
+        self._workers = (self._reader, self._writer) if fsync else (self._writer,)
+        self._readers = (reader, writer) if fsync else (writer,)
         self._abandon = weakref.finalize(self, _stop, self._workers)
         self._abandon.atexit = False
         self._writer.start(self._writing.sweep())
@@ -105,7 +107,8 @@ class FileStore(Store):
         if self._abandon is not None:
             self._abandon()
         self._reset_workers()
-        await asyncio.wait([asyncio.wrap_future(worker.ended) for worker in workers])
+        for worker in workers:
+            await worker.wait()
 
     def do_forget(self) -> None:
         """Let go of the parent's files; its worker does not run here."""
@@ -113,8 +116,8 @@ class FileStore(Store):
             self._abandon.detach()
         for worker in self._workers:
             worker.forget()
-        if self._directory is not None:
-            self._directory.forget()
+        for reader in self._readers:
+            reader.forget()
         self._reset_workers()
 
     # ------------------------------------------------------------------ operations

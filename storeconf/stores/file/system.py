@@ -22,7 +22,6 @@ __all__ = [
     "claim",
     "exchange",
     "make_locks",
-    "start_writing",
     "sync_data",
     "sync_directory",
 ]
@@ -31,7 +30,6 @@ NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPN
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = _RENAME_SWAP = 2
-_SYNC_FILE_RANGE_WRITE = 2
 
 
 def _c_function(name: str, *types: Any) -> Any:
@@ -46,7 +44,6 @@ def _c_function(name: str, *types: Any) -> Any:
 
 _renameat2 = _c_function("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _renamex_np = _c_function("renamex_np", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint)
-_sync_file_range = _c_function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 def _exchange_linux(one: bytes, other: bytes) -> None:
@@ -68,12 +65,6 @@ if _renameat2 is not None:
     exchange = _exchange_linux
 elif _renamex_np is not None:
     exchange = _exchange_macos
-
-
-def start_writing(fd: int) -> None:
-    """Begin to write a file's data to the disk without waiting, where the platform can: several files overlap then."""
-    if _sync_file_range is not None:
-        _sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def sync_data(fd: int) -> None:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf.errors import StoreClosedError, StoreError
 from storeconf.stores.file.directory import translate
-from storeconf.stores.file.entries import Busy
 from storeconf.stores.file.operations import patiently
+from storeconf.stores.file.reading import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from storeconf.stores.file.directory import Directory
-    from storeconf.stores.file.entries import Writer
+    from storeconf.stores.file.group import Group
 
 __all__ = ["Worker"]
 
@@ -105,7 +105,7 @@ class Lane:
                 self.forget()
 
     def forget(self) -> None:
-        """Close what the lane holds, without the loop and without the lock: in a forked child it may be held for ever."""
+        """Close what the lane holds, without the lock: in a forked child it may be held for ever."""
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)
@@ -131,14 +131,17 @@ class _Job:
 class Worker:
     """A thread that does what event loops hand over, in order, and long jobs slice by slice in between.
 
-    With a ``writer``, what that has staged is settled before any outcome of the same batch is told. Holds no store, so
-    that a forgotten one can end it.
+    With a ``group``, what was staged there is settled before any outcome of the same batch is told. ``cleanup`` is
+    what the thread does last. Holds no store, so that a forgotten one can end it.
     """
 
-    def __init__(self, name: str, directory: Directory, writer: Writer | None = None) -> None:
+    def __init__(
+        self, name: str, directory: Directory, group: Group | None, cleanup: Callable[[], None] | None
+    ) -> None:
         self.directory = directory
-        self.writer = writer
-        self.ended: ThreadFuture[None] = ThreadFuture()
+        self._group = group
+        self._cleanup = cleanup
+        self._ended: ThreadFuture[None] = ThreadFuture()
         self._over = False
         self._queue: SimpleQueue[tuple[Lane, list[Call]] | None] = SimpleQueue()
         self._jobs: list[_Job] = []
@@ -180,8 +183,14 @@ class Worker:
             self._refuse()
 
     def stop(self) -> None:
-        """End the thread after what has been handed over before; `ended` tells when. Long jobs fail."""
+        """End the thread after what has been handed over before; `wait` for it. Long jobs fail."""
         self._queue.put(None)
+
+    async def wait(self) -> None:
+        """Wait until the thread has ended."""
+        await asyncio.wrap_future(self._ended)
+        while self._thread.is_alive():  # noqa: ASYNC110  # a thread cannot tell that it has ended
+            await asyncio.sleep(0)
 
     def forget(self) -> None:
         """In a forked child, where the thread is none: close what is open."""
@@ -219,12 +228,12 @@ class Worker:
 
     def _do(self, lane: Lane, calls: list[Call]) -> None:
         outcomes: list[Outcome] = []
-        writer = self.writer
+        group = self._group
         for future, work, arguments in calls:
             if future.cancelled():
                 continue
-            if writer is not None:
-                writer.ticket = future
+            if group is not None:
+                group.ticket = future
             try:
                 value = work(*arguments)
             except Busy:
@@ -248,8 +257,8 @@ class Worker:
             job.steps.close()
             outcome = (None, None)
         else:
-            if self.writer is not None:
-                self.writer.ticket = future
+            if self._group is not None:
+                self._group.ticket = future
             try:
                 pause = next(job.steps)
             except StopIteration as done:
@@ -267,7 +276,7 @@ class Worker:
                 lane.give([(future, *outcome)])
 
     def _failures(self) -> list[tuple[Any, StoreError]]:
-        return self.writer.settle() if self.writer is not None else []
+        return self._group.failures() if self._group is not None else []
 
     def _translated(self, error: Exception) -> Exception:
         if isinstance(error, OSError) and not isinstance(error, StoreError):
@@ -281,8 +290,8 @@ class Worker:
             if job.lane is not None and job.future is not None:
                 job.lane.give([(job.future, None, StoreClosedError("the store was closed meanwhile"))])
         self._jobs.clear()
-        if self.writer is not None:
-            self.directory.close()
+        if self._cleanup is not None:
+            self._cleanup()
         self._refuse()
         with self._mutex:
             lanes, self._lanes = self._lanes, []
@@ -291,7 +300,7 @@ class Worker:
                 lane.loop.call_soon_threadsafe(lane.detach)
             except RuntimeError:  # the loop is closed
                 lane.detach()
-        self.ended.set_result(None)
+        self._ended.set_result(None)
 
     def _refuse(self) -> None:
         with suppress(Empty):

@@ -1,0 +1,192 @@
+"""Reading entries without a lock.
+
+An entry's file may be swapped away and overwritten under the hands of one who has opened it (see `writing`). The
+checksums tell, and he opens it again; one who sees a whole record that is not marked as committed looks whether it is
+in its place yet. What can't be settled so is read once more under the entry's lock, and then it is damaged indeed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from storeconf.stores.file.format import Header, Record, entry_name, lock_number, parse, parse_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storeconf.stores.file.directory import Directory, Place
+    from storeconf.stores.file.system import Locks
+
+__all__ = ["NO_FOLLOW", "Busy", "Reader", "has_expired", "now", "read_record", "warn"]
+
+logger = logging.getLogger("storeconf.file")
+
+NO_FOLLOW = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""No link is followed, and a pipe that lies where an entry should be makes nobody wait."""
+
+_READ = os.O_RDONLY | NO_FOLLOW
+_CHUNK = 8192
+
+_TRIES = 3
+"""Times that a file is opened before the lock is asked for."""
+
+_NOT_A_RECORD = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EAGAIN, errno.EINVAL})
+"""What opening or reading says of a symbolic link, a directory, a socket, a pipe."""
+
+T = TypeVar("T", Header, Record)
+
+
+class Busy(Exception):  # noqa: N818  # an answer, not an error
+    """Somebody else is at work on the key; nothing was done."""
+
+
+def now() -> int:
+    """Return the wall time in milliseconds since the epoch, rounded down."""
+    return time.time_ns() // 1_000_000
+
+
+def warn(target: bytes) -> None:
+    """Tell that an entry is damaged."""
+    logger.warning("%s is damaged and counts as missing", os.fsdecode(target))
+
+
+def read_record(target: bytes, key: bytes) -> Record | None:
+    """Return the record in a file, or None if it is damaged, another key's, or not in its place."""
+    try:
+        fd = os.open(target, _READ)
+        try:
+            data = os.read(fd, _CHUNK)
+            if len(data) == _CHUNK:
+                data = _read_rest(fd, data)
+            record = parse(data, key)
+            if record is not None and not record.committed and not _is_at(fd, target):
+                return None
+            return record
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _NOT_A_RECORD:
+            return None
+        raise
+
+
+def _read_header(target: bytes, prefix: bytes) -> Header | None:
+    """Return the header in a file, or None if it is damaged, another entry's, or not in its place.
+
+    Of values, only the small ones are checked.
+    """
+    try:
+        fd = os.open(target, _READ)
+        try:
+            data = os.read(fd, _CHUNK)
+            size = os.fstat(fd).st_size if len(data) == _CHUNK else len(data)
+            header = parse_header(data, size)
+            if header is None and len(data) == _CHUNK:
+                data = _read_rest(fd, data)
+                header = parse_header(data, len(data))
+            if header is None or not header.key.startswith(prefix) or not target.endswith(entry_name(header.key)):
+                return None
+            if size == len(data) and parse(data, header.key) is None:
+                return None
+            return header if header.committed or _is_at(fd, target) else None
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _NOT_A_RECORD:
+            return None
+        raise
+
+
+def _read_rest(fd: int, data: bytes) -> bytes:
+    parts = [data]
+    while part := os.read(fd, max(_CHUNK, os.fstat(fd).st_size - _CHUNK)):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _is_at(fd: int, target: bytes) -> bool:
+    there, here = os.lstat(target), os.fstat(fd)
+    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+
+
+def has_expired(target: bytes) -> bool:
+    """Whether an entry's file holds an expired record; certain only for one who holds the entry's lock."""
+    try:
+        header = _read_header(target, b"")
+    except FileNotFoundError:
+        return False
+    return header is not None and 0 < header.expiry < now()
+
+
+class Reader:
+    """Reads entries. For one thread, which has locks of its own for what it can't settle without."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self._locks: Locks | None = None
+
+    def locks(self) -> Locks:
+        """The locks of this thread, opened when it needs them."""
+        if self._locks is None:
+            self._locks = self.directory.new_locks()
+        return self._locks
+
+    def close(self) -> None:
+        """Close what is open."""
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.close()
+
+    def forget(self) -> None:
+        """In a forked child: close what is open."""
+        self.close()
+
+    def find(self, path: tuple[str, ...], key: str) -> Record | None:
+        """Return the record of a key, or None if there is none or it has expired. Raises Busy."""
+        place = self.directory.place(path)
+        qualified = place.prefix + key.encode()
+        name = entry_name(qualified)
+        target = place.directory + b"/" + name
+        try:
+            record = read_record(target, qualified)
+            if record is None:
+                record = self._settled(read_record, target, name, qualified)
+        except FileNotFoundError:
+            return None
+        return record if record is None or not record.expiry or record.expiry >= now() else None
+
+    def header(self, place: Place, name: bytes) -> Header | None:
+        """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy."""
+        target = place.directory + b"/" + name
+        try:
+            header = self._settled(_read_header, target, name, place.prefix)
+        except FileNotFoundError:
+            return None
+        return header if header is None or not header.expiry or header.expiry >= now() else None
+
+    def _settled(self, read: Callable[[bytes, bytes], T | None], target: bytes, name: bytes, want: bytes) -> T | None:
+        for _ in range(_TRIES):
+            found = read(target, want)
+            if found is not None:
+                return found
+        found = self._alone(read, target, name, want)
+        if found is None:
+            warn(target)
+        return found
+
+    def _alone(self, read: Callable[[bytes, bytes], T | None], target: bytes, name: bytes, want: bytes) -> T | None:
+        try:
+            locks = self.locks()
+        except OSError:  # one who may not write can't lock either
+            return None
+        number = lock_number(name)
+        if not locks.acquire(number):
+            raise Busy
+        try:
+            return read(target, want)
+        finally:
+            locks.release(number)
