@@ -187,9 +187,7 @@ class ServerBackend(Backend):
         given = [name for name in self.exclusive[0] if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"give only one of {', '.join(given)}"
-                if given
-                else "one of url, cluster, sentinel says where the server is"
+                f"give only one of {', '.join(given)}" if given else "say where the server is: url, cluster or sentinel"
             )
         if self.url is not None:
             self._check_url(self.url)

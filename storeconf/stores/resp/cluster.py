@@ -89,7 +89,12 @@ class ClusterLane(Lane):
         elif isinstance(error, ReplyError) or (isinstance(error, LinkError) and error.sent):
             raise error
         if attempt <= self.retries:
-            await self._renew_table()
+            try:
+                await self._renew_table()
+            except (LinkError, ReplyError):
+                if not self._owners:
+                    raise
+                # The old table may still do; if not, the next attempt fails and says why.
         return attempt
 
     async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:

@@ -35,11 +35,9 @@ async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
     error: Exception | None = None
     attempt = 0
     while True:
+        if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
+            raise error
         try:
-            if error is not None:
-                attempt = await lane.prepare(error, attempt, WRITE)
-                if attempt > lane.retries:
-                    raise error
             nodes = await lane.nodes()
             before = lane.layout()
             for node in nodes:
@@ -55,6 +53,7 @@ async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
                         break
             if lane.layout() == before:
                 return
+            error = None
         except (LinkError, ReplyError) as failure:
             error = failure
         except _MovedError:
@@ -66,11 +65,9 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
     error: Exception | None = None
     attempt = 0
     while True:
+        if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
+            raise error
         try:
-            if error is not None:
-                attempt = await lane.prepare(error, attempt, WRITE)
-                if attempt > lane.retries:
-                    raise error
             nodes = await lane.nodes()
             before = lane.layout()
             outcomes = await asyncio.gather(*(_sweep(lane, node, glob, ours) for node in nodes), return_exceptions=True)
@@ -79,6 +76,7 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
                     raise outcome
             if lane.layout() == before:
                 return
+            error = None
         except (LinkError, ReplyError) as failure:
             error = failure
         except _MovedError:
