@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storeconf.config.models import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.plan import Plan
+    from storeconf.plugin import Settings
     from storeconf.registry import StoreRegistry
 
 __all__ = ["Layout", "Report", "examine", "examine_all", "read_layout"]
@@ -33,8 +34,9 @@ __all__ = ["Layout", "Report", "examine", "examine_all", "read_layout"]
 class Layout:
     """The validated description of all stores for one environment.
 
-    ``stores`` holds what was said of each by name, ``warnings`` what is allowed but deserves a second thought. Two
-    layouts are equal when they describe the same stores, wherever that was said.
+    ``stores`` holds what was said of each by name, ``warnings`` what is allowed but deserves a second thought,
+    ``kinds`` the backends and middleware that the layout names. Two layouts are equal when they describe the same
+    stores, wherever that was said.
     """
 
     environment: str | None
@@ -42,6 +44,7 @@ class Layout:
     default_factory: DefaultFactorySpec | None = None
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     assembly: Assembly = field(kw_only=True, compare=False)
+    kinds: Mapping[tuple[str, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         environment = f" for {self.environment!r}" if self.environment is not None else ""
@@ -208,6 +211,7 @@ class _Reader:
             MappingProxyType(validated.stores),
             validated.default_factory,
             assembly=assembly,
+            kinds=validated.models,
         )
         failed = any(each.severity == "error" for each in problems.found)
         if not failed:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
 from storeconf.config.masking import MASK, mask_url
-from storeconf.config.models import AliasSpec
 from storeconf.config.tree import Text, TreePath
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ __all__ = ["dump", "expected", "masked"]
 
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)?|secrets?|tokens?|credentials?|keys?", re.IGNORECASE)
 """Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
+
+_REFERENCE: Final = re.compile(r"\$\{[^:}]*(:(?!-)[^:}]*)?\}")
+"""One substitution without a default: it says where a secret is, not what."""
 
 _TEXT: Final = Expect("a text", frozenset({str}))
 _SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
@@ -52,7 +54,13 @@ def dump(layout: Layout, *, masked: bool) -> dict[str, Any]:
 
 
 def masked(layout: Layout, path: TreePath, value: object) -> object:
-    """A value that some layer set at ``path``, as it may be shown: also one that fits no field of today's kind."""
+    """What some layer wrote at ``path``, as it may be shown: also what fits no field of today's kind."""
+    if isinstance(value, dict):
+        return {key: masked(layout, (*path, key), each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [masked(layout, (*path, index), each) for index, each in enumerate(value)]
+    if isinstance(value, str) and _REFERENCE.fullmatch(value):
+        return value
     return _Walk(layout, True).value(expected(layout, path), value, None, path)
 
 
@@ -64,13 +72,12 @@ def expected(layout: Layout, path: TreePath) -> Expect:
     elif path[:1] == ("default_factory",) and len(path) > 1:
         spec, path = layout.default_factory, path[1:]
     model: type[BaseModel] | None = None
-    if path[0] == "middleware":
-        links = {} if spec is None or isinstance(spec, AliasSpec) else spec.middleware
-        link = links.get(str(path[1])) if len(path) > 1 else None
-        if link and len(path) == 2:
-            return Expect("a mapping", model=type(link))
-        model, path = (type(link) if link else None), path[2:]
-    elif spec is not None and (backend := getattr(spec, "backend", None)) is not None:
+    backend = getattr(spec, "backend", None)
+    if path[0] == "middleware" and len(path) > 1:
+        model = layout.kinds.get(("middleware", str(path[1])))
+        main = getattr(model, "main", None)
+        path = path[2:] or ((main,) if main else ())
+    elif backend is not None:
         model = type(backend)
     expect = ANY
     for step in path:

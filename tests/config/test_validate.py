@@ -185,7 +185,7 @@ FIELDS = [
         "two fields together", "stores: {a: {type: memory, max_size: 1, objects: ⟦true⟧}}", "SC504", "no size in bytes"
     ),
     case("whole model", f"stores: {{a: {{{REDIS}, tls: {{⟦key_file⟧: x}}}}}}", "SC504", "key_file needs cert_file"),
-    case("none of three", "stores: {⟦a⟧: {type: redis, namespace: a}}", "SC504", "one of url, cluster, sentinel"),
+    case("none of three", "stores: {⟦a⟧: {type: redis, namespace: a}}", "SC504", "url, cluster"),
     case(
         "in the URL too", "stores: {a: {type: redis, url: redis://u:p@h, ⟦password⟧: x, namespace: a}}", "SC504", "both"
     ),
