@@ -205,21 +205,22 @@ def _decode(data: bytes, name: str) -> str:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             raise _not_text(data, name, 0, f"the file is {encoding}", "save it as UTF-8")
+    data = data.removeprefix(codecs.BOM_UTF8)
     if (at := data.find(0)) >= 0:
         wide = at < 4 and len(data) > 3 and data.count(0) >= len(data) // 3
         message = "the file is UTF-16 or UTF-32" if wide else "the file holds a NUL byte, so it is no text"
         raise _not_text(data, name, at, message, "save it as UTF-8" if wide else None)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         message = f"the byte 0x{data[error.start]:02X} is not UTF-8"
         raise _not_text(data, name, error.start, message, "save the file as UTF-8", shown=True) from None
 
 
 def _not_text(data: bytes, name: str, at: int, message: str, hint: str | None, *, shown: bool = False) -> ConfigError:
-    source = Source(name, data.decode("utf-8-sig", "replace"))
-    offset = len(data[:at].decode("utf-8-sig", "replace"))
-    diagnostic = source.diagnostic(Problem("SC106", message, offset, hint=hint))
+    source = Source(name, data.decode(errors="replace"))
+    problem = Problem("SC106", message, len(data[:at].decode(errors="replace")), hint=hint)
+    diagnostic = source.diagnostic(problem)
     return ConfigError([diagnostic if shown else replace(diagnostic, excerpt=())])
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.readers.plain import foreign
-from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, Entry, Problem, Reading
+from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
@@ -68,13 +68,13 @@ class _Reader:
             hint = "quote it if it is a text"
             return None, [Problem("SC116", f"a number of more than {MAX_DIGITS} digits", at, hint=hint)]
         except RecursionError:
-            if self.scan.deep is None:
+            if self.scan.limit is None:
                 raise  # the caller's own depth left too little room
-            return None, [self.scan.deep]
+            return None, [self.scan.limit]
         if self._odd:
             return None, self.scan.problems
         problems = foreign(value, self.places, halves=_HALF.search(text) is not None)
-        return value, [self.scan.deep] if problems and self.scan.deep else problems
+        return value, [self.scan.limit] if problems and self.scan.limit else problems
 
     def _mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
@@ -88,11 +88,11 @@ class _Reader:
 
 
 class _Scan:
-    """The places of a JSON text, its repeated keys and endless numbers, and where it is nested too deep."""
+    """The places of a JSON text, its repeated keys and endless numbers, and where it is too deep or too large."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[Problem] = []
-        self.deep: Problem | None = None
+        self.limit: Problem | None = None
         self.root: Entry = (0, 0, None)
         self.ends: dict[int, int] = {}
         self._run(text)
@@ -102,7 +102,7 @@ class _Scan:
         inside: Any = None
         key: str | None = None
         key_at = at = 0
-        end = 0
+        end = values = 0
         while len(self.problems) < MAX_PROBLEMS:
             token = _TOKEN.match(text, end)
             if token is None:
@@ -110,9 +110,13 @@ class _Scan:
             end, form = token.end(), token.lastindex
             at = token.start(form or 0)
             child: Any = None
+            values += form != 3
+            if values > 2 * MAX_VALUES:  # with the keys
+                self.limit = Problem("SC105", f"more than {MAX_VALUES:,} values", at)
+                return
             if form == 2:
                 if len(stack) >= MAX_DEPTH:
-                    self.deep = Problem("SC109", f"nested deeper than {MAX_DEPTH} levels", at)
+                    self.limit = Problem("SC109", f"nested deeper than {MAX_DEPTH} levels", at)
                     return
                 stack.append((inside, key, key_at, at))
                 inside, key = {} if text[at] == "{" else [], None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["foreign"]
 
-_MAX_BITS: Final = MAX_DIGITS * 10 // 3
+_TOO_LONG: Final = 10**MAX_DIGITS
 _PLAIN: Final = frozenset({str, bool, float, type(None)})
 
 
@@ -46,14 +46,16 @@ def _is_plain(value: Any) -> bool:
         deeper: list[Any] = []
         for collection in inside:
             values += len(collection)
+            if values > MAX_VALUES:
+                return False
             for each in collection.values() if collection.__class__ is dict else collection:
                 kind = each.__class__
                 if kind is dict or kind is list:
                     deeper.append(each)
-                elif kind not in _PLAIN and (kind is not int or each.bit_length() > _MAX_BITS):
+                elif kind not in _PLAIN and (kind is not int or not -_TOO_LONG < each < _TOO_LONG):
                     return False
         inside = deeper
-    return levels <= MAX_DEPTH + 1 and values <= MAX_VALUES
+    return levels <= MAX_DEPTH + 1
 
 
 def _walk(value: Any) -> Iterator[tuple[TreePath, bool, str, str, str | None]]:
@@ -62,11 +64,11 @@ def _walk(value: Any) -> Iterator[tuple[TreePath, bool, str, str, str | None]]:
     stack: list[tuple[TreePath, Any]] = [((), value)]
     while stack:
         path, each = stack.pop()
-        values += 1
-        if values > MAX_VALUES:
-            yield path, False, "SC105", f"more than {MAX_VALUES:,} values", None
-            return
         if isinstance(each, (dict, list)):
+            values += len(each)
+            if values > MAX_VALUES:
+                yield path, False, "SC105", f"more than {MAX_VALUES:,} values", None
+                return
             if len(path) >= MAX_DEPTH:
                 yield path, False, "SC109", f"nested deeper than {MAX_DEPTH} levels", None
                 return
@@ -79,7 +81,7 @@ def _walk(value: Any) -> Iterator[tuple[TreePath, bool, str, str, str | None]]:
             if _has_half(each):
                 yield path, False, "SC106", "half of a character (a lone surrogate)", None
         elif isinstance(each, int):
-            if each.bit_length() > _MAX_BITS:
+            if not -_TOO_LONG < each < _TOO_LONG:
                 yield path, False, "SC116", f"a number of more than {MAX_DIGITS} digits", "quote it if it is a text"
         elif isinstance(each, (date, time)):
             what = "a time" if isinstance(each, time) else "a date"

@@ -24,6 +24,7 @@ _LITERALS: Final = {
     "none": "TOML has no null; name the path in a list under 'unset'",
     "nil": "TOML has no null; name the path in a list under 'unset'",
 }  # fmt: skip
+_HEADER: Final = re.compile(r"[ \t]*\[{1,2}[\w. \"'-]+\]{1,2}[ \t]*(?:#.*)?")
 _QUOTE: Final = "put the text in quotes"
 
 
@@ -82,6 +83,10 @@ def _syntax(text: str, message: str, at: int, scan: Scan) -> Problem:
     if character == "\r" and text[at + 1 : at + 2] != "\n":
         return Problem("SC107", "a carriage return without a line feed", at, hint="end lines with LF or CR LF")
     if message == "Invalid value":
+        opened = scan.unclosed
+        if opened is not None and opened < start and _HEADER.fullmatch(line):
+            notes = (("the next table begins here", start),)
+            return Problem("SC107", f"this '{text[opened]}' is never closed", opened, opened + 1, notes=notes)
         return _value(text, at)
     if message.startswith("Expected newline"):
         return _after_value(start, line, at)

@@ -10,9 +10,9 @@ import re
 import tomllib
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from storeconf.config.readers.source import MAX_DEPTH, MAX_PROBLEMS, MAX_VALUES, Entry, Problem
+from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
@@ -32,6 +32,8 @@ _KEY: Final = re.compile(_PART, re.DOTALL)
 _STATEMENT: Final = re.compile(
     rf"[ \t]*+(?:(?:(\[\[?)[ \t]*+)?{_CHAIN}(?:\]\]?|=[ \t]*+)|(?:\#[^\n]*+)?(?:\r?\n|\Z))", re.DOTALL
 )
+_HEAD: Final = re.compile(rf"[ \t]*+\[{{0,2}}[ \t]*+{_CHAIN}", re.DOTALL)
+_KEY_CHAIN: Final = re.compile(_CHAIN, re.DOTALL)
 _INNER_KEY: Final = re.compile(rf"{_CHAIN}=[ \t]*+", re.DOTALL)
 _VALUE: Final = re.compile(
     rf"(?:{_LONG_BASIC}|{_LONG_LITERAL}|{_BASIC}|{_LITERAL}|([\[{{])|[^\s,\]}}\#\"']++(?:[ ]\d\d:[^\s,\]}}\#]++)?)",
@@ -91,7 +93,7 @@ class Scan:
         while at < size:
             match = _STATEMENT.match(text, at)
             if match is None:
-                raise _LostError
+                self._lost_key(_HEAD, at, len(path))
             bracket, key = match.group(1, 2)
             at = match.end()
             if key is None:
@@ -147,6 +149,8 @@ class Scan:
             self._values += 1
             if self._values > MAX_VALUES:
                 self._refuse("SC105", f"more than {MAX_VALUES:,} values", at)
+            if match.end() - at > MAX_DIGITS and text[at] in "+-0123456789":
+                self._refuse("SC116", f"a number of more than {MAX_DIGITS} digits", at, "quote it if it is a text")
             bracket = match.group(1)
             child: Any = None if bracket is None else [] if bracket == "[" else {}
             if not opened:
@@ -178,7 +182,7 @@ class Scan:
                 match = _INNER_KEY.match(text, at)
                 if match is None:
                     self.unclosed = opened[-1][1]
-                    raise _LostError
+                    self._lost_key(_KEY_CHAIN, at, 0)
                 parts = self._parts(match.group(1), at, 0)
                 table, path = self._down(opened[-1][0], parts[:-1], opened[-1][2])
                 key = parts[-1]
@@ -200,6 +204,13 @@ class Scan:
         if self._work > _MAX_WORK:
             self._refuse("SC105", "too many dotted keys of too many parts", at)
         return found
+
+    def _lost_key(self, pattern: re.Pattern[str], at: int, above: int) -> NoReturn:
+        """A key without what has to follow it: tomllib finds that out only when it has taken the key apart."""
+        match = pattern.match(self.text, at)
+        if match:
+            self._parts(match.group(1), match.start(1), above)
+        raise _LostError
 
     def _down(self, table: dict[str, Entry], parts: _Parts, path: TreePath) -> tuple[dict[str, Entry], TreePath]:
         """The table that ``parts`` lead to, made where it is not there yet."""
@@ -234,8 +245,8 @@ class Scan:
         if len(self.duplicates) == MAX_PROBLEMS:
             raise _LostError
 
-    def _refuse(self, code: str, message: str, at: int) -> None:
-        self.limit = Problem(code, message, at)
+    def _refuse(self, code: str, message: str, at: int, hint: str | None = None) -> NoReturn:
+        self.limit = Problem(code, message, at, hint=hint)
         raise _LostError
 
 

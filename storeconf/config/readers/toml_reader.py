@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_toml"]
 
-# A text below both needs no protection: what tomllib does for each of its keys is little. Above, the scan counts.
+# A text below all of these needs no protection, for tomllib does little for each of its keys. Above, the scan counts.
 _HARMLESS_DOTS: Final = 12  # in one line
+_HARMLESS_LINE: Final = 2_000  # characters
 _HARMLESS_MARKS: Final = 250_000  # of what makes values and keys
 
 
@@ -69,6 +70,9 @@ class _Reader:
 
 
 def _is_harmless(text: str) -> bool:
-    return sum(map(text.count, "=,.[")) <= _HARMLESS_MARKS and all(
-        line.count(".") <= _HARMLESS_DOTS for line in text.split("\n")
-    )
+    if sum(map(text.count, "=,.[")) > _HARMLESS_MARKS:
+        return False
+    lines = text.split("\n")
+    if max(map(len, lines)) > _HARMLESS_LINE:
+        return False
+    return text.count(".") <= _HARMLESS_DOTS or all(line.count(".") <= _HARMLESS_DOTS for line in lines)
