@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,11 +49,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A file on the way to the one that is being read, and where the file before it extends it."""
+    """A file on the way to the one that is being read, and the entry of the part before it that extends it."""
 
     identity: str
     shown: str
-    place: Place
+    extended_by: Part | None = None
+    entry: TreePath = ()
+
+    def note(self, by: str) -> Note:
+        """Say that ``by`` extends this file; places are looked up only now."""
+        place = {} if self.extended_by is None else self.extended_by.place(self.entry)
+        return Note(f"{by} extends {self.shown}", *(place.get(key) for key in ("file", "line", "column")))
 
 
 class Files:
@@ -117,9 +124,9 @@ class Files:
         value = document.value
         return Part({} if value is None else value, path.parent, document, path, shown)
 
-    def _file(self, path: Path, shown: str, trail: tuple[_Step, ...], place: Place | None = None) -> list[Part]:
+    def _file(self, path: Path, shown: str, trail: tuple[_Step, ...], step: _Step | None = None) -> list[Part]:
         identity = os.path.realpath(path)
-        trail = (*trail, _Step(identity, shown, place or {}))
+        trail = (*trail, step or _Step(identity, shown))
         self._seen.add(identity)
         part = self._read(path, shown)
         if part is None:
@@ -137,24 +144,24 @@ class Files:
             return []
         parts = []
         for number, entry in enumerate(entries):
-            path = ("extends", number)
-            place = part.place(path)
+            path: TreePath = ("extends", number)
             if not isinstance(entry, str) or not entry or "\0" in entry:
-                self._fail("SC205", "what is extended must be the path of a file", path, place)
+                self._fail("SC205", "what is extended must be the path of a file", path, part.place(path))
                 continue
             target = part.directory / entry
             shown = _beside(part.shown, entry) if part.document is not None else entry
-            identity = os.path.realpath(target)
-            cycle = [step.identity for step in trail]
-            if identity in cycle:
-                self._cycle(trail[cycle.index(identity) :], path, place)
+            step = _Step(os.path.realpath(target), shown, part, path)
+            circle = [each.identity for each in trail]
+            if step.identity in circle:
+                self._circle((*trail[circle.index(step.identity) :], step))
             elif len(trail) >= _MAX_CHAIN:
-                self._fail("SC205", f"extends leads through more than {_MAX_CHAIN} files", path, place)
-            elif identity not in self._seen and self._there(target, entry, path, place):
-                parts += self._file(target, shown, trail, place)
+                message = f"extends leads through more than {_MAX_CHAIN} files"
+                self._fail("SC205", message, path, part.place(path))
+            elif step.identity not in self._seen and self._there(target, entry, path, part):
+                parts += self._file(target, shown, trail, step)
         return parts
 
-    def _there(self, target: Path, entry: str, path: TreePath, place: Place) -> bool:
+    def _there(self, target: Path, entry: str, path: TreePath, part: Part) -> bool:
         try:
             os.stat(target)
         except OSError as error:
@@ -162,20 +169,18 @@ class Files:
             hint = None
             if "${" in entry:
                 hint = "paths under extends are literal: nothing is substituted in them"
-            self._fail("SC203", f"{entry!r}, which is extended here, {why}", path, place, hint=hint)
+            message = f"{entry!r}, which is extended here, {why}"
+            self._fail("SC203", message, path, part.place(path), hint=hint)
             return False
         return True
 
-    def _cycle(self, steps: tuple[_Step, ...], path: TreePath, place: Place) -> None:
-        after = [*steps[1:], _Step("", steps[0].shown, place)]
-        notes = tuple(
-            Note(
-                f"{first.shown} extends {second.shown}", *(second.place.get(key) for key in ("file", "line", "column"))
-            )
-            for first, second in zip(steps, after, strict=True)
-        )
-        round_trip = " → ".join(step.shown for step in (*steps, steps[0]))
-        self._fail("SC204", f"files extend each other in a circle: {round_trip}", path, place, notes=notes)
+    def _circle(self, steps: tuple[_Step, ...]) -> None:
+        """Report files that extend each other; the last step leads back to the first."""
+        notes = tuple(after.note(before.shown) for before, after in pairwise(steps))
+        names = " → ".join(step.shown for step in (*steps[:-1], steps[0]))
+        last = steps[-1]
+        place = {} if last.extended_by is None else last.extended_by.place(last.entry)
+        self._fail("SC204", f"files extend each other in a circle: {names}", last.entry, place, notes=notes)
 
     def _siblings(self, path: Path) -> dict[str, list[Path]]:
         """Return the overlays that lie beside a file, by environment."""
