@@ -16,7 +16,7 @@ __all__ = ["Deadlines"]
 T = TypeVar("T")
 
 _REMEMBERED = 1024
-"""Spans whose lane is remembered; applications use few, renewals and jitter make many."""
+"""Spans whose lane is remembered: most applications use few."""
 
 
 class _Lane(deque[Any]):
@@ -49,16 +49,23 @@ class Deadlines:
     def __init__(self) -> None:
         self.queued = 0
         self._lanes: dict[int, _Lane] = {}
-        self._lane_of: dict[int, _Lane] = {}
+        self._lane_of: dict[float, _Lane] = {}
         self._rounds = self._endless_rounds()
 
     def add(self, place: object, key: str, due: float, span: float) -> None:
         """Queue a deadline that is ``span`` seconds away."""
-        milliseconds = int(span * 1000)
-        lane = self._lane_of.get(milliseconds)
+        lane = self._lane_of.get(span)
         if lane is None:
-            lane = self._lane(milliseconds)
+            lane = self._lane(span)
+            if len(self._lane_of) >= _REMEMBERED:
+                self._lane_of.clear()
+            self._lane_of[span] = lane
         lane.extend((place, key, due))
+        self.queued += 1
+
+    def again(self, place: object, key: str, due: float, span: float) -> None:
+        """Queue a deadline that was taken out; ``span`` seconds are left, a number that nobody will see twice."""
+        self._lane(span).extend((place, key, due))
         self.queued += 1
 
     def due(self, now: float) -> Iterator[tuple[Any, str, float]]:
@@ -79,15 +86,13 @@ class Deadlines:
         self.queued -= 1
         return lane.popleft(), lane.popleft(), lane.popleft()
 
-    def _lane(self, milliseconds: int) -> _Lane:
+    def _lane(self, span: float) -> _Lane:
+        milliseconds = int(span * 1000)
         shift = max(0, milliseconds.bit_length() - 4)
         floor = milliseconds >> shift << shift
         lane = self._lanes.get(floor)
         if lane is None:
             lane = self._lanes[floor] = _Lane((1 << shift) / 1000 if shift else 0.0)
-        if len(self._lane_of) >= _REMEMBERED:
-            self._lane_of.clear()
-        self._lane_of[milliseconds] = lane
         return lane
 
     def _endless_rounds(self) -> Iterator[_Lane]:

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 __all__ = ["Latch"]
 
 
-class Latch(deque[None]):
-    """A lock that costs 50 ns where `threading.Lock` costs 120, so that being thread-safe does not show in a write.
+class Latch:
+    """A lock that costs 20 ns where `threading.Lock` costs 120, so that being thread-safe does not show in a write.
 
-    It holds one token: ``pop`` takes the latch and ``append(None)`` gives it back, both one atomic step in C. Where
-    speed matters these are called directly, with ``wait`` for the rare IndexError that says another thread has it;
-    everywhere else ``with latch:`` does the same.
+    Whoever has its only token has the latch: ``token.pop()`` takes it and ``token.append(None)`` gives it back, both
+    one atomic step. Where speed matters that is written out, like this; everywhere else ``with latch:`` does the same.
+
+        try:
+            try:
+                token.pop()
+            except IndexError:
+                latch.wait()
+            ...
+        finally:
+            token.append(None)
     """
 
-    __slots__ = ()
+    __slots__ = ("token",)
 
     def __init__(self) -> None:
-        super().__init__((None,))
+        self.token: list[None] = [None]  # a list and no subclass of it: that alone the interpreter makes fast
 
     def wait(self) -> None:
-        """Take the latch from a thread that was interrupted while it had it, letting that thread run on."""
+        """Take the latch from a thread that was interrupted while it had it, letting that thread run on.
+
+        If this is interrupted by an exception, the latch is taken all the same: the caller is about to give it back.
+        """
+        interruption: BaseException | None = None
         while True:
             try:
-                return self.pop()
+                self.token.pop()
+                break
             except IndexError:
-                time.sleep(0)
+                try:
+                    time.sleep(0)
+                except BaseException as error:  # noqa: BLE001  # raised as soon as the latch is taken
+                    interruption = error
+        if interruption is not None:
+            raise interruption
 
     def __enter__(self) -> None:
         try:
-            self.pop()
-        except IndexError:
-            self.wait()
+            try:
+                self.token.pop()
+            except IndexError:
+                self.wait()
+        except BaseException:  # an interruption as soon as it was taken: nobody will call __exit__
+            self.token.append(None)
+            raise
 
     def __exit__(self, *error: object) -> None:
-        self.append(None)
+        self.token.append(None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storeconf.errors import StoreValueError
@@ -69,8 +68,10 @@ class Bounds:
 
     def used(self, space: Space, key: str) -> None:
         """Remember that the entry was used just now. Thread-safe."""
-        with suppress(KeyError):  # another thread may just have removed it
+        try:
             self._uses.move_to_end((space, key))
+        except KeyError:
+            return  # another thread has just removed it
 
     def size(self, key: str, value: Any) -> int:
         """Return what an entry counts; StoreValueError if it could never fit."""
@@ -83,8 +84,9 @@ class Bounds:
 
     def grow(self, space: Space, key: str, entries: int, size: int) -> None:
         """Count what was just written to ``key``, and make room for it where the bounds are passed."""
-        self._uses[space, key] = None
-        self._uses.move_to_end((space, key))
+        place = (space, key)
+        self._uses[place] = None
+        self._uses.move_to_end(place)
         self._entries += entries
         self._size += size
         while self._entries > self._max_entries or (self._max_size is not None and self._size > self._max_size):

@@ -44,6 +44,12 @@ _LISTED = 8192
 _LONGEST = 1 << 52
 """Whole seconds below which the checks of `milliseconds` can be left out."""
 
+_FAR = float(_LONGEST)
+"""A deadline that comes before it came of fewer seconds than that."""
+
+_SURE = 0.00005
+"""Seconds for which nobody asks again whether the sweeper's loop is closed; starting another one takes longer."""
+
 _FEW_DEADLINES = 1024
 """Deadlines that may be out of date without anybody caring."""
 
@@ -134,7 +140,7 @@ class MemoryStore(Store):
         if entry[1] is FOREVER or entry[1] > self._clock():
             value: bytes = entry[0]
             return value
-        root._see_to_sweeper()
+        root._see_to_sweeper(self._clock())
         return None
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
@@ -144,34 +150,39 @@ class MemoryStore(Store):
             await self._enter("set")
         if type(value) is not bytes:
             value = self._check("set", self._encode, value)
-        if keep_ttl or (expires_in is not None and (type(expires_in) is not int or not 0 < expires_in < _LONGEST)):
+        if keep_ttl or (expires_in is not None and type(expires_in) is not int):
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
-        latch = root._latch
+        token = root._latch.token
         try:
-            latch.pop()
-        except IndexError:
-            latch.wait()
-        try:
+            try:
+                token.pop()
+            except IndexError:
+                root._latch.wait()
             table = self._space.table
             old = table.get(key)
             if expires_in is None:
                 if old is not None:
                     table[key] = (value, FOREVER, FOREVER)
                 else:
-                    root._write(self._space, key_text(key), value, FOREVER, 0.0)
-            else:
-                now = self._clock()
-                deadline = now + expires_in
-                if old is not None and now < old[2] <= deadline:
-                    table[key] = (value, deadline, old[2])
-                else:
-                    root._write(self._space, key_text(key), value, deadline, now)
+                    root._write(self._space, key_text(key), value, FOREVER, 0.0, 0.0)
+                return
+            now = self._clock()
+            deadline = now + expires_in
+            if old is not None and now < old[2] <= deadline < _FAR:
+                table[key] = (value, deadline, old[2])
+                return
+            if 0 < expires_in < _LONGEST:
+                root._write(self._space, key_text(key), value, deadline, now, expires_in)
+                return
+        except OverflowError:
+            pass  # more seconds than a float can hold; `Store.set` refuses them
         except StoreError as error:
             self._sign(error, "set")
             raise
         finally:
-            latch.append(None)
+            token.append(None)
+        await super().set(key, value, expires_in)
 
     async def delete(self, key: str) -> None:
         """Remove the key; a missing one is no error."""
@@ -214,10 +225,7 @@ class MemoryStore(Store):
                 return None
             value: bytes = entry[0]
             if entry[1] is not FOREVER:
-                if renew > 0:
-                    self._write(space, key, value, now + renew / 1000, now)
-                else:
-                    self._drop(space, key)
+                self._put(space, key, value, renew, now)
             return value
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
@@ -227,10 +235,11 @@ class MemoryStore(Store):
     def _store(self, space: Space, key: str, value: bytes, expiry: int | None, keep_ttl: bool = False) -> None:
         with self._latch:
             now = self._clock()
-            deadline = FOREVER if expiry is None else now + expiry / 1000
-            if keep_ttl and (entry := self._live(space, key, now)) is not None:
-                deadline = entry[1]
-            self._write(space, key, value, deadline, now)
+            entry = self._live(space, key, now) if keep_ttl else None
+            if entry is not None:
+                self._write(space, key, value, entry[1], now, entry[1] - now)
+            else:
+                self._put(space, key, value, expiry, now)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> None:
         """Remove the key if it is there."""
@@ -325,8 +334,7 @@ class MemoryStore(Store):
             now = self._clock()
             if self._live(space, key, now) is not None:
                 return False
-            if expiry is None or expiry > 0:
-                self._write(space, key, value, FOREVER if expiry is None else now + expiry / 1000, now)
+            self._put(space, key, value, expiry, now)
             return True
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
@@ -337,10 +345,7 @@ class MemoryStore(Store):
             entry = self._live(space, key, now)
             if entry is None:
                 return False
-            if expiry is not None and expiry <= 0:
-                self._drop(space, key)
-            else:
-                self._write(space, key, entry[0], FOREVER if expiry is None else now + expiry / 1000, now)
+            self._put(space, key, entry[0], expiry, now)
             return True
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
@@ -357,13 +362,12 @@ class MemoryStore(Store):
             now = self._clock()
             entry = self._live(space, key, now)
             if entry is None:
-                if expiry is None or expiry > 0:
-                    self._write(space, key, b"%d" % by, FOREVER if expiry is None else now + expiry / 1000, now)
+                self._put(space, key, b"%d" % by, expiry, now)
                 return by
             number = _counter(entry[0]) + by
             if not -1 << 63 <= number < 1 << 63:
                 raise StoreValueError("the number would leave 64 bits")
-            self._write(space, key, b"%d" % number, entry[1], now)
+            self._write(space, key, b"%d" % number, entry[1], now, entry[1] - now)
             return number
 
     async def do_replace(
@@ -384,9 +388,9 @@ class MemoryStore(Store):
                 if new is None:
                     self._drop(space, key)
                 elif keep_ttl and entry is not None:
-                    self._write(space, key, new, entry[1], now)
+                    self._write(space, key, new, entry[1], now, entry[1] - now)
                 else:
-                    self._write(space, key, new, FOREVER if expiry is None else now + expiry / 1000, now)
+                    self._put(space, key, new, expiry, now)
                 return True
             return False
 
@@ -396,23 +400,38 @@ class MemoryStore(Store):
         entry = peek(space.table, key)
         return entry if entry is not None and entry[1] > now else None
 
-    def _write(self, space: Space, key: str, value: Any, deadline: float, now: float) -> None:
-        """Store an entry; `set` does for itself what is left of this where the key is there and expires no sooner."""
+    def _put(self, space: Space, key: str, value: Any, expiry: int | None, now: float) -> None:
+        """Store an entry for some milliseconds, None for ever; zero or less: leave nothing."""
+        if expiry is None:
+            self._write(space, key, value, FOREVER, now, 0.0)
+        elif expiry > 0:
+            self._write(space, key, value, now + expiry / 1000, now, expiry / 1000)
+        else:
+            self._drop(space, key)
+
+    def _write(self, space: Space, key: str, value: Any, deadline: float, now: float, span: float) -> None:
+        """Store an entry that expires at ``deadline``, ``span`` seconds from now.
+
+        `set` does for itself what is left of this where the key is there and does not expire sooner than before.
+        """
         table = space.table
         old = peek(table, key)
-        # A deadline that comes first serves the entry too: when it comes, it is queued again. So renewing is cheap.
-        due = old[2] if deadline is not FOREVER and old is not None and now < old[2] <= deadline else deadline
-        table[key] = (value, deadline, due)  # before anything is counted: a bounded table may refuse
-        if old is None:
+        if deadline is FOREVER:
+            table[key] = (value, FOREVER, FOREVER)
+        elif old is not None and now < old[2] <= deadline:
+            # A deadline that comes first serves this one too: it will be queued again. So renewing costs nothing.
+            table[key] = (value, deadline, old[2])
+        else:
+            table[key] = (value, deadline, deadline)
+            deadlines = self._deadlines
+            deadlines.add(space, key, deadline, span)
+            if deadlines.queued > 2 * self._entries + _FEW_DEADLINES:
+                self._thin_out(now)
+            if now > self._sweeper_sure:
+                self._see_to_sweeper(now)
+        if old is None:  # counted last: a bounded table may have refused
             self._entries += 1
             self._filled.add(space)
-        if due is deadline and deadline is not FOREVER:
-            self._deadlines.add(space, key, deadline, deadline - now)
-            for _ in range(8):
-                if not self._crowded():
-                    break
-                self._examine(*self._deadlines.any(), now)
-            self._see_to_sweeper()
 
     def _drop(self, space: Space, key: str) -> Entry | None:
         entry = peek(space.table, key)
@@ -435,7 +454,7 @@ class MemoryStore(Store):
             return True
         if deadline is not due:
             dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which is no use of it
-        self._deadlines.add(space, key, deadline, deadline - now)
+        self._deadlines.again(space, key, deadline, deadline - now)
         return False
 
     def _drop_an_expired(self) -> bool:
@@ -445,6 +464,13 @@ class MemoryStore(Store):
     def _crowded(self) -> bool:
         """Whether most of the deadlines are out of date, their entries gone or replaced."""
         return self._deadlines.queued > 2 * self._entries + _FEW_DEADLINES
+
+    def _thin_out(self, now: float) -> None:
+        """Forget a few deadlines that are out of date, more than are added meanwhile."""
+        for _ in range(8):
+            if not self._crowded():
+                break
+            self._examine(*self._deadlines.any(), now)
 
     # ------------------------------------------------------------------ housekeeping
 
@@ -503,13 +529,14 @@ class MemoryStore(Store):
     async def _acquire(self) -> None:
         await super()._acquire()
         if self._deadlines.queued:
-            self._see_to_sweeper()  # the loop that did the sweeping may be gone
+            self._see_to_sweeper(self._clock())
 
-    def _see_to_sweeper(self) -> None:
-        """Let the running loop sweep, unless another one does."""
+    def _see_to_sweeper(self, now: float) -> None:
+        """Let the running loop sweep, unless another one does and is still alive."""
         loop = self._sweeper_loop()
-        if loop is None or loop.is_closed() or self._clock() > self._sweeper_overdue:
+        if loop is None or loop.is_closed() or now > self._sweeper_overdue:
             self._schedule_sweep(SWEEP_INTERVAL)
+        self._sweeper_sure = now + _SURE
 
     def _schedule_sweep(self, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -523,7 +550,7 @@ class MemoryStore(Store):
     def _forget_sweeper(self) -> None:
         self._sweeper_turn = object()
         self._timer = self._sweeper_loop = _nothing
-        self._sweeper_overdue = -math.inf
+        self._sweeper_overdue = self._sweeper_sure = -math.inf
 
     def _sweep(self) -> None:
         if self._tidy_slice():
