@@ -6,12 +6,14 @@ told apart. Atomic operations are built on the compare-and-set of the store insi
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from storeconf.errors import StoreValueError, UnsupportedOperationError
 from storeconf.middleware.wrapper import StoreWrapper
-from storeconf.store import Expiry, Store, Value, milliseconds, parse_integer, value_bytes
+from storeconf.store import Expiry, Store, Value, key_text, milliseconds, parse_integer, value_bytes
 
 if TYPE_CHECKING:
     import logging
@@ -32,6 +34,8 @@ class CodedStore(StoreWrapper):
     def __init__(self, inner: Store, *, accept_plain: bool, logger: logging.Logger) -> None:
         self._accept_plain = accept_plain
         self._logger = logger
+        self._turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, tuple[str, ...], str], asyncio.Lock]
+        self._turns = WeakValueDictionary()
         super().__init__(inner)
 
     def encode(self, key: str, value: bytes) -> bytes:
@@ -63,13 +67,17 @@ class CodedStore(StoreWrapper):
             self._logger.warning("store %r: a value reads as missing: %s", self.name, error)
             return None
 
+    def _coded(self, operation: str, key: str, value: Value) -> bytes:
+        key = self._check(operation, key_text, key)
+        return self.encode(key, self._check(operation, value_bytes, value))
+
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`."""
         return self._decoded(key, await self.inner.get(key, renew_for))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
-        await self.inner.set(key, self.encode(key, value_bytes(value)), expires_in, keep_ttl=keep_ttl)
+        await self.inner.set(key, self._coded("set", key, value), expires_in, keep_ttl=keep_ttl)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
@@ -79,12 +87,12 @@ class CodedStore(StoreWrapper):
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
-        coded = {key: self.encode(key, value_bytes(value)) for key, value in mapping.items()}
+        coded = {key: self._coded("set_many", key, value) for key, value in mapping.items()}
         await self.inner.set_many(coded, expires_in)
 
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """See `Store.add`."""
-        return await self.inner.add(key, self.encode(key, value_bytes(value)), expires_in)
+        return await self.inner.add(key, self._coded("add", key, value), expires_in)
 
     async def pop(self, key: str) -> bytes | None:
         """See `Store.pop`."""
@@ -101,22 +109,31 @@ class CodedStore(StoreWrapper):
         self._offer("increment")
         if not isinstance(by, int) or isinstance(by, bool):
             raise TypeError(f"by must be an int, not {type(by).__name__}")
-        ends_at_once = expires_in is not None and milliseconds(expires_in) <= 0
-        while True:
-            stored = await self.inner.get(key)
-            value = self._decoded(key, stored)
-            number = by if value is None else parse_integer(value) + by
-            if not _INT64_MIN <= number <= _INT64_MAX:
-                raise StoreValueError("the sum does not fit in 64 bits", store=self.name, operation="increment")
-            data = self.encode(key, b"%d" % number)
-            if value is not None:
-                done = await self.inner.replace(key, stored, data, keep_ttl=True)
-            elif ends_at_once:
-                return number
-            else:
-                done = await self.inner.replace(key, stored, data, expires_in)
-            if done:
-                return number
+        ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
+        async with self._turn(key):
+            while True:
+                stored = await self.inner.get(key)
+                value = self._decoded(key, stored)
+                number = by if value is None else self._check("increment", parse_integer, value) + by
+                if not _INT64_MIN <= number <= _INT64_MAX:
+                    raise StoreValueError("the sum does not fit in 64 bits", store=self.name, operation="increment")
+                data = self.encode(key, b"%d" % number)
+                if value is not None:
+                    done = await self.inner.replace(key, stored, data, keep_ttl=True)
+                elif ends_at_once:
+                    return number
+                else:
+                    done = await self.inner.replace(key, stored, data, expires_in)
+                if done:
+                    return number
+
+    def _turn(self, key: str) -> asyncio.Lock:
+        # Callers in one loop pass one after another: a hundred at once would undo each other's tries by the thousand.
+        place = (asyncio.get_running_loop(), self.namespaces, key)
+        turn = self._turns.get(place)
+        if turn is None:
+            turn = self._turns[place] = asyncio.Lock()
+        return turn
 
     async def replace(
         self,
@@ -129,7 +146,7 @@ class CodedStore(StoreWrapper):
     ) -> bool:
         """See `Store.replace`."""
         self._offer("replace")
-        data = None if new is None else self.encode(key, new)
+        data = None if new is None else self._coded("replace", key, new)
         while True:
             stored = await self.inner.get(key)
             if self._decoded(key, stored) != old:

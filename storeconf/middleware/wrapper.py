@@ -196,8 +196,10 @@ class GuardedStore(StoreWrapper):
     ) -> Coroutine[Any, Any, bool]:
         """See `Store.replace`."""
         if keep_ttl:
-            return self.guard("replace", self._replace_keeping, key, old, new)
+            return self.guard("replace", self._replace_keeping, key, old, new, expires_in)
         return self.guard("replace", self._at["replace"], key, old, new, expires_in)
 
-    def _replace_keeping(self, key: str, old: bytes | None, new: bytes | None) -> Coroutine[Any, Any, bool]:
-        return self.inner.replace(key, old, new, keep_ttl=True)
+    def _replace_keeping(
+        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
+    ) -> Coroutine[Any, Any, bool]:
+        return self.inner.replace(key, old, new, expires_in, keep_ttl=True)
