@@ -1,0 +1,29 @@
+"""What every test gets: no variables of ours from outside, and an alarm when storeconf blocks an event loop."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def no_outer_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has set for a project of their own must not reach the tests."""
+    for name in [name for name in os.environ if name.startswith("STORECONF")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def blocking_is_an_error() -> Iterator[None]:
+    """A store that blocks while an event loop runs in this thread fails the test; loading a layout may read files."""
+    with blockbuster_ctx(["storeconf.stores", "storeconf.middleware"]) as watch:
+        # Locks between threads are held for moments only, and have to be.
+        watch.functions["threading.Lock.acquire"].deactivate()
+        watch.functions["threading.Lock.acquire_lock"].deactivate()
+        yield
