@@ -120,7 +120,7 @@ class _Assembler:
         self._without_secrets = without_secrets
         self._catalog = catalog
         self._problems: list[Diagnostic] = []
-        self._rules = Rules(catalog)
+        self._rules = Rules(catalog, environ)
         self._merge = Merge(self._rules)
         self._layers: list[Layer] = []
         self._origins = Origins(self._layers, self._rules)

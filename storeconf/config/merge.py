@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.fields import fields_of
+from storeconf.config.references import BadReference, Reference, parse_references
 from storeconf.config.tree import (
     MISSING,
     Items,
@@ -28,6 +29,8 @@ from storeconf.config.tree import (
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from storeconf.catalog import Catalog
     from storeconf.plugin import Middleware
 
@@ -42,10 +45,25 @@ NO_KIND: Final[Kind] = (None, False, False)
 class Rules:
     """What the engine must know of kinds, asked of the catalog only when two layers meet, and remembered."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, environ: Mapping[str, str] | None = None) -> None:
         self.catalog = catalog
+        self._environ = environ or {}
         self._exclusive: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._middleware: dict[str, type[Middleware] | None] = {}
+
+    def type_name(self, type_: object) -> str:
+        """Return the name of a backend; a ``type`` is not interpolated yet, so its variables are looked up here."""
+        if type_.__class__ is not str or "$" not in str(type_):
+            return str(type_)
+        try:
+            parts = parse_references(str(type_))
+        except BadReference:  # reported by interpolation if it survives the merge
+            return str(type_)
+        return "".join(part if isinstance(part, str) else self._default(part) for part in parts)
+
+    def _default(self, reference: Reference) -> str:
+        default = reference.operand if reference.operator == "-" else ""
+        return (self._environ.get(reference.argument) if reference.resolver == "env" else None) or default
 
     def exclusive(self, type_: object) -> tuple[tuple[str, ...], ...]:
         """Return the groups of fields of a backend that exclude each other; none for what can't be loaded."""
@@ -54,7 +72,7 @@ class Rules:
         groups = self._exclusive.get(type_)
         if groups is None:
             try:
-                groups = self.catalog.backend(type_).exclusive
+                groups = self.catalog.backend(self.type_name(type_)).exclusive
             except PluginError:  # reported by validation if the kind survives the merge
                 groups = ()
             self._exclusive[type_] = groups

@@ -15,9 +15,9 @@ from storeconf.config.validate import ALIAS, CHILD, COMMON, FACTORY
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from storeconf.catalog import Catalog
+    from storeconf.config.merge import Rules
 
 __all__ = ["PREFIX", "SUFFIX", "Found", "Misfit", "Names", "kind_key", "listed_known", "variable_name"]
 
@@ -28,6 +28,9 @@ _MAPPING: Final = Shape(scalar=False, value=ANYTHING)
 _FACTORY: Final = Shape(value=ANYTHING, choices=("forbid",))
 _TOP: Final[Mapping[str, Shape]] = {"stores": _MAPPING, "default_factory": _FACTORY}
 _MOST_LISTED: Final = 12
+_MANY: Final = 100
+_MOST_SEARCHES: Final = 20
+_MOST_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,11 @@ def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
+def _index(segment: str) -> int | None:
+    """The index of a list's item; None for what is none, or absurd."""
+    return int(segment) if segment.isascii() and segment.isdigit() and len(segment) < _MOST_DIGITS else None
+
+
 def _same(segment: str, names: Iterable[str]) -> str | None:
     return next((name for name in names if _normal(name) == _normal(segment)), None)
 
@@ -88,11 +96,12 @@ def _by_normal(names: Mapping[str, Shape]) -> Mapping[str, Sequence[str]]:
 class Names:
     """The names of one layout: ``tree`` holds its stores, with their kinds."""
 
-    def __init__(self, tree: dict[str, Any], catalog: Catalog) -> None:
+    def __init__(self, tree: dict[str, Any], rules: Rules) -> None:
         self._tree = tree
-        self._catalog = catalog
+        self._rules = rules
+        self._catalog = rules.catalog
         self._levels: dict[object, _Level] = {}
-        self._by_flat: dict[str, TreePath] | None = None
+        self._near: dict[tuple[str, TreePath], str | None] = {}
         self._sizes: dict[TreePath, int] = {}
 
     def find(self, segments: Sequence[str], *, create: bool = False) -> Found:
@@ -128,9 +137,7 @@ class Names:
 
     def spelt(self, segments: Sequence[str]) -> TreePath | None:
         """Return the place whose name differs from the segments only in what stands between the words."""
-        if self._by_flat is None:
-            self._by_flat = {_flat(map(str, path)): path for path in self.paths()}
-        return self._by_flat.get(_flat(segments))
+        return self._spelt((), Shape(scalar=False), _flat(segments))
 
     def say(self, path: TreePath, value: Any) -> None:
         """Take note of what a variable says, for the indices of those that follow."""
@@ -154,6 +161,20 @@ class Names:
                     yield from self._below((top,), _FACTORY)
 
     # ------------------------------------------------------------------ inside
+
+    def _spelt(self, path: TreePath, shape: Shape, rest: str) -> TreePath | None:
+        level = self._level(path, shape)
+        for flat, names in level.by_normal.items():
+            if len(names) == 1 and rest.startswith(flat):
+                inner = (*path, names[0])
+                if len(rest) == len(flat):
+                    return inner
+                if rest[len(flat)] == "_":
+                    found = self._spelt(inner, self._inner(level, path, names[0]), rest[len(flat) + 1 :])
+                    if found is not None:
+                        return found
+        index = None if level.item is None else _index(rest)
+        return None if index is None or index > self._size(path) else (*path, index)
 
     def _below(self, path: TreePath, shape: Shape) -> Iterator[TreePath]:
         level = self._level(path, shape)
@@ -192,10 +213,11 @@ class Names:
         if names:
             both = " and ".join(repr(name) for name in names)
             raise Misfit(f"{both} both fit at {dotted(path)}", path, names, several=True)
-        if level.item is not None and segment.isascii() and segment.isdigit():
+        index = None if level.item is None else _index(segment)
+        if index is not None:
             size = self._size(path)
-            if int(segment) <= size:
-                return int(segment)
+            if index <= size:
+                return index
             raise Misfit(f"{dotted(path)} has {size} items: the index can be at most {size}, which appends one", path)
         return None
 
@@ -230,20 +252,32 @@ class Names:
     def _nearest(self, path: TreePath, segments: Sequence[str]) -> TreePath | None:
         for position, segment in enumerate(segments):
             level = self._level(path, self.shape(path))
-            kinds = self._catalog.middleware_names() if _is_chain(path) or "middleware" in level.names else ()
-            names = level.by_normal.get(_normal(segment), ())
-            if not names and not _is_chain(path) and (kind := _same(segment, kinds)):
-                return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
-            near = names[0] if len(names) == 1 else nearest(segment, kinds if _is_chain(path) else level.names)
-            if near is not None:
-                path = (*path, near)
-            elif level.item is not None and segment.isdigit():
-                return (*path, self._size(path))
-            elif kinds and (kind := nearest(segment, kinds)):
-                return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
-            else:
+            chain = _is_chain(path)
+            kinds = self._catalog.middleware_names() if chain or "middleware" in level.names else ()
+            exact = level.by_normal.get(_normal(segment), ())
+            kind = None if exact or chain else _same(segment, kinds)
+            if kind is None:
+                near = exact[0] if len(exact) == 1 else self._meant(path, segment, kinds if chain else level.names)
+                if near is not None:
+                    path = (*path, near)
+                    continue
+                if level.item is not None and _index(segment) is not None:
+                    return (*path, self._size(path))
+                kind = None if chain else nearest(segment, kinds)
+            if kind is None:
                 return None
+            # The word "middleware" was left out.
+            return self._nearest((*path, "middleware"), [kind, *segments[position + 1 :]])
         return path
+
+    def _meant(self, path: TreePath, segment: str, names: Collection[str]) -> str | None:
+        """Return the nearest name; comparing with very many takes long, so that is done for the first few alone."""
+        key = (segment, path)
+        if key not in self._near:
+            if len(names) > _MANY and len(self._near) >= _MOST_SEARCHES:
+                return None
+            self._near[key] = nearest(segment, names)
+        return self._near[key]
 
     # ------------------------------------------------------------------ what there is at a place
 
@@ -261,30 +295,37 @@ class Names:
         if _is_chain(path):
             names = dict.fromkeys((*fields, *BUILT_IN["middleware"]), ANYTHING)
             return _Level(names, _by_normal(names))
+        if shape is ANYTHING:
+            return _Level({}, {}, ANYTHING, ANYTHING)
         if shape.models:
-            names = shape.fields()
-        else:
-            names = dict.fromkeys(fields, shape.value) if shape.value is not None else {}
+            return self._cached(shape, shape.fields, shape.value, shape.item)
+        names = dict.fromkeys(fields, shape.value) if shape.value is not None else {}
         return _Level(names, _by_normal(names), shape.value, shape.item)
 
-    def _cached(self, key: object, names: Any, free: Shape | None = None) -> _Level:
+    def _cached(
+        self,
+        key: object,
+        names: Callable[[], Mapping[str, Shape]],
+        free: Shape | None = None,
+        item: Shape | None = None,
+    ) -> _Level:
         level = self._levels.get(key)
         if level is None:
             found = names()
-            level = self._levels[key] = _Level(found, _by_normal(found), free)
+            level = self._levels[key] = _Level(found, _by_normal(found), free, item)
         return level
 
     def _kind_level(self, node: Mapping[str, Any], *, factory: bool) -> _Level:
         """The fields of a store or of the default factory: its kind's, and those that make or change its kind."""
         base = dict.fromkeys(KIND_KEYS, SCALAR)
         if node.get("type") is not None:
-            type_ = str(node["type"])
+            type_ = self._rules.type_name(node["type"])
             known = (FACTORY if factory else COMMON) | {"namespace"}
             try:
                 fields = field_shapes(self._catalog.backend(type_))
             except PluginError:  # reported by validation; what such a store takes is not known
-                return self._cached(("unknown", factory), lambda: base | _shapes(known), ANYTHING)
-            return self._cached((type_, factory), lambda: {**fields, **base, **_shapes(known - fields.keys())})
+                return self._cached(("nobody knows", factory), lambda: base | _shapes(known), ANYTHING)
+            return self._cached(("type", type_, factory), lambda: {**fields, **base, **_shapes(known - fields.keys())})
         kind = "use" if node.get("use") is not None else "parent"
         known = ALIAS if kind == "use" else FACTORY if factory else CHILD
         return self._cached((kind, factory), lambda: base | _shapes(known))

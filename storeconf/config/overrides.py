@@ -67,7 +67,7 @@ def read_overrides(
     if not parsed:
         return None
     merge = Merge(rules)
-    names = Names(merge.apply(tree, declared(parsed, rules)), rules.catalog)
+    names = Names(merge.apply(tree, declared(parsed, rules)), rules)
     patch: dict[str, Any] = {}
     for path, value in parsed:
         try:
@@ -87,7 +87,7 @@ def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
     for step in path:
         items = lookup(tree, place)
         if isinstance(items, list):
-            if not (step.isascii() and step.isdigit() and int(step) <= len(items)):
+            if not (step.isascii() and step.isdigit() and len(step) < 9 and int(step) <= len(items)):
                 hint = f"write an index, at most {len(items)}, which appends one"
                 raise BadText(f"there is no item {step!r} at {dotted(place)}", hint, code="SC308")
             place = (*place, int(step))

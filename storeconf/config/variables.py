@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.layers import Layer, problem
-from storeconf.config.merge import NO_KIND, Merge, kind_of
+from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
 from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.texts import BadText, at, value_of
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Severity
     from storeconf.catalog import Catalog
-    from storeconf.config.merge import Rules
     from storeconf.config.names import Found
 
 __all__ = ["FORBIDDEN", "SWITCHES", "Variable", "iter_variables", "read_variables"]
@@ -51,7 +50,7 @@ class _Setting:
 
 def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]:
     """Every variable that could override something in ``tree``, by path."""
-    names = Names(tree, catalog)
+    names = Names(tree, Rules(catalog))
     for path in names.paths():
         yield Variable(variable_name(path), path, names.shape(path).secret)
 
@@ -88,7 +87,7 @@ class _Reader:
         self._later = later
         self._problems = problems
         self._without_secrets = without_secrets
-        self._catalog = rules.catalog
+        self._rules = rules
         self._merge = Merge(rules)
         self._settings: dict[TreePath, _Setting] = {}
         self._secrets: set[str] = set()
@@ -105,11 +104,11 @@ class _Reader:
                 else:
                     (kinds if _says_kind(segments, self._environ[name]) else others).append((name, segments))
         # Kinds go first: the other variables are matched against the fields of the kinds that come of it.
-        names = Names(_declared(tree, self._later), self._catalog)
+        names = Names(_declared(tree, self._later), self._rules)
         for name, segments in sorted(kinds, key=lambda each: len(each[1])):
             self._set(name, segments, names, create=True)
         if self._settings:
-            names = Names(_declared(self._merge.apply(tree, self._patch()), self._later), self._catalog)
+            names = Names(_declared(self._merge.apply(tree, self._patch()), self._later), self._rules)
         for name, segments in sorted(others, key=lambda each: (len(each[1]), _indices(each[1]))):
             self._set(name, segments, names)
         for name in given:

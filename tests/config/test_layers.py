@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
 from storeconf.config.assemble import assemble
@@ -628,3 +630,73 @@ class TestOrigins:
         assert assembly.directory(("stores", "nothing")) == Path.cwd()
         source = {"stores": {"a": {"type": "file", "path": "x"}}}
         assert work.assemble(source).directory(("stores", "a", "path")) == Path.cwd()
+
+
+# ---------------------------------------------------------------------- anything at all
+
+KEYS = st.sampled_from(
+    [
+        "version",
+        "stores",
+        "default_factory",
+        "environments",
+        "extends",
+        "unset",
+        "x-a",
+        "$schema",
+        "dev",
+        "a",
+        "b",
+        "type",
+        "parent",
+        "use",
+        "url",
+        "cluster",
+        "tls",
+        "middleware",
+        "ttl",
+        "default",
+        "description",
+        "namespace",
+        "",
+    ]
+)
+TEXTS = ["redis", "memory", "forbid", "a", "stores.a", "stores.a.tls", "${X}", "${X:-y}", "${", "${file:x}"]
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(0, 2),
+    st.sampled_from(
+        ["redis", "memory", "forbid", "a", "${X}", "${X:-y}", "${", "stores.a", "stores.a.tls", "${file:x}"]
+    ),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(KEYS, ANYTHING, max_size=5), st.dictionaries(KEYS, ANYTHING, max_size=3), st.booleans())
+def test_whatever_the_layers_hold_there_is_a_tree_and_problems(
+    source: dict[str, Any], overrides: dict[str, Any], chosen: bool
+) -> None:
+    assembly = assemble(
+        source,
+        environment="dev" if chosen else None,
+        overrides=overrides,
+        environ={"STORECONF__STORES__A__TLS__VERIFY": "none", "STORECONF__STORES__A__MIDDLEWARE__TTL": "1"},
+        catalog=Catalog.builtin(),
+    )
+
+    def look(path: tuple[str | int, ...], node: Any) -> None:
+        if path and node is not None:
+            assert assembly.history(path) is not None
+            assert assembly.place(path, key=True)["layer"]
+        assert node is not None or isinstance(path[-1], int)  # an item that is null is left to validation
+        inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for step, inner in inside:
+            look((*path, step), inner)
+
+    look((), assembly.tree)

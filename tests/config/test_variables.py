@@ -259,7 +259,14 @@ class TestKinds:
 
     def test_a_kind_that_nobody_knows_takes_anything(self, work: Workplace) -> None:
         work.write(storeconf__yaml="stores: {a: {type: nope}}\n")
-        assert stores(work, A__WHATEVER="1", A__URL_FILE__X="2")["a"]["whatever"] == "1"
+        found = stores(work, A__WHATEVER="1", A__URL_FILE__X="2", A__X__Y__0__Z="3", A__LIST="[1]")["a"]
+        assert found == {"type": "nope", "whatever": "1", "url_file": {"x": "2"}, "x": {"y": [{"z": "3"}]}, "list": [1]}
+
+    def test_a_kind_that_is_a_substitution(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {type: '${KIND:-redis}', url: 'redis://a'}}\n")
+        assert stores(work, A__CLUSTER="[x:1]")["a"] == {"type": "redis", "cluster": ["x:1"]}
+        memory = {"KIND": "memory", "STORECONF__STORES__A__URL": "redis://b"}
+        assert work.problem(environ=memory).code == "SC301"
 
     def test_exclusive_fields(self, layout: Workplace) -> None:
         assert stores(layout, MAIN__CLUSTER="[x:1]")["main"].keys() == {"type", "cluster", "namespace", "middleware"}
@@ -364,7 +371,19 @@ class TestMisfits:
         plain = meant.removesuffix("_FILE") if given.endswith("PASWORD_FILE") else meant
         assert problem.path.replace("-", "_").replace(".", "__").upper() == plain
 
-    @pytest.mark.parametrize("name", ["", "__", "STORES__", "XYZZY", "STORES__MAIN__XYZZY", "STORES__MAIN__URL__X"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            "__",
+            "STORES__",
+            "XYZZY",
+            "STORES__MAIN__XYZZY",
+            "STORES__MAIN__URL__X",
+            f"STORES__MANY__CLUSTER__{'9' * 5000}",
+            "STORES__MANY__CLUSTER__²",
+        ],
+    )
     def test_what_is_near_nothing(self, layout: Workplace, name: str) -> None:
         problem = layout.problem(environ={f"STORECONF__{name}": "x"})
         assert problem.code in ("SC301", "SC305")
