@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import sleep
 
 __all__ = ["Latch"]
 
@@ -40,7 +40,7 @@ class Latch:
                 break
             except IndexError:
                 try:
-                    time.sleep(0)
+                    sleep(0)  # which lets go of the interpreter and blocks nobody
                 except BaseException as error:  # noqa: BLE001  # raised as soon as the latch is taken
                     interruption = error
         if interruption is not None:

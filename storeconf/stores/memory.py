@@ -311,7 +311,7 @@ class MemoryStore(Store):
                 # Each removal moved the keys that are still to come by at most one place towards the beginning.
                 position = max(0, position - (space.removed - removed))
                 removed = space.removed
-                keys = list(islice(table, position, position + _LISTED)) if space.table is table else []
+                keys = _portion(table, position) if space.table is table else []
             if not keys:
                 return
             position += len(keys)
@@ -476,6 +476,8 @@ class MemoryStore(Store):
 
     async def _tidy_up(self) -> None:
         more = self._tidy_slice()
+        if more:
+            self._see_to_sweeper(self._clock())  # which goes on where a cancelled caller leaves it
         while more:
             await asyncio.sleep(0)
             more = self._tidy_slice()
@@ -565,6 +567,14 @@ def _sweep(reference: weakref.ref[MemoryStore], turn: object) -> None:
     store = reference()
     if store is not None and store._sweeper_turn is turn:
         store._sweep()
+
+
+def _portion(table: dict[str, Entry], position: int) -> list[str]:
+    """Return the next keys from a place on, in whatever order, skipping those that are before or those after."""
+    after = len(table) - position - _LISTED
+    if position <= after:
+        return list(islice(table, position, position + _LISTED))
+    return list(islice(reversed(table), max(0, after), max(0, after + _LISTED)))
 
 
 def _nothing() -> None:
