@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -32,17 +33,16 @@ __all__ = ["read_yaml"]
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BY_ALIASES = 10_000
+_MAX_COMPARED = 1_000  # anchors that an unknown alias may have been meant to name
 _MAX_DIRECTIVES = 20  # libyaml compares each with all before it
 
 _WORDS: Final[dict[str, Any]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
-_NUMBERS: Final[dict[str, Any]] = {
     **{f".{name}": float("nan") for name in ("nan", "NaN", "NAN")},
     **{f"{sign}.{name}": float(f"{sign}inf") for name in ("inf", "Inf", "INF") for sign in ("", "+", "-")},
-}
-_BEGINS_NUMBER: Final = frozenset("-+.0123456789")
+}  # fmt: skip
+_BEGINS: Final = frozenset("-+.0123456789~nNtTfF")
 # An integer with leading zeros is text: 0750 and 0123 keep their digits until a field decides what they mean.
 _NUMBER: Final = re.compile(
     r"([-+]?(?:0|[1-9][0-9]*))"
@@ -50,6 +50,7 @@ _NUMBER: Final = re.compile(
     r"|0o([0-7]+)"
     r"|0x([0-9a-fA-F]+)"
 )
+_TAG_DIRECTIVE: Final = re.compile("(?:^|[\n\r\x85\u2028\u2029])(%TAG)")
 
 _NO_KEY: Final[Any] = object()
 _MERGE: Final[Any] = object()
@@ -67,34 +68,36 @@ class _StopError(Exception):
 
 def read_yaml(text: str) -> Reading:
     """Read one document; a text without one gives None."""
-    builder = _Builder(text)
-    return Reading(builder.value, builder.problems, builder.places, builder.end)
+    reader = _Reader(text)
+    reader.read()
+    return Reading(reader.value, reader.problems, reader.places, reader.end)
 
 
-class _Builder:
+class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.problems: list[Problem] = []
         self.value: Any = None
         self.entry: Entry = (0, 0, None)
-        self._ends: dict[int, int] | None = None
+        self.problems: list[Problem] = []
         self._open: list[tuple[Any, ...]] = []
         self._firsts: dict[tuple[int, str], int] = {}
+        self._ends: dict[int, int] | None = None
+
+    def read(self) -> None:
+        """Build the value, or find the problems."""
         try:
-            if text.count("\n%TAG") > _MAX_DIRECTIVES:
-                at = text.index("\n%TAG") + 1
-                self._report("SC112", "more than 20 %TAG directives", at, hint="storeconf reads no tags", stop=True)
-            loader = _LOADER(text)
+            self._check_directives()
+            loader = _LOADER(self.text)
             try:
                 self.value, self.entry = self._build(loader.get_event)
             finally:
                 loader.dispose()
-            if _LOADER is yaml.SafeLoader and not self.problems:
-                self.problems += foreign(self.value, self.places, halves=True)
         except _StopError:
             return  # reported before it was raised
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            self.problems.append(explain(text, error))
+            self.problems.append(explain(self.text, error))
+        if _LOADER is yaml.SafeLoader and not self.problems:
+            self.problems += foreign(self.value, self.places, halves=True)
 
     def places(self) -> Entry:
         """Where everything is."""
@@ -138,7 +141,8 @@ class _Builder:
                     self._tag(event, value, key)
                 if in_mapping and key is _NO_KEY:
                     if event.anchor is not None:
-                        anchors[event.anchor] = (new, None, 1, new)
+                        plain = self._scalar(event, value, key) if event.implicit[0] else new
+                        anchors[event.anchor] = (plain, None, 1, new)
                     if new == "<<" and event.implicit[0]:
                         if merges is not None:
                             self._report(
@@ -152,11 +156,8 @@ class _Builder:
                         key = new
                     key_at = at
                     continue
-                if event.implicit[0]:
-                    if new and new[0] in _BEGINS_NUMBER:
-                        new = self._number(new, event, value, key)
-                    else:
-                        new = _WORDS.get(new, new)
+                if event.implicit[0] and (not new or new[0] in _BEGINS):
+                    new = self._scalar(event, value, key)
                 values += 1
                 if event.anchor is not None:
                     anchors[event.anchor] = (new, None, 1, event.value)
@@ -239,11 +240,12 @@ class _Builder:
 
     # ------------------------------------------------------------------ values
 
-    def _number(self, text: str, event: Any, value: Any, key: Any) -> Any:
-        """The number that ``text`` is, or ``text``."""
+    def _scalar(self, event: Any, value: Any, key: Any) -> Any:
+        """What a scalar without quotes is."""
+        text = event.value
         match = _NUMBER.fullmatch(text)
         if match is None:
-            return _NUMBERS.get(text, text)
+            return _WORDS.get(text, text)
         if len(text) > MAX_DIGITS:
             start = event.start_mark.index
             self._report(
@@ -271,6 +273,13 @@ class _Builder:
         return []
 
     # ------------------------------------------------------------------ problems
+
+    def _check_directives(self) -> None:
+        if self.text.count("%TAG") > _MAX_DIRECTIVES:
+            found = list(islice(_TAG_DIRECTIVE.finditer(self.text), _MAX_DIRECTIVES + 1))
+            if len(found) > _MAX_DIRECTIVES:
+                at = found[0].start(1)
+                self._report("SC112", "too many %TAG directives", at, hint="storeconf reads no tags", stop=True)
 
     def _path(self, value: Any, key: Any) -> TreePath:
         """The path of what comes next in ``value``, the innermost open collection."""
@@ -325,11 +334,12 @@ class _Builder:
 
     def _bad_alias(self, event: Any, value: Any, key: Any, anchors: dict[str, Any], unfinished: set[str]) -> None:
         name = event.anchor
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
         if name in unfinished:
-            message, hint = f"the alias *{name} stands inside its own anchor", None
+            message, hint = f"the alias *{shown} stands inside its own anchor", None
         else:
-            message = f"the alias *{name} has no anchor &{name} before it"
-            near = get_close_matches(name, anchors, n=1)
+            message = f"the alias *{shown} has no anchor &{shown} before it"
+            near = get_close_matches(shown, islice(anchors, _MAX_COMPARED), n=1)
             hint = f"did you mean *{near[0]}?" if near else "put the value in quotes if it is a text"
         start = event.start_mark.index
         self._report("SC110", message, start, event.end_mark.index, self._path(value, key), hint)
