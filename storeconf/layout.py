@@ -15,6 +15,7 @@ from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
 from storeconf.config.validate import Validated, validate
+from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Layout:
     default_factory: DefaultFactorySpec | None = None
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     assembly: Assembly = field(kw_only=True, compare=False)
+    catalog: Catalog = field(kw_only=True, compare=False)
     kinds: Mapping[tuple[str, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
@@ -61,6 +63,10 @@ class Layout:
         None when no layer sets it. Secrets are masked in every value.
         """
         return self.assembly.history(self._parsed(path), lambda path, value: masked(self, path, value))
+
+    def variables(self) -> tuple[Variable, ...]:
+        """Every variable that could override something, by path, whether it is set or not."""
+        return tuple(iter_variables(self.assembly.tree, self.catalog))
 
     def dump(self, *, masked: bool = True) -> dict[str, Any]:
         """The effective layout as plain data in the language's own shape; with ``masked=False`` secrets too."""
@@ -95,12 +101,13 @@ class Layout:
 class Report:
     """What an examination found: the layouts that could be made, and every problem, ordered by place.
 
-    ``environments`` were examined; it is empty where only the base was.
+    ``environments`` were examined; it is empty where only the base was. ``files`` were read, in any of them.
     """
 
     diagnostics: tuple[Diagnostic, ...]
     layouts: Mapping[str | None, Layout]
     environments: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout | None:
@@ -169,7 +176,8 @@ def examine_all(
     reports = [reader.check(reader.assemble(name)) for name in first.environments]
     layouts = {name: layout for report in reports for name, layout in report.layouts.items()}
     found = merged(each for report in reports for each in report.diagnostics)
-    return Report(tuple(found), MappingProxyType(layouts), first.environments)
+    files = tuple(dict.fromkeys(file for report in reports for file in report.files))
+    return Report(tuple(found), MappingProxyType(layouts), first.environments, files)
 
 
 class _Reader:
@@ -211,6 +219,7 @@ class _Reader:
             MappingProxyType(validated.stores),
             validated.default_factory,
             assembly=assembly,
+            catalog=self._catalog,
             kinds=validated.models,
         )
         failed = any(each.severity == "error" for each in problems.found)
@@ -219,8 +228,9 @@ class _Reader:
         found = tuple(_shown(problems.found, assembly, validated))
         names = () if assembly.environment is None else (assembly.environment,)
         if failed:
-            return Report(found, MappingProxyType({}), names)
-        return Report(found, MappingProxyType({assembly.environment: replace(layout, warnings=found)}), names)
+            return Report(found, MappingProxyType({}), names, assembly.files)
+        layouts = {assembly.environment: replace(layout, warnings=found)}
+        return Report(found, MappingProxyType(layouts), names, assembly.files)
 
 
 def _chains_contradict(layout: Layout, problems: Problems) -> bool:

@@ -600,6 +600,13 @@ class Store(LifeCycle):
             new, expiry = None, None
         return await self._call(self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
 
+    def raw_key(self, key: str) -> str | None:
+        """Return what the backend calls the key (a server's key, a file's path), or None where nothing else can see it.
+
+        Does no I/O; the key need not be there.
+        """
+        return self._root.do_raw_key(self._path, self._check("raw_key", key_text, key))
+
     async def ping(self) -> PingResult:
         """Do one real round trip. Never raises: a failure is told in the result."""
         start = time.perf_counter()
@@ -717,6 +724,10 @@ class Store(LifeCycle):
     ) -> bool:
         """Optional (``replace``): compare and set."""
         raise NotImplementedError
+
+    def do_raw_key(self, path: tuple[str, ...], key: str) -> str | None:
+        """Override where other tools can look a key up: what they have to ask for. Does no I/O."""
+        return None
 
     async def do_ping(self, path: tuple[str, ...]) -> str | None:
         """One real round trip; describe the server where there is one."""

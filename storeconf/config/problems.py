@@ -94,7 +94,9 @@ def merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     found: dict[Diagnostic, list[str]] = {}
     for each in diagnostics:
         found.setdefault(replace(each, environments=()), []).extend(each.environments)
-    return sorted((replace(each, environments=tuple(names)) for each, names in found.items()), key=_by_place)
+    return sorted(
+        (replace(each, environments=tuple(dict.fromkeys(names))) for each, names in found.items()), key=_by_place
+    )
 
 
 def _by_place(each: Diagnostic) -> tuple[object, ...]:
