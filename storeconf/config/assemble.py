@@ -46,7 +46,7 @@ _NOT_HERE: Final = {
 """The keys that a kind of layer can't hold."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Assembly:
     """The merged tree and what it was made of.
 

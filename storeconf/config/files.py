@@ -30,7 +30,7 @@ _MAX_CHAIN: Final = 100
 _MAX_DEPTH: Final = 100
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Part:
     """One document: ``value`` is its top level, ``path`` is None for a mapping, ``shown`` is its name for people."""
 
@@ -70,6 +70,7 @@ class Files:
         self.complete = True
         self.documents: list[Document] = []
         self._seen: set[str] = set()
+        self._overlays: set[str] = set()
         self._listings: dict[str, list[str]] = {}
 
     def file(self, path: Path, shown: str) -> list[Part]:
@@ -83,7 +84,7 @@ class Files:
         return [*self._extended(part, ()), part]
 
     def overlay(self, part: Part, environment: str) -> Part | None:
-        """Return the overlay of a part for one environment, if there is one."""
+        """Return the overlay of a part for one environment, if there is one that no part before it had."""
         paths = part.overlays.get(environment, [])
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
@@ -94,8 +95,9 @@ class Files:
                 {"file": _beside(part.shown, paths[1].name), "layer": "overlay"},
                 hint="keep one of them, in one format",
             )
-        if not paths:
+        if not paths or (identity := _identity(paths[0])) in self._overlays:
             return None
+        self._overlays.add(identity)
         return self._read(paths[0], _beside(part.shown, paths[0].name))
 
     # ------------------------------------------------------------------ inside
@@ -125,9 +127,9 @@ class Files:
         return Part({} if value is None else value, path.parent, document, path, shown)
 
     def _file(self, path: Path, shown: str, trail: tuple[_Step, ...], step: _Step | None = None) -> list[Part]:
-        identity = os.path.realpath(path)
-        trail = (*trail, step or _Step(identity, shown))
-        self._seen.add(identity)
+        step = step or _Step(_identity(path), shown)
+        trail = (*trail, step)
+        self._seen.add(step.identity)
         part = self._read(path, shown)
         if part is None:
             return []
@@ -145,12 +147,12 @@ class Files:
         parts = []
         for number, entry in enumerate(entries):
             path: TreePath = ("extends", number)
-            if not isinstance(entry, str) or not entry or "\0" in entry:
+            if not isinstance(entry, str) or not entry:
                 self._fail("SC205", "what is extended must be the path of a file", path, part.place(path))
                 continue
             target = part.directory / entry
             shown = _beside(part.shown, entry) if part.document is not None else entry
-            step = _Step(os.path.realpath(target), shown, part, path)
+            step = _Step(_identity(target), shown, part, path)
             circle = [each.identity for each in trail]
             if step.identity in circle:
                 self._circle((*trail[circle.index(step.identity) :], step))
@@ -164,8 +166,10 @@ class Files:
     def _there(self, target: Path, entry: str, path: TreePath, part: Part) -> bool:
         try:
             os.stat(target)
-        except OSError as error:
-            why = "does not exist" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
+        except (OSError, ValueError) as error:
+            why = "does not exist"
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                why = f"can't be read: {error.strerror}"
             hint = None
             if "${" in entry:
                 hint = "paths under extends are literal: nothing is substituted in them"
@@ -188,7 +192,7 @@ class Files:
         if directory not in self._listings:
             try:
                 self._listings[directory] = sorted(os.listdir(directory))
-            except OSError:  # a directory that may be entered but not listed: then only the file itself is known
+            except (OSError, ValueError):  # one that may be entered but not listed: only the file itself is known
                 self._listings[directory] = []
         found: dict[str, list[Path]] = {}
         start = f"{path.stem}."
@@ -228,5 +232,13 @@ def _beside(shown: str, name: str) -> str:
     short = os.path.normpath(joined)
     try:  # '..' after a symbolic link leads elsewhere than the text says
         return short if os.path.samefile(short, joined) else joined
-    except OSError:
+    except (OSError, ValueError):
         return joined
+
+
+def _identity(path: Path) -> str:
+    """What tells whether two paths lead to one file."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no file can have such a name
+        return str(path)

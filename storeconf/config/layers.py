@@ -22,7 +22,7 @@ Place = dict[str, Any]
 """Where something stands, as keyword arguments of a `Diagnostic`."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Layer:
     """One layer; ``kind`` is an origin's ``layer``.
 

@@ -41,7 +41,7 @@ class Variable:
     secret: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, repr=False, slots=True)
 class _Setting:
     name: str
     value: Any

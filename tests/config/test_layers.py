@@ -96,6 +96,18 @@ def test_a_missing_file_and_a_directory(work: Workplace) -> None:
     assert work.problem("d").code == "SC102"
 
 
+@pytest.mark.parametrize("name", ["a\0b.yaml", "a\ud800b.yaml", "", "."])
+def test_names_that_no_file_can_have(work: Workplace, name: str) -> None:
+    assert work.problem(name).code in ("SC101", "SC102")
+    work.problem({"extends": [name]})
+    work.problem(None, environ={"STORECONF_FILE": name})
+
+
+def test_nothing_shows_what_a_layout_holds(work: Workplace) -> None:
+    source = {"stores": {"a": {"type": "redis", "password": "geheim"}}}
+    assert "geheim" not in repr(work.assemble(source, environ={"STORECONF__STORES__A__PASSWORD": "geheim"}))
+
+
 def test_a_lower_layers_version_is_checked_too(work: Workplace) -> None:
     work.write(base__yaml="version: 2\n", storeconf__yaml="version: 1\nextends: [base.yaml]\n")
     problem = work.problem()
@@ -330,6 +342,16 @@ class TestEnvironments:
         problem = work.problem(environment="dev")
         assert problem.code == "SC209"
         assert "storeconf.dev.toml and storeconf.dev.yaml" in problem.message
+
+    def test_an_overlay_that_two_files_share_is_one_layer(self, work: Workplace) -> None:
+        work.write(
+            base__yaml=MEMORY,
+            base__json="{}",
+            base__dev__yaml=sized(5),
+            storeconf__yaml="extends: [base.yaml, base.json]",
+        )
+        assembly = work.assemble(environment="dev")
+        assert assembly.files == ("storeconf.yaml", "base.yaml", "base.json", "base.dev.yaml")
 
     def test_what_is_wrong_with_environments(self, work: Workplace) -> None:
         work.write(storeconf__yaml="environments: [dev]\n")
@@ -666,9 +688,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(0, 2),
-    st.sampled_from(
-        ["redis", "memory", "forbid", "a", "${X}", "${X:-y}", "${", "stores.a", "stores.a.tls", "${file:x}"]
-    ),
+    st.sampled_from(TEXTS),
 )
 ANYTHING = st.recursive(
     SCALARS,
