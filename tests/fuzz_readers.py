@@ -1,4 +1,4 @@
-"""Feeds broken documents to the readers: whatever comes in, a document or a `ConfigError` with places comes out.
+"""Feeds broken documents to storeconf: whatever comes in, a document or a `ConfigError` with places comes out.
 
 ``python -m tests.fuzz_readers --inputs 1000000`` is the long run; the test suite makes a short one.
 """
@@ -9,6 +9,9 @@ import argparse
 import random
 import sys
 import time
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
@@ -16,11 +19,13 @@ import yaml
 from storeconf.config.document import Format, parse
 from storeconf.config.readers import yaml_reader
 from storeconf.errors import ConfigError
+from storeconf.layout import read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storeconf.config.document import Document
+    from storeconf.layout import Layout
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 SLOW = 1.0  # seconds
@@ -52,6 +57,18 @@ stores:
     'é 😀': >-
       folded
       text
+""",
+        """version: 1
+stores:
+  main: {type: file, path: var}
+  pages: {parent: main, namespace: html, middleware: {ttl: 14d, limit: {key_size: 1KiB}}}
+default_factory: {parent: main, max_stores: 5}
+environments:
+  development:
+    stores: {main: {type: memory, max_size: 10MB}}
+  production:
+    unset: [stores.pages.namespace]
+    stores: {main: {type: redis, url: "${REDIS_URL:?x}", namespace: a}}
 """,
         "# a comment\r\n---\r\nlist:\r\n- 0x1F\r\n- 0o17\r\n- .inf\r\n- -.5\r\n- ? k\r\n  : v\r\n...\r\n",
     ),
@@ -93,6 +110,7 @@ TOKENS = (
     *("\n  ", "\n\t", ": ", "- ", "? ", "<<: ", "*a", "&a ", "!!int ", "---\n", "...\n", "%TAG ! !\n", "%YAML 1.1\n"),
     *('"""', "'''", "[[", "]]", "\\u00", "\\ud800", "\\U0010FFFF", "9" * 700, "0x" + "f" * 700, "NaN", "1e999"),
     *("a.b.c", "a = 1\n", "a: 1\n", '"a": 1,', "[a]\n", "[[a]]\n", "1979-05-27", "07:32:00", "null", "true", "${A}"),
+    *("type: ", "parent: ", "use: ", "memory", "main", "development", "${", "$$", ":?", "0", "-1", "[]", "{}", "1h"),
     *("[" * 150, "{a: " * 60, "- " * 120, "a." * 120),
 )
 BYTES = (b"\xff", b"\xfe\xff", b"\xff\xfe", b"\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\0")
@@ -166,6 +184,20 @@ def _checked(document: Document) -> Document:
     return document
 
 
+def check_layout(data: bytes, form: Format, directory: Path, environment: str | None) -> Layout | None:
+    """Make a whole layout of ``data``; whatever but a `ConfigError` is let through."""
+    path = directory / f"fuzz.{form}"
+    path.write_bytes(data)
+    try:
+        layout = read_layout(path, environment=environment, environ={"REDIS_URL": "redis://localhost"})
+        layout.plan()
+    except ConfigError as error:
+        str(error).encode()
+        return None
+    layout.dump()
+    return layout
+
+
 def walk(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Every value in ``value``, with its path."""
     yield path, value
@@ -183,23 +215,27 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-libyaml", action="store_true", help="read YAML with PyYAML's own parser")
+    parser.add_argument("--layouts", action="store_true", help="make whole layouts of the documents")
     options = parser.parse_args()
     if options.without_libyaml:
         yaml_reader._LOADER = yaml.SafeLoader  # type: ignore[misc]
     source = random.Random(options.seed)
     good = bad = 0
     slowest = 0.0
-    for number, (data, form) in enumerate(mutations(source)):
-        if number == options.inputs:
-            break
-        began = time.process_time()
-        try:
-            good += check(data, form) is not None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
-            bad += 1
-            print(f"{form} {error!r}\n  {data!r}", file=sys.stderr, flush=True)
-        slowest = max(slowest, time.process_time() - began)
-    print(f"{options.inputs:,} inputs: {good:,} documents, {bad} broken promises, slowest {slowest:.3f} s")
+    with TemporaryDirectory() as directory:
+        for data, form in islice(mutations(source), options.inputs):
+            began = time.process_time()
+            try:
+                if options.layouts:
+                    environment = source.choice((None, "development", "production"))
+                    good += check_layout(data, form, Path(directory), environment) is not None
+                else:
+                    good += check(data, form) is not None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
+                bad += 1
+                print(f"{form} {error!r}\n  {data!r}", file=sys.stderr, flush=True)
+            slowest = max(slowest, time.process_time() - began)
+    print(f"{options.inputs:,} inputs: {good:,} good, {bad} broken promises, slowest {slowest:.3f} s")
     return 1 if bad or slowest > SLOW else 0
 
 

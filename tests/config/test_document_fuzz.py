@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from itertools import islice
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import yaml
@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 from storeconf.config.document import Format
 from storeconf.config.readers import yaml_reader
-from tests.fuzz_readers import SEEDS, TOKENS, check, mutations
+from tests.fuzz_readers import SEEDS, TOKENS, check, check_layout, mutations
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -48,6 +51,16 @@ def test_mutated_documents(libyaml: bool, monkeypatch: pytest.MonkeyPatch) -> No
     for data, form in islice(mutations(random.Random(seed)), 2_000 if libyaml else 1_000):
         try:
             check(data, form)
+        except BaseException:
+            print(f"{form} {data!r}")
+            raise
+
+
+def test_layouts_of_mutated_documents(tmp_path: Path) -> None:
+    source = random.Random(random.randrange(2**32))
+    for data, form in islice(mutations(source), 1_000):
+        try:
+            check_layout(data, form, tmp_path, source.choice((None, "development", "production")))
         except BaseException:
             print(f"{form} {data!r}")
             raise
