@@ -139,8 +139,11 @@ class Directory:
 
     def _claim_home(self, path: bytes) -> bytes | None:
         self._make(path)
-        fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
-        # Between making and locking a sweeper may take the new directory for debris; then another one is needed.
+        # Until it is locked, a sweeper may take the new directory for debris; then another one is needed.
+        try:
+            fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
+        except FileNotFoundError:
+            return None
         if claim(fd) and _is_at(fd, path):
             self._home, self._home_fd = path, fd
             return path

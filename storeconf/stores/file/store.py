@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
 from storeconf.stores.file.directory import Directory
-from storeconf.stores.file.format import namespace_name
+from storeconf.stores.file.format import entry_name, namespace_name
 from storeconf.stores.file.group import Group
 from storeconf.stores.file.operations import Reading, Writing
 from storeconf.stores.file.reading import Reader
@@ -196,6 +196,11 @@ class FileStore(Store):
         while (page := await self._reader.submit(next, pages, None)) is not None:
             for key in page:
                 yield key
+
+    def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
+        """Return the path of the key's file."""
+        name = entry_name(f"{':'.join(path)}::{key}".encode()).decode()
+        return str(self.path.joinpath(*map(namespace_name, path), name))
 
     async def do_ping(self, path: tuple[str, ...]) -> None:
         """Make, write and remove a file."""

@@ -93,7 +93,10 @@ class Writer(Reader):
     def put(self, entry: Entry, value: bytes, expiry: int) -> None:
         """Make a record the entry's; its lock is held."""
         slot = 0 if self.group is None else len(self.group)
-        spare = self.directory.home() + b"/%d" % slot
+        try:
+            spare = self.directory.home() + b"/%d" % slot
+        except FileNotFoundError:
+            self._restore()
         large = len(value) > _LARGE
         fd, size = self._reopen(slot, spare, large)
         pending = fd >= 0

@@ -1,0 +1,37 @@
+"""The conformance suite over the file store's other ways: written to the disk, without swaps, with one lock for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from storeconf import FileStore
+from storeconf.stores.file import directory, system
+from storeconf.testing import StoreConformance
+
+if TYPE_CHECKING:
+    from storeconf import Store
+
+pytestmark = pytest.mark.slow
+
+
+class TestFsync(StoreConformance):
+    model_examples = 8
+
+    def make_store(self) -> Store:
+        return FileStore(self.directory / "data", create_directories=True, durability="fsync")
+
+
+class TestAsElsewhere(StoreConformance):
+    """What platforms do that neither swap names nor lock ranges of files."""
+
+    model_examples = 8
+
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(system, "exchange", None)
+        monkeypatch.setattr(directory, "make_locks", system.FileLock)
+
+    def make_store(self) -> Store:
+        return FileStore(self.directory / "data", create_directories=True)
