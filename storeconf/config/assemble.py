@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storeconf._location import Diagnostic, Note
 from storeconf.config.discover import discover
 from storeconf.config.files import Files, Part
 from storeconf.config.interpolate import Interpolation
-from storeconf.config.layers import Layer, problem
+from storeconf.config.layering import Layering, environments_of
+from storeconf.config.layers import problem
 from storeconf.config.merge import Merge, Rules
 from storeconf.config.origins import Origins
 from storeconf.config.overrides import Overrides, declared, parse_overrides, read_overrides
 from storeconf.config.texts import at
-from storeconf.config.tree import MISSING, Removals, TreePath, dotted, nearest, parse_path, valid_name
-from storeconf.config.variables import FORBIDDEN, read_variables
+from storeconf.config.tree import MISSING, TreePath, dotted, nearest
+from storeconf.config.variables import read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,21 +30,12 @@ if TYPE_CHECKING:
     from storeconf._location import Origin
     from storeconf.catalog import Catalog
     from storeconf.config.document import Document
-    from storeconf.config.layers import Place
+    from storeconf.config.layers import Layer, Place
 
 __all__ = ["Assembly", "Source", "assemble"]
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | None
 """A layout's file, a mapping that says the same, or None: the file is to be found."""
-
-_HANDLED: Final = frozenset({"$schema", "extends", "environments", "unset"})
-"""The top-level keys that say nothing of the layout itself."""
-
-_NOT_HERE: Final = {
-    "environment": ("version", "extends", "environments"),
-    "overlay": ("extends", "environments"),
-}
-"""The keys that a kind of layer can't hold."""
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -54,15 +46,15 @@ class Assembly:
     knows. ``environments`` are all known ones, by section or overlay. ``complete``: every file could be read.
     """
 
-    environment: str | None = None
-    environments: tuple[str, ...] = ()
-    tree: dict[str, Any] = field(default_factory=dict)
-    problems: list[Diagnostic] = field(default_factory=list)
-    documents: tuple[Document, ...] = ()
-    complete: bool = True
-    _origins: Origins = field(default_factory=lambda: Origins((), None))  # type: ignore[arg-type]
-    _secrets: frozenset[str] = frozenset()
-    _secret_paths: frozenset[TreePath] = frozenset()
+    environment: str | None
+    environments: tuple[str, ...]
+    tree: dict[str, Any]
+    problems: list[Diagnostic]
+    documents: tuple[Document, ...]
+    complete: bool
+    _origins: Origins
+    _secrets: frozenset[str]
+    _secret_paths: frozenset[TreePath]
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -128,12 +120,14 @@ class _Assembler:
     def assemble(self, source: Source, environment: str | None, overrides: Overrides | None) -> Assembly:
         files = Files(self._problems)
         parts = self._parts(source, files)
-        known = _environments(parts)
+        known = environments_of(parts)
         chosen, variable = environment, None
         if chosen is None and self._environ.get("STORECONF_ENV"):
             chosen, variable = self._environ["STORECONF_ENV"], "STORECONF_ENV"
         self._check_environment(chosen, variable, known, parts)
-        tree = self._merged(parts, files, chosen)
+        tree: dict[str, Any] = {}
+        for layer in Layering(self._rules, self._problems).layers(parts, files, chosen):
+            tree = self._over(tree, layer)
         self._check_versions()
         parsed = parse_overrides(overrides, self._problems)
         variables, secrets = read_variables(
@@ -198,29 +192,11 @@ class _Assembler:
         if chosen is None and known:
             message = f"no environment is chosen, and the layout declares {', '.join(known)}"
             hint = "give one (--env, environment=, or STORECONF_ENV); only what is said in general holds now"
-            place = parts[-1].place(("environments",), key=True)
+            declaring = next((part for part in reversed(parts) if part.value.get("environments")), None)
+            place = {"file": parts[-1].shown} if declaring is None else declaring.place(("environments",), key=True)
             self._problems.append(problem("SC803", message, place=place, hint=hint, severity="warning"))
 
     # ------------------------------------------------------------------ layers
-
-    def _merged(self, parts: list[Part], files: Files, environment: str | None) -> dict[str, Any]:
-        tree: dict[str, Any] = {}
-        for part in parts:
-            kind = "mapping" if part.document is None else "file"
-            tree = self._over(tree, self._layer(kind, part, part.value, ()))
-            self._check_sections(part)
-        if environment is None:
-            return tree
-        for part in parts:
-            sections = part.value.get("environments")
-            if isinstance(sections, dict) and sections.get(environment) is not None:
-                prefix = ("environments", environment)
-                tree = self._over(tree, self._layer("environment", part, sections[environment], prefix))
-        for part in parts:
-            overlay = files.overlay(part, environment)
-            if overlay is not None:
-                tree = self._over(tree, self._layer("overlay", overlay, overlay.value, ()))
-        return tree
 
     def _check_versions(self) -> None:
         """Check what only lower layers say of the version; the highest is in the tree, and checked there."""
@@ -229,61 +205,6 @@ class _Assembler:
             if type(version) is not int or version != 1:
                 message = "this storeconf reads version 1 of its language"
                 self._problems.append(problem("SC505", message, ("version",), layer.place(("version",))))
-
-    def _check_sections(self, part: Part) -> None:
-        sections = part.value.get("environments")
-        if sections is not None and not isinstance(sections, dict):
-            message = "environments must be a mapping from names to what they change"
-            self._problems.append(problem("SC207", message, ("environments",), part.place(("environments",))))
-            return
-        for name, section in (sections or {}).items():
-            path = ("environments", name)
-            if not valid_name(name):
-                hint = "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__'"
-                message = f"{name!r} can't name an environment"
-                self._problems.append(problem("SC509", message, path, part.place(path, key=True), hint=hint))
-            if section is not None and not isinstance(section, dict):
-                message = f"what environment {name!r} changes must be a mapping"
-                self._problems.append(problem("SC207", message, path, part.place(path)))
-
-    def _layer(self, kind: str, part: Part, value: Any, prefix: TreePath) -> Layer | None:
-        if not isinstance(value, dict):
-            return None
-        for key in _NOT_HERE.get(kind, ()):
-            if key in value:
-                where = "an environment" if kind == "environment" else "an overlay"
-                place = part.place((*prefix, key), key=True) | {"layer": kind}
-                self._problems.append(problem("SC208", f"{where} can't hold {key!r}", (*prefix, key), place))
-        data = {key: said for key, said in value.items() if key not in _HANDLED and key[:2] != "x-"}
-        layer = Layer(kind, data, part.directory, part.document, prefix)
-        if value.get("unset") is not None:
-            self._unset(layer, value["unset"])
-        return layer
-
-    def _unset(self, layer: Layer, entries: Any) -> None:
-        if not isinstance(entries, list):
-            message = "unset must be a list of dotted paths"
-            self._problems.append(problem("SC210", message, (*layer.prefix, "unset"), layer.place(("unset",))))
-            return
-        removals: Any = Removals()
-        unset: dict[TreePath, int] = {}
-        for number, entry in enumerate(entries):
-            path = parse_path(entry) if isinstance(entry, str) else None
-            if path is None or path[0] in FORBIDDEN:
-                place = layer.place(("unset", number))
-                message = "what is unset must be a dotted path, such as stores.main.tls"
-                if path is not None:
-                    message = f"{path[0]!r} can't be unset"
-                self._problems.append(problem("SC210", message, (*layer.prefix, "unset", number), place))
-                continue
-            unset[path] = number
-            said: Any = None
-            for step in reversed(path):
-                said = Removals({step: said})
-            removals = self._merge.combine(removals, said, one_layer=True)
-        layer.data = dict(self._merge.combine(removals, layer.data, one_layer=True))
-        layer.unset = unset
-        layer.plain = False
 
     def _over(self, tree: dict[str, Any], layer: Layer | None) -> dict[str, Any]:
         if layer is None:
@@ -329,14 +250,3 @@ class _Assembler:
                 if said is not None and said is not MISSING and not isinstance(said, dict):
                     message = f"{dotted(path)} must be a mapping"
                     self._problems.append(problem("SC211", message, path, layer.place(path)))
-
-
-def _environments(parts: list[Part]) -> tuple[str, ...]:
-    """All environments that the parts declare, in the order in which they are first named."""
-    names: dict[str, None] = {}
-    for part in parts:
-        sections = part.value.get("environments")
-        if isinstance(sections, dict):
-            names |= dict.fromkeys(filter(valid_name, sections))
-        names |= dict.fromkeys(sorted(part.overlays))
-    return tuple(names)

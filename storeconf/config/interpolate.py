@@ -78,25 +78,24 @@ class Interpolation:
         """Return the mapping at ``path`` with everything in it interpolated; itself where there is nothing to do."""
         out = node if node.__class__ is dict else dict(node)
         for key, value in node.items():
-            kind = value.__class__
             new: Any
-            if kind is str:
+            if value.__class__ is str:
                 if "$" not in value:
                     continue
                 new = self._text(value, (*path, key))
             elif isinstance(value, dict):
                 new = self.mapping(value, (*path, key))
-            elif kind is list:
+            elif value.__class__ is list:
                 new = self._list(value, (*path, key))
             elif value is None:
                 self.futile.append((*path, key))
+                out = dict(node) if out is node else out
+                del out[key]
+                continue
             else:
                 continue
-            if value is None:
-                out = dict(out) if out is node else out
-                del out[key]
-            elif new is not value:
-                out = dict(out) if out is node else out
+            if new is not value:
+                out = dict(node) if out is node else out
                 out[key] = new
         return out
 

@@ -315,6 +315,9 @@ class TestEnvironments:
         work.write(storeconf__yaml=MEMORY + "environments: {dev: {}}\n")
         problem = work.problem()
         assert (problem.code, problem.severity, place(problem)) == ("SC803", "warning", ("storeconf.yaml", 2, 1))
+        work.write(top__yaml="extends: [storeconf.yaml]\n", plain__yaml=MEMORY, plain__dev__yaml="")
+        assert place(work.problem("top.yaml")) == ("storeconf.yaml", 2, 1)
+        assert place(work.problem("plain.yaml")) == ("plain.yaml", None, None)
 
     def test_the_process_has_variables_unless_others_are_given(
         self, work: Workplace, monkeypatch: pytest.MonkeyPatch
@@ -324,7 +327,7 @@ class TestEnvironments:
         assert assemble("storeconf.yaml", catalog=Catalog.builtin()).environment == "dev"
         assert assemble("storeconf.yaml", catalog=Catalog.builtin(), environ={}).environment is None
 
-    @pytest.mark.parametrize("key", ["version: 1", "extends: [a.yaml]", "environments: {}"])
+    @pytest.mark.parametrize("key", ["version: 2", "extends: [a.yaml]", "environments: {}"])
     def test_sections_hold_no_keys_of_a_whole_file(self, work: Workplace, key: str) -> None:
         work.write(storeconf__yaml=f"environments:\n  dev:\n    {key}\n")
         problem = work.problem(environment="dev")
