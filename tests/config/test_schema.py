@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jsonschema  # type: ignore[import-untyped]  # it brings no types
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from storeconf.catalog import Catalog
@@ -17,6 +19,7 @@ from storeconf.config.schema import NAMESPACE, STORE_NAME, build_schema
 from storeconf.config.tree import valid_name
 from storeconf.plugin import Backend, Middleware
 from storeconf.store import check_name
+from tests.config.layouts import breaks_of, broken, layouts
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -201,3 +204,28 @@ def test_editors_can_read_it() -> None:
     for keyword in ("$defs", "unevaluatedProperties", "dependentRequired", "prefixItems", "propertyNames", "const"):
         assert f'"{keyword}":' not in text
     assert "(?" not in text
+
+
+EXPRESSIBLE = {"SC501", "SC503", "SC507", "SC508", "SC701"}
+"""What a schema can say of one file: which fields there are, of which types, and what excludes one another."""
+
+NEVER = {"SC502", "SC601", "SC602", "SC603", "SC604", "SC605", "SC606"}
+"""What only all layers and all stores together can tell."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(layout=layouts())
+def test_the_schema_accepts_what_the_models_accept(layout: dict[str, Any]) -> None:
+    assert not list(VALIDATOR.iter_errors(layout))
+    layout.pop("version", None)
+    assert not list(VALIDATOR.iter_errors({"environments": {"production": layout}}))
+
+
+@settings(max_examples=80, deadline=None)
+@given(layout=layouts(), data=st.data())
+def test_the_schema_refuses_what_the_models_refuse_where_it_can(layout: dict[str, Any], data: st.DataObject) -> None:
+    changes = breaks_of(layout)
+    code = data.draw(st.sampled_from(sorted({each.code for each in changes} & (EXPRESSIBLE | NEVER))))
+    change = data.draw(st.sampled_from([each for each in changes if each.code == code]))
+    errors = list(VALIDATOR.iter_errors(broken(layout, change)))
+    assert bool(errors) == (code in EXPRESSIBLE), change
