@@ -39,13 +39,16 @@ class Kinship:
         self._declared = declared
         self._problems = problems
         self._places: dict[str, Place | None] = {}
+        self._near: dict[str, str | None] = {}
 
     def check_known(self, name: str, path: TreePath) -> None:
         """Report a reference, which stands at ``path``, to a store that nobody declares."""
         if name in self._declared:
             return
         text = f"there is no store {name!r}"
-        near = nearest(name, self._declared)
+        if name not in self._near:
+            self._near[name] = nearest(name, self._declared)
+        near = self._near[name]
         if near is not None:
             note = self._problems.note(f"{near!r} is declared here", ("stores", near), key=True)
             self._problems.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note])

@@ -6,6 +6,7 @@ Paths become absolute and placeholders get values first; then the model validate
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import ValidationError
@@ -103,7 +104,7 @@ class SettingsReader:
         store = path[:1] == ("default_factory",) or len(path) == 2
         for name in names:
             where = (*path, name)
-            near = nearest(name, known)
+            near = _nearest(name, frozenset(known))
             types = self._types_with(name) if store else []
             if types:
                 text = f"{name!r} belongs to stores of type {listed(types)}; {owner} has no such field"
@@ -243,6 +244,11 @@ class SettingsReader:
             if field in fields_of(model).expects and field not in fields_of(Backend).expects:
                 found.append(name)
         return found
+
+
+@lru_cache(maxsize=256)  # one mistake is often made in many stores
+def _nearest(name: str, known: frozenset[str]) -> str | None:
+    return nearest(name, sorted(known))
 
 
 def _named(path: TreePath) -> str:
