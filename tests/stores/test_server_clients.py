@@ -26,10 +26,15 @@ from storeconf.stores.resp.foreign import ForeignLane
 from storeconf.stores.resp.lane import StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
+from storeconf.stores.resp.settings import load_driver
 from tests.servers import cluster, sentinels, shared
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.store import ServerStore
+
+
+QUIET: dict[str, Any] = load_driver("redis")._quiet
+"""Keeps redis-py from looking for its version on the disk for each connection, which stops the loop."""
 
 
 class OwnRedis(redis.asyncio.Redis):
@@ -76,7 +81,7 @@ async def round_trip(store: ServerStore) -> None:
 
 
 def lane_of(store: ServerStore) -> object:
-    return store._lane
+    return store._lanes.last
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -99,7 +104,7 @@ def test_the_libraries_own_clients(library: str, decode: bool, protocol: int) ->
 def test_a_client_of_another_class_is_asked_itself() -> None:
     async def work() -> None:
         for decode in (False, True):
-            client = OwnRedis.from_url(shared().url, decode_responses=decode)
+            client = OwnRedis.from_url(shared().url, decode_responses=decode, **QUIET)
             before = OwnRedis.commands
             async with RedisStore(redis=client, namespace="foreign") as store:
                 await round_trip(store)
@@ -115,7 +120,7 @@ def test_a_client_of_another_class_is_asked_itself() -> None:
 
 def test_a_foreign_client_whose_server_is_gone() -> None:
     async def work() -> None:
-        client = OwnRedis.from_url("redis://127.0.0.1:1")
+        client = OwnRedis.from_url("redis://127.0.0.1:1", **QUIET)
         async with RedisStore(redis=client, namespace="foreign") as store:
             with pytest.raises(StoreUnavailableError):
                 await store.get("k")
@@ -137,7 +142,7 @@ def test_clients_of_clusters() -> None:
         class OwnCluster(redis.asyncio.RedisCluster):
             pass
 
-        async with RedisStore(OwnCluster(host="127.0.0.1", port=port), "cluster", True) as store:
+        async with RedisStore(OwnCluster(host="127.0.0.1", port=port, **QUIET), "cluster", True) as store:
             await round_trip(store)
             assert isinstance(lane_of(store), ForeignLane)
 

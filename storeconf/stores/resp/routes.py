@@ -43,7 +43,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
     if type(client) is driver.client and driver.is_plain(pool.connection_class, pool.connection_kwargs):
         arguments = pool.connection_kwargs
         options = _with_timeouts(options, arguments)
-        endpoint = driver.endpoint(pool.connection_class(**arguments))
+        endpoint = driver.endpoint(pool.connection_class, arguments)
         return lambda: StandaloneLane(endpoint, options)
     if type(client) is driver.client and driver.is_managed(pool.connection_class, pool.connection_kwargs):
         manager, service = pool.sentinel_manager, pool.service_name
@@ -51,7 +51,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
         if pool.is_master and all(driver.is_plain(p.connection_class, p.connection_kwargs) for p in pools):
             options = _with_timeouts(options, pool.connection_kwargs)
             template = driver.managed_endpoint(pool)
-            sentinels = [driver.endpoint(p.connection_class(**p.connection_kwargs)) for p in pools]
+            sentinels = [driver.endpoint(p.connection_class, p.connection_kwargs) for p in pools]
             return lambda: SentinelLane(template, sentinels, service, options)
     if type(client) is driver.cluster:
         node = next(iter(client.nodes_manager.startup_nodes.values()))

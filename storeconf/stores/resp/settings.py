@@ -86,6 +86,9 @@ class Driver:
         self._plain = (self.asyncio.Connection, self.asyncio.SSLConnection, self.asyncio.UnixDomainSocketConnection)
         self._managed = (self.asyncio.SentinelManagedConnection, self.asyncio.SentinelManagedSSLConnection)
         self._hook = f"{name}_connect_func"
+        parameters = inspect.signature(import_module(f"{name}.asyncio.connection").AbstractConnection).parameters
+        # Without it, new versions of redis-py look for their own version on the disk, each time.
+        self._quiet: dict[str, Any] = {"driver_info": None} if "driver_info" in parameters else {}
 
     def template(self, options: ServerOptions) -> Endpoint:
         """Return the settings of a data connection; for Cluster and Sentinel, of one whose address is still to come."""
@@ -99,7 +102,7 @@ class Driver:
         if options.url is None:
             tls = options.tls
             kind = self.asyncio.Connection if tls is None else self.asyncio.SSLConnection
-            return self.endpoint(kind(**arguments, **_tls_arguments(tls)), options.client_name)
+            return self.endpoint(kind, {**arguments, **_tls_arguments(tls)}, options.client_name)
         pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
         arguments, kind = dict(pool.connection_kwargs), pool.connection_class
         # What is given besides the URL counts: in a layout both can't be, in code the argument was meant.
@@ -113,21 +116,20 @@ class Driver:
             arguments = {**_tls_arguments(TlsOptions()), **arguments}
         if isinstance(arguments.get("ssl_check_hostname"), str):
             arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
-        return self.endpoint(kind(**arguments), options.client_name)
+        return self.endpoint(kind, arguments, options.client_name)
 
     def sentinels(self, options: ServerOptions) -> list[Endpoint]:
         """Return the settings of the connections to the Sentinels, which inherit no credentials."""
         sentinel = options.sentinel
         assert sentinel is not None
         kind = self.asyncio.Connection if sentinel.tls is None else self.asyncio.SSLConnection
-        connection = kind(
-            username=sentinel.username, password=sentinel.password, protocol=2, **_tls_arguments(sentinel.tls)
-        )
-        template = self.endpoint(connection, options.client_name)
+        arguments = {"username": sentinel.username, "password": sentinel.password, "protocol": 2}
+        template = self.endpoint(kind, {**arguments, **_tls_arguments(sentinel.tls)}, options.client_name)
         return [template.at(address) for address in sentinel.nodes]
 
-    def endpoint(self, connection: Any, client_name: str | None = None) -> Endpoint:
-        """Return what a connection object of the library says."""
+    def endpoint(self, kind: type[Any], arguments: dict[str, Any], client_name: str | None = None) -> Endpoint:
+        """Return what a connection object of the library, made of those arguments, says."""
+        connection = kind(**{**self._quiet, **arguments})
         context = getattr(connection, "ssl_context", None)
         name = connection.client_name if client_name is None else client_name
         return Endpoint(
@@ -156,7 +158,7 @@ class Driver:
         tls = issubclass(pool.connection_class, self.asyncio.SSLConnection)
         kind = self.asyncio.SSLConnection if tls else self.asyncio.Connection
         left_out = ("connection_pool", "host", "port", "path")
-        return self.endpoint(kind(**{k: v for k, v in pool.connection_kwargs.items() if k not in left_out}))
+        return self.endpoint(kind, {k: v for k, v in pool.connection_kwargs.items() if k not in left_out})
 
     @staticmethod
     def _given(options: ServerOptions) -> tuple[tuple[str, Any], ...]:
@@ -176,7 +178,7 @@ class Driver:
         """Return the settings of the data connections of a Cluster's client."""
         left_out = (self._hook, "event_dispatcher")
         arguments = {name: value for name, value in node.connection_kwargs.items() if name not in left_out}
-        return self.endpoint(node.connection_class(**arguments))
+        return self.endpoint(node.connection_class, arguments)
 
     def _own_scheme(self, url: str) -> str:
         scheme, separator, rest = url.partition("://")

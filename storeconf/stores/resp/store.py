@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import weakref
 from asyncio import get_running_loop
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -26,11 +23,12 @@ from storeconf.stores.resp.commands import Script, pack
 from storeconf.stores.resp.errors import LinkError, ReplyError, translate
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.lane import ONCE, READ, WRITE
+from storeconf.stores.resp.lanes import Lanes
 from storeconf.stores.resp.routes import Route, route_of_client, route_of_options
 from storeconf.stores.resp.settings import load_driver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.lane import Lane
@@ -41,8 +39,12 @@ __all__ = ["ServerStore"]
 CHUNK = 1000
 """Keys in one MGET or UNLINK: the server does nothing else meanwhile."""
 
-_given_up: list[object] = []
-"""What a forked child inherited of its parent's connections: kept, so that nothing touches them."""
+SHORT_ENOUGH = 10**12
+"""Seconds below which an expiry needs no look at its size."""
+
+_SET_PX = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
+_ENDED = b"-0"
+"""What the milliseconds of an expiry that is over begin with."""
 
 
 class ServerStore(Store):
@@ -60,13 +62,10 @@ class ServerStore(Store):
         self._path = () if not namespace else (check_name(namespace),)
         self._layout: KeyLayout = layout_named(key_layout)
         self._prefix = self._layout.prefix(self._path)
-        self._route = route
         self._client = client
         """The client to close with the store, if there is one."""
         self._has_getdel = True
-        self._lane: Lane | None = None  # the one that was used last
-        self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane, AsyncGenerator[None]]] = {}
-        self._lane_lock = threading.Lock()
+        self._lanes = Lanes(route)
 
     @classmethod
     def from_options(cls, options: ServerOptions, *, namespace: str | None, key_layout: Layout = "storeconf") -> Self:
@@ -92,47 +91,17 @@ class ServerStore(Store):
         self._layout = parent._layout
         self._prefix = self._layout.prefix(self._path)
 
-    # ------------------------------------------------------------------ lanes
-
-    def _here(self) -> Lane:
-        """Return the lane of the running loop. Called on the root."""
-        loop = get_running_loop()
-        lane = self._lane
-        if lane is not None and lane.loop is loop:
-            return lane
-        with self._lane_lock:
-            held = self._lanes.get(loop)
-            if held is None:
-                for other in [other for other in self._lanes if other.is_closed()]:
-                    del self._lanes[other]
-                lane = self._route()
-                guard = _guard(lane, weakref.ref(self))
-                # Begun by hand, for it has nothing to wait for: from now on the loop ends it when it shuts down.
-                with suppress(StopIteration):
-                    guard.__anext__().send(None)
-                held = self._lanes[loop] = (lane, guard)
-        self._lane = held[0]
-        return held[0]
+    # ------------------------------------------------------------------ sending
 
     async def do_close(self) -> None:
         """Close the connections of every loop, and the client where it is ours."""
-        with self._lane_lock:
-            held, self._lanes, self._lane = list(self._lanes.items()), {}, None
-        running = get_running_loop()
-        for loop, (lane, guard) in held:
-            if loop is running:
-                await guard.aclose()
-            elif not loop.is_closed():
-                with suppress(RuntimeError):  # closed in this very moment
-                    loop.call_soon_threadsafe(lane.abort)
+        await self._lanes.close()
         if self._client is not None:
             await self._client.aclose()
 
     def do_forget(self) -> None:
         """Leave the parent's connections alone."""
-        _given_up.append(self._lanes)
-        self._lanes, self._lane = {}, None
-        self._lane_lock = threading.Lock()
+        self._lanes.forget()
 
     async def _again(self, lane: Lane, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a failed command or raise what callers are to see. Called on the root."""
@@ -147,21 +116,21 @@ class ServerStore(Store):
         return translate(error, writes=kind != READ)
 
     async def _do(self, data: bytes, key: bytes, kind: int) -> Any:
-        lane = self._here()
+        lane = self._lanes.here()
         try:
             return await lane.send(data, key, kind)
         except (ReplyError, LinkError) as error:
             raise self._failure(error, kind) from error
 
     async def _do_all(self, work: list[tuple[bytes, bytes]], kind: int) -> list[Any]:
-        lane = self._here()
+        lane = self._lanes.here()
         try:
             return await lane.send_all(work, kind)
         except (ReplyError, LinkError) as error:
             raise self._failure(error, kind) from error
 
     async def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Any:
-        lane = self._here()
+        lane = self._lanes.here()
         try:
             return await lane.call(script.by_hash(key, *arguments), key)
         except (ReplyError, LinkError) as error:
@@ -187,9 +156,9 @@ class ServerStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            lane = root._lane
+            lane = root._lanes.last
             if lane is None or lane.loop is not get_running_loop():
-                lane = root._here()
+                lane = root._lanes.here()
             if key.__class__ is not str or not key.isascii():
                 key_text(key)
             name = self._prefix + key.encode()
@@ -218,35 +187,29 @@ class ServerStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            lane = root._lane
+            lane = root._lanes.last
             if lane is None or lane.loop is not get_running_loop():
-                lane = root._here()
+                lane = root._lanes.here()
             if key.__class__ is not str or not key.isascii():
                 key_text(key)
             if value.__class__ is not bytes:
                 value = value_bytes(value)
             name = self._prefix + key.encode()
-            if expires_in is None:
-                if keep_ttl:
-                    data = pack(b"SET", name, value, b"KEEPTTL")
-                else:
-                    data = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(value), value)
-            else:
-                if keep_ttl:
+            if keep_ttl:
+                if expires_in is not None:
                     raise StoreValueError("give expires_in or keep_ttl, not both")
-                expiry = milliseconds(expires_in)
-                if expiry > 0:
-                    span = b"%d" % expiry
-                    data = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
-                        len(name),
-                        name,
-                        len(value),
-                        value,
-                        len(span),
-                        span,
-                    )
+                data = pack(b"SET", name, value, b"KEEPTTL")
+            elif expires_in is None:
+                data = b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(value), value)
+            else:
+                if expires_in.__class__ is int and 0 < expires_in < SHORT_ENOUGH:
+                    span = b"%d000" % expires_in
                 else:
+                    span = b"%d" % milliseconds(expires_in)
+                if span[0] in _ENDED:
                     data = pack(b"UNLINK", name)
+                else:
+                    data = _SET_PX % (len(name), name, len(value), value, len(span), span)
             try:
                 await lane.call(data, name)
             except (ReplyError, LinkError) as error:
@@ -295,7 +258,7 @@ class ServerStore(Store):
         """MGET, or on a Cluster one GET per key, all in one round trip."""
         prefix = self._layout.prefix(path)
         names = [prefix + key.encode() for key in keys]
-        if self._here().spreads:
+        if self._lanes.here().spreads:
             values = await self._do_all([(pack(b"GET", name), name) for name in names], READ)
         else:
             chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
@@ -313,7 +276,7 @@ class ServerStore(Store):
         """UNLINK, on a Cluster one per key, all in one round trip."""
         prefix = self._layout.prefix(path)
         names = [prefix + key.encode() for key in keys]
-        size = 1 if self._here().spreads else CHUNK
+        size = 1 if self._lanes.here().spreads else CHUNK
         chunks = [names[at : at + size] for at in range(0, len(names), size)]
         await self._do_all([(pack(b"UNLINK", *chunk), chunk[0]) for chunk in chunks], WRITE)
 
@@ -324,7 +287,7 @@ class ServerStore(Store):
                 "this store has no namespace, so delete_all would delete what others keep in the database"
             )
         try:
-            await scan.delete_tree(self._here(), self._layout.tree_glob(path), self._layout.tree(path))
+            await scan.delete_tree(self._lanes.here(), self._layout.tree_glob(path), self._layout.tree(path))
         except (ReplyError, LinkError) as error:
             error.sent = True  # some of the keys may be gone
             raise self._failure(error, WRITE) from error
@@ -333,7 +296,7 @@ class ServerStore(Store):
         """SCAN."""
         start = len(self._layout.prefix(path))
         try:
-            async for names in scan.walk(self._here(), self._layout.glob(path, prefix)):
+            async for names in scan.walk(self._lanes.here(), self._layout.glob(path, prefix)):
                 for name in names:
                     with suppress(UnicodeDecodeError):  # no key of ours
                         yield name[start:].decode()
@@ -398,25 +361,16 @@ class ServerStore(Store):
         value, left = found
         return value, None if left < 0 else left
 
+    def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
+        """Return the server's key."""
+        return self._key(path, key).decode()
+
     async def do_ping(self, path: tuple[str, ...]) -> str | None:
         """Ask the server for its version; tell the topology, TLS, and where it is."""
         try:
-            return await self._here().describe()
+            return await self._lanes.here().describe()
         except (ReplyError, LinkError) as error:
             raise self._failure(error, READ) from error
-
-
-async def _guard(lane: Lane, owner: weakref.ref[ServerStore]) -> AsyncGenerator[None]:
-    """Close the lane when nobody holds this generator any more, or the loop ends its generators before it closes."""
-    try:
-        yield
-    finally:
-        store = owner()
-        if store is not None:
-            store._lanes.pop(lane.loop, None)
-            if store._lane is lane:
-                store._lane = None
-        await lane.close()
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:

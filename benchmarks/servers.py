@@ -1,0 +1,248 @@
+"""Server stores against their peers: ``python benchmarks/servers.py [redis-6.2|redis-8.2|valkey-9.1] [quick]``.
+
+Starts a server of its own on a loopback port. Calls per second and the slowest of a hundred calls, in turn within one
+process, on asyncio and uvloop; then the deletion of a namespace while another process waits for PINGs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio
+import uvloop
+from litestar.stores.redis import RedisStore as LitestarRedisStore
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks._harness import compete, show
+from storeconf.stores import RedisStore
+from tests.servers import KINDS, Server, cluster
+
+try:
+    import glide
+except ImportError:
+    glide = None
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+SECONDS = 0.1
+ROUNDS = 5
+TASKS = (1, 10, 100, 1000)
+SIZES = {"100 B": 100, "10 KiB": 10 * 1024}
+
+_PINGS = """
+import socket, sys, time
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+worst = 0
+print("ready", flush=True)
+end = time.perf_counter() + 60
+while time.perf_counter() < end:
+    start = time.perf_counter()
+    connection.sendall(b"PING\\r\\n")
+    if not connection.recv(100):
+        break
+    worst = max(worst, time.perf_counter() - start)
+    print(worst * 1000, flush=True)
+    time.sleep(0.0005)
+"""
+
+
+class Bare:
+    """Nothing but the multiplexed connection: what the store's own work is measured against."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._link: Any = None
+
+    async def open(self) -> None:
+        await self._store.exists("")
+        self._link = self._store._lanes.last._links[0]  # type: ignore[union-attr]
+
+    async def get(self, key: str) -> Any:
+        name = b"bare::" + key.encode()
+        return await self._link.call(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
+
+    async def set(self, key: str, value: bytes, seconds: int) -> Any:
+        name, span = b"bare::" + key.encode(), b"%d" % (seconds * 1000)
+        parts = (len(name), name, len(value), value, len(span), span)
+        return await self._link.call(b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % parts)
+
+
+class Plain:
+    """redis-py itself."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def get(self, key: str) -> Any:
+        return await self._client.get("plain:" + key)
+
+    async def set(self, key: str, value: bytes, seconds: int) -> Any:
+        return await self._client.set("plain:" + key, value, px=seconds * 1000)
+
+
+class Glide:
+    """valkey-glide, whose core is Rust."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def get(self, key: str) -> Any:
+        return await self._client.get("glide:" + key)
+
+    async def set(self, key: str, value: bytes, seconds: int) -> Any:
+        expiry = glide.ExpirySet(glide.ExpiryType.MILLSEC, seconds * 1000)
+        return await self._client.set("glide:" + key, value, expiry=expiry)
+
+
+async def rate(call: Callable[[], Awaitable[object]], tasks: int) -> tuple[float, float]:
+    """Calls per second of so many tasks at once, and the milliseconds within which 99 of 100 calls end."""
+    clock = time.perf_counter
+    latencies: list[float] = []
+    start = clock()
+    end = start + SECONDS
+
+    async def work() -> None:
+        now = clock()
+        while True:
+            await call()
+            before, now = now, clock()
+            latencies.append(now - before)
+            if now > end:
+                return
+
+    await asyncio.gather(*(work() for _ in range(tasks)))
+    took = clock() - start
+    latencies.sort()
+    return len(latencies) / took, latencies[len(latencies) * 99 // 100] * 1000
+
+
+async def contenders(server: Server, stack: AsyncExitStack) -> dict[str, Any]:
+    client = redis.asyncio.Redis.from_url(server.url, max_connections=3000)
+    stack.push_async_callback(client.aclose)
+    found: dict[str, Any] = {"Litestar": LitestarRedisStore(client), "redis-py": Plain(client)}
+    if glide is not None:
+        address = glide.NodeAddress("127.0.0.1", server.port)
+        own = await glide.GlideClient.create(glide.GlideClientConfiguration([address], request_timeout=5000))
+        stack.push_async_callback(own.close)
+        found["valkey-glide"] = Glide(own)
+    bare = Bare(await stack.enter_async_context(RedisStore.with_client(server.url, namespace="bare")))
+    await bare.open()
+    found["bare link"] = bare
+    found["storeconf"] = await stack.enter_async_context(RedisStore.with_client(server.url, namespace="shop"))
+    return found
+
+
+async def measure(server: Server, loop: str) -> None:
+    async with AsyncExitStack() as stack:
+        stores = await contenders(server, stack)
+        for title, size in SIZES.items():
+            value = b"v" * size
+            for store in stores.values():
+                await store.set("k", value, 600)
+
+            def contender(store: Any, value: bytes = value) -> Callable[[], Awaitable[dict[str, float]]]:
+                async def run() -> dict[str, float]:
+                    figures = {}
+                    for tasks in TASKS:
+                        figures[f"get {tasks}"], figures[f"p99 {tasks}"] = await rate(lambda: store.get("k"), tasks)
+                        figures[f"set {tasks}"], _ = await rate(lambda: store.set("k", value, 600), tasks)
+                    return figures
+
+                return run
+
+            figures = await compete({name: contender(store) for name, store in stores.items()}, ROUNDS)
+            rates = [f"{what} {tasks}" for what in ("get", "set") for tasks in TASKS]
+            late = [f"p99 {tasks}" for tasks in TASKS]
+            for heading, measures in (("calls per second by tasks", rates), ("get, p99 in ms by tasks", late)):
+                show(
+                    f"{server.kind}, {loop}, {title}: {heading}",
+                    {name: {measure: row[measure] for measure in measures} for name, row in figures.items()},
+                    ours=["storeconf"],
+                    peers=[name for name in stores if name != "storeconf"],
+                    more_is_better=rates,
+                )
+
+
+async def delete(server: Server) -> None:
+    """100,000 keys of 1,000,000, and the longest that another client waited for a PING."""
+    server.ask("DEBUG", "POPULATE", 900_000, "other", 50)
+    client = redis.asyncio.Redis.from_url(server.url)
+    async with RedisStore.with_client(server.url, namespace="gone") as ours:
+        stores: dict[str, Any] = {"Litestar": LitestarRedisStore(client, namespace="gone_"), "storeconf": ours}
+
+        def contender(store: Any, prefix: str) -> Callable[[], Awaitable[dict[str, float]]]:
+            async def run() -> dict[str, float]:
+                raw = RedisStore.with_client(server.url, namespace=None)
+                async with raw:
+                    for at in range(0, 100_000, 5000):
+                        await raw.set_many({f"{prefix}{at + i}": b"v" * 50 for i in range(5000)})
+                arguments = [sys.executable, "-c", _PINGS, str(server.port)]
+                with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as pings:  # noqa: ASYNC220
+                    assert pings.stdout is not None
+                    pings.stdout.readline()
+                    await asyncio.sleep(0.05)
+                    start = time.perf_counter()
+                    await store.delete_all()
+                    took = (time.perf_counter() - start) * 1000
+                    await asyncio.sleep(0.05)
+                    pings.terminate()
+                    lines = pings.stdout.read().splitlines()
+                return {"ms": took, "worst PING, ms": float(lines[-2])}
+
+            return run
+
+        figures = await compete(
+            {"Litestar": contender(stores["Litestar"], "gone_:"), "storeconf": contender(ours, "gone::")}, 3
+        )
+    await client.aclose()
+    show(f"{server.kind}: 100,000 of 1,000,000 keys deleted", figures, ours=["storeconf"], peers=["Litestar"])
+
+
+async def many_of_a_cluster(nodes: list[Server]) -> None:
+    """get_many of 3,000 keys over three nodes, against the library's."""
+    client = redis.asyncio.RedisCluster(host="127.0.0.1", port=nodes[0].port)
+    keys = [f"k{i}" for i in range(3000)]
+    async with RedisStore(redis=client, namespace="shop") as store:
+        await store.set_many(dict.fromkeys(keys, b"v" * 100))
+        raw = [f"shop::{key}" for key in keys]
+
+        async def ours() -> dict[str, float]:
+            start = time.perf_counter()
+            assert len(await store.get_many(keys)) == 3000
+            return {"ms": (time.perf_counter() - start) * 1000}
+
+        async def library() -> dict[str, float]:
+            start = time.perf_counter()
+            assert len(await client.mget_nonatomic(raw)) == 3000
+            return {"ms": (time.perf_counter() - start) * 1000}
+
+        figures = await compete({"redis-py": library, "storeconf": ours}, 7)
+    await client.aclose()
+    show(f"{nodes[0].kind}, Cluster: 3,000 keys of three nodes", figures, ours=["storeconf"], peers=["redis-py"])
+
+
+def main() -> None:
+    global ROUNDS, TASKS
+    kinds = [argument for argument in sys.argv[1:] if argument in KINDS] or ["valkey-9.1"]
+    if "quick" in sys.argv:
+        ROUNDS, TASKS = 3, (1, 100, 1000)
+    for kind in kinds:
+        with Server(kind, enable_debug_command="yes") if kind != "redis-6.2" else Server(kind) as server:
+            asyncio.run(measure(server, "asyncio"))
+            uvloop.run(measure(server, "uvloop"))
+            asyncio.run(delete(server))
+        with cluster(kind) as nodes:
+            asyncio.run(many_of_a_cluster(nodes))
+
+
+if __name__ == "__main__":
+    main()
