@@ -242,7 +242,7 @@ class _Assembler:
         for path in dict.fromkeys([*self._merge.doubtful, *futile]):
             for layer in self._origins.futile(path):
                 message = f"there is no {dotted(path)} below this layer, so this removes nothing"
-                place = layer.place(path, key=True)
+                place = layer.place(path, key=True, removal=True)
                 self._problems.append(problem("SC802", message, path, place, severity="warning"))
         for path in dict.fromkeys(self._merge.clashes):
             for layer in self._layers:

@@ -60,13 +60,13 @@ class Layer:
                 return MISSING
         return here
 
-    def place(self, path: TreePath, *, key: bool = False) -> Place:
-        """Return where the layer says something about ``path``, or about what is nearest to it."""
+    def place(self, path: TreePath, *, key: bool = False, removal: bool = False) -> Place:
+        """Return where the layer says something about ``path`` (removes it), or about what is nearest to it."""
         place: Place = {"layer": self.kind}
         for length in range(len(path), 0, -1):
             if (name := self.variables.get(path[:length])) is not None:
                 return {**place, "variable": name}
-            if (number := self.unset.get(path[:length])) is not None:
+            if removal and (number := self.unset.get(path[:length])) is not None:
                 return place | place_of(self.document, (*self.prefix, "unset", number))
         for inner, name in sorted(self.variables.items(), key=lambda each: len(each[0])):
             if inner[: len(path)] == path:  # a mapping or list of which only parts are set

@@ -124,7 +124,7 @@ class Origins:
             says = layer.says(path[:length], self._rules)
             if says is None or says.__class__ is Whole or not isinstance(says, dict):
                 if says is not MISSING:
-                    return layer.place(path[:length], key=says is None)
+                    return layer.place(path[:length], key=says is None, removal=True)
                 break
         store = path[:2] if path[0] == "stores" else path[:1]
         for key in KIND_KEYS:

@@ -174,6 +174,19 @@ class TestExtends:
         assert (*place(problem), problem.end_column) == ("storeconf.yaml", 2, 5, 14)
         assert problem.path == "extends.0"
 
+    def test_links_that_lead_in_a_circle(self, work: Workplace) -> None:
+        (work.path / "loop.yaml").symlink_to("loop.yaml")
+        work.write(storeconf__yaml="extends: [loop.yaml]\n")
+        problem = work.problem()
+        assert problem.code == "SC203"
+        assert "can't be read" in problem.message
+
+    def test_a_substitution_is_told_that_paths_are_literal(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="extends: ['${BASE}.yaml']\n")
+        hint = work.problem(environ={"BASE": "base"}).hint
+        assert hint is not None
+        assert "literal" in hint
+
     def test_all_that_is_wrong_is_found(self, work: Workplace) -> None:
         work.write(storeconf__yaml="extends: [a.yaml, 3, '', base.yaml, b.yaml]\n", base__yaml="stores: [")
         assembly = work.assemble()
@@ -408,6 +421,31 @@ class TestUnset:
         assert work.tree(environment="t") == work.tree(environment="y")
         assert work.tree(environment="t")["stores"]["main"] == {"use": "b"}
 
+    def test_together_with_a_shorthand(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {type: memory, middleware: {ttl: {default: 2d, max: 3d}}}}\n")
+        work.file("storeconf.w.toml", 'unset = ["stores.a.middleware.ttl"]\nstores.a.middleware.ttl = "1d"\n')
+        work.file("storeconf.m.toml", 'unset = ["stores.a.middleware.ttl.max"]\nstores.a.middleware.ttl = "1d"\n')
+        for environment in ("w", "m"):
+            assert work.tree(environment=environment)["stores"]["a"]["middleware"] == {"ttl": {"default": "1d"}}
+        assert events(work.assemble(environment="w").history(("stores", "a", "middleware", "ttl", "max"))) == [
+            ("overlay", "storeconf.w.toml:1:10", ...),
+            ("file", "storeconf.yaml:1:65", "3d"),
+        ]
+
+    def test_of_a_setting_of_what_is_switched_off(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {type: memory, middleware: {ttl: false}}}\n")
+        work.file("storeconf.dev.toml", 'unset = ["stores.a.middleware.ttl.max"]\n')
+        problem = work.problem(environment="dev")
+        assert (problem.code, problem.path) == ("SC802", "stores.a.middleware.ttl.max")
+
+    def test_of_all_stores(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {type: memory}, b: {type: memory}}\n")
+        work.file("storeconf.dev.toml", 'unset = ["stores"]\nstores.b.type = "file"\n')
+        assembly = work.assemble(environment="dev")
+        assert assembly.tree == {"stores": {"b": {"type": "file"}}}
+        assert events(assembly.history(("stores", "a", "type")))[0] == ("overlay", "storeconf.dev.toml:1:10", ...)
+        assert place(assembly.place(("stores", "b"))) == ("storeconf.dev.toml", 2, 1)
+
     def test_any_layer_may_hold_it(self, work: Workplace) -> None:
         text = "stores: {a: {type: memory, max_entries: 3}}\n"
         work.write(base__yaml=text, storeconf__yaml="extends: [base.yaml]\nunset: [stores.a.max_entries]\n")
@@ -599,6 +637,16 @@ class TestOrigins:
         ]
         assert place(assembly.place(path)) == ("storeconf.dev.yaml", 1, 32)
         assert place(assembly.place((*path[:-1], "max"))) == ("storeconf.yaml", 1, 65)
+
+    def test_a_shorthand_is_removed(self, work: Workplace) -> None:
+        work.write(
+            storeconf__yaml="stores: {a: {type: memory, middleware: {ttl: 1d}}}\n",
+            storeconf__dev__yaml="stores: {a: {middleware: {ttl: {default: null, max: 2d}}}}\n",
+        )
+        assert events(work.assemble(environment="dev").history(("stores", "a", "middleware", "ttl", "default"))) == [
+            ("overlay", "storeconf.dev.yaml:1:33", ...),
+            ("file", "storeconf.yaml:1:46", "1d"),
+        ]
 
     def test_items_of_lists(self, work: Workplace) -> None:
         work.write(storeconf__yaml="stores: {a: {type: redis, cluster: ['x:1', 'y:1']}}\n")

@@ -234,6 +234,11 @@ class TestNewStores:
         )
         assert tree["stores"]["new"] == {"max_entries": "3", "type": "memory"}
 
+    def test_a_store_whose_kind_an_override_says(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {description: d}}\n")
+        tree = work.tree(environ={"STORECONF__STORES__A__MAX_ENTRIES": "3"}, overrides={"stores.a.type": "memory"})
+        assert tree["stores"]["a"] == {"description": "d", "max_entries": "3", "type": "memory"}
+
 
 class TestKinds:
     def test_the_fields_are_those_of_the_new_kind(self, layout: Workplace) -> None:
@@ -267,6 +272,13 @@ class TestKinds:
         assert stores(work, A__CLUSTER="[x:1]")["a"] == {"type": "redis", "cluster": ["x:1"]}
         memory = {"KIND": "memory", "STORECONF__STORES__A__URL": "redis://b"}
         assert work.problem(environ=memory).code == "SC301"
+        work.write(storeconf__yaml="stores: {a: {type: '${', url: 'redis://a'}}\n")
+        assert work.problem(environ={"STORECONF__STORES__A__WHATEVER": "x"}).code == "SC401"
+
+    def test_middleware_that_nobody_knows_takes_anything(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {a: {type: memory, middleware: {nope: {x: 1}}}}\n")
+        found = stores(work, A__MIDDLEWARE__NOPE__Y="2")["a"]["middleware"]
+        assert found == {"nope": {"x": 1, "y": "2"}}
 
     def test_exclusive_fields(self, layout: Workplace) -> None:
         assert stores(layout, MAIN__CLUSTER="[x:1]")["main"].keys() == {"type", "cluster", "namespace", "middleware"}
@@ -328,6 +340,12 @@ class TestFiles:
         assembly = layout.assemble(environ={"STORECONF__STORES__MAIN__PASSWORD_FILE": "secret"})
         assert [(problem.code, problem.severity) for problem in assembly.problems] == [("SC805", "warning")]
         assert "password" not in assembly.tree["stores"]["main"]
+
+    def test_all_that_a_mapping_holds_is_secret(self, layout: Workplace) -> None:
+        layout.file("tls", "{ca_file: one, verify: two}\n")
+        assembly = layout.assemble(environ={"STORECONF__STORES__MANY__TLS_FILE": "tls"})
+        assert assembly.secret_texts() == {"one", "two"}
+        assert assembly.is_secret(("stores", "many", "tls", "ca_file"))
 
     def test_lists_and_kinds_too(self, layout: Workplace) -> None:
         layout.file("nodes", "[x:1, y:1]\n")
@@ -563,6 +581,10 @@ class TestOverrides:
     def test_what_only_files_can_say(self, layout: Workplace, path: str) -> None:
         problem = layout.problem(overrides={path: 1})
         assert (problem.code, problem.layer, place(problem)) == ("SC303", "override", (None, None, None))
+
+    def test_values_that_no_file_can_hold(self, layout: Workplace) -> None:
+        problem = layout.problem(overrides={"stores": {"main": {1: 2}}})
+        assert (problem.code, problem.path, problem.layer) == ("SC212", "stores.main.1", "override")
 
     def test_an_unknown_name_is_left_to_validation(self, layout: Workplace) -> None:
         assert layout.tree(overrides={"stores.main.nonsense": "x", "colour": 1})["colour"] == 1
