@@ -444,7 +444,7 @@ class TestUnset:
         assembly = work.assemble(environment="dev")
         assert assembly.tree == {"stores": {"b": {"type": "file"}}}
         assert events(assembly.history(("stores", "a", "type")))[0] == ("overlay", "storeconf.dev.toml:1:10", ...)
-        assert place(assembly.place(("stores", "b"))) == ("storeconf.dev.toml", 2, 1)
+        assert place(assembly.place(("stores", "b"))) == ("storeconf.dev.toml", 2, 8)
 
     def test_any_layer_may_hold_it(self, work: Workplace) -> None:
         text = "stores: {a: {type: memory, max_entries: 3}}\n"
