@@ -14,7 +14,7 @@ from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, i
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.settings import Endpoint
@@ -36,7 +36,7 @@ class Node(Protocol):
 
     generation: int
 
-    def call(self, data: bytes, key: bytes = b"") -> Awaitable[Any]:
+    def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         """Send a command to this very server."""
 
 

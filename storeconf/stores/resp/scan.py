@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import LinkError, ReplyError
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["delete_tree", "walk"]
 
-LEAST, MOST = 500, 10_000
-"""Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients."""
-
-QUICK, SLOW = 0.003, 0.006
-"""Seconds per step between which the number of keys is right."""
+COUNT = 2000
+"""Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients for milliseconds."""
 
 _START = b"0"
 
@@ -43,7 +40,7 @@ async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
             for node in nodes:
                 cursor, generation = _START, None
                 while True:
-                    cursor, keys = await _step(node, cursor, glob, 1000)
+                    cursor, keys = _found(await _search(node, cursor, glob))
                     if generation not in (None, node.generation):
                         raise _MovedError
                     generation = node.generation
@@ -84,34 +81,32 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
 
 
 async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
-    """Go once over the keys of one server; a batch is deleted while the next one is looked for."""
-    cursor, count, generation = _START, LEAST * 2, None
-    deleting: asyncio.Task[list[object]] | None = None
+    """Go once over the keys of one server, which looks for the next batch while we choose and delete the last one."""
+    searching = _search(node, _START, glob)
+    deleting: asyncio.Future[list[Any]] | None = None
+    generation = None
     try:
         while True:
-            started = lane.loop.time()
-            cursor, keys = await _step(node, cursor, glob, count)
-            took = lane.loop.time() - started
-            if deleting is not None:
-                await deleting
+            cursor, keys = _found(await searching)
             if generation not in (None, node.generation):
                 raise _MovedError
             generation = node.generation
-            if took < QUICK:
-                count = min(MOST, count * 2)
-            elif took > SLOW:
-                count = max(LEAST, count // 2)
-            found = [key for key in keys if ours.match(key) is not None and _is_text(key)]
-            deleting = asyncio.ensure_future(lane.send_all(_deletions(lane, found), WRITE))
+            if cursor != _START:
+                searching = _search(node, cursor, glob)
+            chosen = [key for key in keys if ours.match(key) is not None and _is_text(key)]
+            if deleting is not None:
+                await deleting
+            deleting = asyncio.ensure_future(lane.send_all(_deletions(lane, chosen), WRITE))
             if cursor == _START:
                 await deleting
                 return
     finally:
-        if deleting is not None:
-            deleting.cancel()
-            await asyncio.wait([deleting])
-            if not deleting.cancelled():
-                deleting.exception()  # it has been raised, or what went before it matters more
+        for future in (searching, deleting):
+            if future is not None:
+                future.cancel()
+                await asyncio.wait([future])
+                if not future.cancelled():
+                    future.exception()  # it has been raised, or what went before it matters more
 
 
 def _deletions(lane: Lane, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -121,10 +116,14 @@ def _deletions(lane: Lane, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
     return [(pack(b"UNLINK", *keys), keys[0])] if keys else []
 
 
-async def _step(node: Node, cursor: bytes, glob: bytes, count: int) -> tuple[bytes, list[bytes]]:
-    reply = await node.call(pack(b"SCAN", cursor, b"MATCH", glob, b"COUNT", count))
-    position, keys = reply
-    return position if isinstance(position, bytes) else str(position).encode(), keys
+def _search(node: Node, cursor: bytes, glob: bytes) -> asyncio.Future[Any]:
+    return node.call(pack(b"SCAN", cursor, b"MATCH", glob, b"COUNT", COUNT))
+
+
+def _found(reply: Any) -> tuple[bytes, list[bytes]]:
+    """Return the cursor and the keys; clients that are not ours make an int of the cursor."""
+    cursor, keys = reply
+    return cursor if isinstance(cursor, bytes) else str(cursor).encode(), keys
 
 
 def _is_text(key: bytes) -> bool:
