@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storeconf import FileStore
-from storeconf.stores.file import directory, system
+from storeconf.stores.file import system
 from storeconf.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TestAsElsewhere(StoreConformance):
     @pytest.fixture(autouse=True)
     def _elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(system, "exchange", None)
-        monkeypatch.setattr(directory, "make_locks", system.FileLock)
+        monkeypatch.setattr(system, "make_locks", system.FileLock)
 
     def make_store(self) -> Store:
         return FileStore(self.directory / "data", create_directories=True)

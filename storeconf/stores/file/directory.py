@@ -11,6 +11,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
 from storeconf.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
+from storeconf.stores.file import system
 from storeconf.stores.file.format import (
     FORMAT_FILE,
     FORMAT_TEXT,
@@ -19,7 +20,6 @@ from storeconf.stores.file.format import (
     check_format,
     namespace_name,
 )
-from storeconf.stores.file.system import claim, make_locks, sync_directory
 
 if TYPE_CHECKING:
     from storeconf.stores.file.system import Locks
@@ -144,7 +144,7 @@ class Directory:
             fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
         except FileNotFoundError:
             return None
-        if claim(fd) and _is_at(fd, path):
+        if system.claim(fd) and _is_at(fd, path):
             self._home, self._home_fd = path, fd
             return path
         os.close(fd)
@@ -162,7 +162,7 @@ class Directory:
             os.close(fd)
         os.rename(draft, self.root + b"/" + FORMAT_FILE)
         if self.fsync:
-            sync_directory(self.root)
+            system.sync_directory(self.root)
 
     @property
     def locks(self) -> Locks:
@@ -171,9 +171,14 @@ class Directory:
             self._locks = self.new_locks()
         return self._locks
 
+    def release(self, number: int) -> None:
+        """Give one of the locks back, unless they have gone with the directory."""
+        if self._locks is not None:
+            self._locks.release(number)
+
     def new_locks(self) -> Locks:
         """Open the lock file once more: two openings exclude each other."""
-        return make_locks(self.root + b"/" + LOCK_FILE, self.file_mode)
+        return system.make_locks(self.root + b"/" + LOCK_FILE, self.file_mode)
 
     def restore(self) -> None:
         """Make again what someone else has removed while the store was open."""
@@ -219,8 +224,8 @@ class Directory:
             return
         if os.stat(path).st_mode & 0o777 != self.mode:  # the umask's doing
             os.chmod(path, self.mode)
-        if self.fsync:
-            sync_directory(os.path.dirname(path) or b"/")
+        if self.fsync and not path.startswith(self.spares):
+            system.sync_directory(os.path.dirname(path) or b"/")
 
     # ------------------------------------------------------------------ debris
 
@@ -239,7 +244,7 @@ class Directory:
     def _sweep_home(self, path: bytes) -> None:
         fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
         try:
-            if claim(fd):
+            if system.claim(fd):
                 self._remove_home(path)
         finally:
             os.close(fd)

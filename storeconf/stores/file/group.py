@@ -80,7 +80,7 @@ class Group:
         finally:
             self.held.clear()
             for change in changes:
-                self.writer.directory.locks.release(change.number)
+                self.writer.directory.release(change.number)
 
     def close(self) -> None:
         """End the threads."""

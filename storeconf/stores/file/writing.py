@@ -88,7 +88,7 @@ class Writer(Reader):
     def unlock(self, number: int) -> None:
         """Give the lock of an entry back, unless a staged change needs it."""
         if self.group is None or number not in self.group.held:
-            self.directory.locks.release(number)
+            self.directory.release(number)
 
     def put(self, entry: Entry, value: bytes, expiry: int) -> None:
         """Make a record the entry's; its lock is held."""

@@ -1,0 +1,108 @@
+"""Programs that the file store's tests run in processes of their own: ``file_children.py NAME DIRECTORY ...``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Literal, cast
+
+from storeconf import FileStore, Store
+
+Durability = Literal["flush", "fsync"]
+PLACES = [(), ("a",), ("a", "B"), ("a_b",)]
+
+
+def store(directory: str, durability: str = "flush") -> FileStore:
+    return FileStore(directory, create_directories=True, durability=cast("Durability", durability))
+
+
+def places(root: Store) -> list[Store]:
+    found = []
+    for path in PLACES:
+        place = root
+        for name in path:
+            place = place.with_namespace(name)
+        found.append(place)
+    return found
+
+
+def value(number: int) -> bytes:
+    """A value whose every part tells the number, of a length that changes with it."""
+    return b"%d;" % number * (1 + number * 37 % 400)
+
+
+def number(value: bytes) -> int:
+    """The number of a whole value; AssertionError for any other."""
+    found = int(value.split(b";", 1)[0])
+    assert value == b"%d;" % found * (1 + found * 37 % 400)
+    return found
+
+
+async def write(directory: str, durability: str, start: str) -> None:
+    """Set every key to one number after another, and tell each number when all keys have it."""
+    turn = int(start)
+    async with store(directory, durability) as root:
+        while True:
+            turn += 1
+            await asyncio.gather(*(place.set("k", value(turn)) for place in places(root)))
+            print(turn, flush=True)
+
+
+async def count(directory: str, times: str) -> None:
+    """Increment, add and pop beside others; tell what was added and popped."""
+    async with store(directory) as root:
+        await root.increment("ready")
+        for turn in range(int(times)):
+            await root.increment(f"n{turn % 4}")
+            if await root.add(f"add{turn}", b"x"):
+                print("added", turn)
+            popped = await root.pop(f"pop{turn}")
+            if popped is not None:
+                print("popped", popped.decode())
+
+
+async def churn(directory: str, seconds: str, seed: str) -> None:
+    """Set a few keys to values of many lengths, as fast as possible."""
+    end = time.monotonic() + float(seconds)
+    turn = int(seed)
+    async with store(directory) as root:
+        while time.monotonic() < end:
+            turn += 1
+            await asyncio.gather(*(root.set(f"k{key}", value(turn)) for key in range(4)))
+
+
+async def ascend(directory: str, seconds: str) -> None:
+    """Set one key to rising numbers, so that the spare file always was the same key's."""
+    end = time.monotonic() + float(seconds)
+    turn = 0
+    async with store(directory) as root:
+        while time.monotonic() < end:
+            turn += 1
+            await root.set("k", value(turn))
+
+
+async def clear(directory: str) -> None:
+    """Delete everything, and tell that it begins."""
+    async with store(directory) as root:
+        print("begins", flush=True)
+        await root.delete_all()
+        print("ends", flush=True)
+
+
+async def hold(directory: str) -> None:
+    """Hold the lock of a key until it is killed."""
+    from storeconf.stores.file.directory import Directory
+    from storeconf.stores.file.writing import Writer
+
+    place = Directory(directory, create=True, fsync=False, mode=0o700)
+    place.open()
+    with Writer(place).entry((), "k"):
+        print("holds", flush=True)
+        await asyncio.Event().wait()
+
+
+PROGRAMS = {program.__name__: program for program in (write, count, churn, ascend, clear, hold)}
+
+if __name__ == "__main__":
+    asyncio.run(PROGRAMS[sys.argv[1]](*sys.argv[2:]))
