@@ -213,7 +213,9 @@ class _Reader:
         validated = Validated()
         if assembly.complete:  # what can't be read would be missed everywhere else
             validated = validate(assembly, self._catalog, problems)
-            check_structure(validated, assembly.tree.get("stores", {}), problems)
+            declared = assembly.tree.get("stores", {})
+            if isinstance(declared, dict):
+                check_structure(validated, declared, problems)
         layout = Layout(
             assembly.environment,
             MappingProxyType(validated.stores),
