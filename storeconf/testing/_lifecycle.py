@@ -11,26 +11,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 from storeconf import Store, StoreClosedError
 from storeconf.testing._checks import equal, holds, raises
-from storeconf.testing._suite import Suite, all_keys, from_new, in_child, promise
+from storeconf.testing._suite import Suite, all_keys, from_new, in_child
 from storeconf.testing._values import key_calls
 
 
 class LifeCycle(Suite):
     """Promises on opening and closing."""
 
-    @from_new
-    async def test_first_call_opens(self, store: Store) -> None:
+    def test_first_call_opens(self) -> None:
         """A new store opens itself at the first call, whichever that is."""
-        equal(store.is_open, False, "a new store is not open")
-        equal(await store.get("k"), None, "a call on a new store works")
-        equal(store.is_open, True, "and opens it")
-        for name in key_calls(self, store):
-            fresh = self.handle()
-            try:
-                await key_calls(self, fresh)[name]("k")
-                equal(fresh.is_open, True, f"{name} opens a new store")
-            finally:
-                await fresh.aclose()
+        with self.place() as store:
+
+            async def call(fresh: Store, name: str) -> None:
+                equal(fresh.is_open, False, "a new store is not open")
+                try:
+                    await key_calls(self, fresh)[name]("k")
+                    equal(fresh.is_open, True, f"{name} opens a new store")
+                finally:
+                    await fresh.aclose()
+
+            for name in key_calls(self, store):
+                self.run(call(self.handle(), name))
 
     @from_new
     async def test_entering_gives_the_store(self, store: Store) -> None:
@@ -238,22 +239,23 @@ class LifeCycle(Suite):
             in_child(lambda: self.run(in_the_child()))
             self.run(check())
 
-    @promise
-    async def test_left_open_is_told(self, store: Store) -> None:
+    def test_left_open_is_told(self) -> None:
         """A store that holds a resource and is left open ends with a ResourceWarning."""
-        if not store.root.owns_resources:
-            return
-        left = self.handle()
-        async with left:
-            pass
-        name = left.name
-        await left.__aenter__()
-        await left.get("k")
-        alive = weakref.ref(left.root)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            del left
-            gc.collect()
-        holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
-        told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
-        holds(told, f"the store {name} that was left open is told by a ResourceWarning")
+        with self.place() as store:
+            if not store.root.owns_resources:
+                return
+            left = self.handle()
+
+            async def leave_open(store: Store) -> None:
+                await store.__aenter__()
+                await store.get("k")
+
+            self.run(leave_open(left))
+            name, alive = left.name, weakref.ref(left.root)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                del left
+                gc.collect()
+            holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
+            told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
+            holds(told, f"the store {name} that was left open is told by a ResourceWarning")

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from storeconf.testing._checks import equal
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, from_new, in_child, promise
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, in_child, with_others
 
 if TYPE_CHECKING:
     from storeconf import Store
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Sharing(Suite):
     """Promises of persistent and of shared stores; nothing is asked of others."""
 
-    @from_new
-    async def test_persistent_values_outlive_the_store(self, store: Store) -> None:
+    @with_others(1)
+    async def test_persistent_values_outlive_the_store(self, store: Store, later: Store) -> None:
         """Another store on the same data finds every value with its expiry, and what ended meanwhile ended."""
         if not self.capabilities(store).persistent:
             return
@@ -30,7 +30,7 @@ class Sharing(Suite):
                 await handle.set("expiring", b"v", expires_in=LONG)
                 await handle.set("ending", b"v", expires_in=SHORT)
             await self.outlive(store)
-        async with self.handle() as later:
+        async with later:
             child = later.with_namespace("a").with_namespace("b")
             for handle in (later, child):
                 equal(await all_keys(handle), {*values, "expiring"}, "every key is there, the expired one is not")
@@ -46,8 +46,8 @@ class Sharing(Suite):
             if not self.capabilities(store).persistent or not hasattr(os, "fork"):
                 return
 
-            async def write() -> None:
-                async with self.handle() as other:
+            async def write(other: Store) -> None:
+                async with other:
                     await other.set("k", b"v")
                     await other.with_namespace("child").set("k", b"w", expires_in=LONG)
 
@@ -56,16 +56,16 @@ class Sharing(Suite):
                     equal(await store.get("k"), b"v", "the value is there")
                     equal(await store.with_namespace("child").get("k"), b"w", "also in a namespace")
 
-            in_child(lambda: self.run(write()))
+            in_child(lambda: self.run(write(self.handle())))
             self.run(read())
 
-    @promise
-    async def test_shared_values_are_seen_at_once(self, store: Store) -> None:
+    @with_others(1)
+    async def test_shared_values_are_seen_at_once(self, store: Store, other: Store) -> None:
         """A second store on the same data sees every write of the first as soon as it returns."""
         if not self.capabilities(store).shared:
             return
         atomic = self.capabilities(store).atomic
-        async with self.handle() as other:
+        async with store, other:
             for one, two in ((store, other), (other, store)):
                 for a, b in ((one, two), (one.with_namespace("child"), two.with_namespace("child"))):
                     since = self.now()
@@ -94,25 +94,25 @@ class Sharing(Suite):
                     await a.delete_all()
                     equal(await all_keys(b), set(), "delete_all is seen")
 
-    @promise
-    async def test_shared_values_expire_for_all(self, store: Store) -> None:
+    @with_others(1)
+    async def test_shared_values_expire_for_all(self, store: Store, other: Store) -> None:
         """What has expired has expired for every store on the same data."""
         if not self.capabilities(store).shared:
             return
-        async with self.handle() as other:
+        async with store, other:
             await store.set("k", b"v", expires_in=SHORT)
             await self.outlive(store)
             equal(await other.exists("k"), False, "an expired key exists nowhere")
             equal(await other.get_or_set("k", lambda: b"w"), b"w", "and can be made anew")
             equal(await store.get("k"), b"w", "for all")
 
-    @promise
-    async def test_shared_atomic_operations_between_stores(self, store: Store) -> None:
+    @with_others(2)
+    async def test_shared_atomic_operations_between_stores(self, store: Store, other: Store, third: Store) -> None:
         """Atomic operations of several stores on the same data lose nothing."""
         capabilities = self.capabilities(store)
         if not capabilities.shared:
             return
-        async with self.handle() as other, self.handle() as third:
+        async with store, other, third:
             stores = (store, other, third)
             if "increment" in capabilities.atomic:
                 numbers = await asyncio.gather(*(each.increment("n") for _ in range(25) for each in stores))
@@ -137,8 +137,8 @@ class Sharing(Suite):
             if not capabilities.shared or not hasattr(os, "fork"):
                 return
 
-            async def work() -> None:
-                async with self.handle() as mine:
+            async def work(mine: Store) -> None:
+                async with mine:
                     await mine.set(f"started-{os.getpid()}", b"v")
                     for _ in range(50):
                         if "increment" in capabilities.atomic:
@@ -155,5 +155,5 @@ class Sharing(Suite):
                     if "add" in capabilities.atomic:
                         equal(len({name for name in names if name.startswith("won")}), 1, "one add wins")
 
-            in_child(*[lambda: self.run(work())] * 3)
+            in_child(*[lambda: self.run(work(self.handle()))] * 3)
             self.run(check())

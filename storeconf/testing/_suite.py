@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from storeconf.testing._checks import holds, within
+from storeconf.testing._checks import equal, holds, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -94,14 +94,21 @@ class Suite:
         return store
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` in an event loop of its own, for `time_limit` at most."""
+        """Run ``work`` in an event loop of its own, for `time_limit` at most; no task of the store may fail unseen."""
+        unseen: list[str] = []
+
+        def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            unseen.append(f"{context['message']}: {context.get('exception')!r}")
 
         async def limited() -> T:
+            asyncio.get_running_loop().set_exception_handler(note)
             async with asyncio.timeout(self.time_limit):
                 return await work
 
         with self.runner() as runner:
-            return runner.run(limited())
+            result = runner.run(limited())
+        equal(unseen, [], "nothing fails in the background")
+        return result
 
     @contextmanager
     def place(self) -> Iterator[Store]:
@@ -174,18 +181,28 @@ def from_new(body: Callable[[S, Store], Awaitable[None]]) -> Callable[[S], None]
     return _plain(body, body)
 
 
+def with_others(count: int) -> Callable[[Callable[..., Awaitable[None]]], Callable[[S], None]]:
+    """Make a plain test method of an async one that wants new stores: ``count`` more on the same data."""
+
+    def decorate(body: Callable[..., Awaitable[None]]) -> Callable[[S], None]:
+        return _plain(body, body, count)
+
+    return decorate
+
+
 def _plain(
-    body: Callable[[S, Store], Awaitable[None]], work: Callable[[S, Store], Awaitable[None]]
-) -> Callable[[S], None]:
-    async def finish(suite: S, store: Store) -> None:
-        await work(suite, store)
+    body: Callable[..., Awaitable[None]], work: Callable[..., Awaitable[None]], others: int = 0
+) -> Callable[[Any], None]:
+    async def finish(suite: Suite, stores: list[Store]) -> None:
+        await work(suite, *stores)
 
     @functools.wraps(body)
-    def test(self: S) -> None:
+    def test(self: Any) -> None:
         with self.place() as store:
-            self.run(finish(self, store))
+            # All are made outside the event loop, because making one may read files.
+            self.run(finish(self, [store, *(self.handle() for _ in range(others))]))
 
-    del test.__dict__["__wrapped__"]  # runners read the signature, and the body's second parameter is no fixture
+    del test.__dict__["__wrapped__"]  # runners read the signature, and the body's other parameters are no fixtures
     return test
 
 
