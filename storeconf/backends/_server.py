@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from storeconf.backends._url import ServerUrl
+from storeconf.backends._url import UrlField
 from storeconf.plugin import Backend, ConfigPath, Duration, Secret, Settings
 from storeconf.store import Capabilities, check_name
 from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, TlsOptions
@@ -108,7 +108,7 @@ class ServerBackend(Backend):
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (("url", "cluster", "sentinel"),)
     capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
-    url: ServerUrl | None = Field(
+    url: UrlField | None = Field(
         default=None,
         description="One server: redis://, valkey://, with TLS rediss://, valkeys://, or unix:// and a socket's path.",
         examples=["redis://localhost:6379/0", "unix:///run/valkey.sock"],
@@ -195,7 +195,7 @@ class ServerBackend(Backend):
             raise ValueError("a Cluster has no databases but 0")
         return self
 
-    def _check_url(self, url: ServerUrl) -> None:
+    def _check_url(self, url: UrlField) -> None:
         both = sorted(url.credentials & self.model_fields_set)
         if not both and url.credentials and not self.model_fields_set.isdisjoint(("username", "password")):
             both = ["credentials"]
@@ -243,18 +243,12 @@ class ServerBackend(Backend):
             password=_revealed(self.password),
             db=self.db,
             tls=_tls(self.tls),
-            connect_timeout=self._seconds("connect_timeout", "socket_connect_timeout"),
-            command_timeout=self._seconds("command_timeout", "socket_timeout"),
+            connect_timeout=self.connect_timeout.total_seconds(),
+            command_timeout=self.command_timeout.total_seconds(),
             retries=self.retries,
-            max_connections=int(self._option("max_connections", self.max_connections)),
-            client_name=self._option("client_name", self.client_name),
+            max_connections=self.max_connections,
+            client_name=self.client_name,
         )
-
-    def _option(self, name: str, otherwise: Any) -> Any:
-        return otherwise if self.url is None else self.url.options.get(name, otherwise)
-
-    def _seconds(self, field: str, option: str) -> float:
-        return float(self._option(option, getattr(self, field).total_seconds()))
 
     def location(self) -> tuple[str, ...]:
         """The server, the database, and the namespace where there is one."""

@@ -1,157 +1,27 @@
-"""The URL of a server as a field's value: checked for what a driver would silently ignore, masked wherever shown."""
+"""A server's URL as the value of a field."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic_core import PydanticCustomError, core_schema
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from storeconf.stores.resp.url import ServerUrl
 
+if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
-__all__ = ["ServerUrl"]
-
-SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
-MASK = "***"
+__all__ = ["UrlField"]
 
 
-def _natural(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,9}", text) is not None
+class UrlField(ServerUrl):
+    """The URL of one server; wherever it is shown, its secrets are ``***``."""
 
-
-def _seconds(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is not None
-
-
-def _boolean(text: str) -> bool:
-    return text.lower() in ("true", "false", "yes", "no", "1", "0")
-
-
-_OPTIONS: dict[str, Callable[[str], bool]] = {
-    "db": _natural,
-    "username": bool,
-    "password": bool,
-    "client_name": bool,
-    "max_connections": _natural,
-    "socket_connect_timeout": _seconds,
-    "socket_timeout": _seconds,
-    "ssl_ca_certs": bool,
-    "ssl_cert_reqs": lambda text: text in ("none", "required"),
-    "ssl_certfile": bool,
-    "ssl_check_hostname": _boolean,
-    "ssl_keyfile": bool,
-}
-"""The query options that are understood, and what their values must look like."""
-
-
-class ServerUrl:
-    """The URL of one server. Shows its password, and the values of its query options, as ``***``."""
-
-    __slots__ = ("_raw", "_shown", "database", "host", "options", "path", "port", "scheme", "username")
-
-    def __init__(self, raw: str) -> None:
-        self._raw = raw
-        scheme, separator, rest = raw.partition("://")
-        self.scheme = scheme.lower()
-        if not separator or self.scheme not in SCHEMES:
-            raise ValueError(f"a server's URL begins with one of {', '.join(f'{name}://' for name in SCHEMES)}")
-        if any(character.isspace() or not character.isprintable() for character in raw):
-            raise _unescaped()
-        if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
-            raise _unescaped()
-        try:
-            parts = urlsplit(raw)
-            port = parts.port
-            host = parts.hostname
-        except ValueError:
-            # The driver's and Python's own texts quote the part of the URL that they could not read.
-            raise _unescaped() from None
-        if "@" in parts.path and self.scheme != "unix":
-            raise _unescaped()
-        self.username = unquote(parts.username) if parts.username else None
-        self.options = self._read_options(parts.query)
-        self.host: str | None = None
-        self.port: int | None = None
-        self.path: str | None = None
-        if self.scheme == "unix":
-            self.path = unquote(parts.path)
-            if not self.path:
-                raise ValueError("a unix:// URL needs the path of the socket: unix:///run/valkey.sock")
-            if host:
-                raise ValueError("a unix:// URL has three slashes: unix:///run/valkey.sock")
-            database = ""
-        else:
-            if not host:
-                raise ValueError("the URL names no host")
-            self.host, self.port = host, port if port is not None else 6379
-            database = parts.path.strip("/")
-            if database and not _natural(database):
-                raise ValueError("what follows the host in the URL must be the number of a database, as in host:6379/0")
-        if database and "db" in self.options:
-            raise ValueError("the URL names the database twice, in its path and as an option")
-        if (parts.username and "username" in self.options) or (parts.password and "password" in self.options):
-            raise ValueError("the URL gives a credential twice, before the host and as an option")
-        number = database or self.options.get("db")
-        self.database = int(number) if number else None
-        user = f"{parts.username or ''}:{MASK}@" if parts.password else f"{parts.username}@" if parts.username else ""
-        query = "&".join(f"{name}={MASK}" for name in self.options)
-        netloc = parts.netloc.rpartition("@")[2]
-        self._shown = f"{scheme}://{user}{netloc}{parts.path}{'?' if query else ''}{query}"
-
-    @staticmethod
-    def _read_options(query: str) -> dict[str, str]:
-        options: dict[str, str] = {}
-        for name, value in parse_qsl(query, keep_blank_values=True):
-            check = _OPTIONS.get(name)
-            if check is None:
-                shown = f"{name!r}" if re.fullmatch(r"[a-z][a-z_]{0,40}", name) else "an unknown one"
-                raise ValueError(f"the URL has an option that is not understood: {shown}; known: {', '.join(_OPTIONS)}")
-            if name in options:
-                raise ValueError(f"the URL gives the option {name} twice")
-            if not check(value):
-                raise ValueError(f"the URL's option {name} has a value that is not understood")
-            options[name] = value
-        return options
-
-    def get_secret_value(self) -> str:
-        """Return the URL as it was written, with its password."""
-        return self._raw
-
-    @property
-    def tls(self) -> bool:
-        """Whether the scheme asks for TLS."""
-        return self.scheme in ("rediss", "valkeys")
-
-    @property
-    def credentials(self) -> frozenset[str]:
-        """Which of ``username`` and ``password`` the URL gives."""
-        netloc = urlsplit(self._raw)
-        found = {name for name in ("username", "password") if name in self.options}
-        if netloc.username:
-            found.add("username")
-        if netloc.password:
-            found.add("password")
-        return frozenset(found)
-
-    def __str__(self) -> str:
-        return self._shown
-
-    def __repr__(self) -> str:
-        return f"ServerUrl({self._shown!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ServerUrl) and other._raw == self._raw
-
-    def __hash__(self) -> int:
-        return hash(self._raw)
+    __slots__ = ()
 
     @classmethod
-    def _validate(cls, value: object) -> ServerUrl:
+    def _validate(cls, value: object) -> UrlField:
         if isinstance(value, cls):
             return value
         if not isinstance(value, str):
@@ -172,10 +42,3 @@ class ServerUrl:
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {"type": "string", "minLength": 1}
-
-
-def _unescaped() -> ValueError:
-    return ValueError(
-        "the URL can't be read: it may hold characters of a username or password that need escaping; "
-        "the fields 'username' and 'password' take them as they are"
-    )

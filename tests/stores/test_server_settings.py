@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from typing import Any, TypeVar
 
 import pytest
 from pydantic import ValidationError
 
 from storeconf.backends._server import ServerBackend
-from storeconf.backends._url import ServerUrl
 from storeconf.backends.redis import RedisBackend
 from storeconf.backends.valkey import ValkeyBackend
+from storeconf.plugin import BuildContext
+from storeconf.stores import RedisStore, ValkeyStore
+from storeconf.stores.resp.lane import StandaloneLane
 from storeconf.stores.resp.settings import load_driver
+from storeconf.stores.resp.url import ServerUrl
 
 T = TypeVar("T", bound=ServerBackend)
 
@@ -76,6 +81,8 @@ def test_urls_show_no_secret(url: str, shown: str) -> None:
         ("redis://h?db=hunter2", "option db has a value"),
         ("redis://h?db=1&db=2", "option db twice"),
         ("redis://h?socket_timeout=hunter2", "option socket_timeout has a value"),
+        ("redis://h?socket_timeout=0", "option socket_timeout has a value"),
+        ("redis://h?max_connections=0", "option max_connections has a value"),
         ("redis://h?ssl_cert_reqs=none", "needs a scheme with TLS"),
         ("unix://run/valkey.sock", "three slashes"),
         ("unix://", "needs the path"),
@@ -192,13 +199,24 @@ def test_what_a_connection_is_told(kind: type[ServerBackend]) -> None:
 
 
 def test_options_in_the_url_count() -> None:
-    options = make(
-        RedisBackend,
-        url="redis://h?socket_timeout=1.5&socket_connect_timeout=2&max_connections=3&client_name=me",
-        namespace="shop",
-    ).options()
-    assert (options.command_timeout, options.connect_timeout) == (1.5, 2.0)
-    assert (options.max_connections, options.client_name) == (3, "me")
+    async def work() -> None:
+        url = "redis://h?socket_timeout=1.5&max_connections=3&client_name=me"
+        backend = make(RedisBackend, url=url, namespace="shop")
+        built = backend.build(BuildContext("main", None, lambda name: pytest.fail(name)))
+        for store in (built, RedisStore.with_client(url), ValkeyStore.with_client(url)):
+            lane = store._lanes.here()  # type: ignore[attr-defined]  # a server store's
+            assert isinstance(lane, StandaloneLane)
+            assert (lane.timeout, len(lane._links), lane.endpoint.client_name) == (1.5, 3, "me")
+
+    asyncio.run(work())
+
+
+def test_urls_in_code_are_checked_as_well() -> None:
+    for url in ("redis://app:hun/ter2@h", "redis://app:hunter2@h?pasword=hunter2", "redis://h/hunter2", "h"):
+        with pytest.raises(ValueError, match="URL") as caught:
+            RedisStore.with_client(url)
+        assert "hunter2" not in "".join(traceback.format_exception_only(caught.value))
+        assert caught.value.__cause__ is None
 
 
 def test_urls_compare_and_hash_by_their_text() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
+import storeconf
 from storeconf import StoreError, StoreUnavailableError
 from storeconf.backends.redis import RedisBackend
 from storeconf.backends.valkey import ValkeyBackend
@@ -61,6 +62,32 @@ async def round_trip(store: Store, *, server: str) -> None:
 def test_tcp(kind: str) -> None:
     server = shared()
     asyncio.run(round_trip(build(kind, url=server.url), server=f"valkey 9.1.2, standalone, {server.address}, no TLS"))
+
+
+def test_through_a_layout() -> None:
+    server = shared()
+    layout = {
+        "stores": {
+            "main": {"type": "valkey", "url": "${URL}", "namespace": "layout"},
+            "cache": {"parent": "main"},
+            "limits": {"use": "cache"},
+        },
+        "default_factory": {"parent": "main"},
+    }
+
+    async def work() -> None:
+        async with storeconf.load(layout, environ={"URL": server.url}) as registry:
+            await registry.get("cache").set("k", "v")
+            assert await registry.get("limits").get("k") == b"v"
+            await registry.get("other").set("k", "w")
+            assert b"w" in server.ask("GET", "layout:other::k")
+            results = await registry.ping()
+            assert all(result.ok for result in results.values())
+            assert "valkey 9.1.2" in str(results["main"].server)
+            await registry.get("main").delete_all()
+            assert await registry.get("cache").get("k") is None
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey"])

@@ -11,6 +11,7 @@ from storeconf.stores.resp.foreign import ForeignLane
 from storeconf.stores.resp.lane import Lane, StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
+from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.settings import Driver
@@ -23,7 +24,16 @@ Route = Callable[[], Lane]
 
 
 def route_of_options(driver: Driver, options: ServerOptions) -> Route:
-    """Return the way that the options describe."""
+    """Return the way that the options describe; what the URL says besides the place counts as well."""
+    if options.url is not None:
+        given = ServerUrl(options.url).options
+        options = replace(
+            options,
+            command_timeout=float(given.get("socket_timeout", options.command_timeout)),
+            connect_timeout=float(given.get("socket_connect_timeout", options.connect_timeout)),
+            max_connections=int(given.get("max_connections", options.max_connections)),
+            client_name=given.get("client_name", options.client_name),
+        )
     template = driver.template(options)
     if options.cluster is not None:
         seeds = options.cluster
