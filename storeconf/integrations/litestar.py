@@ -1,22 +1,38 @@
-"""Litestar: our registry as ``app.stores``, and our stores wherever Litestar expects its own."""
+"""Litestar: our registry as ``app.stores``, and our stores wherever Litestar expects its own.
+
+app = Litestar(route_handlers, plugins=[StoreconfPlugin("storeconf.yaml")])
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from litestar.plugins import InitPlugin
 from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
 from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
+from storeconf.registry import StoreRegistry as Registry
+from storeconf.registry import load
 from storeconf.store import Store
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from litestar.config.app import AppConfig
+
     from storeconf.registry import StoreRegistry
 
-__all__ = ["LitestarRegistry"]
+__all__ = ["LitestarRegistry", "StoreconfPlugin", "to_litestar"]
 
 LitestarStore.register(Store)
 LitestarNamespacedStore.register(Store)
+
+
+def to_litestar(store: Store) -> LitestarNamespacedStore:
+    """Return the very same store, typed as Litestar's; at run time it passes for one as it is."""
+    return cast("LitestarNamespacedStore", store)
 
 
 class LitestarRegistry(LitestarStoreRegistry):
@@ -28,10 +44,43 @@ class LitestarRegistry(LitestarStoreRegistry):
         # Litestar enters the values of this mapping when the application starts and leaves them when it stops.
         self._stores = cast("dict[str, Any]", {"": registry})
 
-    def get(self, name: str) -> LitestarStore:
+    @property
+    def registry(self) -> StoreRegistry:
+        """The registry that every name leads to."""
+        return self._registry
+
+    def get(self, name: str) -> LitestarNamespacedStore:
         """See `StoreRegistry.get`."""
-        return cast("LitestarStore", self._registry.get(name))
+        return to_litestar(self._registry.get(name))
 
     def register(self, name: str, store: LitestarStore | Store, allow_override: bool = False) -> None:
         """See `StoreRegistry.register`."""
         self._registry.register(name, cast("Store", store), allow_override)
+
+
+class StoreconfPlugin(InitPlugin):
+    """Makes ``app.stores`` the registry of a layout, opened and closed with the application.
+
+    The layout is read when the plugin is made, so that a wrong one keeps the application from starting. Sessions,
+    response caching and rate limiting find their stores by the names that they ask for: listed ones, or what the
+    default factory makes, which is closed with the others.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Any] | StoreRegistry | None = None,
+        *,
+        environment: str | None = None,
+    ) -> None:
+        self.registry = source if isinstance(source, Registry) else load(source, environment=environment)
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Give the application our registry; stores that it was given as well are registered there."""
+        given = app_config.stores
+        stores = self.registry.to_litestar()
+        if isinstance(given, LitestarStoreRegistry):
+            raise ValueError("give Litestar either stores=… with a registry of its own or StoreconfPlugin, not both")
+        for name, store in (given or {}).items():
+            stores.register(name, store)
+        app_config.stores = stores
+        return app_config

@@ -1,0 +1,23 @@
+"""Set and get: a value outlives the request that set it."""
+
+from pathlib import Path
+
+from litestar import Litestar, Request, get, put
+
+from storeconf.integrations.litestar import StoreconfPlugin
+
+LAYOUT = Path(__file__).with_name("basics.yaml")
+
+
+@put("/notes/{name:str}")
+async def write(name: str, request: Request) -> None:
+    await request.app.stores.get("notes").set(name, await request.body())
+
+
+@get("/notes/{name:str}")
+async def read(name: str, request: Request) -> str:
+    value = await request.app.stores.get("notes").get(name)
+    return value.decode() if value is not None else "nothing"
+
+
+app = Litestar([write, read], plugins=[StoreconfPlugin(LAYOUT)])
