@@ -93,6 +93,20 @@ class StoreWrapper(Store):
         return f"<{type(self).__name__} around {self.inner!r}>"
 
 
+class _Methods(dict[str, Any]):
+    """The methods of the store inside, each taken when it is first called: most handles use few of them."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+
+    def __missing__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        method: Callable[..., Coroutine[Any, Any, Any]] = getattr(self._inner, name)
+        self[name] = method
+        return method
+
+
 class GuardedStore(StoreWrapper):
     """A wrapper that treats all operations alike: each call goes through `guard`, ``keys`` through `guard_keys`."""
 
@@ -107,9 +121,7 @@ class GuardedStore(StoreWrapper):
 
     def bound(self) -> None:
         """Take the methods of the store inside once, not at each call."""
-        self._at: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
-            name: getattr(self.inner, name) for name in OPERATIONS
-        }
+        self._at = _Methods(self.inner)
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
         """See `Store.get`."""
