@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ class TestFsync(StoreConformance):
 
 
 class TestAsElsewhere(StoreConformance):
-    """What platforms do that neither swap names nor lock ranges of files."""
+    """What platforms do that neither swap names nor lock ranges of files, nor have eventfd."""
 
     model_examples = 8
 
@@ -32,6 +33,7 @@ class TestAsElsewhere(StoreConformance):
     def _elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(system, "exchange", None)
         monkeypatch.setattr(system, "make_locks", system.FileLock)
+        monkeypatch.delattr(os, "eventfd")
 
     def make_store(self) -> Store:
         return FileStore(self.directory / "data", create_directories=True)

@@ -54,8 +54,11 @@ def warn(target: bytes) -> None:
     logger.warning("%s is damaged and counts as missing", os.fsdecode(target))
 
 
-def read_record(target: bytes, key: bytes) -> Record | None:
-    """Return the record in a file, or None if it is damaged, another key's, or not in its place."""
+def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None:
+    """Return the record in a file, or None if it is damaged, another key's, or not in its place.
+
+    One who is ``alone``, by the entry's lock, finds everything in its place.
+    """
     try:
         fd = os.open(target, _READ)
         try:
@@ -63,9 +66,9 @@ def read_record(target: bytes, key: bytes) -> Record | None:
             if len(data) == _CHUNK:
                 data = _read_rest(fd, data)
             record = parse(data, key)
-            if record is not None and not record.committed and not _is_at(fd, target):
-                return None
-            return record
+            if record is None or record.committed or alone or _is_at(fd, target):
+                return record
+            return None
         finally:
             os.close(fd)
     except OSError as error:
@@ -74,11 +77,8 @@ def read_record(target: bytes, key: bytes) -> Record | None:
         raise
 
 
-def _read_header(target: bytes, prefix: bytes) -> Header | None:
-    """Return the header in a file, or None if it is damaged, another entry's, or not in its place.
-
-    Of values, only the small ones are checked.
-    """
+def _read_header(target: bytes, prefix: bytes, alone: bool = False) -> Header | None:
+    """Return the header in a file, as `read_record` does. Of values, only the small ones are checked."""
     try:
         fd = os.open(target, _READ)
         try:
@@ -92,7 +92,7 @@ def _read_header(target: bytes, prefix: bytes) -> Header | None:
                 return None
             if size == len(data) and parse(data, header.key) is None:
                 return None
-            return header if header.committed or _is_at(fd, target) else None
+            return header if header.committed or alone or _is_at(fd, target) else None
         finally:
             os.close(fd)
     except OSError as error:
@@ -168,7 +168,7 @@ class Reader:
             return None
         return header if header is None or not header.expiry or header.expiry >= now() else None
 
-    def _settled(self, read: Callable[[bytes, bytes], T | None], target: bytes, name: bytes, want: bytes) -> T | None:
+    def _settled(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:
         for _ in range(_TRIES):
             found = read(target, want)
             if found is not None:
@@ -178,7 +178,7 @@ class Reader:
             warn(target)
         return found
 
-    def _alone(self, read: Callable[[bytes, bytes], T | None], target: bytes, name: bytes, want: bytes) -> T | None:
+    def _alone(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:
         try:
             locks = self.locks()
         except OSError:  # one who may not write can't lock either
@@ -187,6 +187,6 @@ class Reader:
         if not locks.acquire(number):
             raise Busy
         try:
-            return read(target, want)
+            return read(target, want, True)
         finally:
             locks.release(number)

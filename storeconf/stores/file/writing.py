@@ -301,7 +301,7 @@ class Entry:
     def read(self) -> Record | None:
         """Return the record, or None if there is none or it has expired."""
         try:
-            record = read_record(self.target, self.key)
+            record = read_record(self.target, self.key, alone=True)
         except FileNotFoundError:
             return None
         if record is None:
