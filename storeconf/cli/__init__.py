@@ -5,11 +5,19 @@ Data goes to stdout, messages go to stderr. Exit status: 0 fine, 1 problems foun
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line with the process's arguments, and exit."""
-    from storeconf.cli.app import storeconf
+    try:
+        from storeconf.cli.app import storeconf
 
-    storeconf(prog_name="storeconf")
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # None where it is closed
+                stream.reconfigure(errors="backslashreplace")
+        storeconf(prog_name="storeconf")
+    except KeyboardInterrupt:
+        sys.exit(130)

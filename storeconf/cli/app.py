@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import logging
+import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
 from storeconf._version import __version__
-from storeconf.cli.output import message, style
+from storeconf.cli.report import complain, error, warning
+from storeconf.config.tree import nearest
 from storeconf.errors import StoreconfError
 
 if TYPE_CHECKING:
@@ -17,9 +23,13 @@ if TYPE_CHECKING:
 
     from storeconf.layout import Layout
 
-__all__ = ["Source", "layout_command", "storeconf"]
+__all__ = ["Source", "format_option", "on_layout", "storeconf"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""The status of a command whose reader went away, as if its signal had ended it."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +42,42 @@ class Source:
 
     def layout(self) -> Layout:
         """Read the layout; its problems go to stderr, and errors end the command."""
-        return self.layout_for(self.environment)
+        return self.layouts(self.environment)[0]
 
-    def layout_for(self, environment: str | None) -> Layout:
-        """Read the layout of one environment."""
-        from storeconf.cli.report import complain
+    def layouts(self, *environments: str | None) -> list[Layout]:
+        """Read the layouts of several environments; a problem that they share is shown once."""
+        from storeconf.config.problems import merged
         from storeconf.layout import examine
 
-        report = examine(self.file, environment=environment, overrides=self.overrides)
-        complain(report.diagnostics)
-        if report.layout is None:
+        reports = [examine(self.file, environment=name, overrides=self.overrides) for name in environments]
+        complain(merged(each for report in reports for each in report.diagnostics))
+        layouts = [report.layout for report in reports if report.layout is not None]
+        if len(layouts) < len(reports):
             raise SystemExit(1)
-        return report.layout
+        return layouts
+
+
+SECTIONS = {
+    "See the layout": ("init", "validate", "show", "explain", "diff", "env"),
+    "See how it hangs together": ("tree", "graph"),
+    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "purge", "stats", "key"),
+    "See what storeconf knows": ("schema", "plugins"),
+}
+"""The commands, in the order in which one needs them."""
 
 
 class Commands(click.Group):
     """A group whose commands live in modules that are imported only when one of theirs is called."""
 
     _homes: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("validate", "show", "explain", "diff", "env", "init"), "storeconf.cli.configuration"),
-        **dict.fromkeys(("tree", "graph", "schema", "plugins"), "storeconf.cli.structure"),
-        **dict.fromkeys(
-            ("ping", "keys", "get", "set", "delete", "clear", "purge", "stats", "key"), "storeconf.cli.contents"
-        ),
+        **dict.fromkeys(("init", "schema", "plugins"), "language"),
+        **{name: name for name in ("validate", "show", "explain", "diff", "env", "tree", "graph", "ping")},
+        **dict.fromkeys(("keys", "get", "set", "delete", "clear", "purge", "stats", "key"), "contents"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which one needs them."""
-        return list(self._homes)
+        return [name for names in SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module that holds the command."""
@@ -68,20 +86,61 @@ class Commands(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
+        command: click.Command = getattr(import_module(f"storeconf.cli.{home}"), f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what one wants."""
+        width = max(map(len, self._homes))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                commands = [(name, self.get_command(ctx, name)) for name in names]
+                formatter.write_dl(
+                    [(name.ljust(width), command.get_short_help_str(100)) for name, command in commands if command]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for a misspelt one."""
         if args and args[0] not in self._homes and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self._homes, n=1)
-            if near:
-                ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+            near = nearest(args[0], self._homes)
+            known = f"Did you mean {near!r}?" if near else f"There are: {', '.join(self.list_commands(ctx))}."
+            ctx.fail(f"No such command {args[0]!r}. {known}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what its user can mend is a message and a status, never a traceback."""
+        logger, handler = logging.getLogger("storeconf"), _Messages(logging.WARNING)
+        logger.addHandler(handler)
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            raise SystemExit(INTERRUPTED) from None
+        except StoreconfError as failure:
+            error(str(failure))
+        except OSError as failure:
+            if failure.errno == errno.EPIPE:
+                _drop_output()
+                raise SystemExit(PIPE_CLOSED) from None
+            about = f"{failure.filename}: " if failure.filename else ""
+            error(f"{about}{failure.strerror or failure}")
+        finally:
+            logger.removeHandler(handler)
+        raise SystemExit(1)
+
+
+class _Messages(logging.Handler):
+    """What storeconf logs becomes messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning(record.getMessage())
+
+
+def _drop_output() -> None:
+    """Give what is still buffered another place to go, or closing would complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,7 +149,9 @@ def storeconf() -> None:
     """See an application's key/value stores before they are deployed, and look after what they hold.
 
     The layout is read from -f FILE, else from STORECONF_FILE, else from storeconf.yaml, .yml, .toml or .json, or
-    pyproject.toml, in the working directory.
+    pyproject.toml with [tool.storeconf], in the working directory.
+
+    Data goes to stdout, messages go to stderr. Exit status: 0 fine, 1 problems found, 2 bad usage.
     """
 
 
@@ -99,37 +160,38 @@ def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     for value in values:
         path, equals, text = value.partition("=")
         if not equals or not path:
-            raise click.BadParameter(f"{value!r} is not of the form PATH=VALUE", ctx=ctx, param=parameter)
+            shown = f"{path!r}" if not equals else "it"  # what follows the sign may be a secret
+            raise click.BadParameter(f"{shown} is not of the form PATH=VALUE", ctx=ctx, param=parameter)
         overrides[path] = text
     return overrides
 
 
-def layout_command(command: F) -> F:
-    """Add the options that every command on a layout has, hand them over as ``source``, and fail readably."""
+def on_layout(*, environment: bool = True) -> Callable[[F], F]:
+    """Add the options that say which layout a command is about; it gets them as ``source``."""
 
-    @functools.wraps(command)
-    def run(*args: Any, file: str | None, env: str | None, overrides: dict[str, str], **options: Any) -> Any:
-        try:
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(*args: Any, file: str | None, overrides: dict[str, str], env: str | None = None, **options: Any) -> Any:
             return command(*args, source=Source(file, env, overrides), **options)
-        except StoreconfError as error:
-            message(f"{style('error', fg='red', bold=True)}: {error}")
-            raise SystemExit(1) from None
 
-    options = (
-        click.option("-f", "--file", metavar="FILE", help="The layout; without it, found as `storeconf -h` tells."),
-        click.option("--env", metavar="NAME", help="The environment; without it, STORECONF_ENV, else none."),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="PATH=VALUE",
-            callback=_override,
-            help="Override one value, as --set stores.main.db=3. Can be repeated.",
-        ),
-    )
-    for option in reversed(options):
-        run = option(run)
-    return run  # type: ignore[return-value]  # functools.wraps keeps the behaviour, not the type
+        chosen = click.option("--env", metavar="NAME", help="The environment; without it, STORECONF_ENV, else none.")
+        options = (
+            click.option("-f", "--file", metavar="FILE", help="The layout; without it, found as `storeconf -h` tells."),
+            *((chosen,) if environment else ()),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="PATH=VALUE",
+                callback=_override,
+                help="Override one value, as --set stores.main.db=3. Can be repeated.",
+            ),
+        )
+        for option in reversed(options):
+            run = option(run)
+        return run  # type: ignore[return-value]  # the same to who calls the command
+
+    return decorate
 
 
 def format_option(*names: str) -> Callable[[F], F]:

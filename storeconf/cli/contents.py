@@ -1,4 +1,4 @@
-"""Commands on the data of stores: ping, keys, get, set, delete, clear, purge, stats, key."""
+"""Commands on the data of one store: keys, get, set, delete, clear, purge, stats, key."""
 
 from __future__ import annotations
 
@@ -6,54 +6,117 @@ import asyncio
 import base64
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from storeconf._units import format_duration, format_size, parse_duration
-from storeconf.cli.app import Source, format_option, layout_command
-from storeconf.cli.output import columns, data, emit_json, message, style
+from storeconf._units import parse_duration
+from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.opened import readable, run, store_of, with_store
+from storeconf.cli.output import (
+    columns,
+    data,
+    emit_json,
+    escaped,
+    heading,
+    message,
+    on_terminal,
+    readable_size,
+    readable_time,
+    style,
+    where,
+    write,
+)
+from storeconf.cli.report import error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from storeconf.layout import Layout
-    from storeconf.registry import StoreRegistry
-    from storeconf.store import PingResult, Store
+    from storeconf.store import Store
+
+_AT_ONCE = 200
+"""Keys that are read at the same time."""
 
 
-T = TypeVar("T")
+# ---------------------------------------------------------------------- reading
 
 
-def _with_registry(layout: Layout, work: Callable[[StoreRegistry], Awaitable[T]]) -> T:
-    """Open the registry of a layout, do the work, close it."""
+@click.command("keys")
+@click.argument("store")
+@click.argument("prefix", default="")
+@format_option("text", "json")
+@on_layout()
+def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
+    """List the live keys of STORE that begin with PREFIX, but not those of the namespaces below it.
 
-    async def run() -> T:
-        async with layout.compile() as registry:
-            return await work(registry)
-
-    return asyncio.run(run())
-
-
-def _with_store(source: Source, name: str, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Open the registry and do the work with one store."""
+    A key that a line can't hold is shown as a JSON string; such lines begin with a quotation mark.
+    """
     layout = source.layout()
 
-    def run(registry: StoreRegistry) -> Awaitable[T]:
-        # A name that nobody listed is made only where the layout says how; a typing mistake must not make a store.
-        return work(registry.get(name) if layout.default_factory is not None else registry[name])
+    async def show(found: Store) -> None:
+        if form == "json":
+            emit_json({"environment": layout.environment, "store": store, "keys": sorted(await _all(found, prefix))})
+        else:
+            async for page in _pages(found, prefix):
+                data("\n".join(map(escaped, page)))
 
-    return _with_registry(layout, run)
+    with_store(layout, store, show)
 
 
-class _Span(click.ParamType[timedelta]):
-    name = "duration"
+async def _pages(store: Store, prefix: str = "") -> AsyncIterator[list[str]]:
+    """The keys by the hundreds, each once."""
+    seen: set[str] = set()
+    page: list[str] = []
+    async for key in store.keys(prefix):
+        if key not in seen:
+            seen.add(key)
+            page.append(key)
+        if len(page) >= _AT_ONCE:
+            yield sorted(page)
+            page = []
+    if page:
+        yield sorted(page)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+
+async def _all(store: Store, prefix: str = "") -> list[str]:
+    return [key async for page in _pages(store, prefix) for key in page]
+
+
+@click.command("get")
+@click.argument("store")
+@click.argument("key")
+@format_option("text", "json")
+@on_layout()
+def get_command(source: Source, store: str, key: str, form: str) -> None:
+    """Write the value of KEY to stdout, byte for byte; exit 1 when there is none. Looking renews no expiry."""
+    layout = source.layout()
+    found = with_store(layout, store, lambda opened: opened.get_with_expiry(key))
+    if found is None:
+        error(f"there is no {key!r} in {store!r}", layout.environment)
+        raise SystemExit(1)
+    value, left = found
+    if form == "json":
+        text, encoding = _text(value)
+        emit_json(
+            {
+                "environment": layout.environment,
+                "store": store,
+                "key": key,
+                "value": text,
+                "encoding": encoding,
+                "expires_in": None if left is None else left / 1000,
+            }
+        )
+    elif not on_terminal(sys.stdout):
+        write(value)
+    else:
+        text, encoding = _text(value)
+        if encoding == "utf-8" and all(each.isprintable() or each in "\t\n" for each in text):
+            click.echo(text, nl=not text.endswith("\n"))
+        else:
+            click.echo(repr(value))
+            message(f"{readable_size(len(value))} of binary data, escaped for the terminal; a pipe gets the bytes")
 
 
 def _text(value: bytes) -> tuple[str, str]:
@@ -64,83 +127,91 @@ def _text(value: bytes) -> tuple[str, str]:
         return base64.b64encode(value).decode(), "base64"
 
 
-@click.command("ping")
-@format_option("text", "json")
-@layout_command
-def ping_command(source: Source, form: str) -> None:
-    """Open every store and do one real round trip."""
-    results: dict[str, PingResult] = _with_registry(source.layout(), lambda registry: registry.ping())
-    if form == "json":
-        emit_json(
-            {
-                "ping": [
-                    {
-                        "store": name,
-                        "ok": result.ok,
-                        "latency": result.latency,
-                        "server": result.server,
-                        "error": result.error,
-                    }
-                    for name, result in results.items()
-                ]
-            }
-        )
-    else:
-        rows = []
-        for name, result in results.items():
-            if result.ok and result.latency is not None:
-                took = f"{result.latency * 1000:.1f} ms"
-                rows.append([style("ok", fg="green"), style(name, bold=True), took.rjust(9), result.server or ""])
-            else:
-                rows.append([style("failed", fg="red"), style(name, bold=True), "".rjust(9), result.error or ""])
-        for line in columns(rows):
-            data(line)
-    if not all(result.ok for result in results.values()):
-        raise SystemExit(1)
-
-
-@click.command("keys")
+@click.command("stats")
 @click.argument("store")
-@click.argument("prefix", default="")
 @format_option("text", "json")
-@layout_command
-def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
-    """List the live keys of a store (not of the namespaces below it) that begin with PREFIX."""
+@on_layout()
+def stats_command(source: Source, store: str, form: str) -> None:
+    """Count the entries of STORE, their bytes, and how long they have left. Reads every value.
 
-    async def collect(found: Store) -> list[str]:
-        return sorted({key async for key in found.keys(prefix)})
-
-    keys = _with_store(source, store, collect)
+    The namespaces below it are not counted.
+    """
+    layout = source.layout()
+    stats = with_store(layout, store, _count)
     if form == "json":
-        emit_json({"keys": keys})
+        emit_json({"environment": layout.environment, "stats": [{"store": store, **stats}]})
         return
-    for key in keys:
-        # A key may hold anything, line ends included; what would break the list is shown escaped.
-        data(key if key.isprintable() else repr(key))
+    rows = [
+        ["entries", f"{stats['entries']:,}"],
+        ["keys and values", readable_size(stats["bytes"])],
+        ["largest value", readable_size(stats["largest_value"])],
+        ["never expire", f"{stats['permanent']:,}"],
+    ]
+    for label, name in (("next expiry in", "next_expiry"), ("last expiry in", "last_expiry")):
+        if stats[name] is not None:
+            rows.append([label, readable_time(timedelta(seconds=stats[name]))])
+    data(heading(layout, style(store, bold=True)))
+    data("\n".join(columns(rows)))
 
 
-@click.command("get")
+async def _count(store: Store) -> dict[str, Any]:
+    entries = size = permanent = largest = 0
+    lifetimes: list[int] = []
+    async for page in _pages(store):
+        for key, found in zip(page, await asyncio.gather(*map(store.get_with_expiry, page)), strict=True):
+            if found is None:  # gone since it was listed
+                continue
+            value, left = found
+            entries += 1
+            size += len(key.encode()) + len(value)
+            largest = max(largest, len(value))
+            if left is None:
+                permanent += 1
+            else:
+                lifetimes = [min([*lifetimes[:1], left]), max([*lifetimes[1:], left])]
+    first, last = (left / 1000 for left in lifetimes) if lifetimes else (None, None)
+    return {
+        "entries": entries,
+        "bytes": size,
+        "largest_value": largest,
+        "permanent": permanent,
+        "next_expiry": first,
+        "last_expiry": last,
+    }
+
+
+@click.command("key")
 @click.argument("store")
 @click.argument("key")
 @format_option("text", "json")
-@layout_command
-def get_command(source: Source, store: str, key: str, form: str) -> None:
-    """Write a value to stdout, byte for byte; exit 1 when there is none."""
-    found = _with_store(source, store, lambda opened: opened.get_with_expiry(key))
-    if found is None:
-        message(f"no value for {key!r} in {store!r}")
-        raise SystemExit(1)
-    value, left = found
+@on_layout()
+def key_command(source: Source, store: str, key: str, form: str) -> None:
+    """Show what the backend calls KEY: a server's key, the path of a file. Connects to nothing; KEY need not exist."""
+    layout = source.layout()
+
+    _, found = store_of(layout, store)
+    with readable(layout):
+        raw = found.raw_key(key)
     if form == "json":
-        text, encoding = _text(value)
-        emit_json(
-            {"key": key, "value": text, "encoding": encoding, "expires_in": None if left is None else left / 1000}
-        )
-    else:
-        sys.stdout.buffer.write(value)
-        sys.stdout.buffer.flush()
-        if sys.stdout.isatty():
-            data()
+        emit_json({"environment": layout.environment, "store": store, "key": key, "raw_key": raw})
+    if raw is None:
+        error(f"the keys of {store!r} have no form that anything else could see", layout.environment)
+        raise SystemExit(1)
+    if form == "text":
+        data(escaped(raw) if on_terminal(sys.stdout) else raw)
+
+
+# ---------------------------------------------------------------------- writing
+
+
+class _Span(click.ParamType[timedelta]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return parse_duration(value)
+        except ValueError as failure:
+            self.fail(str(failure), param, ctx)
 
 
 @click.command("set")
@@ -148,80 +219,69 @@ def get_command(source: Source, store: str, key: str, form: str) -> None:
 @click.argument("key")
 @click.argument("value")
 @click.option("--expires-in", type=_Span(), metavar="DURATION", help="How long it lives: 90s, 1h30m, 14d.")
-@layout_command
+@on_layout()
 def set_command(source: Source, store: str, key: str, value: str, expires_in: timedelta | None) -> None:
-    """Store VALUE; `-` reads it from stdin, byte for byte."""
-    stored: str | bytes = sys.stdin.buffer.read() if value == "-" else value
-    _with_store(source, store, lambda opened: opened.set(key, stored, expires_in))
+    """Store VALUE under KEY; `-` reads it from stdin, byte for byte. The store's middleware applies."""
+    layout = source.layout()
+    # What the shell could not decode goes to the store as it was typed.
+    stored = sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
+    with_store(layout, store, lambda opened: opened.set(key, stored, expires_in))
 
 
 @click.command("delete")
 @click.argument("store")
-@click.argument("keys", nargs=-1, required=True)
-@layout_command
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@on_layout()
 def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
     """Remove keys; those that are missing are no error."""
-    _with_store(source, store, lambda opened: opened.delete_many(keys))
+    with_store(source.layout(), store, lambda opened: opened.delete_many(keys))
 
 
 @click.command("clear")
 @click.argument("store")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@layout_command
+@on_layout()
 def clear_command(source: Source, store: str, yes: bool) -> None:
-    """Remove everything in a store and in the namespaces below it. Asks first."""
-    if not yes:
-        where = f" in environment {source.environment!r}" if source.environment else ""
-        if not click.confirm(f"Remove everything in {store!r} and below it{where}?", err=True):
-            message("nothing was removed")
-            raise SystemExit(1)
-    _with_store(source, store, lambda opened: opened.delete_all())
+    """Remove everything in STORE and in the namespaces below it. Asks first, on a terminal."""
+    if not yes and not on_terminal(sys.stdin):
+        raise click.UsageError("there is no terminal to ask on; give --yes to remove everything")
+    layout = source.layout()
+    registry, found = store_of(layout, store)
+    if not yes and not _agreed(f"{where(layout)}: remove everything in {store!r}{_below(layout, store)}? [y/N] "):
+        message("nothing was removed")
+        raise SystemExit(1)
+    run(layout, registry, found.delete_all)
+    message(f"{where(layout)}: removed everything in {store!r}")
+
+
+def _below(layout: Layout, name: str) -> str:
+    """The listed stores that go the same way."""
+    steps = {step.name: step for step in layout.plan().steps}
+    here = steps.get(name)
+    if here is None:
+        return ""
+    below = [
+        step.name
+        for step in steps.values()
+        if step.root == here.root and step.path[: len(here.path)] == here.path and step.name != name
+    ]
+    return f", and with it {', '.join(below)}" if below else ""
+
+
+def _agreed(question: str) -> bool:
+    click.echo(question, err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @click.command("purge")
 @click.argument("store", required=False)
-@layout_command
+@on_layout()
 def purge_command(source: Source, store: str | None) -> None:
-    """Drop what has expired, in STORE or in all stores."""
+    """Drop what has expired, in STORE with the namespaces below it, or in all stores."""
+    layout = source.layout()
     if store is None:
-        _with_registry(source.layout(), lambda registry: registry.delete_expired())
+        with readable(layout):
+            registry = layout.compile()
+        run(layout, registry, registry.delete_expired)
     else:
-        _with_store(source, store, lambda opened: opened.delete_expired())
-
-
-@click.command("stats")
-@click.argument("store")
-@format_option("text", "json")
-@layout_command
-def stats_command(source: Source, store: str, form: str) -> None:
-    """Count the entries of a store, their bytes, and how long they have left. Reads every value."""
-
-    async def count(opened: Store) -> dict[str, Any]:
-        entries = size = permanent = 0
-        shortest: int | None = None
-        async for key in opened.keys():
-            found = await opened.get_with_expiry(key)
-            if found is None:
-                continue
-            entries += 1
-            size += len(key.encode()) + len(found[0])
-            if found[1] is None:
-                permanent += 1
-            else:
-                shortest = found[1] if shortest is None else min(shortest, found[1])
-        next_expiry = None if shortest is None else shortest / 1000
-        return {"entries": entries, "bytes": size, "permanent": permanent, "next_expiry": next_expiry}
-
-    counted = _with_store(source, store, count)
-    if form == "json":
-        emit_json({"stats": [{"store": store, **counted}]})
-        return
-    rows = [
-        ["entries", str(counted["entries"])],
-        ["keys and values", format_size(counted["bytes"])],
-        ["never expire", str(counted["permanent"])],
-    ]
-    if counted["next_expiry"] is not None:
-        rows.append(["next expiry in", format_duration(parse_duration(round(counted["next_expiry"], 3)))])
-    for line in columns(rows):
-        data(line)
+        with_store(layout, store, lambda opened: opened.delete_expired())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -11,18 +13,64 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import timedelta
 
-__all__ = ["columns", "data", "emit_json", "message", "style", "wants_color"]
+    from storeconf.layout import Layout
+
+__all__ = [
+    "can_show",
+    "columns",
+    "counted",
+    "data",
+    "emit_json",
+    "escaped",
+    "files_of",
+    "heading",
+    "json_text",
+    "message",
+    "on_terminal",
+    "readable_size",
+    "readable_time",
+    "style",
+    "terminal_width",
+    "wants_color",
+    "where",
+    "wrapped",
+    "write",
+]
 
 
-def wants_color(stream: TextIO) -> bool:
+_ODD = re.compile("[^\x20-\x7e\n]")
+"""What may be unprintable."""
+
+
+def on_terminal(stream: TextIO | None) -> bool:
+    """Whether a person looks at the stream; it is None where it was closed."""
+    return stream is not None and stream.isatty()
+
+
+def wants_color(stream: TextIO | None) -> bool:
     """Whether a stream is a terminal that may be coloured (https://no-color.org is respected)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is, None where it is none."""
+    return shutil.get_terminal_size().columns if on_terminal(sys.stdout) else None
+
+
+def can_show(text: str) -> bool:
+    """Whether stdout's encoding has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def style(text: str, **how: Any) -> str:
     """Mark text up; `data` and `message` take the marks away where there is no terminal."""
-    return click.style(text, **how)
+    return click.style(text, **how) if text else ""
 
 
 def data(text: str = "") -> None:
@@ -30,14 +78,99 @@ def data(text: str = "") -> None:
     click.echo(text, color=wants_color(sys.stdout))
 
 
+def write(content: bytes) -> None:
+    """Write bytes to stdout as they are."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def message(text: str) -> None:
     """Print to stderr."""
     click.echo(text, err=True, color=wants_color(sys.stderr))
 
 
+def json_text(value: Any) -> str:
+    """The value as JSON on several lines, with nothing in it that a terminal would obey."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return text if text.isascii() and "\x7f" not in text else _ODD.sub(_escape, text)
+
+
 def emit_json(document: dict[str, Any]) -> None:
     """Print a JSON document to stdout; every one begins with the version of its form."""
-    click.echo(json.dumps({"format": 1, **document}, indent=2, ensure_ascii=False, default=str))
+    data(json_text({"format": 1, **document}))
+
+
+def where(layout: Layout) -> str:
+    """The environment of a layout, for people."""
+    return layout.environment or "no environment"
+
+
+def heading(layout: Layout, subject: str | None = None) -> str:
+    """The first line of what is shown: the environment, then what it is about, by default its files."""
+    name = style(where(layout), bold=True, underline=True)
+    return f"{name}  {style(files_of(layout), dim=True) if subject is None else subject}"
+
+
+def files_of(layout: Layout) -> str:
+    """The files of a layout, lowest first."""
+    return ", ".join(map(escaped, layout.files))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 key``, ``2 keys``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def escaped(text: str) -> str:
+    """The text as it is, or in quotes and escaped as in JSON where it holds what a line can't show."""
+    if text.isprintable() and text == text.strip() and text and text[0] != '"':
+        return text
+    return _ODD.sub(_escape, json.dumps(text, ensure_ascii=False))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+
+
+def readable_size(size: int) -> str:
+    """``97.7 KiB``."""
+    number = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{size} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def readable_time(span: timedelta) -> str:
+    """A span by its two largest units: ``13d 23h``, ``4.2s``, ``0.8 ms``."""
+    seconds = span.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms" if seconds >= 0.0001 else f"{seconds * 1_000_000:.0f} µs"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    parts: list[str] = []
+    rest = round(seconds)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, rest = divmod(rest, length)
+        if number or parts:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A styled text broken at blanks into lines of at most ``width`` characters, where that can be."""
+    lines: list[str] = []
+    length = width + 1
+    for word in text.split(" "):
+        size = len(click.unstyle(word))
+        if length + 1 + size > width:
+            lines.append(word)
+            length = size
+        else:
+            lines[-1] += f" {word}"
+            length += 1 + size
+    return lines
 
 
 def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:

@@ -1,0 +1,87 @@
+"""`storeconf env`: every variable that could override something."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.dialects import shown
+from storeconf.cli.output import columns, data, emit_json, heading, style
+from storeconf.cli.settings import setting_at
+from storeconf.config.masking import MASK, mask_url
+from storeconf.config.tree import MISSING, dotted, lookup
+from storeconf.config.variables import SWITCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storeconf.layout import Layout
+
+__all__ = ["env_command"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A variable: ``value`` is what it holds now, None where it is unset, ``effective`` what holds at its path."""
+
+    name: str
+    path: str | None
+    value: str | None
+    effective: Any
+
+
+@click.command("env")
+@format_option("text", "json")
+@on_layout()
+def env_command(source: Source, form: str) -> None:
+    """List every variable that could override something, its path, and its present value, secrets masked.
+
+    One that is set shows its value behind "="; one that is not shows, fainter, what holds without it.
+    """
+    layout = source.layout()
+    rows = list(_rows(layout))
+    if form == "json":
+        found = [
+            {"variable": each.name, "path": each.path, "value": each.value, "effective": each.effective}
+            for each in rows
+        ]
+        emit_json({"environment": layout.environment, "env": found})
+        return
+    data(heading(layout))
+    lines = []
+    for each in rows:
+        if each.value is not None:
+            lines.append([style(each.name, bold=True, fg="green"), each.path or "", f"= {shown(each.value)}"])
+        else:
+            effective = "" if each.effective is None else f"  {shown(each.effective)}"
+            lines.append([each.name, style(each.path or "", dim=True), style(effective, dim=True)])
+    data("\n".join(columns(lines)))
+
+
+def _rows(layout: Layout) -> Iterator[_Row]:
+    given = {_normal(name): name for name, value in os.environ.items() if value}
+    for name in SWITCHES:
+        yield _Row(name, None, os.environ.get(name) or None, None)
+    tree = layout.dump()
+    for variable in layout.variables():
+        path = dotted(variable.path)
+        effective = lookup(tree, variable.path)
+        if effective is MISSING:
+            setting = setting_at(layout, variable.path)
+            effective = None if setting is None else setting.value
+        held = given.get(_normal(variable.name))
+        from_file = given.get(_normal(f"{variable.name}_FILE"))
+        if held is None and from_file is not None:
+            yield _Row(from_file, path, os.environ[from_file], effective)
+        else:
+            value = None if held is None else MASK if variable.secret else mask_url(os.environ[held])
+            yield _Row(held or variable.name, path, value, effective)
+
+
+def _normal(name: str) -> str:
+    """Names of variables match without case, and ``-`` as ``_``."""
+    return name.upper().replace("-", "_")

@@ -1,0 +1,201 @@
+"""`storeconf explain`: one value's history, and where it comes from when no layer sets it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.dialects import shown
+from storeconf.cli.origins import history_of, leaves, origin_fields, place_of
+from storeconf.cli.output import columns, data, emit_json, escaped, heading, style, terminal_width
+from storeconf.cli.report import error
+from storeconf.cli.settings import setting_at
+from storeconf.config.models import AliasSpec
+from storeconf.config.tree import MISSING, dotted, lookup, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storeconf._location import Origin
+    from storeconf.cli.settings import Setting
+    from storeconf.config.tree import TreePath
+    from storeconf.layout import Layout
+
+__all__ = ["explain_command"]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is known of a path: ``path`` is where the value really stands, ``why`` says how that came."""
+
+    path: TreePath
+    why: str | None
+    history: list[Origin]
+    inside: list[tuple[TreePath, Any]]
+    setting: Setting | None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the value is what the field has by default, because no layer says another."""
+        return self.setting is not None and not self.inside and (not self.history or self.history[0].removed)
+
+
+@click.command("explain")
+@click.argument("path")
+@format_option("text", "json")
+@on_layout()
+def explain_command(source: Source, path: str, form: str) -> None:
+    """Show the history of the value at PATH, as stores.main.url: who set it, where, and what that shadowed.
+
+    The highest layer comes first. A mapping is explained value by value.
+    """
+    layout = source.layout()
+    answer = _answer(layout, path)
+    if answer is None:
+        error(_unknown(layout, path), layout.environment)
+        raise SystemExit(1)
+    if form == "json":
+        _show_json(layout, path, answer)
+    else:
+        _show_text(layout, path, answer)
+
+
+def _answer(layout: Layout, path: str) -> _Answer | None:
+    steps, why = _followed(layout, _steps(layout, path))
+    history = history_of(layout.origin(dotted(steps)))
+    value = lookup(layout.dump(), steps)
+    inside = list(leaves(value, steps)) if isinstance(value, dict) and value else []
+    setting = setting_at(layout, steps)
+    known = history or inside or (setting is not None and len(steps) > 1)
+    return _Answer(steps, why, history, inside, setting) if known else None
+
+
+def _steps(layout: Layout, path: str) -> TreePath:
+    here: Any = layout.assembly.tree
+    steps: list[str | int] = []
+    for part in path.split("."):
+        step: str | int = int(part) if isinstance(here, list) and part.isascii() and part.isdigit() else part
+        steps.append(step)
+        here = lookup(here, (step,))
+    return tuple(steps)
+
+
+def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
+    """Where a value really stands: an alias has none of its own, and a child has its parent's links."""
+    why = []
+    if len(path) > 2 and path[0] == "stores" and path[2] not in ("use", "description"):
+        name = _store(layout, str(path[1]))
+        if name != path[1]:
+            why.append(f"{path[1]} is another name for {name}")
+            path = ("stores", name, *path[2:])
+    link = path.index("middleware") if "middleware" in path[1:3] else 0
+    if link and len(path) > link + 1:
+        holder = path[:link]
+        while lookup(layout.assembly.tree, (*holder, "middleware", path[link + 1])) is MISSING:
+            spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
+            parent = getattr(spec, "parent", None)
+            if parent is None:
+                return path, why[0] if why else None
+            holder = ("stores", _store(layout, parent))
+        if holder != path[:link]:
+            why.append(f"inherited from {dotted(holder)}")
+            path = (*holder, *path[link:])
+    return path, ", ".join(why) or None
+
+
+def _store(layout: Layout, name: str) -> str:
+    """The store that a name stands for in the end."""
+    spec = layout.stores.get(name)
+    while isinstance(spec, AliasSpec):
+        name = spec.use
+        spec = layout.stores.get(name)
+    return name
+
+
+def _unknown(layout: Layout, path: str) -> str:
+    known: dict[str, Any] = {}
+    for steps in (*(each.path for each in layout.variables()), *(leaf for leaf, _ in leaves(layout.dump()))):
+        here = known
+        for step in steps:
+            here = here.setdefault(str(step), {})
+    near = _nearest(known, path.split(".")) or _nearest(known, ["stores", *path.split(".")])
+    return f"there is nothing at {escaped(path)}" + (f"; did you mean {near}?" if near else "")
+
+
+def _nearest(known: dict[str, Any], steps: list[str]) -> str | None:
+    """The path that was most likely meant, as far as it can be told."""
+    found = []
+    for step in steps:
+        meant = step if step in known else nearest(step, known)
+        if meant is None:
+            break
+        found.append(meant)
+        known = known[meant]
+    return ".".join(found) if len(found) > 1 else None
+
+
+def _show_json(layout: Layout, path: str, answer: _Answer) -> None:
+    emit_json(
+        {
+            "environment": layout.environment,
+            "path": path,
+            "found_at": dotted(answer.path),
+            "description": None if answer.setting is None else answer.setting.description,
+            "default": answer.setting.value if answer.setting is not None and answer.is_default else None,
+            "history": [
+                {**origin_fields(each), "value": each.value, "removed": each.removed} for each in answer.history
+            ],
+            "values": [
+                {"path": dotted(path), "value": value, **origin_fields(layout.origin(dotted(path)))}
+                for path, value in answer.inside
+            ],
+        }
+    )
+
+
+def _show_text(layout: Layout, path: str, answer: _Answer) -> None:
+    about = style(escaped(path), bold=True)
+    data(heading(layout, f"{about}  {answer.why}" if answer.why else about))
+    rows = list(_inside(layout, answer) if answer.inside else _history(answer))
+    if answer.is_default and answer.setting is not None:
+        value = answer.setting.value
+        rows.insert(0, [style("(none)" if value is None else shown(value), bold=True), "", "default"])
+    for line in columns(rows):
+        data(f"  {line}")
+    if answer.setting is not None and answer.setting.description is not None:
+        text = textwrap.fill(answer.setting.description, min(terminal_width() or 100, 100) - 2)
+        data()
+        for line in text.splitlines():
+            data(f"  {style(line, dim=True)}")
+
+
+def _history(answer: _Answer) -> Iterator[list[str]]:
+    for at, each in enumerate(answer.history):
+        value = "(removed)" if each.removed else shown(each.value)
+        if at == 0 and not answer.is_default:
+            yield [style(value, bold=True), place_of(each), style(each.layer, dim=True)]
+        else:
+            struck = style(value, dim=True, strikethrough=not each.removed)
+            yield [
+                struck,
+                style(place_of(each), dim=True),
+                style(f"{each.layer}, shadowed" if at else each.layer, dim=True),
+            ]
+
+
+def _inside(layout: Layout, answer: _Answer) -> Iterator[list[str]]:
+    for path, value in answer.inside:
+        origin = layout.origin(dotted(path))
+        below = None if origin is None else origin.shadowed
+        shadowed = f", shadows {place_of(below)}" if below is not None else ""
+        layer = "" if origin is None else origin.layer
+        yield [
+            dotted(path[len(answer.path) :]),
+            style(shown(value), bold=True),
+            place_of(origin),
+            style(f"{layer}{shadowed}", dim=True),
+        ]

@@ -1,0 +1,117 @@
+"""What one needs to write a layout: `storeconf init`, `schema` and `plugins`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from storeconf._version import __version__
+from storeconf.cli.app import format_option
+from storeconf.cli.output import columns, data, emit_json, escaped, json_text, message, style
+from storeconf.cli.report import error
+
+if TYPE_CHECKING:
+    from storeconf.catalog import Catalog, CatalogEntry
+    from storeconf.store import Capabilities
+
+__all__ = ["init_command", "plugins_command", "schema_command"]
+
+
+@click.command("init")
+@click.argument("path", default="storeconf.yaml", metavar="[PATH]", type=click.Path(path_type=Path))
+def init_command(path: Path) -> None:
+    """Write a commented starter file, YAML or TOML by its name. Never overwrites one."""
+    from storeconf.cli.starter import STARTERS
+
+    shown = escaped(str(path))
+    starter = STARTERS.get(path.suffix.lower())
+    if starter is None or path.name == "pyproject.toml":
+        raise click.UsageError(f"{shown}: a starter is called .yaml, .yml or .toml, and not pyproject.toml")
+    other = _other_layout(path)
+    if other is not None:
+        error(f"{other} is here already, and two layouts could each be meant; nothing was written")
+        raise SystemExit(1)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(starter)
+    except FileExistsError:
+        error(f"{shown} exists; nothing was written")
+        raise SystemExit(1) from None
+    about = "" if path.name == shown and _is_found(path) else f" -f {shown}"
+    message(f"wrote {shown}; next: storeconf validate --without-secrets{about}")
+
+
+def _is_found(path: Path) -> bool:
+    """Whether commands find a layout of that name by themselves."""
+    from storeconf.config.discover import CANDIDATES
+
+    return path.name in CANDIDATES
+
+
+def _other_layout(path: Path) -> str | None:
+    """The layout in the working directory that a second one would make ambiguous."""
+    from storeconf.config.discover import Discovered, discover
+
+    if path.parent.absolute() != Path.cwd() or not _is_found(path) or path.exists():
+        return None
+    found = discover({})
+    if isinstance(found, Discovered):
+        return found.shown
+    return None if found.code == "SC201" else "more than one layout"
+
+
+def _catalog() -> Catalog:
+    from storeconf.catalog import Catalog
+
+    return Catalog.installed().without_plugins(os.environ.get("STORECONF_DISABLE_PLUGINS"))
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the configuration language, installed plugins included."""
+    from storeconf.config.schema import build_schema
+
+    data(json_text(build_schema(_catalog())))
+
+
+@click.command("plugins")
+@format_option("text", "json")
+def plugins_command(form: str) -> None:
+    """List backends, middleware and resolvers: where each comes from, whether it works, or why not."""
+    entries = _catalog().entries()
+    if form == "json":
+        emit_json({"plugins": [entry.to_dict() for entry in entries]})
+        return
+    rows: list[list[str]] = []
+    part = None
+    for entry in entries:
+        if entry.part != part:
+            part = entry.part
+            rows += [[""]] if rows else []
+            rows.append([style(part, bold=True, underline=True)])
+        rows.append(_row(entry))
+    data("\n".join(columns(rows)))
+
+
+def _row(entry: CatalogEntry) -> list[str]:
+    color = {"built-in": "green", "loaded": "green", "disabled": "yellow"}.get(entry.state, "red")
+    source = " ".join(filter(None, (entry.distribution or "storeconf", entry.version)))
+    if entry.distribution is None:
+        source = f"storeconf {__version__}"
+    about = entry.reason or ("" if entry.capabilities is None else _abilities(entry.capabilities))
+    return [style(entry.name, bold=True), style(entry.state, fg=color), source, about]
+
+
+def _abilities(capabilities: Capabilities) -> str:
+    """What a backend promises beyond the common, and what it does not offer."""
+    words = [
+        "persistent" if capabilities.persistent else "not persistent",
+        "shared" if capabilities.shared else "not shared",
+    ]
+    if capabilities.resolution > 0.001:
+        words.append(f"expiry to {capabilities.resolution:g} s")
+    missing = sorted(capabilities.ALL_ATOMIC - capabilities.atomic)
+    return ", ".join(words) + (style(f", without {', '.join(missing)}", fg="yellow") if missing else "")

@@ -1,0 +1,102 @@
+"""The stores of a layout for one command: found by name, opened and closed around the work, failing readably."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from storeconf.build import nearest
+from storeconf.cli.report import error, warning
+from storeconf.errors import StoreconfError, StoreError, UnknownStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from storeconf.layout import Layout
+    from storeconf.registry import StoreRegistry
+    from storeconf.store import Store
+
+__all__ = ["readable", "run", "store_of", "with_store"]
+
+T = TypeVar("T")
+
+
+def with_store(layout: Layout, name: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the stores and do the work with one of them."""
+    registry, store = store_of(layout, name)
+    return run(layout, registry, lambda: work(store))
+
+
+def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]]) -> T:
+    """Open the registry, do the work, close it."""
+
+    async def opened() -> T:
+        async with registry:
+            return await work()
+
+    with readable(layout):
+        return asyncio.run(opened())
+
+
+def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
+    """The registry and its store of that name; nothing is opened.
+
+    A typing mistake makes no store: who gets one that is not listed is told.
+    """
+    with readable(layout):
+        registry = layout.compile()
+        # Where the layout says nothing of other names, they get an empty store in memory: of no use here.
+        store = registry[name] if name in registry or layout.default_factory is None else _unlisted(registry, name)
+    if name not in registry:
+        warning(f"{name!r} is not listed and comes from the default factory; {nearest(name, registry)}", where(layout))
+    if not store.root.capabilities.persistent:
+        warning(f"{name!r} is kept in memory: each process has its own, and this command's is new", where(layout))
+    return registry, store
+
+
+def where(layout: Layout) -> str | None:
+    """What messages name first."""
+    return layout.environment
+
+
+@contextmanager
+def readable(layout: Layout) -> Iterator[None]:
+    """Turn what went wrong with stores into messages and the status 1."""
+    try:
+        yield
+    except StoreconfError as failure:
+        failures: list[BaseException] = [failure]
+    except BaseExceptionGroup as group:
+        ours, others = group.split(StoreconfError)
+        if ours is None or others is not None:
+            raise
+        failures = list(_flat(ours))
+    else:
+        return
+    for each in failures:
+        error(_told(each), where(layout))
+    raise SystemExit(1)
+
+
+def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
+
+
+def _told(failure: BaseException) -> str:
+    if not isinstance(failure, StoreError):
+        return str(failure)
+    what = f"{failure.operation} on {failure.store!r}: " if failure.operation and failure.store else ""
+    unknown = "; whether it took effect is not known" if failure.outcome_unknown else ""
+    return f"{what}{failure}{unknown}"
+
+
+def _unlisted(registry: StoreRegistry, name: str) -> Store:
+    try:
+        return registry.get(name)
+    except ValueError as failure:
+        raise UnknownStoreError(f"there is no store {name!r}: {failure}") from None

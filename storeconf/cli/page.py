@@ -1,0 +1,190 @@
+"""The page that `storeconf graph --format html` prints: one file with the graph as SVG and a table of the stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from storeconf._version import __version__
+from storeconf.cli.graph import Edge, Graph, Node
+from storeconf.cli.output import files_of, where
+from storeconf.cli.settings import summary
+from storeconf.cli.tree import root_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from storeconf.layout import Layout
+    from storeconf.plan import Plan, Step
+
+__all__ = ["page"]
+
+_LETTER: Final = 7.3
+"""How wide a letter of the page's font is at most."""
+
+_LINE: Final = 18
+_PADDING: Final = 10
+_GAP: Final = 14
+_COLUMN_GAP: Final = 70
+
+_COLUMNS: Final = ("store", "namespace", "keeps its bytes in", "chain, from the caller inwards", "what for")
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1d2330; --dim: #667085; --paper: #ffffff; --root: #dbeafe; --box: #f2f4f7;
+  --line: #98a2b3; --calls: #c2410c; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --paper: #14171d; --root: #1e3a5f;
+  --box: #222833; --line: #667085; --calls: #fb923c; } }
+body { margin: 2rem; background: var(--paper); color: var(--ink); font: 14px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; margin: 0; } h1 small { font-weight: normal; color: var(--dim); }
+.graph { overflow-x: auto; margin: 1.5rem 0; }
+svg text { font: 12px ui-monospace, Menlo, Consolas, monospace; fill: var(--dim); }
+svg text.name { font-weight: bold; fill: var(--ink); }
+svg rect { fill: var(--box); stroke: var(--line); } svg .root rect { fill: var(--root); }
+svg .alias rect, svg .unlisted rect { stroke-dasharray: 4 3; fill: none; }
+svg path { fill: none; stroke: var(--line); } svg path.use { stroke-dasharray: 4 3; }
+svg path.calls { stroke: var(--calls); stroke-dasharray: 2 4; stroke-width: 2; }
+table { border-collapse: collapse; } th { text-align: left; }
+td, th { padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+code { font: 12px ui-monospace, Menlo, Consolas, monospace; } footer { margin-top: 1.5rem; color: var(--dim); }
+"""
+
+
+@dataclass(slots=True)
+class _Box:
+    node: Node
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def page(layout: Layout, plan: Plan) -> str:
+    """The whole page."""
+    graph = Graph.of(plan)
+    title = f"{escape(where(layout))} <small>{escape(files_of(layout))}</small>"
+    rows = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(step))}</tr>" for step in plan.steps)
+    calls = any(edge.kind == "calls" for edge in graph.edges)
+    legend = "Solid lines lead to namespaces, dashed ones from another name to its store" + (
+        ", dotted ones to stores that a chain calls." if calls else "."
+    )
+    return f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(where(layout))}: {escape(files_of(layout))}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<div class="graph">
+{_svg(graph)}
+</div>
+<table>
+<tr>{"".join(f"<th>{name}</th>" for name in _COLUMNS)}</tr>
+{rows}
+</table>
+<footer>{legend} Made by storeconf {__version__}.</footer>
+</body>
+</html>"""
+
+
+def _cells(step: Step) -> Iterator[str]:
+    yield f"<b>{escape(step.name)}</b>"
+    if step.use is not None:
+        yield from ("", f"another name for {escape(step.use)}", "")
+    else:
+        chain = (f"{kind} {summary(link, main=type(link).main)}".strip() for kind, link in step.chain)
+        yield f"<code>{escape(':'.join(step.path))}</code>"
+        yield escape(click.unstyle(root_text(step.backend)) if step.parent is None else step.root)
+        yield "<br>".join(map(escape, chain))
+    yield escape(step.description or "")
+
+
+def _svg(graph: Graph) -> str:
+    boxes = _placed(graph)
+    width = max((box.x + box.width for box in boxes.values()), default=0) + 2
+    height = max((box.y + box.height for box in boxes.values()), default=0) + 2
+    if any(edge.kind == "calls" for edge in graph.edges):
+        width += _COLUMN_GAP  # these lines bulge
+    lines = "\n".join(_path(edge, boxes[edge.start], boxes[edge.end]) for edge in graph.edges)
+    drawn = "\n".join(_drawn(box) for box in boxes.values())
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="-1 -1 {width:.0f} {height:.0f}"'
+    attributes = f'xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="the stores"'
+    return f"<svg {attributes}>\n{lines}\n{drawn}\n</svg>"
+
+
+def _placed(graph: Graph) -> dict[str, _Box]:
+    """A tree from left to right: each leaf has rows of its own, and what has branches stands in their middle."""
+    below: dict[str, list[Node]] = {node.id: [] for node in graph.nodes}
+    nodes = {node.id: node for node in graph.nodes}
+    hanging = set()
+    for edge in graph.edges:
+        over, under = {"namespace": (edge.start, edge.end), "use": (edge.end, edge.start)}.get(edge.kind, ("", ""))
+        if over:
+            below[over].append(nodes[under])
+            hanging.add(under)
+    boxes: dict[str, _Box] = {}
+    bottom = 0.0
+
+    def place(node: Node, depth: int) -> _Box:
+        nonlocal bottom
+        letters = max(len(text) for text in (node.name, *node.lines))
+        height = (1 + len(node.lines)) * _LINE + _PADDING
+        box = boxes[node.id] = _Box(node, depth, 0, letters * _LETTER + 2 * _PADDING, height)
+        inner = [place(each, depth + 1) for each in below[node.id]]
+        if inner:
+            middle = (inner[0].y + inner[0].height / 2 + inner[-1].y + inner[-1].height / 2) / 2
+            box.y = middle - height / 2
+        else:
+            box.y = bottom
+        bottom = max(bottom, box.y + height + _GAP)
+        return box
+
+    for node in graph.nodes:
+        if node.id not in hanging:
+            place(node, 0)
+    _spread(boxes.values())
+    return boxes
+
+
+def _spread(boxes: Iterable[_Box]) -> None:
+    """Turn depths into columns, each as wide as what it holds, and begin at the top."""
+    widest: dict[float, float] = {}
+    for box in boxes:
+        widest[box.x] = max(widest.get(box.x, 0), box.width)
+    starts, x = {}, 0.0
+    for depth in sorted(widest):
+        starts[depth] = x
+        x += widest[depth] + _COLUMN_GAP
+    top = min((box.y for box in boxes), default=0)
+    for box in boxes:
+        box.x = starts[box.x]
+        box.y -= top
+
+
+def _path(edge: Edge, start: _Box, end: _Box) -> str:
+    if edge.kind == "use":  # the alias stands to the right of its store
+        start, end = end, start
+    x1, y1 = start.x + start.width, start.y + start.height / 2
+    x2, y2 = end.x, end.y + end.height / 2
+    bend = (x1 + x2) / 2
+    if edge.kind == "calls":  # around whatever stands between
+        x2 = end.x + end.width
+        bend = max(x1, x2) + _COLUMN_GAP
+    first, *rest = (f"{x:.0f} {y:.0f}" for x, y in ((x1, y1), (bend, y1), (bend, y2), (x2, y2)))
+    return f'<path class="{edge.kind}" d="M{first} C{" ".join(rest)}"/>'
+
+
+def _drawn(box: _Box) -> str:
+    texts = [
+        f'<text{" class=" + chr(34) + "name" + chr(34) if at == 0 else ""} x="{box.x + _PADDING:.0f}" '
+        f'y="{box.y + _PADDING / 2 + (at + 0.75) * _LINE:.0f}">{escape(text)}</text>'
+        for at, text in enumerate((box.node.name, *box.node.lines))
+    ]
+    rect = f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" rx="6"/>'
+    return f'<g class="{box.node.kind}">{rect}{"".join(texts)}</g>'

@@ -1,0 +1,133 @@
+"""Validated settings as short texts, and the one that a path names, defaults included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
+
+from storeconf._units import format_duration, format_size
+from storeconf.cli.dialects import shown
+from storeconf.config.envelope import ALIAS, CHILD, COMMON, FACTORY, TOP
+from storeconf.config.fields import fields_of
+from storeconf.config.masking import MASK, mask_url
+from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from storeconf.config.envelope import EnvelopeField
+    from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.config.tree import TreePath
+    from storeconf.layout import Layout
+
+__all__ = ["Setting", "plain", "setting_at", "summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as validation left it: its value as plain data, secrets masked, and what it is for."""
+
+    value: Any
+    description: str | None = None
+
+
+def setting_at(layout: Layout, path: TreePath) -> Setting | None:
+    """The setting of a store, of a link of its own chain, or of the default factory; None if there is none."""
+    if len(path) == 1 and path[0] in TOP:
+        return Setting(None, TOP[str(path[0])].description)
+    spec: StoreSpec | DefaultFactorySpec | None = None
+    if len(path) > 2 and path[0] == "stores":
+        spec, path = layout.stores.get(str(path[1])), path[2:]
+    elif len(path) > 1 and path[0] == "default_factory":
+        spec, path = layout.default_factory, path[1:]
+    if spec is None:
+        return None
+    if path[0] == "middleware" and len(path) > 2:
+        links = {} if isinstance(spec, AliasSpec) else spec.middleware
+        link = links.get(str(path[1]))
+        return _in_model(link, path[2:]) if isinstance(link, BaseModel) else None
+    backend: BaseModel | None = getattr(spec, "backend", None)
+    if backend is not None and path[0] in fields_of(type(backend)).expects:
+        return _in_model(backend, path)
+    known = _envelope(spec).get(str(path[0])) if len(path) == 1 else None
+    return None if known is None else Setting(plain(getattr(spec, str(path[0]), None)), known.description)
+
+
+def _envelope(spec: StoreSpec | DefaultFactorySpec) -> Mapping[str, EnvelopeField]:
+    if isinstance(spec, AliasSpec):
+        return ALIAS
+    if isinstance(spec, ChildSpec):
+        return CHILD
+    return COMMON if isinstance(spec, RootSpec) else {**FACTORY, "parent": CHILD["parent"], "use": ALIAS["use"]}
+
+
+def _in_model(model: BaseModel, path: TreePath) -> Setting | None:
+    fields = fields_of(type(model))
+    name = str(path[0])
+    if name not in fields.expects:
+        return None
+    value = getattr(model, fields.attributes[name])
+    if len(path) == 1:
+        return Setting(_plain_field(model, name), fields.info[name].description)
+    return _in_model(value, path[1:]) if isinstance(value, BaseModel) else None
+
+
+def _plain_field(model: BaseModel, name: str) -> Any:
+    """The value of a field as a file would say it: some have a form of their own for that."""
+    fields = fields_of(type(model))
+    attribute = fields.attributes[name]
+    value = getattr(model, attribute)
+    if any(isinstance(mark, PlainSerializer) for mark in fields.info[name].metadata):
+        value = model.model_dump(include={attribute})[attribute]
+    return plain(value, fields.expects[name].what)
+
+
+def plain(value: Any, what: str = "") -> Any:
+    """A validated value as plain data, as a file would say it, secrets masked; ``what`` says what the field takes."""
+    if isinstance(value, SecretStr | SecretBytes):
+        return MASK
+    if isinstance(value, BaseModel):
+        model: type[BaseModel] = type(value)
+        given = {name: _plain_field(value, name) for name in fields_of(model).attributes}
+        return {name: each for name, each in given.items() if each is not None}
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, int) and not isinstance(value, bool) and what == "a size":
+        return format_size(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return mask_url(str(value))
+
+
+def summary(model: BaseModel, *, main: str | None = None, without: frozenset[str] = frozenset()) -> str:
+    """What was set in a model, as short as it can be read; the main setting goes without its name."""
+    fields = fields_of(type(model))
+    parts = []
+    for name, attribute in fields.attributes.items():
+        if attribute in model.model_fields_set and name not in without:
+            text = _setting(name, getattr(model, attribute), _plain_field(model, name))
+            parts.append(text.removeprefix(f"{name} ") if name == main else text)
+    return ", ".join(parts)
+
+
+def _setting(name: str, value: Any, as_plain: Any) -> str:
+    if value is True:
+        return name
+    if isinstance(value, BaseModel):
+        return f"{name}({summary(value)})"
+    if isinstance(value, list | tuple):
+        items = [shown(each) for each in as_plain]
+        return f"{name} {items[0] + (f' +{len(items) - 1}' if len(items) > 1 else '') if items else 'none'}"
+    if isinstance(value, PurePath):
+        # What lies below the working directory is easier to read from there.
+        here = Path.cwd()
+        return f"{name} {shown(str(value.relative_to(here) if value.is_relative_to(here) else value))}"
+    return f"{name} {shown(as_plain)}"

@@ -1,0 +1,67 @@
+"""`storeconf validate`: every problem of a layout in every environment, for people, editors and build servers."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.output import data, escaped, message, style, wants_color
+
+if TYPE_CHECKING:
+    from storeconf.config.render import Format
+    from storeconf.layout import Report
+
+__all__ = ["validate_command"]
+
+
+@click.command("validate")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option(
+    "--without-secrets",
+    is_flag=True,
+    help="Unset names and missing secret files count as placeholders, so that CI needs no production secrets.",
+)
+@format_option("text", "json", "github", "sarif")
+@on_layout()
+def validate_command(source: Source, files: tuple[str, ...], without_secrets: bool, form: str) -> None:
+    """Check every environment (or --env's) of the layout, or of each FILE. Connects to nothing."""
+    from storeconf.config.problems import merged
+    from storeconf.config.render import render
+    from storeconf.layout import examine_all
+
+    if files and source.file is not None:
+        raise click.UsageError("give files as arguments or with -f, not both")
+    reports = [
+        (
+            name,
+            examine_all(
+                name, environment=source.environment, overrides=source.overrides, without_secrets=without_secrets
+            ),
+        )
+        for name in files or (source.file,)
+    ]
+    diagnostics = merged(each for _, report in reports for each in report.diagnostics)
+    shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout))
+    if shown:
+        data(shown)
+    if form == "text":
+        if shown:
+            message("")
+        for name, report in reports:
+            message(_summary(name, report))
+    if any(each.severity == "error" for each in diagnostics):
+        raise SystemExit(1)
+
+
+def _summary(name: str | None, report: Report) -> str:
+    """One line on what was checked: the environments first."""
+    from storeconf._render import summary
+
+    kinds = {each.severity for each in report.diagnostics}
+    color = "red" if "error" in kinds else "yellow" if kinds else "green"
+    files = escaped(name) if name is not None else ", ".join(map(escaped, report.files))
+    parts = (", ".join(report.environments), files, style(summary(report.diagnostics), fg=color, bold=True))
+    return ": ".join(filter(None, parts))
