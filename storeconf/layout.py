@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from storeconf._collection import collection_paused
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.assemble import Assembly, Source, assemble
 from storeconf.config.dump import dump, masked
@@ -150,8 +151,9 @@ def examine(
     ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
     look, not for use.
     """
-    reader = _Reader(source, overrides, os.environ if environ is None else environ, catalog, without_secrets)
-    return reader.check(reader.assemble(environment))
+    with collection_paused():
+        reader = _Reader(source, overrides, os.environ if environ is None else environ, catalog, without_secrets)
+        return reader.check(reader.assemble(environment))
 
 
 def examine_all(

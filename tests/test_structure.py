@@ -16,7 +16,7 @@ PACKAGE = Path(storeconf.__file__).parent
 
 # A module imports only from its own row and the rows before it (CONTRIBUTING.md shows the same table).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_version", "errors", "_lifecycle", "_location", "_render", "_units"),
+    ("_collection", "_version", "errors", "_lifecycle", "_location", "_render", "_units"),
     ("store", "plugin"),
     (
         "stores",

@@ -1,0 +1,56 @@
+"""The garbage collector is left as it was found, whoever reads layouts at the same time."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+
+import storeconf
+from storeconf._collection import collection_paused
+
+
+def test_it_is_paused_inside_and_as_before_afterwards() -> None:
+    assert gc.isenabled()
+    with collection_paused():
+        assert not gc.isenabled()
+        with collection_paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_who_has_switched_it_off_keeps_it_off() -> None:
+    gc.disable()
+    try:
+        with collection_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_wrong_layout_leaves_it_running() -> None:
+    with pytest.raises(storeconf.ConfigError):
+        storeconf.load({"stores": {"a": {"type": "nothing"}}}, environ={})
+    assert gc.isenabled()
+
+
+def test_the_last_of_several_threads_resumes_it() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with collection_paused():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    assert inside.wait(10)
+    with collection_paused():
+        pass
+    assert not gc.isenabled()
+    leave.set()
+    thread.join()
+    assert gc.isenabled()
