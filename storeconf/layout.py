@@ -47,7 +47,7 @@ class Layout:
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     assembly: Assembly = field(kw_only=True, compare=False)
     catalog: Catalog = field(kw_only=True, compare=False)
-    kinds: Mapping[tuple[str, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
+    kinds: Mapping[tuple[Part, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         environment = f" for {self.environment!r}" if self.environment is not None else ""
@@ -83,7 +83,8 @@ class Layout:
         """Make the registry. Connects to nothing: that begins when it is opened."""
         from storeconf.registry import compile_plan
 
-        return compile_plan(self.plan())
+        with collection_paused():
+            return compile_plan(self.plan())
 
     def _parsed(self, path: str) -> TreePath:
         here: Any = self.assembly.tree

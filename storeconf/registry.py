@@ -10,7 +10,6 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from storeconf._collection import collection_paused
 from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, uninterrupted
 from storeconf.build import Builder, unknown_store
 from storeconf.errors import StoreTimeoutError
@@ -59,8 +58,7 @@ def compile_plan(plan: Plan) -> StoreRegistry:
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    with collection_paused():
-        return StoreRegistry._compiled(Builder(plan))
+    return StoreRegistry._compiled(Builder(plan))
 
 
 class StoreRegistry(LifeCycle):
