@@ -191,7 +191,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if not isinstance(error, ConnectionError) else str(error.strerror)
+        return error.strerror
     return str(error) or type(error).__name__
 
 

@@ -81,7 +81,7 @@ class Link:
         self._transport: asyncio.Transport | None = None
         self._write: Callable[[bytes], None]
         self._protocol: _Protocol | None = None
-        self._closed: asyncio.Future[None] | None = None
+        self._open: set[asyncio.Future[None]] = set()  # one for each connection that is not gone yet
         self._connecting: asyncio.Task[None] | None = None
         self._waking: asyncio.TimerHandle | None = None
         self._failures = 0
@@ -276,7 +276,8 @@ class Link:
     def _connected(self, transport: asyncio.Transport, peer: str) -> None:
         self._transport, self._write, self.peer = transport, transport.write, peer
         self._protocol = _Protocol(self)
-        self._closed = self.loop.create_future()
+        self._open.add(self._protocol.closed)
+        self._protocol.closed.add_done_callback(self._open.discard)
         transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(self._protocol)
         self._connecting, self._why, self._failures, self._silent = None, None, 0, 0
@@ -353,11 +354,6 @@ class Link:
                 failure = kind if len(pending) >= unsent else LinkDownError
                 future.set_exception(failure(text, waited=waited, cause=cause))
 
-    def closed(self) -> None:
-        """Take note that a connection is gone for good."""
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(None)
-
     def abort(self) -> None:
         """Hang up for ever, now."""
         self._state = CLOSED
@@ -381,9 +377,9 @@ class Link:
 
     async def close(self) -> None:
         """Hang up for ever, and wait until the connection is gone."""
-        connecting, closed = self._connecting, self._closed
+        connecting = self._connecting
         self.abort()
-        waits = [future for future in (connecting, closed) if future is not None]
+        waits: list[asyncio.Future[None]] = [*self._open, *([] if connecting is None else [connecting])]
         if waits:
             await asyncio.wait(waits, timeout=1.0)
 
@@ -396,12 +392,13 @@ def _root(why: BaseException | None) -> BaseException | None:
 class _Protocol(asyncio.Protocol):
     """What the loop calls for one connection of a link."""
 
-    __slots__ = ("_feed", "_link", "_reader", "paused")
+    __slots__ = ("_feed", "_link", "_reader", "closed", "paused")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._reader = make_reader()
         self._feed = self._reader.feed
+        self.closed: asyncio.Future[None] = link.loop.create_future()
         self.paused = False
 
     def data_received(self, data: bytes) -> None:
@@ -419,4 +416,4 @@ class _Protocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._link.lost(self, error)
-        self._link.closed()
+        self.closed.set_result(None)
