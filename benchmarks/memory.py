@@ -25,8 +25,8 @@ from storeconf import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-KEYS = [f"user:{number}" for number in range(5_000)]
-MISSING = [f"nobody:{number}" for number in range(5_000)]
+KEYS = [f"user:{number}" for number in range(1_000)]
+MISSING = [f"nobody:{number}" for number in range(1_000)]
 VALUE = b"v" * 100
 LIVE, EXPIRED = 100_000, 1_000
 MILLION = 1_000_000
@@ -66,32 +66,31 @@ def cost(call: Callable[..., Awaitable[object]], arguments: Sequence[tuple[objec
 async def calls() -> Figures:
     """Nanoseconds per awaited call; all sets but ``set new`` write over an entry."""
 
-    def contender(name: str, number: int) -> Callable[[], Awaitable[dict[str, float]]]:
+    def contender(name: str) -> Callable[[], Awaitable[dict[str, float]]]:
         async def measure() -> dict[str, float]:
-            store, keys = PEERS[name](), KEYS[:number]
-            with_expiry = [(key, VALUE, 600) for key in keys]
+            store = PEERS[name]()
+            with_expiry = [(key, VALUE, 600) for key in KEYS]
             figures = {
                 "set new": await cost(store.set, with_expiry),
                 "set": await cost(store.set, with_expiry),
-                "set for ever": await cost(store.set, [(key, VALUE) for key in keys]),
+                "set for ever": await cost(store.set, [(key, VALUE) for key in KEYS]),
             }
             await cost(store.set, with_expiry)
-            figures["get"] = await cost(store.get, [(key,) for key in keys])
-            figures["miss"] = await cost(store.get, [(key,) for key in MISSING[:number]])
+            figures["get"] = await cost(store.get, [(key,) for key in KEYS])
+            figures["miss"] = await cost(store.get, [(key,) for key in MISSING])
             return figures
 
         return measure
 
-    slow = ("Litestar", "aiocache", "cashews")
-    return await compete({name: contender(name, 500 if name in slow else 5_000) for name in PEERS}, rounds=15)
+    return await compete({name: contender(name) for name in PEERS}, rounds=25)
 
 
 async def sizes() -> Figures:
     """Bytes per entry of 100 bytes, key and value included."""
     figures: Figures = {}
-    for name, make in PEERS.items():
+    for name in ("floor", "Litestar", "storeconf", "storeconf, bounded"):
         for measure, expiry in (("with expiry", (3600,)), ("for ever", ())):
-            store = make()
+            store = PEERS[name]()
             gc.collect()
             tracemalloc.start()
             for number in range(LIVE):
