@@ -164,5 +164,5 @@ class TtlStore(StoreWrapper):
     ) -> Coroutine[Any, Any, bool]:
         """Only the greatest expiry applies: who compares and sets knows the expiry."""
         if keep_ttl:
-            return self.inner.replace(key, old, new, keep_ttl=True)
+            return self.inner.replace(key, old, new, expires_in, keep_ttl=True)
         return self.inner.replace(key, old, new, self._max if expires_in is None else self._capped(expires_in))
