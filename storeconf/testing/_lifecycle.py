@@ -193,9 +193,10 @@ class LifeCycle(Suite):
                         equal(await store.get(f"{number}-{turn}"), str(number).encode(), "each thread reads its writes")
                         if "increment" in atomic:
                             await store.increment("counter")
+                    equal(await store.get_or_set(f"{number}-made", lambda: b"made"), b"made", "each runs its factory")
 
             async def check() -> None:
-                expected = {f"{number}-{turn}" for number in range(4) for turn in range(30)}
+                expected = {f"{number}-{turn}" for number in range(4) for turn in [*range(30), "made"]}
                 if "increment" in atomic:
                     expected.add("counter")
                     equal(await store.get("counter"), b"120", "increments of several threads are exact")

@@ -359,11 +359,8 @@ IN_HISTORIES = (
     IncrementTakesAnyNumber,
     IncrementRenews,
     RenewingLimitsPermanentKeys,
-    ExpiryIsRoundedDown,
     SetKeepsTheOldExpiry,
     KeysIgnoreCase,
-    KeysReachDownwards,
-    EmptyMeansMissing,
     ClosingForgets,
 )
 """Those that the stateful model finds by itself."""

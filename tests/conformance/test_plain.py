@@ -12,11 +12,6 @@ class TestPlain(StoreConformance):
         return PlainStore()
 
 
-class TestAtomic(StoreConformance):
-    def make_store(self) -> AtomicStore:
-        return AtomicStore()
-
-
 class TestAtomicChild(StoreConformance):
     namespaces = ("parent", "child")
 
@@ -25,6 +20,8 @@ class TestAtomicChild(StoreConformance):
 
 
 class TestPickle(StoreConformance):
+    model_examples = 10
+
     def make_store(self) -> PickleStore:
         return PickleStore(self.directory / "data.pickle")
 
