@@ -1,28 +1,24 @@
-"""A default factory with namespacing: any name gives a store of its own, all on one backend."""
+"""A default factory: one store for every name that nobody listed."""
 
 from pathlib import Path
 
-from litestar import Litestar, Request, delete, get, put
+from litestar import Litestar, Request, get, put
+from litestar.params import FromPath
 
 from storeconf.integrations.litestar import StoreconfPlugin
 
-LAYOUT = Path(__file__).with_name("factory.yaml")
+LAYOUT = Path(__file__).with_name("default_factory.yaml")
 
 
 @put("/{store:str}/{name:str}")
-async def write(store: str, name: str, request: Request) -> None:
-    await request.app.stores.get(store).set(name, "here")
+async def write(store: FromPath[str], name: FromPath[str], request: Request) -> None:
+    await request.app.stores.get(store).set(name, await request.body())
 
 
 @get("/{store:str}/{name:str}")
-async def read(store: str, name: str, request: Request) -> int | None:
-    return await request.app.stores.get(store).expires_in(name)
+async def read(store: FromPath[str], name: FromPath[str], request: Request) -> str:
+    value = await request.app.stores.get(store).get(name)
+    return value.decode() if value is not None else "nothing"
 
 
-@delete("/")
-async def clear() -> None:
-    await plugin.registry["main"].delete_all()
-
-
-plugin = StoreconfPlugin(LAYOUT)
-app = Litestar([write, read, clear], plugins=[plugin])
+app = Litestar([write, read], plugins=[StoreconfPlugin(LAYOUT)])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from litestar import Litestar, Request, get, put
+from litestar.params import FromPath
 
 from storeconf.integrations.litestar import StoreconfPlugin
 
@@ -10,12 +11,12 @@ LAYOUT = Path(__file__).with_name("basics.yaml")
 
 
 @put("/notes/{name:str}")
-async def write(name: str, request: Request) -> None:
+async def write(name: FromPath[str], request: Request) -> None:
     await request.app.stores.get("notes").set(name, await request.body())
 
 
 @get("/notes/{name:str}")
-async def read(name: str, request: Request) -> str:
+async def read(name: FromPath[str], request: Request) -> str:
     value = await request.app.stores.get("notes").get(name)
     return value.decode() if value is not None else "nothing"
 

@@ -1,8 +1,13 @@
-"""A registry with given stores, without any layout, and a store that is made on demand."""
+"""A registry with stores that the code gives it, beside those of the layout, and one that is made on demand."""
+
+from pathlib import Path
 
 from litestar import Litestar, Request, get
 
-from storeconf import MemoryStore, StoreRegistry
+from storeconf import MemoryStore
+from storeconf.integrations.litestar import StoreconfPlugin, to_litestar
+
+LAYOUT = Path(__file__).with_name("default_factory_with_namespaces.yaml")
 
 
 @get("/")
@@ -13,8 +18,10 @@ async def show(request: Request) -> dict[str, bool]:
         "given": stores.get("given") is given,
         "the same every time": stores.get("on_demand") is stores.get("on_demand"),
         "kept": await stores.get("on_demand").exists("k"),
+        "open": plugin.registry["given"].is_open,
     }
 
 
-given = MemoryStore()
-app = Litestar([show], stores=StoreRegistry({"given": given}).to_litestar())
+given = to_litestar(MemoryStore())
+plugin = StoreconfPlugin(LAYOUT)
+app = Litestar([show], stores={"given": given}, plugins=[plugin])

@@ -1,12 +1,15 @@
 """The lifetime of stores: a client of our own stays ours to close; a managed one is closed with the application."""
 
 import os
+from pathlib import Path
 
 from litestar import Litestar, get
 from redis.asyncio import Redis
 
-from storeconf import RedisStore, StoreRegistry
+from storeconf import RedisStore
+from storeconf.integrations.litestar import StoreconfPlugin, to_litestar
 
+LAYOUT = Path(__file__).with_name("basics.yaml")
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 
 
@@ -16,13 +19,20 @@ async def close_client() -> None:
 
 @get("/")
 async def show() -> dict[str, str]:
-    for store in (borrowed, owned):
-        await store.set("k", f"in {store.name}")
-    return {"borrowed": str(await borrowed.get("k")), "owned": str(await owned.get("k"))}
+    answers = {}
+    for name in ("notes", "borrowing", "owning"):
+        await plugin.registry[name].set("k", f"in {name}")
+        answers[name] = str(await plugin.registry[name].get("k"))
+    return answers
 
 
 client: Redis = Redis.from_url(URL)
-borrowed = RedisStore(redis=client, namespace="borrowed")
-owned = RedisStore.with_client(url=URL, namespace="owned")
-registry = StoreRegistry({"borrowed": borrowed, "owned": owned})
-app = Litestar([show], stores=registry.to_litestar(), on_shutdown=[close_client])
+borrowing = RedisStore(redis=client, namespace="borrowing")
+owning = RedisStore.with_client(url=URL, namespace="owning")
+plugin = StoreconfPlugin(LAYOUT)  # its stores are managed, whatever backend they are on
+app = Litestar(
+    [show],
+    plugins=[plugin],
+    stores={"borrowing": to_litestar(borrowing), "owning": to_litestar(owning)},
+    on_shutdown=[close_client],
+)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from litestar import Litestar, delete, get, put
+from litestar.params import FromPath
 
 from storeconf.integrations.litestar import StoreconfPlugin
 
@@ -10,17 +11,17 @@ LAYOUT = Path(__file__).with_name("basics.yaml")
 
 
 @put("/{area:str}/{name:str}")
-async def write(area: str, name: str) -> None:
+async def write(area: FromPath[str], name: FromPath[str]) -> None:
     await plugin.registry["notes"].with_namespace(area).set(name, "here")
 
 
 @get("/{area:str}/{name:str}")
-async def read(area: str, name: str) -> bool:
+async def read(area: FromPath[str], name: FromPath[str]) -> bool:
     return await plugin.registry["notes"].with_namespace(area).exists(name)
 
 
 @delete("/{area:str}")
-async def clear_area(area: str) -> None:
+async def clear_area(area: FromPath[str]) -> None:
     await plugin.registry["notes"].with_namespace(area).delete_all()
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from litestar import Litestar, Request, get, put
+from litestar.params import FromPath
 
 from storeconf.integrations.litestar import StoreconfPlugin
 
@@ -10,12 +11,12 @@ LAYOUT = Path(__file__).with_name("renewing.yaml")
 
 
 @put("/{store:str}/{name:str}")
-async def write(store: str, name: str, request: Request) -> None:
+async def write(store: FromPath[str], name: FromPath[str], request: Request) -> None:
     await request.app.stores.get(store).set(name, await request.body(), expires_in=60)
 
 
 @get("/{store:str}/{name:str}")
-async def read(store: str, name: str, request: Request) -> int | None:
+async def read(store: FromPath[str], name: FromPath[str], request: Request) -> int | None:
     found = request.app.stores.get(store)
     # The layout renews what is read from visits; for notes the call does.
     await found.get(name, renew_for=None if store == "visits" else 600)

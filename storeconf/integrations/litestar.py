@@ -83,4 +83,7 @@ class StoreconfPlugin(InitPlugin):
         for name, store in (given or {}).items():
             stores.register(name, store)
         app_config.stores = stores
+        # Litestar enters stores after the lifespans of the application; those may want to use stores, and so may what
+        # they do in the end.
+        app_config.lifespan.insert(0, self.registry)
         return app_config
