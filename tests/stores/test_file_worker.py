@@ -423,3 +423,25 @@ def test_a_disk_that_fails_after_the_change(tmp_path: Path, monkeypatch: pytest.
                 assert caught.value.outcome_unknown
 
     asyncio.run(main())
+
+
+def test_closing_in_another_loop_than_the_one_that_was_left_with_calls_under_way(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+
+    async def leave() -> None:
+        await store.set("k", b"v")
+        calls = [asyncio.ensure_future(store.set(f"k{number}", b"v")) for number in range(20)]
+        await asyncio.sleep(0)
+        assert not any(call.done() for call in calls)
+
+    async def close() -> None:
+        assert await store.get("k") == b"v"
+        await store.aclose()
+        assert not workers()
+
+    before = open_files()
+    for _ in range(5):
+        asyncio.run(leave())
+    asyncio.run(close())
+    gc.collect()
+    assert open_files() == before

@@ -18,6 +18,7 @@ from storeconf.stores.file.format import (
     LOCK_FILE,
     SPARE_DIRECTORY,
     check_format,
+    key_prefix,
     namespace_name,
 )
 
@@ -201,7 +202,7 @@ class Directory:
                         raise OSError(errno.ELOOP, "a namespace's directory must not be a symbolic link", directory)
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()
-            place = self._places[path] = Place(directory, ":".join(path).encode() + b"::")
+            place = self._places[path] = Place(directory, key_prefix(path))
         return place
 
     def make_place(self, place: Place) -> None:

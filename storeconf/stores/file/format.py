@@ -26,6 +26,7 @@ __all__ = [
     "Record",
     "check_format",
     "entry_name",
+    "key_prefix",
     "lock_number",
     "namespace_name",
     "pack",
@@ -85,8 +86,13 @@ def check_format(text: bytes) -> str | None:
     return f"it has format {found[1].decode()}, and this version of storeconf knows format 1 only"
 
 
+def key_prefix(path: tuple[str, ...]) -> bytes:
+    """Return what precedes a namespace's keys: a name holds no colon, so the first two end the path."""
+    return ":".join(path).encode() + b"::"
+
+
 def entry_name(key: bytes) -> bytes:
-    """Return the name of the file of a key: distinct also where case is ignored."""
+    """Return the name of the file of a key with its prefix: distinct also where case is ignored."""
     return blake2b(key, digest_size=20).hexdigest().encode() + b".kv"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
 from storeconf.stores.file.directory import Directory
-from storeconf.stores.file.format import entry_name, namespace_name
+from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
 from storeconf.stores.file.group import Group
 from storeconf.stores.file.operations import Reading, Writing
 from storeconf.stores.file.reading import Reader
@@ -199,7 +199,7 @@ class FileStore(Store):
 
     def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
         """Return the path of the key's file."""
-        name = entry_name(f"{':'.join(path)}::{key}".encode()).decode()
+        name = entry_name(key_prefix(path) + key.encode()).decode()
         return str(self.path.joinpath(*map(namespace_name, path), name))
 
     async def do_ping(self, path: tuple[str, ...]) -> None:

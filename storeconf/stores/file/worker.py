@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -41,7 +42,7 @@ class Lane:
         self.worker = worker
         self._pending: list[Call] | None = None
         self._alone = True  # whether the last turn had no more than one call
-        self._outcomes: SimpleQueue[list[Outcome]] = SimpleQueue()
+        self._outcomes: deque[list[Outcome]] = deque()
         self._mutex = threading.Lock()
         self._bell = -1
         # Half as dear as call_soon_threadsafe, but one can do without: on macOS, or when there are no descriptors left.
@@ -72,21 +73,19 @@ class Lane:
 
     def give(self, outcomes: list[Outcome]) -> None:
         """Bring outcomes to the loop; called by the worker."""
-        if self._bell < 0:
-            with suppress(RuntimeError):  # the loop is closed, so nobody waits
-                self.loop.call_soon_threadsafe(self._settle, outcomes)
-            return
-        self._outcomes.put(outcomes)
         with self._mutex:
             if self._bell >= 0:
+                self._outcomes.append(outcomes)
                 os.eventfd_write(self._bell, 1)
+                return
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits
+            self.loop.call_soon_threadsafe(self._settle, outcomes)
 
     def _take(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        with suppress(Empty):
-            while True:
-                self._settle(self._outcomes.get_nowait())
+        while self._outcomes:
+            self._settle(self._outcomes.popleft())
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         for future, value, error in outcomes:
@@ -97,13 +96,14 @@ class Lane:
                     future.set_exception(error)
 
     def detach(self) -> None:
-        """Leave the loop."""
-        if self._bell >= 0:
-            self._take()
-            if not self.loop.is_closed():
-                self.loop.remove_reader(self._bell)
-            with self._mutex:
-                self.forget()
+        """Leave the loop; from another thread if the loop is closed."""
+        closed = self.loop.is_closed()
+        if self._bell >= 0 and not closed:
+            self.loop.remove_reader(self._bell)
+        with self._mutex:
+            self.forget()
+        while self._outcomes and not closed:
+            self._settle(self._outcomes.popleft())
 
     def forget(self) -> None:
         """Close what the lane holds, without the lock: in a forked child it may be held for ever."""
