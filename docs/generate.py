@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storeconf.plugin import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+DIAGNOSTICS = ROOT / "docs/reference/diagnostics.md"
 LANGUAGE = ROOT / "docs/reference/language.md"
 SCHEMA = ROOT / "schemas/storeconf.v1.schema.json"
 
@@ -151,12 +152,23 @@ def _code(value: Any) -> str:
     return f"`{shown}`".replace("|", "\\|")
 
 
+def diagnostics() -> str:
+    """The page of diagnostics, each example with what it really says."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from examples import run_page
+    finally:
+        sys.path.pop(0)
+    page: str = run_page(DIAGNOSTICS.read_text(encoding="utf-8"))
+    return page
+
+
 def main() -> None:
     """Write everything."""
-    sys.path.insert(0, str(ROOT))
     SCHEMA.parent.mkdir(exist_ok=True)
     LANGUAGE.write_text(language(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")
+    DIAGNOSTICS.write_text(diagnostics(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -194,9 +194,14 @@ class Catalog:
         """Every name that could stand in ``${name:…}``, ``env`` and ``file`` included; imports none of them."""
         return (*RESERVED_RESOLVERS, *self._names("resolver"))
 
+    def is_built_in(self, part: Part, name: str) -> bool:
+        """Whether the name stands for one of our own kinds."""
+        reserved = part == "resolver" and name in RESERVED_RESOLVERS
+        return reserved or (name in BUILT_IN[part] and name not in self._removed)
+
     def shadowed(self, part: Part, name: str) -> str | None:
-        """Who claims the name of a built-in kind in vain: a sentence, or None. Makes no scan of its own."""
-        if not self._is_built_in(part, name) or not self._plugins or not _scan.cache_info().currsize:
+        """Who claims the name of a built-in kind in vain: a sentence, or None."""
+        if not self.is_built_in(part, name):
             return None
         claims = self._claims().get((part, name))
         return _shadow_reason(claims) if claims else None
@@ -208,13 +213,9 @@ class Catalog:
     # ------------------------------------------------------------------ inside
 
     def _with(self, part: Part, name: str, value: object) -> Catalog:
-        if self._is_built_in(part, name):
+        if self.is_built_in(part, name):
             raise PluginError(f"the built-in {part} {name!r} can't be replaced; remove it first", code="SC705")
         return replace(self, _given={**self._given, (part, name): _checked(part, name, value, f"the {part} {name!r}")})
-
-    def _is_built_in(self, part: Part, name: str) -> bool:
-        reserved = part == "resolver" and name in RESERVED_RESOLVERS
-        return reserved or (name in BUILT_IN[part] and name not in self._removed)
 
     def _claims(self) -> _Found:
         return _scan(tuple(sys.path)) if self._plugins else {}
@@ -233,7 +234,7 @@ class Catalog:
         given = self._given.get((part, name))
         if given is not None:
             return given
-        if self._is_built_in(part, name):
+        if self.is_built_in(part, name):
             return _built_in(part, name)
         claims = () if name in self._removed else self._claims().get((part, name), ())
         if not claims:
@@ -277,7 +278,7 @@ class Catalog:
             for (kind, name), claims in sorted(self._claims().items()):
                 if kind != part:
                     continue
-                if self._is_built_in(part, name):
+                if self.is_built_in(part, name):
                     reason = _shadow_reason(claims)
                     yield from (
                         CatalogEntry(part, name, "conflict", claim.distribution, claim.version, claim.value, reason)
@@ -332,7 +333,7 @@ def _scan(path: tuple[str, ...]) -> _Found:
             if point.group in parts:
                 claim = _Claim(parts[point.group], point.name, point.value, name, distribution.version)
                 found.setdefault((claim.part, claim.name), []).append(claim)
-    return MappingProxyType({key: tuple(claims) for key, claims in found.items()})
+    return MappingProxyType({key: tuple(sorted(claims, key=lambda claim: claim.by)) for key, claims in found.items()})
 
 
 @functools.cache
@@ -349,7 +350,6 @@ def _built_in(part: Part, name: str) -> object:
         ) from error
 
 
-@functools.cache
 def _plugin(claim: _Claim) -> object:
     module, _, attributes = claim.value.partition("[")[0].partition(":")
     try:
@@ -370,9 +370,12 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
     hint = f"tell the author of {distribution}" if distribution else None
     fault = None
     if part == "resolver":
-        resolver = value() if isinstance(value, type) else value
-        value = resolver
-        if not callable(getattr(value, "resolve", None)):
+        if isinstance(value, type):
+            try:
+                value = _instance(value)
+            except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+                fault = f"can't be made without arguments: {type(error).__name__}: {error}"
+        if fault is None and not callable(getattr(value, "resolve", None)):
             fault = "has no resolve(argument, context)"
     else:
         base: type = Backend if part == "backend" else Middleware
@@ -394,6 +397,12 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
             hint=f"install a version of {distribution} that fits" if distribution else None,
         )
     return value
+
+
+@functools.cache
+def _instance(resolver: type) -> object:
+    """The one object of a resolver's class, so that it may remember what it read."""
+    return resolver()
 
 
 def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from storeconf._location import Diagnostic, Origin
+    from storeconf.catalog import Part
     from storeconf.config.models import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.plan import Plan

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
-from storeconf.config.masking import MASK, mask_url
+from storeconf.config.masking import MASK, REFERENCE, mask_url
 from storeconf.config.tree import Text, TreePath
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ __all__ = ["dump", "expected", "masked"]
 
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)?|secrets?|tokens?|credentials?|keys?", re.IGNORECASE)
 """Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
-
-_REFERENCE: Final = re.compile(r"\$\{[^:}]*(:(?!-)[^:}]*)?\}")
-"""One substitution without a default: it says where a secret is, not what."""
 
 _TEXT: Final = Expect("a text", frozenset({str}))
 _SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
@@ -59,7 +56,7 @@ def masked(layout: Layout, path: TreePath, value: object) -> object:
         return {key: masked(layout, (*path, key), each) for key, each in value.items()}
     if isinstance(value, list):
         return [masked(layout, (*path, index), each) for index, each in enumerate(value)]
-    if isinstance(value, str) and _REFERENCE.fullmatch(value):
+    if isinstance(value, str) and REFERENCE.fullmatch(value):
         return value
     return _Walk(layout, True).value(expected(layout, path), value, None, path)
 

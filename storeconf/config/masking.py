@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.fields import fields_of
-from storeconf.config.tree import MISSING, TreePath, lookup
+from storeconf.config.tree import MISSING, TreePath, lookup, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from storeconf._location import Diagnostic
+    from storeconf.catalog import Part
     from storeconf.config.document import Document
     from storeconf.config.fields import Expect
+    from storeconf.plugin import Settings
 
-__all__ = ["MASK", "Masks", "mask_url", "secret_paths"]
+__all__ = ["MASK", "REFERENCE", "Masks", "mask_url", "secret_paths"]
 
 MASK: Final = "***"
 
 _SHORTEST: Final = 4
 """Shorter texts stand everywhere; hiding them would garble messages and tell what they are."""
+
+REFERENCE: Final = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
+"""One substitution without a default: it tells where a secret is, not what."""
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*):([^\s/?#]*)(?=@)")
 _QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
@@ -36,7 +41,7 @@ def mask_url(text: str) -> str:
     return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", text))
 
 
-def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[str, str], type[BaseModel]]) -> Iterator[TreePath]:
+def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[Part, str], type[Settings]]) -> Iterator[TreePath]:
     """The paths of everything in a tree that the models of its kinds take as secrets."""
     stores = tree.get("stores")
     nodes = {("stores", name): node for name, node in stores.items()} if isinstance(stores, dict) else {}
@@ -54,15 +59,18 @@ def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[str, str], type[
             here = (*path, "middleware", kind)
             if isinstance(settings, dict):
                 yield from _in_model(link, settings, here)
-            elif (main := getattr(link, "main", None)) and fields_of(link).expects[main].hides:
+                continue
+            main: str | None = getattr(link, "main", None)
+            if main is not None and fields_of(link).expects[main].hides:
                 yield here
 
 
 def _in_model(model: type[BaseModel], values: Mapping[str, Any], path: TreePath) -> Iterator[TreePath]:
     expects = fields_of(model).expects
     for key, value in values.items():
-        if key in expects:
-            yield from _secrets(expects[key], value, (*path, key))
+        meant = key if key in expects else nearest(key, expects)  # a misspelt field holds what the right one would
+        if meant is not None:
+            yield from _secrets(expects[meant], value, (*path, key))
 
 
 def _secrets(expect: Expect, value: Any, path: TreePath) -> Iterator[TreePath]:
@@ -127,7 +135,7 @@ class Masks:
         for prefix in ((), *(("environments", name) for name in names)):
             value = lookup(document.value, (*prefix, *path))
             location = None if value is MISSING else document.location((*prefix, *path))
-            if location is None or (isinstance(value, str) and "${" in value):
+            if location is None or (isinstance(value, str) and REFERENCE.fullmatch(value)):
                 continue
             last = location.end_line or location.line
             for line in range(location.line, last + 1):

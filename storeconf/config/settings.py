@@ -21,7 +21,7 @@ from storeconf.plugin import Backend, Middleware, Settings
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from storeconf.catalog import Catalog
+    from storeconf.catalog import Catalog, Part
     from storeconf.config.assemble import Assembly
     from storeconf.config.fields import Expect, Fault, Fields, Spot
 
@@ -47,7 +47,8 @@ class SettingsReader:
         self._assembly = assembly
         self._catalog = catalog
         self._problems = problems
-        self.models: dict[tuple[str, str], type[Settings]] = {}
+        self.models: dict[tuple[Part, str], type[Settings]] = {}
+        self._places: dict[tuple[Part, str], TreePath] = {}
 
     def backend(self, name: str, path: TreePath) -> type[Backend] | None:
         """The backend of that name, or None with a problem at ``path``."""
@@ -57,6 +58,17 @@ class SettingsReader:
         """The middleware of that kind, or None with a problem at the key of ``path``."""
         found = self.models.get(("middleware", kind)) or self._find("middleware", kind, path)
         return cast("type[Middleware] | None", found)
+
+    def check_shadows(self) -> None:
+        """Warn of plugins that claim names of built-in kinds; a layout that uses no plugins hears nothing of them."""
+        own = {key: self._catalog.is_built_in(*key) for key in self._places}
+        if all(own.values()):
+            return
+        for (part, name), path in self._places.items():
+            shadow = self._catalog.shadowed(part, name) if own[part, name] else None
+            if shadow is not None:
+                key = part == "middleware"
+                self._problems.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
 
     def build(
         self, model: type[S], values: dict[str, Any], path: TreePath, also: frozenset[str] = frozenset()
@@ -128,9 +140,7 @@ class SettingsReader:
             self._problems.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
             return None
         self.models[part, name] = model
-        shadow = self._catalog.shadowed(part, name)
-        if shadow is not None:
-            self._problems.add("SC705", shadow, path, severity="warning", hint="the built-in one is used")
+        self._places[part, name] = path
         return model
 
     def _looked(self, fields: Fields, values: dict[str, Any], path: TreePath, marks: _Marks) -> dict[str, Any]:

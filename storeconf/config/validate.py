@@ -20,7 +20,7 @@ from storeconf.store import check_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf.catalog import Catalog
+    from storeconf.catalog import Catalog, Part
     from storeconf.config.assemble import Assembly
     from storeconf.config.models import Links, StoreSpec
     from storeconf.plugin import Backend, Middleware, Settings
@@ -48,7 +48,7 @@ class Validated:
     stores: dict[str, StoreSpec] = field(default_factory=dict)
     default_factory: DefaultFactorySpec | None = None
     vague: set[str] = field(default_factory=set)
-    models: Mapping[tuple[str, str], type[Settings]] = field(default_factory=dict)
+    models: Mapping[tuple[Part, str], type[Settings]] = field(default_factory=dict)
 
 
 def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
@@ -87,6 +87,7 @@ class _Validator:
             self._settings.wrong_type(("stores",), "a mapping from names to stores", stores)
         if "default_factory" in tree:
             result.default_factory = self._factory(("default_factory",), tree["default_factory"])
+        self._settings.check_shadows()
         return result
 
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:

@@ -162,6 +162,12 @@ def test_a_plugin_that_breaks_at_import(install: Install, code: str, cause: str)
         ),
         ("storeconf.middleware", "odd", "from storeconf.plugin import Middleware as Odd", "has kind None"),
         ("storeconf.resolvers", "odd", "class Odd: pass", "has no resolve(argument, context)"),
+        (
+            "storeconf.resolvers",
+            "odd",
+            "class Odd:\n    def __init__(self, x): pass",
+            "can't be made without arguments",
+        ),
     ],
 )
 def test_a_plugin_of_the_wrong_class(install: Install, group: str, name: str, code: str, fault: str) -> None:

@@ -1,12 +1,10 @@
-"""The JSON Schema for editors, and the language reference: made from the models, and checked in as made."""
+"""The JSON Schema for editors, which is made from the models."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jsonschema  # type: ignore[import-untyped]  # it brings no types
 import pytest
@@ -21,29 +19,8 @@ from storeconf.plugin import Backend, Middleware
 from storeconf.store import check_name
 from tests.config.layouts import breaks_of, broken, layouts
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = build_schema(Catalog.builtin())
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
-
-
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("name", "path"), [("language", "docs/reference/language.md"), ("schema", "schemas/storeconf.v1.schema.json")]
-)
-def test_what_is_checked_in_is_what_the_models_say(name: str, path: str) -> None:
-    made = getattr(generate(), name)()
-    assert (ROOT / path).read_text(encoding="utf-8") == made, "run: python docs/generate.py"
 
 
 def test_it_is_a_schema_of_draft_7() -> None:

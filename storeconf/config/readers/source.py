@@ -50,6 +50,8 @@ _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
     r"(?:pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
 )
+_VISIBLE = re.compile(r"\S")
+_REFERENCE = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 
 
@@ -198,11 +200,19 @@ def printable(text: str) -> str:
 
 
 def _second_starred(match: re.Match[str]) -> str:
-    return match[1] + "*" * len(match[2])
+    return match[1] + _stars(match[2])
 
 
 def _starred(line: str, start: int) -> str:
-    return line[:start] + "".join(" " if character.isspace() else "*" for character in line[start:])
+    return line[:start] + _stars(line[start:])
+
+
+def _stars(text: str) -> str:
+    """Stars for everything but blanks and substitutions, which tell where a secret is, not what."""
+    stars = _VISIBLE.sub("*", text)
+    for match in _REFERENCE.finditer(text):
+        stars = stars[: match.start()] + match[0] + stars[match.end() :]
+    return stars
 
 
 def _indent(line: str) -> int:
