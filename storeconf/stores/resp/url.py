@@ -59,7 +59,7 @@ class ServerUrl:
         self.scheme = scheme.lower()
         if not separator or self.scheme not in SCHEMES:
             raise ValueError(f"a server's URL begins with one of {', '.join(f'{name}://' for name in SCHEMES)}")
-        if any(character.isspace() or not character.isprintable() for character in raw):
+        if " " in raw or not raw.isprintable():  # every other blank counts as not printable
             raise _unescaped()
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
             raise _unescaped()
