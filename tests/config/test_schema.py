@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import jsonschema  # type: ignore[import-untyped]  # it brings no types
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from storeconf.catalog import Catalog
+from storeconf.config.document import SUFFIXES, read
 from storeconf.config.schema import NAMESPACE, STORE_NAME, build_schema
 from storeconf.config.tree import valid_name
 from storeconf.plugin import Backend, Middleware
@@ -151,6 +153,22 @@ def test_names_are_those_of_the_language(name: str) -> None:
         assert not re.search(NAMESPACE, name) or name == "a\n"
     else:
         assert re.search(NAMESPACE, name)
+
+
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).resolve().parents[2] / "examples").rglob("storeconf*.*")
+    if path.suffix in SUFFIXES and "plugins" not in path.parts
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_examples_name_the_schema_and_satisfy_it(path: Path) -> None:
+    assert not list(VALIDATOR.iter_errors(read(path).value))
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    modeline = {".yaml": "# yaml-language-server: $schema=", ".toml": "#:schema "}[path.suffix]
+    assert first.startswith(modeline)
+    assert first.endswith("storeconf.v1.schema.json")
 
 
 def test_plugins_are_in_it() -> None:
