@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["delete_tree", "walk"]
 
-COUNT = 2000
+COUNT = 4000
 """Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients for milliseconds."""
 
 _START = b"0"
