@@ -47,7 +47,7 @@ class Space:
 class Bounds:
     """How much the namespaces of a store may hold together, how much they do, and which entry was used when.
 
-    ``reclaim`` drops one expired entry and tells whether there was one; ``drop`` drops the given one.
+    ``reclaim`` drops one expired entry and tells whether there was one; ``drop`` drops the given one if it is there.
     """
 
     def __init__(
@@ -91,11 +91,8 @@ class Bounds:
         self._size += size
         while self._entries > self._max_entries or (self._max_size is not None and self._size > self._max_size):
             if not self._reclaim():
-                victim, name = next(iter(self._uses))
-                if name in victim.table:
-                    self._drop(victim, name)
-                else:
-                    del self._uses[victim, name]
+                (victim, name), _ = self._uses.popitem(last=False)  # one step: other threads are reading all the time
+                self._drop(victim, name)
 
     def shrink(self, entries: int, size: int) -> None:
         """Count what was taken out."""

@@ -417,6 +417,22 @@ def test_atomic_operations_of_threads(bounds: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
+def test_what_some_threads_read_others_may_evict() -> None:
+    store = MemoryStore(max_entries=3)
+
+    async def read() -> None:
+        for number in range(30_000):
+            await store.get(f"k{number % 4}")
+
+    async def write() -> None:
+        for number in range(10_000):
+            await store.set(f"k{number % 5}", b"v")
+
+    in_threads([read, read, write, write])
+    assert len(asyncio.run(names(store))) == 3
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_writes_of_threads_are_whole_and_stay_within_bounds() -> None:
     store = MemoryStore(max_entries=50, max_size=5_000)
 
