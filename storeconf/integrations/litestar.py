@@ -12,16 +12,13 @@ from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
 from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
-from storeconf.registry import StoreRegistry as Registry
-from storeconf.registry import load
+from storeconf.integrations._source import registry_from
 from storeconf.store import Store
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
     from litestar.config.app import AppConfig
 
+    from storeconf.integrations._source import Source
     from storeconf.registry import StoreRegistry
 
 __all__ = ["LitestarRegistry", "StoreconfPlugin", "to_litestar"]
@@ -66,13 +63,8 @@ class StoreconfPlugin(InitPlugin):
     default factory makes, which is closed with the others.
     """
 
-    def __init__(
-        self,
-        source: str | os.PathLike[str] | Mapping[str, Any] | StoreRegistry | None = None,
-        *,
-        environment: str | None = None,
-    ) -> None:
-        self.registry = source if isinstance(source, Registry) else load(source, environment=environment)
+    def __init__(self, source: Source = None, *, environment: str | None = None) -> None:
+        self.registry = registry_from(source, environment)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Give the application our registry; stores that it was given as well are registered there."""
