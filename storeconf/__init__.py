@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from storeconf.errors import UnsupportedOperationError as UnsupportedOperationError
     from storeconf.layout import Layout as Layout
     from storeconf.layout import read_layout as read_layout
+    from storeconf.middleware.wrapper import GuardedStore as GuardedStore
+    from storeconf.middleware.wrapper import StoreWrapper as StoreWrapper
     from storeconf.plan import Plan as Plan
     from storeconf.plugin import Backend as Backend
     from storeconf.plugin import BuildContext as BuildContext
@@ -67,6 +69,7 @@ _HOME = {
         "UnsupportedOperationError",
     ),
     "storeconf.layout": ("Layout", "read_layout"),
+    "storeconf.middleware.wrapper": ("GuardedStore", "StoreWrapper"),
     "storeconf.plan": ("Plan",),
     "storeconf.plugin": (
         "Backend",
@@ -95,6 +98,7 @@ __all__ = [
     "Diagnostic",
     "Duration",
     "FileStore",
+    "GuardedStore",
     "Layout",
     "Location",
     "MemoryStore",
@@ -117,6 +121,7 @@ __all__ = [
     "StoreTimeoutError",
     "StoreUnavailableError",
     "StoreValueError",
+    "StoreWrapper",
     "StoreconfError",
     "UnknownStoreError",
     "UnsupportedOperationError",
