@@ -10,9 +10,9 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
+from storeconf.cli.origins import history_of
 from storeconf.cli.output import columns, data, emit_json, heading, style
 from storeconf.cli.settings import setting_at
-from storeconf.config.masking import MASK, mask_url
 from storeconf.config.tree import MISSING, dotted, lookup
 from storeconf.config.variables import SWITCHES
 
@@ -30,7 +30,7 @@ class _Row:
 
     name: str
     path: str | None
-    value: str | None
+    value: Any
     effective: Any
 
 
@@ -78,8 +78,12 @@ def _rows(layout: Layout) -> Iterator[_Row]:
         if held is None and from_file is not None:
             yield _Row(from_file, path, os.environ[from_file], effective)
         else:
-            value = None if held is None else MASK if variable.secret else mask_url(os.environ[held])
-            yield _Row(held or variable.name, path, value, effective)
+            yield _Row(held or variable.name, path, None if held is None else _value(layout, path, held), effective)
+
+
+def _value(layout: Layout, path: str, variable: str) -> Any:
+    """What a variable says, secrets masked; it may be a list or mapping that holds some."""
+    return next((each.value for each in history_of(layout.origin(path)) if each.variable == variable), None)
 
 
 def _normal(name: str) -> str:

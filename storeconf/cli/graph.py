@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.described import Described
 from storeconf.cli.output import data, files_of, where
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Graph:
     edges: tuple[Edge, ...]
 
     @classmethod
-    def of(cls, plan: Plan) -> Graph:
+    def of(cls, plan: Plan, described: Described) -> Graph:
         """Draw a plan."""
         ids = {step.name: f"n{number}" for number, step in enumerate(plan.steps)}
         nodes, edges = [], []
@@ -58,7 +59,7 @@ class Graph:
                 nodes.append(Node(here, step.name, "alias"))
                 edges.append(Edge(here, ids[step.use], "use"))
                 continue
-            path, chain = ":".join(step.path), " > ".join(kind for kind, _ in step.chain)
+            path, chain = ":".join(described.namespaces(step)), " > ".join(kind for kind, _ in step.chain)
             if step.parent is None:
                 lines = (" ".join(filter(None, (step.backend.type, path))), chain)
                 nodes.append(Node(here, step.name, "root", tuple(filter(None, lines))))
@@ -68,7 +69,7 @@ class Graph:
             edges += (Edge(here, ids[other], "calls") for other in step.needs)
         factory = plan.default_factory
         if factory is not None and factory.kind != "forbid":
-            nodes.append(Node("rest", UNLISTED, "unlisted", _lines(factory)))
+            nodes.append(Node("rest", UNLISTED, "unlisted", _lines(described, factory)))
             if factory.use is not None:
                 edges.append(Edge("rest", ids[factory.use], "use"))
             elif factory.parent is not None:
@@ -77,11 +78,11 @@ class Graph:
         return cls(tuple(nodes), tuple(edges))
 
 
-def _lines(factory: FactoryStep) -> tuple[str, ...]:
+def _lines(described: Described, factory: FactoryStep) -> tuple[str, ...]:
     if factory.use is not None:
         return ()
     kind = factory.backend.type if factory.kind == "root" and factory.backend is not None else ""
-    path, chain = ":".join((*factory.path, "<name>")), " > ".join(kind for kind, _ in factory.chain)
+    path, chain = ":".join((*described.namespaces(factory), "<name>")), " > ".join(kind for kind, _ in factory.chain)
     return tuple(filter(None, (f"{kind} {path}".strip(), chain)))
 
 
@@ -92,13 +93,15 @@ def graph_command(source: Source, form: str) -> None:
     """Print the stores as a Mermaid or DOT graph, or as an HTML page that needs nothing else."""
     layout = source.layout()
     plan = layout.plan()
+    described = Described(layout, plan)
+    graph = Graph.of(plan, described)
     if form == "html":
         from storeconf.cli.page import page
 
-        data(page(layout, plan))
+        data(page(layout, plan, described, graph))
         return
     title = f"{where(layout)}: {files_of(layout)}"
-    data("\n".join(_mermaid(Graph.of(plan), title) if form == "mermaid" else _dot(Graph.of(plan), title)))
+    data("\n".join(_mermaid(graph, title) if form == "mermaid" else _dot(graph, title)))
 
 
 def _mermaid(graph: Graph, title: str) -> Iterator[str]:

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from storeconf._version import __version__
-from storeconf.cli.graph import Edge, Graph, Node
 from storeconf.cli.output import files_of, where
-from storeconf.cli.settings import summary
-from storeconf.cli.tree import root_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from storeconf.cli.described import Described
+    from storeconf.cli.graph import Edge, Graph, Node
     from storeconf.layout import Layout
     from storeconf.plan import Plan, Step
 
@@ -61,11 +58,10 @@ class _Box:
     height: float
 
 
-def page(layout: Layout, plan: Plan) -> str:
+def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
     """The whole page."""
-    graph = Graph.of(plan)
     title = f"{escape(where(layout))} <small>{escape(files_of(layout))}</small>"
-    rows = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(step))}</tr>" for step in plan.steps)
+    rows = "\n".join(_row(_cells(described, step)) for step in plan.steps)
     calls = any(edge.kind == "calls" for edge in graph.edges)
     legend = "Solid lines lead to namespaces, dashed ones from another name to its store" + (
         ", dotted ones to stores that a chain calls." if calls else "."
@@ -93,16 +89,19 @@ def page(layout: Layout, plan: Plan) -> str:
 </html>"""
 
 
-def _cells(step: Step) -> Iterator[str]:
+def _row(cells: Iterable[str], tag: str = "td") -> str:
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+
+def _cells(described: Described, step: Step) -> Iterator[str]:
     yield f"<b>{escape(step.name)}</b>"
     if step.use is not None:
         yield from ("", f"another name for {escape(step.use)}", "")
     else:
-        chain = (f"{kind} {summary(link, main=type(link).main)}".strip() for kind, link in step.chain)
-        yield f"<code>{escape(':'.join(step.path))}</code>"
-        yield escape(click.unstyle(root_text(step.backend)) if step.parent is None else step.root)
-        yield "<br>".join(map(escape, chain))
-    yield escape(step.description or "")
+        yield f"<code>{escape(':'.join(described.namespaces(step)))}</code>"
+        yield escape(described.root(step) if step.parent is None else step.root)
+        yield "<br>".join(escape(str(link)) for link in described.chain(step))
+    yield escape(described.description(step))
 
 
 def _svg(graph: Graph) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
 
 from storeconf._units import format_duration, format_size
-from storeconf.cli.dialects import shown
 from storeconf.config.envelope import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK, mask_url
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
     from storeconf.layout import Layout
 
-__all__ = ["Setting", "plain", "setting_at", "summary"]
+__all__ = ["Setting", "setting_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,29 +103,3 @@ def plain(value: Any, what: str = "") -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return mask_url(str(value))
-
-
-def summary(model: BaseModel, *, main: str | None = None, without: frozenset[str] = frozenset()) -> str:
-    """What was set in a model, as short as it can be read; the main setting goes without its name."""
-    fields = fields_of(type(model))
-    parts = []
-    for name, attribute in fields.attributes.items():
-        if attribute in model.model_fields_set and name not in without:
-            text = _setting(name, getattr(model, attribute), _plain_field(model, name))
-            parts.append(text.removeprefix(f"{name} ") if name == main else text)
-    return ", ".join(parts)
-
-
-def _setting(name: str, value: Any, as_plain: Any) -> str:
-    if value is True:
-        return name
-    if isinstance(value, BaseModel):
-        return f"{name}({summary(value)})"
-    if isinstance(value, list | tuple):
-        items = [shown(each) for each in as_plain]
-        return f"{name} {items[0] + (f' +{len(items) - 1}' if len(items) > 1 else '') if items else 'none'}"
-    if isinstance(value, PurePath):
-        # What lies below the working directory is easier to read from there.
-        here = Path.cwd()
-        return f"{name} {shown(str(value.relative_to(here) if value.is_relative_to(here) else value))}"
-    return f"{name} {shown(as_plain)}"

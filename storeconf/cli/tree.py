@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.described import Described
 from storeconf.cli.output import can_show, columns, data, emit_json, heading, style, terminal_width, wrapped
 from storeconf.cli.report import warning
-from storeconf.cli.settings import summary
-from storeconf.config.models import AliasSpec
 from storeconf.errors import StoreconfError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from storeconf.cli.described import Link
     from storeconf.layout import Layout
     from storeconf.plan import FactoryStep, Plan, Step
-    from storeconf.plugin import Backend
     from storeconf.store import Capabilities
 
-__all__ = ["root_text", "tree_command", "unsupported"]
+__all__ = ["tree_command"]
 
 _OPERATIONS = ("add", "touch", "pop", "increment", "replace")
 """What a store may lack; the rest every store has."""
-
-_COLUMN = frozenset({"type", "namespace"})
-"""What every backend has and the tree shows in columns of its own."""
 
 
 @click.command("tree")
@@ -41,17 +37,22 @@ def tree_command(source: Source, form: str) -> None:
     """
     layout = source.layout()
     plan = layout.plan()
-    lacking = unsupported(layout, plan)
+    lacking = _unsupported(layout, plan)
+    described = Described(layout, plan)
     if form == "json":
-        factory = None if plan.default_factory is None else plan.default_factory.to_dict()
-        emit_json({"environment": layout.environment, "tree": _nodes(plan, lacking), "default_factory": factory})
+        factory = plan.default_factory
+        rest = None if factory is None else factory.to_dict()
+        if factory is not None and rest is not None and "path" in rest:
+            rest["path"] = described.namespaces(factory)
+        nodes = _nodes(described, plan, lacking)
+        emit_json({"environment": layout.environment, "tree": nodes, "default_factory": rest})
         return
     data(heading(layout))
-    rows = [*_rows(layout, plan, lacking), _factory(plan.default_factory)]
+    rows = [*_rows(described, plan, lacking), _factory(described, plan.default_factory)]
     data("\n".join(_fitted(rows, terminal_width())))
 
 
-def unsupported(layout: Layout, plan: Plan) -> Mapping[str, list[str]]:
+def _unsupported(layout: Layout, plan: Plan) -> Mapping[str, list[str]]:
     """The operations that each store does not offer, by its name; stores are made for this, but not opened."""
     offered: dict[str, Capabilities] = {step.name: step.capabilities for step in plan.steps}
     if any(step.chain for step in plan.steps):  # a link may leave less than its backend offers
@@ -67,22 +68,19 @@ def unsupported(layout: Layout, plan: Plan) -> Mapping[str, list[str]]:
     }
 
 
-def root_text(backend: Backend) -> str:
-    """A root's kind and settings."""
-    return f"{style(backend.type, fg='yellow')} {summary(backend, without=_COLUMN)}".rstrip()
+def _root(text: str) -> str:
+    kind, _, settings = text.partition(" ")
+    return f"{style(kind, fg='yellow')} {settings}".rstrip()
 
 
-def _chain(step: Step | FactoryStep, own: Mapping[str, object] | None = None) -> str:
-    links = []
-    for kind, link in step.chain:
-        inside = summary(link, main=type(link).main)
-        inherited = own is not None and kind not in own
-        name = style(kind, fg="cyan", dim=inherited)
-        links.append(f"{name} {style(inside, dim=True) if inherited else inside}".rstrip())
-    return " > ".join(links)
+def _chain(links: Iterable[Link]) -> str:
+    return " > ".join(
+        f"{style(link.kind, fg='cyan', dim=link.inherited)} {style(link.settings, dim=link.inherited)}".rstrip()
+        for link in links
+    )
 
 
-def _rows(layout: Layout, plan: Plan, lacking: Mapping[str, list[str]]) -> Iterator[list[str]]:
+def _rows(described: Described, plan: Plan, lacking: Mapping[str, list[str]]) -> Iterator[list[str]]:
     children: dict[str | None, list[Step]] = defaultdict(list)
     for step in plan.steps:
         children[step.use or step.parent].append(step)
@@ -93,15 +91,13 @@ def _rows(layout: Layout, plan: Plan, lacking: Mapping[str, list[str]]) -> Itera
         if step.kind == "alias":
             yield [name, "", style("the same store", dim=True)]
             return
-        spec = layout.stores[step.name]
-        own = {} if isinstance(spec, AliasSpec) else spec.middleware
         missing = lacking[step.name]
         parts = [
-            root_text(step.backend) if step.kind == "root" else "",
-            _chain(step, own),
+            _root(described.root(step)) if step.kind == "root" else "",
+            _chain(described.chain(step)),
             style(f"without {', '.join(missing)}", fg="red") if missing else "",
         ]
-        yield [name, ":".join(step.path), "  ".join(filter(None, parts))]
+        yield [name, ":".join(described.namespaces(step)), "  ".join(filter(None, parts))]
         below = children[step.name]
         inner = lead + {"": "", branch_more: line, branch_last: "   "}[branch]
         for at, child in enumerate(below):
@@ -111,7 +107,7 @@ def _rows(layout: Layout, plan: Plan, lacking: Mapping[str, list[str]]) -> Itera
         yield from walk(root, "", "")
 
 
-def _factory(factory: FactoryStep | None) -> list[str]:
+def _factory(described: Described, factory: FactoryStep | None) -> list[str]:
     name = style("any other name", italic=True)
     if factory is None:
         return [name, "<name>", style("a hidden memory store, with a warning", dim=True)]
@@ -119,8 +115,9 @@ def _factory(factory: FactoryStep | None) -> list[str]:
         return [name, "", style("is an error", dim=True)]
     if factory.kind == "use":
         return [name, "", f"{style('the same store as', dim=True)} {factory.use}"]
-    what = "" if factory.kind == "namespace" or factory.backend is None else root_text(factory.backend)
-    return [name, ":".join((*factory.path, "<name>")), "  ".join(filter(None, [what, _chain(factory)]))]
+    what = _root(described.root(factory)) if factory.kind == "root" else ""
+    path = ":".join((*described.namespaces(factory), "<name>"))
+    return [name, path, "  ".join(filter(None, [what, _chain(described.chain(factory))]))]
 
 
 def _fitted(rows: list[list[str]], width: int | None) -> Iterator[str]:
@@ -141,7 +138,7 @@ def _fitted(rows: list[list[str]], width: int | None) -> Iterator[str]:
             head = " " * indent
 
 
-def _nodes(plan: Plan, lacking: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def _nodes(described: Described, plan: Plan, lacking: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """The tree as nested data."""
     nodes: dict[str, dict[str, Any]] = {}
     roots: list[dict[str, Any]] = []
@@ -153,10 +150,10 @@ def _nodes(plan: Plan, lacking: Mapping[str, list[str]]) -> list[dict[str, Any]]
             "name": step.name,
             "kind": step.kind,
             "type": step.backend.type,
-            "namespace": list(step.path),
+            "namespace": described.namespaces(step),
             "middleware": [kind for kind, _ in step.chain],
             "unsupported": lacking[step.name],
-            "description": step.description,
+            "description": described.description(step) or None,
             "aliases": [],
             "children": [],
         }

@@ -1,0 +1,119 @@
+"""What is said of each store, in few words and without secrets: settings, namespace, chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storeconf._units import format_duration, format_size, parse_duration, parse_size
+from storeconf.cli.dialects import shown
+from storeconf.config.fields import fields_of
+from storeconf.config.masking import MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from storeconf.config.fields import Expect
+    from storeconf.layout import Layout
+    from storeconf.plan import FactoryStep, Plan, Step
+    from storeconf.plugin import Settings
+
+__all__ = ["Described", "Link"]
+
+_ELSEWHERE = frozenset({"type", "namespace", "middleware", "description", "max_stores"})
+"""The fields of a root that have a place of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a chain, as short as it can be read; ``inherited``: from the store's parent."""
+
+    kind: str
+    settings: str
+    inherited: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.settings}".rstrip()
+
+
+class Described:
+    """Describes the stores of one layout, from the very data that `storeconf show` prints."""
+
+    def __init__(self, layout: Layout, plan: Plan) -> None:
+        self._tree = layout.dump()
+        self._steps = {step.name: step for step in plan.steps}
+
+    def root(self, step: Step | FactoryStep) -> str:
+        """The type of a root and its settings."""
+        if step.backend is None:
+            return ""
+        values = {name: value for name, value in self._node(step).items() if name not in _ELSEWHERE}
+        return f"{step.backend.type} {_settings(values, type(step.backend))}".rstrip()
+
+    def namespaces(self, step: Step | FactoryStep) -> list[str]:
+        """The names of the namespace path."""
+        above = [] if step.parent is None else self.namespaces(self._steps[step.parent])
+        if len(step.path) == len(above):
+            return above
+        return [*above, str(self._node(step).get("namespace", step.path[-1]))]
+
+    def description(self, step: Step) -> str:
+        """What the store is for."""
+        return str(self._node(step).get("description", ""))
+
+    def chain(self, step: Step | FactoryStep) -> list[Link]:
+        """The chain around a store, from the caller inwards."""
+        return [self._link(step, kind, type(link)) for kind, link in step.chain]
+
+    def _link(self, step: Step | FactoryStep, kind: str, model: type[Settings]) -> Link:
+        holder: Step | FactoryStep = step
+        while kind not in self._node(holder).get("middleware", {}):
+            assert holder.parent is not None  # or the link would not be there
+            holder = self._steps[holder.parent]
+        said = self._node(holder)["middleware"][kind]
+        if isinstance(said, dict):
+            text = _settings(said, model)
+        else:
+            main = getattr(model, "main", None)
+            text = "" if said is True or main is None else _value(said, fields_of(model).expects[main])
+        return Link(kind, text, holder is not step)
+
+    def _node(self, step: Step | FactoryStep) -> Mapping[str, Any]:
+        name = getattr(step, "name", None)
+        node: Mapping[str, Any] = self._tree["default_factory"] if name is None else self._tree["stores"][name]
+        return node
+
+
+def _settings(values: Mapping[str, Any], model: type[BaseModel]) -> str:
+    fields = fields_of(model).expects
+    main = getattr(model, "main", None)
+    parts = []
+    for name, value in values.items():
+        text = _value(value, fields[name])
+        if isinstance(value, dict):
+            parts.append(f"{name}({text})")
+        elif value is True:
+            parts.append(name)
+        else:
+            parts.append(text if name == main else f"{name} {text}")
+    return ", ".join(parts)
+
+
+def _value(value: Any, expect: Expect) -> str:
+    if value == MASK:
+        return MASK
+    if isinstance(value, dict) and expect.model is not None:
+        return _settings(value, expect.model)
+    if isinstance(value, list):
+        texts = [_value(each, expect.item or expect) for each in value]
+        return " ".join(filter(None, (*texts[:1], f"+{len(texts) - 1}" if len(texts) > 1 else ""))) or "none"
+    if expect.what == "a duration":
+        return format_duration(parse_duration(value))
+    if expect.what == "a size":
+        return format_size(parse_size(value))
+    if expect.path and Path(value).is_relative_to(Path.cwd()):
+        return shown(str(Path(value).relative_to(Path.cwd())))  # easier to read from there
+    return shown(value)
