@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storeconf import FileStore, StoreError, StoreUnavailableError
+from storeconf import FileStore, StoreError, StoreUnavailableError, StoreValueError
 from storeconf.testing._suite import in_child
 
 if TYPE_CHECKING:
@@ -252,6 +252,25 @@ def test_hard_links_of_a_backup_keep_what_they_had(tmp_path: Path) -> None:
                 await store.set("k", b"%d" % turn)
                 await store.set("other", b"%d" % turn)
             assert (tmp_path / "backup" / file.name).read_bytes() == before
+
+    asyncio.run(main())
+
+
+def test_namespaces_too_deep_in_each_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FileStore(tmp_path) as store:
+            child = store
+            for _ in range(60):
+                child = child.with_namespace("n" * 60)
+            await child.set("k", b"v")
+            assert await child.get("k") == b"v"
+            for _ in range(20):
+                child = child.with_namespace("n" * 60)
+            for call in (child.set("k", b"v"), child.get("k")):
+                with pytest.raises(StoreValueError, match="File name too long"):
+                    await call
+            await store.delete_all()
+            assert not list(tmp_path.glob("*.ns"))
 
     asyncio.run(main())
 

@@ -240,7 +240,8 @@ def test_the_debris_of_the_dead_is_swept_and_that_of_the_living_is_not(tmp_path:
                 child.kill()
                 child.wait()
                 assert debris(directory) == [living]
-                assert root.is_open
+                await root.delete_expired()
+                assert not debris(directory)
         async with store(str(directory)):
             assert not debris(directory)
 

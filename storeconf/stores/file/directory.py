@@ -10,7 +10,7 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
-from storeconf.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreReadOnlyError, StoreUnavailableError, StoreValueError
 from storeconf.stores.file import system
 from storeconf.stores.file.format import (
     FORMAT_FILE,
@@ -33,6 +33,13 @@ _OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_C
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
+_KINDS: dict[int, type[StoreError]] = {
+    errno.EROFS: StoreReadOnlyError,
+    errno.ENAMETOOLONG: StoreValueError,  # by namespaces too deep in each other
+}
+"""What a system call's failure means, where it is not that the directory can't be used."""
+
+
 class Place(NamedTuple):
     """Where a namespace's entries lie: their directory, and what precedes the key in the header."""
 
@@ -45,8 +52,7 @@ def translate(error: OSError, directory: Directory) -> StoreError:
     name = error.filename
     where = os.fsdecode(name) if isinstance(name, str | bytes) else directory.shown
     why = error.strerror or type(error).__name__
-    kind = StoreReadOnlyError if error.errno == errno.EROFS else StoreUnavailableError
-    failure = kind(f"{where}: {why}")
+    failure = _KINDS.get(error.errno or 0, StoreUnavailableError)(f"{where}: {why}")
     failure.__cause__ = error
     return failure
 

@@ -275,7 +275,8 @@ class Writing:
         self.writer.drop_spares()
 
     def delete_expired(self, path: Path) -> Generator[float, None, None]:
-        """Remove the expired entries of a namespace and of those below it."""
+        """Remove the expired entries of a namespace and of those below it, and the debris of the dead."""
+        self.writer.directory.sweep()
         top = self.writer.directory.place(path).directory
         yield from self._each(top, self._expire, _SLICE)
 

@@ -172,5 +172,11 @@ class FileLock(Locks):
 def make_locks(path: bytes, mode: int) -> Locks:
     """Open the lock file with the best kind of locks that the platform has."""
     if hasattr(fcntl, "F_OFD_SETLK") and sys.platform == "linux" and struct.calcsize("P") == 8:
-        return RangeLocks(path, mode)
+        locks = RangeLocks(path, mode)
+        try:
+            locks.release(0)
+        except OSError:  # the kernel, or what stands in for one, has none
+            locks.close()
+        else:
+            return locks
     return FileLock(path, mode)
