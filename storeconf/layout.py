@@ -15,6 +15,7 @@ from storeconf.config.masking import Masks, secret_paths
 from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
+from storeconf.config.tree import lookup
 from storeconf.config.validate import Validated, validate
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
@@ -256,7 +257,9 @@ def _shown(found: list[Diagnostic], assembly: Assembly, validated: Validated) ->
     """The diagnostics as people see them: in order, for this environment, with excerpts, without secrets."""
     if not found:
         return
-    masks = Masks(assembly.secret_texts(), assembly.documents, secret_paths(assembly.tree, validated.models))
+    paths = tuple(secret_paths(assembly.tree, validated.models))
+    texts = {str(lookup(assembly.tree, path)) for path in paths} | assembly.secret_texts()
+    masks = Masks(texts, assembly.documents, paths)
     names = () if assembly.environment is None else (assembly.environment,)
     for each in ordered(found):
         yield replace(masks.diagnostic(each), environments=names)

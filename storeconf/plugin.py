@@ -92,6 +92,21 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
 
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """What was given, but no texts: any of them may have come from a secret file."""
+        for name in type(self).model_fields:
+            if name in self.model_fields_set:
+                value = getattr(self, name)
+                yield name, value if isinstance(value, int | float | timedelta | Settings) else _HIDDEN
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return "…"
+
+
+_HIDDEN = _Hidden()
+
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:

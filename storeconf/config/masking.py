@@ -30,7 +30,7 @@ _SHORTEST: Final = 4
 REFERENCE: Final = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
 """One substitution without a default: it tells where a secret is, not what."""
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*):([^\s/?#]*)(?=@)")
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*):(\S*)(?=@)")
 _QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
 
 

@@ -33,7 +33,7 @@ class RootSpec:
     name: str
     backend: Backend
     middleware: Links = field(default_factory=_none)
-    description: str | None = None
+    description: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ChildSpec:
     parent: str
     namespace: str
     middleware: Links = field(default_factory=_none)
-    description: str | None = None
+    description: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AliasSpec:
 
     name: str
     use: str
-    description: str | None = None
+    description: str | None = field(default=None, repr=False)
 
 
 StoreSpec: TypeAlias = RootSpec | ChildSpec | AliasSpec

@@ -263,12 +263,8 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
 
 def _named(path: TreePath) -> str:
     """The last names of a path: ``url``, ``nodes[1]``."""
-    name = str(path[-1])
-    for step in reversed(path[:-1]):
-        if isinstance(path[-1], int):
-            return f"{step}[{name}]"
-        break
-    return name
+    last = path[-1]
+    return f"{path[-2]}[{last}]" if isinstance(last, int) and len(path) > 1 else str(last)
 
 
 def _owner(path: TreePath, model: type[Any]) -> str:

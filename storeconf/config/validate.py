@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf.config import envelope
 from storeconf.config.fields import fields_of
+from storeconf.config.masking import MASK
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.problems import NAME_RULE, Problems, listed, shown
 from storeconf.config.settings import SettingsReader
@@ -59,6 +60,7 @@ def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Valida
 class _Validator:
     def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
         self._tree = assembly.tree
+        self._is_secret = assembly.is_secret
         self._problems = problems
         self._report = problems.add
         self._settings = SettingsReader(assembly, catalog, problems)
@@ -255,9 +257,10 @@ class _Validator:
         return True
 
     def _description(self, path: TreePath, value: Any) -> str | None:
-        if value is None or isinstance(value, str):
-            return value
-        self._settings.wrong_type((*path, "description"), "a text", value)
+        if isinstance(value, str):
+            return MASK if self._is_secret((*path, "description")) else str(value)
+        if value is not None:
+            self._settings.wrong_type((*path, "description"), "a text", value)
         return None
 
     def _max_stores(self, path: TreePath, value: Any) -> int | None:

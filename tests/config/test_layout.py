@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import storeconf
 from storeconf.catalog import Catalog
@@ -249,6 +249,12 @@ class Vault(Backend):
     words: dict[str, Secret] = Field(default_factory=dict)
     count: int = 0
 
+    @model_validator(mode="after")
+    def _crash(self) -> Vault:
+        if self.count == 13 and self.phrase is not None:
+            raise KeyError(self.phrase.get_secret_value())
+        return self
+
     def build(self, context: BuildContext) -> Store:
         return MemoryStore()
 
@@ -289,6 +295,8 @@ STORES = f"""
   read: {{type: vault, phrase: "${{file:secret.txt}}", count: 1}}
   resolved: {{type: vault, phrase: "${{res:phrase}}"}}
   whole: {{type: redis, namespace: d, url: "${{file:url.txt}}"}}
+  texts: {{type: redis, namespace: e, url: "redis://e", username: "${{res:user}}", client_name: "${{file:secret.txt}}"}}
+  described: {{parent: vault, description: "${{file:secret.txt}}"}}
 """
 ENVIRON = {
     "STORECONF__STORES__VARIABLE__TYPE": "vault",
@@ -316,6 +324,9 @@ BREAKS = {
     "credential twice": f"  x: {{type: redis, namespace: x, url: 'redis://u:{CANARY}-a@h', password: {CANARY}-b}}\n",
     "crashing resolver": '  x: {type: vault, phrase: "${res:crash}"}\n',
     "URL for another field": f"  x: {{type: 'redis://u:{CANARY}-type@h'}}\n",
+    "crash with a secret of a file": f"  x: {{type: vault, phrase: {CANARY}-crash, count: 13}}\n",
+    "crash with a secret of a variable": "",
+    "malformed URL elsewhere": f"  x: {{type: 'redis://u:{CANARY}-a/{CANARY}-b@h'}}\n",
     "syntax": f"  x: {{type: vault, password: {CANARY}-syntax\n",
     "duplicate": f"  x: {{type: vault, password: {CANARY}-dup, password: {CANARY}-dup2}}\n",
 }
@@ -342,7 +353,9 @@ def texts(report: Report) -> list[str]:
     for layout in report.layouts.values():
         found += [repr(layout), str(layout), repr(layout.stores), repr(layout.default_factory)]
         found += [json.dumps(layout.dump()), yaml.safe_dump(layout.dump())]
-        found += [str(layout.plan()), repr(layout.plan()), repr(layout.compile())]
+        found += [str(layout.plan()), repr(layout.plan()), json.dumps(layout.plan().to_dict()), repr(layout.compile())]
+        found += [str(spec) for spec in layout.stores.values()]
+        found += [repr(layout.assembly), repr(layout.assembly.documents), repr(layout.variables())]
         found += [repr(layout.origin(path)) for path in paths(layout.assembly.tree)]
     return found
 
@@ -365,13 +378,14 @@ def test_no_secret_is_ever_shown(name: str, form: str, caplog: pytest.LogCapture
         text = json.dumps(yaml.safe_load(text), indent=1)
     path = Path(f"storeconf.{form}")
     path.write_text(text)
+    environ = ENVIRON | ({"STORECONF__STORES__VARIABLE__COUNT": "13"} if name.endswith("of a variable") else {})
     with caplog.at_level(logging.DEBUG):
         reports = [
-            examine(path, environ=ENVIRON, catalog=SECRETS),
-            examine(path, environment="production", environ=ENVIRON, catalog=SECRETS),
-            examine_all(path, environ=ENVIRON, catalog=SECRETS),
-            examine_all(path, environ=ENVIRON, catalog=SECRETS, without_secrets=True),
-            examine(path, environ=ENVIRON, catalog=SECRETS, overrides={"stores.vault.phrase": f"{CANARY}-override"}),
+            examine(path, environ=environ, catalog=SECRETS),
+            examine(path, environment="production", environ=environ, catalog=SECRETS),
+            examine_all(path, environ=environ, catalog=SECRETS),
+            examine_all(path, environ=environ, catalog=SECRETS, without_secrets=True),
+            examine(path, environ=environ, catalog=SECRETS, overrides={"stores.vault.phrase": f"{CANARY}-override"}),
         ]
     if name == "nothing":
         assert reports[0].layout is not None
