@@ -7,7 +7,7 @@ to build its store. storeconf's own kinds use exactly the same classes and the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable  # noqa: TC003 - Pydantic reads annotations at run time
+from collections.abc import Callable, Iterator  # noqa: TC003 - Pydantic reads annotations at run time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
