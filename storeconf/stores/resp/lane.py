@@ -98,18 +98,23 @@ class Lane(ABC):
         """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
         deadline = self.loop.time() + self.timeout - getattr(error, "waited", 0.0)
         sent = isinstance(error, LinkError) and error.sent
-        attempt = 0
+        attempt, trying = 0, False
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
+                    trying = False
                     if (attempt := await self.prepare(error, attempt, kind)) > self.retries:
                         raise error
+                    trying = True
                     try:
                         return await self.repeat(error, data, key)
                     except (ReplyError, LinkError) as failure:
                         error = failure
                         sent = sent or (isinstance(error, LinkError) and error.sent)
         except TimeoutError:
+            if not trying and isinstance(error, LinkError):
+                error.sent = sent
+                raise error from None
             raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=True, cause=error) from error
         except LinkError as failure:
             # An earlier attempt may have been executed, even if the last one was not even sent.
