@@ -69,7 +69,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def matches(expected: str, printed: str) -> bool:
-    pattern = re.escape(expected.rstrip()).replace("…", ".*?")
+    pattern = re.escape(expected.rstrip()).replace("…", ".*")
     return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
 
 
