@@ -257,6 +257,8 @@ class Store(LifeCycle):
         child._root = self._root
         child._path = (*self._path, check_name(namespace))
         child._name = None if self._name is None else f"{self._name}/{namespace}"
+        if "capabilities" in self.__dict__:  # one store's own, where the class's are not all that is to say
+            child.capabilities = self.capabilities
         child.do_attach(self)
         return child
 
