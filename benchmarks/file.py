@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 KEYS = [f"session:{number}" for number in range(400)]
 VALUE = b"v" * 100
-SECONDS = 0.12
-ROUNDS = 7
+SECONDS = 0.05
+ROUNDS = 15
 GET, SET = ("get, 1 task", "get, 50 tasks"), ("set, 1 task", "set, 50 tasks")
 
 
