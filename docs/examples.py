@@ -76,12 +76,13 @@ def _output(command: str) -> list[str]:
         variables[name] = value
     if words[0] != "storeconf" or "|" in words:
         return _shell(command)
-    before = set(sys.modules)
+    modules = [path.stem for path in Path.cwd().glob("*.py")]
+    for module in modules:
+        sys.modules.pop(module, None)
     with _surroundings(variables):
         result = CliRunner().invoke(storeconf, words[1:], prog_name="storeconf")
-    for module in set(sys.modules) - before:
-        if str(getattr(sys.modules[module], "__file__", "")).startswith(os.getcwd()):
-            del sys.modules[module]
+    for module in modules:
+        sys.modules.pop(module, None)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return [line.rstrip() for line in result.output.splitlines()]

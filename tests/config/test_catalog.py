@@ -13,7 +13,7 @@ from storeconf.errors import PluginError
 from storeconf.plugin import Backend, Middleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from storeconf.plugin import ResolveContext
@@ -31,9 +31,10 @@ class {name}(Backend):
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Put tiny distributions on the path: their metadata, and one module each."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    modules = []
 
     def make(distribution: str, module: str, code: str, *points: str, version: str = "1.0") -> None:
         (tmp_path / f"{module}.py").write_text(code)
@@ -41,11 +42,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text("\n".join(points) + "\n")
-        monkeypatch.delitem(sys.modules, module, raising=False)
+        modules.append(module)
+        sys.modules.pop(module, None)
         # A new entry is a new path, so the scan that is cached for the old one does not count.
         monkeypatch.syspath_prepend(str(info))
 
-    return make
+    yield make
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 def the_entry(catalog: Catalog, name: str) -> CatalogEntry:
