@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 
-from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, store_of
+from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
 
 if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
-__all__ = ["SessionMiddleware", "lifespan", "registry", "store"]
+__all__ = ["SessionMiddleware", "lifespan", "registry", "rotate_session", "store"]
 
 
 def store(name: str) -> Any:
     """Return the dependency that gives the store of that name; for use in ``Annotated``."""
 
-    def dependency(connection: HTTPConnection) -> Store:
+    async def dependency(connection: HTTPConnection) -> Store:
         return store_of(connection, name)
 
     return Depends(dependency)
@@ -34,7 +34,7 @@ def store(name: str) -> Any:
 def registry() -> Any:
     """Return the dependency that gives the application's registry; for use in ``Annotated``."""
 
-    def dependency(connection: HTTPConnection) -> StoreRegistry:
+    async def dependency(connection: HTTPConnection) -> StoreRegistry:
         return registry_of(connection)
 
     return Depends(dependency)

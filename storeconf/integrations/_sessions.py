@@ -1,0 +1,261 @@
+"""Sessions that are kept on a store, as plain ASGI middleware: no framework is imported here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+
+    from storeconf.registry import StoreRegistry
+    from storeconf.store import Store
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+__all__ = ["STATE", "Session", "SessionMiddleware", "registry_in"]
+
+STATE = "storeconf_registry"
+"""What the registry is called in the state of a running application."""
+
+_BYTES = 32
+_IDENTIFIER = re.compile(rb"[A-Za-z0-9_-]{43}\Z")
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_MOST_IDENTIFIERS = 4
+"""Cookies of our name that are looked up: other hosts of the domain may have set some."""
+
+_FRESH = 0.9
+"""The part of ``max_age`` that a session has to have left not to be renewed."""
+
+_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+_logger = logging.getLogger("storeconf")
+
+
+def registry_in(scope: Mapping[str, Any]) -> StoreRegistry:
+    """Return the registry of the application that serves a request or WebSocket.
+
+    The lifespan's state reaches mounted applications, too; where the server hands none on, it is the application's.
+    """
+    registry = scope.get("state", {}).get(STATE)
+    if registry is None and "app" in scope:
+        registry = getattr(scope["app"].state, STATE, None)
+    if registry is None:
+        raise RuntimeError(
+            "this application has no registry: give it lifespan=storeconf.integrations.starlette.lifespan(…), and in "
+            "tests enter the client as a context manager, because only that runs a lifespan"
+        )
+    return registry  # type: ignore[no-any-return]  # the state of an application is untyped
+
+
+class Session(dict[str, Any]):
+    """What a request knows of its session: a dict of what JSON can hold."""
+
+    accessed = False
+    rotated = False
+
+    def mark_accessed(self) -> None:
+        """Remember that the response depends on the session; Starlette calls it for ``request.session``."""
+        self.accessed = True
+
+
+class SessionMiddleware:
+    """Keep ``request.session`` on a store; the browser holds only a random identifier.
+
+    The session is a dict of what JSON can hold. It is stored when it has changed, ends ``max_age`` seconds after its
+    last use, give or take a tenth, and is deleted when it is emptied. Concurrent requests keep each other's changes
+    to different keys, and none brings back a session that another has ended. Identifiers that are unknown are never
+    taken over: a session begins with one that is made for it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        store: str = "sessions",
+        cookie: str = "session",
+        max_age: int = 14 * 24 * 60 * 60,
+        path: str = "/",
+        same_site: Literal["lax", "strict", "none"] = "lax",
+        https_only: bool = False,
+        domain: str | None = None,
+    ) -> None:
+        if _COOKIE_NAME.match(cookie) is None:
+            raise ValueError(f"{cookie!r} can't name a cookie")
+        if max_age <= 0:
+            raise ValueError(f"max_age must be above zero, not {max_age}")
+        if not https_only and (same_site == "none" or cookie.startswith(("__Host-", "__Secure-"))):
+            raise ValueError(f"browsers take a cookie {cookie!r} with SameSite={same_site} only with https_only=True")
+        self.app = app
+        self.store = store
+        self.cookie = cookie
+        self.max_age = max_age
+        self._name = cookie.encode()
+        self._attributes = f"Path={path}; HttpOnly; SameSite={same_site}"
+        if https_only:
+            self._attributes += "; Secure"
+        if domain is not None:
+            self._attributes += f"; Domain={domain}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or WebSocket with its session."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        visit = _Visit(registry_in(scope).get(self.store), self.max_age)
+        await visit.load(self._identifiers(scope))
+        scope["session"] = visit.session
+        started = False
+
+        async def send_with_session(message: Message) -> None:
+            nonlocal started
+            if not started and message["type"] in _STARTS:
+                started = True
+                headers = [*(message.get("headers") or ())]
+                identifier = await visit.save(scope["session"])
+                if identifier is not None:
+                    headers.append((b"set-cookie", self._set_cookie(identifier)))
+                if identifier is not None or getattr(scope["session"], "accessed", False):
+                    headers.append((b"vary", b"Cookie"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_with_session)
+        # While a body was streamed, or a WebSocket was open, the session may have changed once more.
+        if started:
+            await visit.save(scope["session"], late=True)
+
+    def _identifiers(self, scope: Scope) -> list[str]:
+        """Those identifiers among the cookies that can be ours."""
+        found: dict[str, None] = {}
+        for header, line in scope["headers"]:
+            if header == b"cookie":
+                for part in line.split(b";"):
+                    name, _, value = part.strip().partition(b"=")
+                    if name == self._name and _IDENTIFIER.match(value) is not None:
+                        found[value.decode()] = None
+        return list(found)[:_MOST_IDENTIFIERS]
+
+    def _set_cookie(self, identifier: str) -> bytes:
+        age = self.max_age if identifier else 0
+        return f"{self.cookie}={identifier}; {self._attributes}; Max-Age={age}".encode()
+
+
+class _Visit:
+    """What one request or WebSocket does with its session."""
+
+    def __init__(self, store: Store, max_age: int) -> None:
+        self._store = store
+        self._max_age = max_age
+        self._identifier: str | None = None
+        self._stored = b""  # what this request takes for stored; others may have stored more
+        self._left: int | None = None
+        self.session = Session()
+
+    async def load(self, identifiers: list[str]) -> None:
+        """Take the first of the sessions that is there."""
+        for identifier in identifiers:
+            found = await self._store.get_with_expiry(identifier)
+            values = None if found is None else self._decode(found[0])
+            if found is not None and values is not None:
+                self._identifier, self._stored, self._left = identifier, *found
+                self.session.update(values)
+                return
+
+    async def save(self, session: Mapping[str, Any], *, late: bool = False) -> str | None:
+        """Bring the store up to date; return the identifier that the browser has to be told, "" for none any more."""
+        before = self._identifier
+        if not session:
+            self._identifier = None
+            if before is not None:
+                await self._store.delete(before)
+            return None if before is None else ""
+        data = _encode(session)
+        rotated = getattr(session, "rotated", False)
+        if late and (before is None or rotated):
+            raise RuntimeError(
+                "a session began, or was to get a new identifier, after the response had begun: too late for a cookie"
+            )
+        if before is None or rotated:
+            return await self._begin(session, data)
+        if data != self._stored:
+            return before if await self._update(before, session, data) and not late else None
+        stale = self._left is None or self._left < self._max_age * 1000 * _FRESH
+        if stale and not late and await self._store.get(before, renew_for=self._max_age) is not None:
+            return before
+        return None
+
+    async def _begin(self, session: Mapping[str, Any], data: bytes) -> str:
+        """Store the session under a new identifier; the old one, if any, is gone first."""
+        new = data
+        if self._identifier is not None:
+            found = await self._store.get(self._identifier)
+            await self._store.delete(self._identifier)
+            new = _encode(self._merge(found, session))
+            session.rotated = False  # type: ignore[attr-defined]
+        self._identifier, self._stored = secrets.token_urlsafe(_BYTES), data
+        await self._store.set(self._identifier, new, self._max_age)
+        return self._identifier
+
+    async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
+        """Store what has changed on top of what others have stored meanwhile; False if one of them ended it."""
+        if "replace" not in self._store.capabilities.atomic:
+            await self._store.set(identifier, data, self._max_age)
+        else:
+            expected, new = self._stored, data
+            while not await self._store.replace(identifier, expected, new, self._max_age):
+                found = await self._store.get(identifier)
+                if found is None:
+                    return False
+                expected, new = found, _encode(self._merge(found, session))
+        self._stored = data
+        return True
+
+    def _merge(self, found: bytes | None, session: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored now, with what this request has changed since it read the session."""
+        before = json.loads(self._stored)
+        newest = {} if found is None else self._decode(found) or {}
+        kept = {key: value for key, value in newest.items() if key in session or key not in before}
+        changed = {
+            key: value
+            for key, value in session.items()
+            if key not in before or json.dumps(before[key]) != json.dumps(value)
+        }
+        return kept | changed
+
+    def _decode(self, stored: bytes) -> dict[str, Any] | None:
+        try:
+            values = json.loads(stored)
+        except ValueError:
+            values = None
+        if isinstance(values, dict):
+            return values
+        _logger.warning("store %r holds something else than a session; it is taken for none", self._store.name)
+        return None
+
+
+def _encode(session: Mapping[str, Any]) -> bytes:
+    for key in session:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of a session are str; {key!r} is not")
+    try:
+        return json.dumps(session, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"session[{_culprit(session)!r}] can't be stored as JSON: {error}") from error
+
+
+def _culprit(session: Mapping[str, Any]) -> str:
+    """The key of the first value that JSON can't hold."""
+    for key, value in session.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            return key
+    return ""
