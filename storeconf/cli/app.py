@@ -27,6 +27,9 @@ __all__ = ["Source", "format_option", "on_layout", "storeconf"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_ATTEMPTS = "storeconf.stores"
+"""Who logs each attempt to connect; what comes of them in the end is told by the result or by an error."""
+
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 """The status of a command whose reader went away, as if its signal had ended it."""
@@ -134,7 +137,8 @@ class _Messages(logging.Handler):
     """What storeconf logs becomes messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warning(record.getMessage())
+        if record.name != _ATTEMPTS:
+            warning(record.getMessage())
 
 
 def _drop_output() -> None:

@@ -48,9 +48,9 @@ _AT_ONCE = 200
 @format_option("text", "json")
 @on_layout()
 def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
-    """List the live keys of STORE that begin with PREFIX, but not those of the namespaces below it.
+    """List the live keys of a store.
 
-    A key that a line can't hold is shown as a JSON string; such lines begin with a quotation mark.
+    Those that begin with PREFIX, in STORE alone and not in the namespaces below it. A key that a line can't hold is shown as a JSON string; such lines begin with a quotation mark.
     """
     layout = source.layout()
 
@@ -89,7 +89,10 @@ async def _all(store: Store, prefix: str = "") -> list[str]:
 @format_option("text", "json")
 @on_layout()
 def get_command(source: Source, store: str, key: str, form: str) -> None:
-    """Write the value of KEY to stdout, byte for byte; exit 1 when there is none. Looking renews no expiry."""
+    """Write a value to stdout, byte for byte.
+
+    The status is 1 when there is none. Looking renews no expiry. On a terminal, binary data is escaped.
+    """
     layout = source.layout()
     found = with_store(layout, store, lambda opened: opened.get_with_expiry(key))
     if found is None:
@@ -132,9 +135,9 @@ def _text(value: bytes) -> tuple[str, str]:
 @format_option("text", "json")
 @on_layout()
 def stats_command(source: Source, store: str, form: str) -> None:
-    """Count the entries of STORE, their bytes, and how long they have left. Reads every value.
+    """Count the entries of a store, and their bytes.
 
-    The namespaces below it are not counted.
+    Also how long they have left. Reads every value in STORE, but counts none in the namespaces below it.
     """
     layout = source.layout()
     stats = with_store(layout, store, _count)
@@ -186,7 +189,10 @@ async def _count(store: Store) -> dict[str, Any]:
 @format_option("text", "json")
 @on_layout()
 def key_command(source: Source, store: str, key: str, form: str) -> None:
-    """Show what the backend calls KEY: a server's key, the path of a file. Connects to nothing; KEY need not exist."""
+    """Show the raw key that a backend uses.
+
+    On a server that is the server's key, in a file store the path of a file. KEY need not exist. Connects to nothing.
+    """
     layout = source.layout()
 
     _, found = store_of(layout, store)
@@ -221,7 +227,11 @@ class _Span(click.ParamType[timedelta]):
 @click.option("--expires-in", type=_Span(), metavar="DURATION", help="How long it lives: 90s, 1h30m, 14d.")
 @on_layout()
 def set_command(source: Source, store: str, key: str, value: str, expires_in: timedelta | None) -> None:
-    """Store VALUE under KEY; `-` reads it from stdin, byte for byte. The store's middleware applies."""
+    """Store a value.
+
+    VALUE is stored as UTF-8; `-` reads it from stdin, byte for byte. The store's middleware applies, so that a ttl
+    gives what has no --expires-in its own.
+    """
     layout = source.layout()
     # What the shell could not decode goes to the store as it was typed.
     stored = sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
@@ -233,7 +243,10 @@ def set_command(source: Source, store: str, key: str, value: str, expires_in: ti
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @on_layout()
 def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
-    """Remove keys; those that are missing are no error."""
+    """Remove keys.
+
+    Those that are missing are no error.
+    """
     with_store(source.layout(), store, lambda opened: opened.delete_many(keys))
 
 
@@ -242,7 +255,10 @@ def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @on_layout()
 def clear_command(source: Source, store: str, yes: bool) -> None:
-    """Remove everything in STORE and in the namespaces below it. Asks first, on a terminal."""
+    """Remove everything in a store.
+
+    Also in the namespaces below it. Asks first; without a terminal it refuses, unless --yes is given.
+    """
     if not yes and not on_terminal(sys.stdin):
         raise click.UsageError("there is no terminal to ask on; give --yes to remove everything")
     layout = source.layout()
@@ -277,7 +293,10 @@ def _agreed(question: str) -> bool:
 @click.argument("store", required=False)
 @on_layout()
 def purge_command(source: Source, store: str | None) -> None:
-    """Drop what has expired, in STORE with the namespaces below it, or in all stores."""
+    """Drop what has expired.
+
+    In STORE with the namespaces below it, or in all stores. Servers do that by themselves.
+    """
     layout = source.layout()
     if store is None:
         with readable(layout):

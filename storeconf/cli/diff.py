@@ -44,7 +44,10 @@ class _Change:
 @format_option("text", "json")
 @on_layout(environment=False)
 def diff_command(source: Source, first: str, second: str, form: str) -> None:
-    """Show what differs between two environments; exit 1 when something does."""
+    """Show what differs between two environments.
+
+    The status is 1 when something does.
+    """
     layouts = source.layouts(first, second)
     # Compared unmasked, so that two different secrets differ; shown masked.
     left, right = ((layout.dump(masked=False), layout.dump()) for layout in layouts)

@@ -38,9 +38,9 @@ class _Row:
 @format_option("text", "json")
 @on_layout()
 def env_command(source: Source, form: str) -> None:
-    """List every variable that could override something, its path, and its present value, secrets masked.
+    """List every variable that could override something.
 
-    One that is set shows its value behind "="; one that is not shows, fainter, what holds without it.
+    Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "="; one that is not shows, fainter, what holds without it.
     """
     layout = source.layout()
     rows = list(_rows(layout))

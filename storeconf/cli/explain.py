@@ -49,9 +49,10 @@ class _Answer:
 @format_option("text", "json")
 @on_layout()
 def explain_command(source: Source, path: str, form: str) -> None:
-    """Show the history of the value at PATH, as stores.main.url: who set it, where, and what that shadowed.
+    """Show where a value comes from.
 
-    The highest layer comes first. A mapping is explained value by value.
+    PATH is dotted, as in stores.main.url. Every layer that set the value is listed, the highest first, with its place;
+    the others are shadowed. A mapping is explained value by value.
     """
     layout = source.layout()
     answer = _answer(layout, path)

@@ -90,7 +90,10 @@ def _lines(described: Described, factory: FactoryStep) -> tuple[str, ...]:
 @format_option("mermaid", "dot", "html")
 @on_layout()
 def graph_command(source: Source, form: str) -> None:
-    """Print the stores as a Mermaid or DOT graph, or as an HTML page that needs nothing else."""
+    """Print the same as a Mermaid or DOT graph, or as a page.
+
+    The page is one HTML file that needs nothing else.
+    """
     layout = source.layout()
     plan = layout.plan()
     described = Described(layout, plan)

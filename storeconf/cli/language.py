@@ -23,7 +23,10 @@ __all__ = ["init_command", "plugins_command", "schema_command"]
 @click.command("init")
 @click.argument("path", default="storeconf.yaml", metavar="[PATH]", type=click.Path(path_type=Path))
 def init_command(path: Path) -> None:
-    """Write a commented starter file, YAML or TOML by its name. Never overwrites one."""
+    """Write a commented starter file.
+
+    YAML or TOML, by its name. A file that exists is never overwritten.
+    """
     from storeconf.cli.starter import STARTERS
 
     shown = escaped(str(path))
@@ -71,7 +74,10 @@ def _catalog() -> Catalog:
 
 @click.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of the configuration language, installed plugins included."""
+    """Print the JSON Schema of the configuration language.
+
+    Installed plugins are part of it; broken ones are left out, and `storeconf plugins` says why.
+    """
     from storeconf.config.schema import build_schema
 
     data(json_text(build_schema(_catalog())))
@@ -80,7 +86,10 @@ def schema_command() -> None:
 @click.command("plugins")
 @format_option("text", "json")
 def plugins_command(form: str) -> None:
-    """List backends, middleware and resolvers: where each comes from, whether it works, or why not."""
+    """List backends, middleware and resolvers.
+
+    Each with where it comes from, whether it works, or why not.
+    """
     entries = _catalog().entries()
     if form == "json":
         emit_json({"plugins": [entry.to_dict() for entry in entries]})

@@ -1,4 +1,4 @@
-"""The stores of a layout for one command: found by name, opened and closed around the work, failing readably."""
+"""The stores of a layout for one command: found by name, closed after the work, failing readably."""
 
 from __future__ import annotations
 
@@ -23,20 +23,25 @@ T = TypeVar("T")
 
 
 def with_store(layout: Layout, name: str, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Open the stores and do the work with one of them."""
+    """Do the work with one store."""
     registry, store = store_of(layout, name)
     return run(layout, registry, lambda: work(store))
 
 
 def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]]) -> T:
-    """Open the registry, do the work, close it."""
+    """Do the work, then close the registry.
 
-    async def opened() -> T:
-        async with registry:
+    Stores open at their first use: what is wrong with others keeps nobody from working with one.
+    """
+
+    async def closing() -> T:
+        try:
             return await work()
+        finally:
+            await registry.aclose()
 
     with readable(layout):
-        return asyncio.run(opened())
+        return asyncio.run(closing())
 
 
 def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
@@ -90,7 +95,8 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
 def _told(failure: BaseException) -> str:
     if not isinstance(failure, StoreError):
         return str(failure)
-    what = f"{failure.operation} on {failure.store!r}: " if failure.operation and failure.store else ""
+    operation = (failure.operation or "").removesuffix("_with_expiry")
+    what = f"{operation} on {failure.store!r}: " if operation and failure.store else ""
     unknown = "; whether it took effect is not known" if failure.outcome_unknown else ""
     return f"{what}{failure}{unknown}"
 

@@ -159,18 +159,18 @@ def readable_time(span: timedelta) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A styled text broken at blanks into lines of at most ``width`` characters, where that can be."""
-    lines: list[str] = []
-    length = width + 1
-    for word in text.split(" "):
-        size = len(click.unstyle(word))
-        if length + 1 + size > width:
-            lines.append(word)
-            length = size
-        else:
-            lines[-1] += f" {word}"
-            length += 1 + size
+    """A styled text in lines of at most ``width`` characters, broken between its parts, else between words."""
+    lines = [""]
+    for part in re.split(r"(?<=, )|(?<= > )|(?<=  )", text):
+        for piece in [part] if _length(part) <= width else re.split(r"(?<= )", part):
+            if lines[-1] and _length(lines[-1] + piece) > width:
+                lines.append("")
+            lines[-1] += piece
     return lines
+
+
+def _length(text: str) -> int:
+    return len(click.unstyle(text).rstrip())
 
 
 def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:

@@ -132,6 +132,7 @@ def _placed(graph: Graph) -> dict[str, _Box]:
 
     def place(node: Node, depth: int) -> _Box:
         nonlocal bottom
+        top, before = bottom, len(boxes)
         letters = max(len(text) for text in (node.name, *node.lines))
         height = (1 + len(node.lines)) * _LINE + _PADDING
         box = boxes[node.id] = _Box(node, depth, 0, letters * _LETTER + 2 * _PADDING, height)
@@ -139,6 +140,11 @@ def _placed(graph: Graph) -> dict[str, _Box]:
         if inner:
             middle = (inner[0].y + inner[0].height / 2 + inner[-1].y + inner[-1].height / 2) / 2
             box.y = middle - height / 2
+            if box.y < top:  # higher than all that it leads to
+                down = top - box.y
+                for each in list(boxes.values())[before:]:
+                    each.y += down
+                bottom += down
         else:
             box.y = bottom
         bottom = max(bottom, box.y + height + _GAP)

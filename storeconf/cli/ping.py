@@ -28,9 +28,10 @@ __all__ = ["ping_command"]
 @format_option("text", "json")
 @on_layout()
 def ping_command(source: Source, form: str) -> None:
-    """Open every store and do one real round trip, all at once; exit 1 when one does not answer.
+    """Do one real round trip to every store.
 
-    Shows how long it took, and the server's version, topology and TLS.
+    All at once. Shows how long each took, and the server's version, topology and TLS. The status is 1 when one does
+    not answer.
     """
     layout = source.layout()
     plan = layout.plan()

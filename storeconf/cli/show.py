@@ -18,9 +18,9 @@ __all__ = ["show_command"]
 @format_option("yaml", "toml", "json")
 @on_layout()
 def show_command(source: Source, origins: bool, form: str) -> None:
-    """Print the effective layout in the language's own shape, secrets masked.
+    """Print the effective layout, secrets masked.
 
-    It holds what the files, variables and overrides say together; `storeconf explain` knows defaults, too.
+    It has the language's own shape, so that it can be read again. It holds what the files, variables and overrides say together; `storeconf explain` knows defaults, too.
     """
     layout = source.layout()
     tree = layout.dump()

@@ -31,9 +31,10 @@ _OPERATIONS = ("add", "touch", "pop", "increment", "replace")
 @format_option("text", "json")
 @on_layout()
 def tree_command(source: Source, form: str) -> None:
-    """Show stores, namespaces, aliases and middleware as a tree, and operations that a store does not offer.
+    """Show stores, namespaces, aliases and chains as a tree.
 
-    A chain is written from the caller inwards; links that a store inherits are fainter. Connects to nothing.
+    A chain is written from the caller inwards; links that a store inherits are fainter. Operations that a store does
+    not offer are named. Connects to nothing.
     """
     layout = source.layout()
     plan = layout.plan()

@@ -27,7 +27,11 @@ __all__ = ["validate_command"]
 @format_option("text", "json", "github", "sarif")
 @on_layout()
 def validate_command(source: Source, files: tuple[str, ...], without_secrets: bool, form: str) -> None:
-    """Check every environment (or --env's) of the layout, or of each FILE. Connects to nothing."""
+    """Find what is wrong with the layout, in every environment.
+
+    With --env in that one alone; with FILEs in each of them. Connects to nothing. What is found goes to stdout; errors
+    make the status 1, warnings do not.
+    """
     from storeconf.config.problems import merged
     from storeconf.config.render import render
     from storeconf.layout import examine_all
