@@ -50,7 +50,8 @@ _AT_ONCE = 200
 def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
     """List the live keys of a store.
 
-    Those that begin with PREFIX, in STORE alone and not in the namespaces below it. A key that a line can't hold is shown as a JSON string; such lines begin with a quotation mark.
+    Those that begin with PREFIX, in STORE alone and not in the namespaces below it. A key that a line can't hold is
+    shown as a JSON string; such lines begin with a quotation mark.
     """
     layout = source.layout()
 

@@ -40,7 +40,8 @@ class _Row:
 def env_command(source: Source, form: str) -> None:
     """List every variable that could override something.
 
-    Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "="; one that is not shows, fainter, what holds without it.
+    Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "=";
+    one that is not shows, fainter, what holds without it.
     """
     layout = source.layout()
     rows = list(_rows(layout))

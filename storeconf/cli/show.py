@@ -20,7 +20,8 @@ __all__ = ["show_command"]
 def show_command(source: Source, origins: bool, form: str) -> None:
     """Print the effective layout, secrets masked.
 
-    It has the language's own shape, so that it can be read again. It holds what the files, variables and overrides say together; `storeconf explain` knows defaults, too.
+    It has the language's own shape, so that it can be read again, and holds what the files, variables and overrides
+    say together; `storeconf explain` knows defaults, too.
     """
     layout = source.layout()
     tree = layout.dump()
