@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.store import ServerStore
+from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.keys import Layout
@@ -48,5 +49,6 @@ class ValkeyStore(ServerStore):
         key_layout: Layout = "storeconf",
     ) -> Self:
         """Return a store on the server at ``url``, with connections of its own, which it closes."""
+        ServerUrl(url)  # raises for what a connection would stumble over later
         options = ServerOptions(url=url, db=db, port=port, username=username, password=password)
         return cls.from_options(options, namespace=namespace, key_layout=key_layout)

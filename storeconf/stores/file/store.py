@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
 from storeconf.stores.file.directory import Directory
@@ -21,6 +22,8 @@ from storeconf.stores.file.writing import Writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from storeconf.store import Expiry
+
 __all__ = ["FileStore"]
 
 
@@ -33,6 +36,8 @@ class FileStore(Store):
         durability: What a finished write survives: ``flush`` the end of the process, ``fsync`` that of the machine.
         mode: The permissions of directories; files get the same without the right to execute.
     """
+
+    _root: FileStore
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
@@ -121,6 +126,24 @@ class FileStore(Store):
         self._reset_workers()
 
     # ------------------------------------------------------------------ operations
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """Return the value, or None when there is none or it has expired; see `Store.get`."""
+        if renew_for is not None or key.__class__ is not str or not key.isascii():
+            return await super().get(key, renew_for)
+        root = self._root
+        root._calls += 1
+        try:
+            if root._state != OPEN:
+                await self._ready()
+            return await root._reader.submit(root._reading.get, self._path, key)  # type: ignore[no-any-return]
+        except StoreError as error:
+            self._sign(error, "get")
+            raise
+        finally:
+            root._calls -= 1
+            if root._idle is not None:
+                root._leave()
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""

@@ -231,8 +231,6 @@ class Worker:
         outcomes: list[Outcome] = []
         group = self._group
         for future, work, arguments in calls:
-            if future.cancelled():
-                continue
             if group is not None:
                 group.ticket = future
             try:

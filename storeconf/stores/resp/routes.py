@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.cluster import ClusterLane
@@ -24,7 +25,15 @@ Route = Callable[[], Lane]
 
 
 def route_of_options(driver: Driver, options: ServerOptions) -> Route:
-    """Return the way that the options describe; what the URL says besides the place counts as well."""
+    """Return the way that the options describe; what the URL says besides the place counts as well.
+
+    It is looked for when the first lane is made: a layout may list many stores of which a process uses few.
+    """
+    way = cache(lambda: _way(driver, options))
+    return lambda: way()()
+
+
+def _way(driver: Driver, options: ServerOptions) -> Route:
     if options.url is not None:
         given = ServerUrl(options.url).options
         options = replace(
