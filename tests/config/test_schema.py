@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import jsonschema  # type: ignore[import-untyped]  # it brings no types
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
