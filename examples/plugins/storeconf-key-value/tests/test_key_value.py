@@ -32,16 +32,12 @@ def built(**settings: Any) -> KeyValueStore:
     return store
 
 
-class TestMemory(StoreConformance):
+class TestMemoryAsChild(StoreConformance):
+    namespaces = ("parent", "Child_2")
     threads = False  # the library's stores serve one event loop at a time
 
     def make_store(self) -> KeyValueStore:
         return built(store="memory")
-
-
-class TestMemoryAsChild(TestMemory):
-    namespaces = ("parent", "Child_2")
-    model_examples = 10
 
 
 class TestDisk(StoreConformance):
