@@ -82,6 +82,15 @@ async def ascend(directory: str, seconds: str) -> None:
             await root.set("k", value(turn))
 
 
+async def reopen(directory: str, times: str) -> None:
+    """Open and close, with a write and a sweep in between."""
+    for turn in range(int(times)):
+        async with store(directory) as root:
+            await root.set("k", value(turn))
+            await root.increment("n")
+            await root.delete_expired()
+
+
 async def clear(directory: str) -> None:
     """Delete everything, and tell that it begins."""
     async with store(directory) as root:
@@ -102,7 +111,7 @@ async def hold(directory: str) -> None:
         await asyncio.Event().wait()
 
 
-PROGRAMS = {program.__name__: program for program in (write, count, churn, ascend, clear, hold)}
+PROGRAMS = {program.__name__: program for program in (write, count, churn, ascend, reopen, clear, hold)}
 
 if __name__ == "__main__":
     asyncio.run(PROGRAMS[sys.argv[1]](*sys.argv[2:]))

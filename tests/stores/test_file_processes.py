@@ -110,6 +110,25 @@ def test_four_processes_count_exactly(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_opening_and_closing_beside_each_other(tmp_path: Path) -> None:
+    """Nobody takes what another has just made for debris; the first ones make the directory at once."""
+    directory, times, children = tmp_path / "data", 30, 4
+
+    async def check() -> None:
+        async with store(str(directory)) as root:
+            assert await root.get("n") == b"%d" % (times * children)
+            assert not debris(directory)
+
+    running = [program("reopen", directory, times) for _ in range(children)]
+    processes = [each.__enter__() for each in running]
+    try:
+        assert [process.wait(60) for process in processes] == [0] * children
+    finally:
+        for each in running:
+            each.__exit__(None, None, None)
+    asyncio.run(check())
+
+
 @pytest.mark.slow
 def test_nobody_reads_a_mixture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = tmp_path / "data"

@@ -137,17 +137,17 @@ class Directory:
         """
         home = self._home
         if home is None:
-            self._make(self.spares)
             while home is None:
+                self._make(self.spares)
                 home = self._claim_home(self.spares + b"/" + token_hex(8).encode())
             if not self._check():
                 self._write_format(home)
         return home
 
     def _claim_home(self, path: bytes) -> bytes | None:
-        self._make(path)
         # Until it is locked, a sweeper may take the new directory for debris; then another one is needed.
         try:
+            self._make(path)
             fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
         except FileNotFoundError:
             return None

@@ -198,8 +198,8 @@ class Writer(Reader):
         else:
             return
         for last in (False, False, False, True):  # others may remove an empty namespace meanwhile
-            self.directory.make_place(place)
             try:
+                self.directory.make_place(place)
                 os.rename(spare, target)
             except FileNotFoundError:
                 if last:
