@@ -15,7 +15,7 @@ from storeconf.config.masking import Masks, secret_paths
 from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
-from storeconf.config.tree import lookup
+from storeconf.config.tree import item_index, lookup
 from storeconf.config.validate import Validated, validate
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from storeconf._location import Diagnostic, Origin
     from storeconf.catalog import Part
     from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.config.overrides import Overrides
     from storeconf.config.tree import TreePath
     from storeconf.plan import Plan
     from storeconf.plugin import Settings
@@ -92,7 +93,8 @@ class Layout:
         here: Any = self.assembly.tree
         steps: list[str | int] = []
         for part in path.split("."):
-            step: str | int = int(part) if isinstance(here, list) and part.isdigit() else part
+            index = item_index(part) if isinstance(here, list) else None
+            step: str | int = part if index is None else index
             steps.append(step)
             if isinstance(here, dict):
                 here = here.get(step)
@@ -144,13 +146,14 @@ def examine(
     source: Source = None,
     *,
     environment: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Overrides | None = None,
     environ: Mapping[str, str] | None = None,
     catalog: Catalog | None = None,
     without_secrets: bool = False,
 ) -> Report:
     """Read and validate a layout, and report instead of raising.
 
+    ``overrides`` may also be pairs of dotted path and text, as a command line gives them; there ``null`` removes.
     ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
     look, not for use.
     """
@@ -163,7 +166,7 @@ def examine_all(
     source: Source = None,
     *,
     environment: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Overrides | None = None,
     environ: Mapping[str, str] | None = None,
     catalog: Catalog | None = None,
     without_secrets: bool = False,
@@ -191,7 +194,7 @@ class _Reader:
     def __init__(
         self,
         source: Source,
-        overrides: Mapping[str, Any] | None,
+        overrides: Overrides | None,
         environ: Mapping[str, str],
         catalog: Catalog | None,
         without_secrets: bool,

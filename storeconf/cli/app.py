@@ -41,7 +41,7 @@ class Source:
 
     file: str | None
     environment: str | None
-    overrides: dict[str, str]
+    overrides: tuple[tuple[str, str], ...]
 
     def layout(self) -> Layout:
         """Read the layout; its problems go to stderr, and errors end the command."""
@@ -159,15 +159,15 @@ def storeconf() -> None:
     """
 
 
-def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    overrides = {}
+def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    overrides = []
     for value in values:
         path, equals, text = value.partition("=")
         if not equals or not path:
             shown = f"{path!r}" if not equals else "it"  # what follows the sign may be a secret
             raise click.BadParameter(f"{shown} is not of the form PATH=VALUE", ctx=ctx, param=parameter)
-        overrides[path] = text
-    return overrides
+        overrides.append((path, text))
+    return tuple(overrides)
 
 
 def on_layout(*, environment: bool = True) -> Callable[[F], F]:
@@ -175,7 +175,13 @@ def on_layout(*, environment: bool = True) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
-        def run(*args: Any, file: str | None, overrides: dict[str, str], env: str | None = None, **options: Any) -> Any:
+        def run(
+            *args: Any,
+            file: str | None,
+            overrides: tuple[tuple[str, str], ...],
+            env: str | None = None,
+            **options: Any,
+        ) -> Any:
             return command(*args, source=Source(file, env, overrides), **options)
 
         chosen = click.option("--env", metavar="NAME", help="The environment; without it, STORECONF_ENV, else none.")

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.catalog import BUILT_IN
 from storeconf.config.shape import ANYTHING, SCALAR, Shape, field_shapes
-from storeconf.config.tree import KIND_KEYS, TreePath, dotted, is_middleware_path, lookup, nearest, valid_name
+from storeconf.config.tree import (
+    KIND_KEYS,
+    TreePath,
+    dotted,
+    is_middleware_path,
+    item_index,
+    lookup,
+    nearest,
+    valid_name,
+)
 from storeconf.config.validate import ALIAS, CHILD, COMMON, FACTORY
 from storeconf.errors import PluginError
 
@@ -30,7 +39,6 @@ _TOP: Final[Mapping[str, Shape]] = {"stores": _MAPPING, "default_factory": _FACT
 _MOST_LISTED: Final = 12
 _MANY: Final = 100
 _MOST_SEARCHES: Final = 20
-_MOST_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +78,6 @@ def variable_name(path: TreePath) -> str:
 
 def _normal(name: str) -> str:
     return name.lower().replace("-", "_")
-
-
-def _index(segment: str) -> int | None:
-    """The index of a list's item; None for what is none, or absurd."""
-    return int(segment) if segment.isascii() and segment.isdigit() and len(segment) < _MOST_DIGITS else None
 
 
 def _same(segment: str, names: Iterable[str]) -> str | None:
@@ -173,7 +176,7 @@ class Names:
                     found = self._spelt(inner, self._inner(level, path, names[0]), rest[len(flat) + 1 :])
                     if found is not None:
                         return found
-        index = None if level.item is None else _index(rest)
+        index = None if level.item is None else item_index(rest)
         return None if index is None or index > self._size(path) else (*path, index)
 
     def _below(self, path: TreePath, shape: Shape) -> Iterator[TreePath]:
@@ -213,7 +216,7 @@ class Names:
         if names:
             both = " and ".join(repr(name) for name in names)
             raise Misfit(f"{both} both fit at {dotted(path)}", path, names, several=True)
-        index = None if level.item is None else _index(segment)
+        index = None if level.item is None else item_index(segment)
         if index is not None:
             size = self._size(path)
             if index <= size:
@@ -261,7 +264,7 @@ class Names:
                 if near is not None:
                     path = (*path, near)
                     continue
-                if level.item is not None and _index(segment) is not None:
+                if level.item is not None and item_index(segment) is not None:
                     return (*path, self._size(path))
                 kind = None if chain else nearest(segment, kinds)
             if kind is None:

@@ -26,6 +26,7 @@ __all__ = [
     "dotted",
     "is_kind_path",
     "is_middleware_path",
+    "item_index",
     "lookup",
     "nearest",
     "parse_path",
@@ -37,6 +38,8 @@ TreePath: TypeAlias = tuple[str | int, ...]
 
 KIND_KEYS: Final = ("type", "parent", "use")
 """The fields of which exactly one makes the kind of a store or default factory."""
+
+_MOST_DIGITS: Final = 9
 
 MISSING: Final[Any] = object()
 """Stands where there is nothing, for None means a removal."""
@@ -109,6 +112,11 @@ def parse_path(text: str) -> tuple[str, ...] | None:
     """Take a dotted path apart; None when it is not one."""
     parts = tuple(text.split("."))
     return parts if all(parts) else None
+
+
+def item_index(text: str) -> int | None:
+    """Take a text as the index of a list's item; None for what is none, or absurd."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
 
 
 def lookup(tree: Any, path: Iterable[str | int]) -> Any:

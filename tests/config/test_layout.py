@@ -397,6 +397,13 @@ def test_no_secret_is_ever_shown(name: str, form: str, caplog: pytest.LogCapture
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize("index", ["²", "9" * 5000, "-1", "7", "x"])
+def test_what_is_no_item_of_a_list_has_no_origin(index: str) -> None:
+    layout = read_layout({"stores": {"a": {"type": "redis", "cluster": ["a:1"], "namespace": "a"}}}, environ={})
+    assert layout.origin("stores.a.cluster.0") is not None
+    assert layout.origin(f"stores.a.cluster.{index}") is None
+
+
 def test_unmasked_dumps_show_secrets_on_request() -> None:
     Path("secret.txt").write_text(f"{CANARY}-file\n")
     layout = read_layout({"stores": {"a": {"type": "vault", "phrase": "${file:secret.txt}"}}}, catalog=SECRETS)
