@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storeconf._location import Diagnostic, Note
@@ -16,7 +15,7 @@ from storeconf.config.discover import discover
 from storeconf.config.files import Files, Part
 from storeconf.config.interpolate import Interpolation
 from storeconf.config.layering import Layering, environments_of
-from storeconf.config.layers import problem
+from storeconf.config.layers import problem, working_directory
 from storeconf.config.merge import Merge, Rules
 from storeconf.config.origins import Origins
 from storeconf.config.overrides import Overrides, declared, parse_overrides, read_overrides
@@ -26,6 +25,7 @@ from storeconf.config.variables import read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from storeconf._location import Origin
     from storeconf.catalog import Catalog
@@ -75,7 +75,7 @@ class Assembly:
     def directory(self, path: TreePath) -> Path:
         """Return the directory that a relative path at ``path`` is relative to."""
         layer = self._origins.layer(path)
-        return Path.cwd() if layer is None else layer.directory
+        return working_directory() if layer is None else layer.directory
 
     def secret_texts(self) -> frozenset[str]:
         """Return the texts that came from files and resolvers, to be masked wherever they appear."""
@@ -178,7 +178,7 @@ class _Assembler:
         shown = os.fspath(source)
         if not isinstance(shown, str):
             raise TypeError(f"a path must be a str, not {type(shown).__name__}")
-        return files.file(Path.cwd() / shown, shown)
+        return files.file(working_directory() / shown, shown)
 
     def _check_environment(
         self, chosen: str | None, variable: str | None, known: tuple[str, ...], parts: list[Part]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from storeconf.config.layers import problem
+from storeconf.config.layers import problem, working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from storeconf._location import Diagnostic
 
@@ -30,7 +30,7 @@ class Discovered:
 
 def discover(environ: Mapping[str, str]) -> Discovered | Diagnostic:
     """Return the file that ``STORECONF_FILE`` names, else the only one in the working directory, else why not."""
-    directory = Path.cwd()
+    directory = working_directory()
     named = environ.get("STORECONF_FILE")
     if named:
         path = directory / named

@@ -6,17 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Note
 from storeconf.config.document import read
-from storeconf.config.layers import Place, place_of, problem
+from storeconf.config.layers import Place, place_of, problem, working_directory
 from storeconf.config.tree import TreePath, valid_name
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from storeconf._location import Diagnostic
     from storeconf.config.document import Document
@@ -80,7 +80,7 @@ class Files:
     def mapping(self, source: Mapping[str, Any]) -> list[Part]:
         """Return a mapping's parts, likewise; what it extends is relative to the working directory."""
         value = plain_data(source, lambda code, message, path: self._fail(code, message, path, {"layer": "mapping"}))
-        part = Part(value if isinstance(value, dict) else {}, Path.cwd())
+        part = Part(value if isinstance(value, dict) else {}, working_directory())
         return [*self._extended(part, ()), part]
 
     def overlay(self, part: Part, environment: str) -> Part | None:
@@ -240,5 +240,5 @@ def _identity(path: Path) -> str:
     """What tells whether two paths lead to one file."""
     try:
         return os.path.realpath(path)
-    except ValueError:  # no file can have such a name
+    except (OSError, ValueError):  # no file can have such a name, or the working directory is gone
         return str(path)

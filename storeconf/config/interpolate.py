@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf.config.layers import Layer, Place, problem
+from storeconf.config.layers import Layer, Place, problem, working_directory
 from storeconf.config.references import BadReference, Reference, parse_references
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.tree import Placeholder, Text, TreePath, nearest
@@ -191,7 +191,7 @@ class Interpolation:
 
     def _found(self, reference: Reference, layer: Layer | None) -> _Result:
         """Return the value of a reference, without its default; raises `_Absent`."""
-        directory = Path.cwd() if layer is None else layer.directory
+        directory = working_directory() if layer is None else layer.directory
         if reference.resolver == "env":
             value = self._environ.get(reference.argument)
         elif reference.resolver == "file":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storeconf._location import Diagnostic
@@ -10,13 +11,12 @@ from storeconf.config.tree import MISSING, TreePath, dotted, is_middleware_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from storeconf._location import Note, Severity
     from storeconf.config.document import Document
     from storeconf.config.merge import Rules
 
-__all__ = ["Layer", "Place", "place_of", "problem"]
+__all__ = ["Layer", "Place", "place_of", "problem", "working_directory"]
 
 Place = dict[str, Any]
 """Where something stands, as keyword arguments of a `Diagnostic`."""
@@ -85,6 +85,14 @@ class Layer:
     def is_secret(self, path: TreePath) -> bool:
         """Whether a variable read this value from a file."""
         return bool(self.secrets) and any(path[:length] in self.secrets for length in range(1, len(path) + 1))
+
+
+def working_directory() -> Path:
+    """Return the working directory; where it has been deleted, the relative ``.``, in which nothing is found."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
 
 
 def place_of(document: Document | None, path: TreePath, *, key: bool = False) -> Place:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storeconf.config.files import plain_data
-from storeconf.config.layers import Layer, problem
+from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import Merge
 from storeconf.config.names import Names
 from storeconf.config.shape import SCALAR
 from storeconf.config.texts import BadText, at, literal, value_of
-from storeconf.config.tree import Items, Removals, TreePath, dotted, lookup, parse_path
+from storeconf.config.tree import Items, Removals, TreePath, dotted, item_index, lookup, parse_path
 from storeconf.config.variables import FORBIDDEN
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def read_overrides(
         else:
             patch = merge.combine(patch, said, one_layer=True)
             tree = merge.apply(tree, said)
-    return Layer("override", patch, Path.cwd(), plain=False) if patch else None
+    return Layer("override", patch, working_directory(), plain=False) if patch else None
 
 
 def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
@@ -87,10 +86,11 @@ def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
     for step in path:
         items = lookup(tree, place)
         if isinstance(items, list):
-            if not (step.isascii() and step.isdigit() and len(step) < 9 and int(step) <= len(items)):
+            index = item_index(step)
+            if index is None or index > len(items):
                 hint = f"write an index, at most {len(items)}, which appends one"
                 raise BadText(f"there is no item {step!r} at {dotted(place)}", hint, code="SC308")
-            place = (*place, int(step))
+            place = (*place, index)
         else:
             place = (*place, step)
     return place

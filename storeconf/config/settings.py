@@ -169,10 +169,14 @@ class SettingsReader:
             return [self._look(expect.item, item, (*path, index), marks) for index, item in enumerate(value)]
         elif not (expect.path and isinstance(value, str)):
             return value
-        elif value and "\0" not in value:
-            return os.path.join(self._assembly.directory(path), value)
+        elif not value or "\0" in value:
+            what = "a text that holds a NUL character" if value else "an empty text"
+            self._problems.add("SC504", f"{_named(path)} must be a path, not {what}", path)
+        elif os.path.isabs(absolute := os.path.join(self._assembly.directory(path), value)):
+            return absolute
         else:
-            self._problems.add("SC504", f"{_named(path)} must be a path, not an empty text", path)
+            text = f"{_named(path)} is relative to the working directory, which does not exist any more"
+            self._problems.add("SC504", text, path, hint="write an absolute path, or start in another directory")
         marks[path] = True
         return _BAD
 

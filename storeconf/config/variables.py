@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.layers import Layer, problem
+from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
 from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.secretfile import SecretFileError, read_secret
@@ -119,7 +118,7 @@ class _Reader:
             return None, secrets
         variables = {path: setting.name for path, setting in self._settings.items()}
         hidden = frozenset(path for path, setting in self._settings.items() if setting.secret)
-        layer = Layer("variable", self._patch(), Path.cwd(), variables=variables, secrets=hidden, plain=False)
+        layer = Layer("variable", self._patch(), working_directory(), variables=variables, secrets=hidden, plain=False)
         return layer, secrets
 
     # ------------------------------------------------------------------ one variable
@@ -153,7 +152,7 @@ class _Reader:
         """Return the text of the file that a variable names, None where there is none."""
         path = self._environ[name]
         try:
-            text = read_secret(Path.cwd() / path)
+            text = read_secret(working_directory() / path)
         except SecretFileError as error:
             if error.missing and self._without_secrets:
                 return Placeholder()

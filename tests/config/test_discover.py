@@ -1,9 +1,10 @@
-"""Which file is the layout when none is named."""
+"""Which file is the layout when none is named, and what is left to read where there is no working directory."""
 
 from __future__ import annotations
 
 import pytest
 
+from storeconf import ConfigError, read_layout
 from tests.config.assembling import Workplace, work
 
 __all__ = ["work"]
@@ -100,3 +101,38 @@ def test_a_link_that_leads_nowhere_is_found_and_reported(work: Workplace) -> Non
     (work.path / "storeconf.yaml").symlink_to("nothing")
     problem = work.problem(None)
     assert (problem.code, problem.file) == ("SC101", "storeconf.yaml")
+
+
+# ---------------------------------------------------------------------- without a working directory
+
+
+@pytest.fixture
+def gone(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """A working directory that was deleted meanwhile, below one that was not."""
+    directory = work.path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
+    return work
+
+
+def test_a_deleted_working_directory_holds_no_layout(gone: Workplace) -> None:
+    assert gone.problem(None).code == "SC201"
+    assert gone.problem("storeconf.yaml").code == "SC101"
+    assert gone.problem(None, environ={"STORECONF_FILE": "storeconf.yaml"}).code == "SC101"
+
+
+def test_what_needs_no_working_directory_is_read_without_one(gone: Workplace) -> None:
+    file = gone.file("storeconf.yaml", "stores: {a: {type: memory}, f: {type: file, path: var}}\n")
+    layout = read_layout(file, environ={"STORECONF__STORES__A__MAX_ENTRIES": "3"}, overrides={"stores.b.use": "a"})
+    assert list(layout.stores) == ["a", "f", "b"]
+    assert layout.dump()["stores"]["f"]["path"] == str(gone.path / "var")
+    assert list(read_layout({"stores": {"a": {"type": "memory"}}}, environ={}).stores) == ["a"]
+
+
+def test_a_path_relative_to_a_deleted_working_directory_is_an_error(gone: Workplace) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_layout({"stores": {"f": {"type": "file", "path": "var"}}}, environ={})
+    (problem,) = caught.value.diagnostics
+    assert (problem.code, problem.path) == ("SC504", "stores.f.path")
+    assert "does not exist any more" in problem.message
