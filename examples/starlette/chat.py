@@ -1,6 +1,6 @@
 """Starlette: a session that requests and WebSockets share, and a lifespan of the application's own."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ async def chat(websocket: WebSocket) -> None:
 
 
 @asynccontextmanager
-async def greet(app: Starlette) -> AsyncIterator[Mapping[str, Any] | None]:
+async def greet(app: Starlette) -> AsyncGenerator[Mapping[str, Any] | None, None]:
     print("the stores are open")
     yield None
     print("and still are")

@@ -1,0 +1,46 @@
+"""What type checkers see of the Litestar integration."""
+
+from typing import assert_type
+
+from litestar import Litestar
+from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
+from litestar.stores.base import Store as LitestarStore
+from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
+
+from storeconf import FileStore, MemoryStore, RedisStore, Store, StoreRegistry, ValkeyStore, load
+from storeconf.integrations.litestar import LitestarRegistry, StoreconfPlugin, to_litestar
+
+plugin = StoreconfPlugin("storeconf.yaml", environment="production")
+assert_type(plugin.registry, StoreRegistry)
+assert_type(plugin.registry["sessions"], Store)
+
+app = Litestar(plugins=[plugin, StoreconfPlugin(), StoreconfPlugin({"stores": {}}), StoreconfPlugin(StoreRegistry())])
+assert_type(app.stores, LitestarStoreRegistry)
+assert_type(app.stores.get("sessions"), LitestarStore)
+
+adapted = load().to_litestar()
+assert_type(adapted, LitestarRegistry)
+assert_type(adapted.get("sessions"), LitestarNamespacedStore)
+assert_type(adapted.registry, StoreRegistry)
+adapted.register("memory", MemoryStore())
+Litestar(stores=adapted)
+
+
+def wants_litestars(store: LitestarStore) -> None:
+    raise NotImplementedError
+
+
+async def stores() -> None:
+    for store in (
+        MemoryStore(),
+        FileStore("var"),
+        RedisStore.with_client(url="redis://localhost", db=0, port=6379, namespace="A"),
+        ValkeyStore.with_client(),
+    ):
+        wants_litestars(to_litestar(store))
+    async with MemoryStore() as entered:
+        assert_type(entered, MemoryStore)
+        assert_type(await entered.get("k", renew_for=10), bytes | None)
+        assert_type(await entered.expires_in("k"), int | None)
+        assert_type(entered.with_namespace("a"), MemoryStore)
+    Litestar(stores={"given": to_litestar(MemoryStore())})
