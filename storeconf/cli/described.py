@@ -27,6 +27,10 @@ _ELSEWHERE = frozenset({"type", "namespace", "middleware", "description", "max_s
 """The fields of a root that have a place of their own."""
 
 
+_OBVIOUS = frozenset({"url", "path"})
+"""The fields whose values need no name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """One link of a chain, as short as it can be read; ``inherited``: from the store's parent."""
@@ -98,7 +102,7 @@ def _settings(values: Mapping[str, Any], model: type[BaseModel]) -> str:
         elif value is True:
             parts.append(name)
         else:
-            parts.append(text if name == main else f"{name} {text}")
+            parts.append(text if name == main or name in _OBVIOUS else f"{name} {text}")
     return ", ".join(parts)
 
 

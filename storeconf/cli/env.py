@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,10 +12,9 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.origins import history_of
-from storeconf.cli.output import columns, data, emit_json, heading, style
+from storeconf.cli.output import columns, data, emit_json, escaped, heading, style
 from storeconf.cli.settings import setting_at
 from storeconf.config.tree import MISSING, dotted, lookup
-from storeconf.config.variables import SWITCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from storeconf.layout import Layout
 
 __all__ = ["env_command"]
+
+
+_SWITCHES = {
+    "STORECONF_ENV": "chooses the environment",
+    "STORECONF_FILE": "names the file of the layout",
+    "STORECONF_DISABLE_PLUGINS": "switches plugins off",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,11 @@ class _Row:
     path: str | None
     value: Any
     effective: Any
+
+    @property
+    def store(self) -> list[str]:
+        """What it belongs to."""
+        return (self.path or "").split(".")[:2]
 
 
 @click.command("env")
@@ -53,19 +65,26 @@ def env_command(source: Source, form: str) -> None:
         emit_json({"environment": layout.environment, "env": found})
         return
     data(heading(layout))
-    lines = []
-    for each in rows:
-        if each.value is not None:
-            lines.append([style(each.name, bold=True, fg="green"), each.path or "", f"= {shown(each.value)}"])
-        else:
-            effective = "" if each.effective is None else f"  {shown(each.effective)}"
-            lines.append([each.name, style(each.path or "", dim=True), style(effective, dim=True)])
+    lines: list[list[str]] = []
+    for _, group in groupby(rows, key=lambda each: each.store):
+        lines += [[]] if lines else []
+        lines += map(_line, group)
     data("\n".join(columns(lines)))
+
+
+def _line(row: _Row) -> list[str]:
+    about = row.path or style(_SWITCHES[row.name], dim=True)
+    if row.value is not None:
+        # The text of a variable has no type of its own.
+        value = escaped(row.value) if isinstance(row.value, str) else shown(row.value)
+        return [style(row.name, bold=True, fg="green"), about, f"= {value}"]
+    effective = "" if row.effective is None else f"  {shown(row.effective)}"
+    return [row.name, style(about, dim=True), style(effective, dim=True)]
 
 
 def _rows(layout: Layout) -> Iterator[_Row]:
     given = {_normal(name): name for name, value in os.environ.items() if value}
-    for name in SWITCHES:
+    for name in _SWITCHES:
         yield _Row(name, None, os.environ.get(name) or None, None)
     tree = layout.dump()
     for variable in layout.variables():

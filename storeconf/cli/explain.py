@@ -176,7 +176,7 @@ def _show_text(layout: Layout, path: str, answer: _Answer) -> None:
 
 def _history(answer: _Answer) -> Iterator[list[str]]:
     for at, each in enumerate(answer.history):
-        value = "(removed)" if each.removed else shown(each.value)
+        value = "(removed)" if each.removed else _shown(each)
         if at == 0 and not answer.is_default:
             yield [style(value, bold=True), place_of(each), style(each.layer, dim=True)]
         else:
@@ -186,6 +186,12 @@ def _history(answer: _Answer) -> Iterator[list[str]]:
                 style(place_of(each), dim=True),
                 style(f"{each.layer}, shadowed" if at else each.layer, dim=True),
             ]
+
+
+def _shown(origin: Origin) -> str:
+    """The value as its layer wrote it; the texts of variables and overrides have no type of their own."""
+    typeless = origin.layer in ("variable", "override") and isinstance(origin.value, str)
+    return escaped(str(origin.value)) if typeless else shown(origin.value)
 
 
 def _inside(layout: Layout, answer: _Answer) -> Iterator[list[str]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Final
 
+from storeconf._render import printable
 from storeconf._version import __version__
 from storeconf.cli.output import files_of, where
 
@@ -60,7 +61,7 @@ class _Box:
 
 def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
     """The whole page."""
-    title = f"{escape(where(layout))} <small>{escape(files_of(layout))}</small>"
+    title = f"{_text(where(layout))} <small>{_text(files_of(layout))}</small>"
     rows = "\n".join(_row(_cells(described, step)) for step in plan.steps)
     calls = any(edge.kind == "calls" for edge in graph.edges)
     legend = "Solid lines lead to namespaces, dashed ones from another name to its store" + (
@@ -72,7 +73,7 @@ def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(where(layout))}: {escape(files_of(layout))}</title>
+<title>{_text(where(layout))}: {_text(files_of(layout))}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
@@ -89,19 +90,23 @@ def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
 </html>"""
 
 
+def _text(text: str) -> str:
+    return html.escape(printable(text))
+
+
 def _row(cells: Iterable[str], tag: str = "td") -> str:
     return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
 
 def _cells(described: Described, step: Step) -> Iterator[str]:
-    yield f"<b>{escape(step.name)}</b>"
+    yield f"<b>{_text(step.name)}</b>"
     if step.use is not None:
-        yield from ("", f"another name for {escape(step.use)}", "")
+        yield from ("", f"another name for {_text(step.use)}", "")
     else:
-        yield f"<code>{escape(':'.join(described.namespaces(step)))}</code>"
-        yield escape(described.root(step) if step.parent is None else step.root)
-        yield "<br>".join(escape(str(link)) for link in described.chain(step))
-    yield escape(described.description(step))
+        yield f"<code>{_text(':'.join(described.namespaces(step)))}</code>"
+        yield _text(described.root(step) if step.parent is None else step.root)
+        yield "<br>".join(_text(str(link)) for link in described.chain(step))
+    yield _text(described.description(step))
 
 
 def _svg(graph: Graph) -> str:
@@ -188,7 +193,7 @@ def _path(edge: Edge, start: _Box, end: _Box) -> str:
 def _drawn(box: _Box) -> str:
     texts = [
         f'<text{" class=" + chr(34) + "name" + chr(34) if at == 0 else ""} x="{box.x + _PADDING:.0f}" '
-        f'y="{box.y + _PADDING / 2 + (at + 0.75) * _LINE:.0f}">{escape(text)}</text>'
+        f'y="{box.y + _PADDING / 2 + (at + 0.75) * _LINE:.0f}">{_text(text)}</text>'
         for at, text in enumerate((box.node.name, *box.node.lines))
     ]
     rect = f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" rx="6"/>'
