@@ -56,7 +56,7 @@ def _block(each: Diagnostic, color: bool) -> str:
     excerpt = dict(each.excerpt)
     width = max((len(str(number)) for number in excerpt), default=1)
     bar, arrow, dot = (styled("frame", f"{' ' * width} {sign}") for sign in ("|", "--> ", "= "))
-    environments = f"{', '.join(each.environments)}: " if each.environments else ""
+    environments = f"{printable(', '.join(each.environments))}: " if each.environments else ""
     head = f"{environments}{styled(each.severity, f'{each.severity}[{each.code}]')}: "
     lines = [head + styled("bold", printable(each.message))]
     arrow = arrow.replace(" -->", "-->", 1)
