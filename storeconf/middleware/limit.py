@@ -63,7 +63,14 @@ class LimitStore(GuardedStore):
     def guard(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Coroutine[Any, Any, Any]:
-        """Check what the operation carries, then let it through as it is."""
+        """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
+        try:
+            self._check_call(operation, *args)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
+            return _refused(error)
+        return call(*args)
+
+    def _check_call(self, operation: str, *args: Any) -> None:
         if operation in ("get_many", "delete_many"):
             for key in args[0]:
                 self._check_key(key, operation)
@@ -77,12 +84,13 @@ class LimitStore(GuardedStore):
                 self._check_value(args[1], operation)
             elif operation == "replace" and args[2] is not None:
                 self._check_value(args[2], operation)
-        return call(*args)
 
     def _check_key(self, key: str, operation: str) -> None:
         limit = self._key_size
+        if limit is None:
+            return
         # A character takes at most four bytes, so most keys need no encoding to be known as short enough.
-        if limit is not None and len(key_text(key)) * 4 > limit and (size := len(key.encode())) > limit:
+        if len(self._check(operation, key_text, key)) * 4 > limit and (size := len(key.encode())) > limit:
             raise StoreValueError(
                 f"the key has {size} bytes, {self.name!r} takes {limit}", store=self.name, operation=operation
             )
@@ -91,8 +99,12 @@ class LimitStore(GuardedStore):
         limit = self._value_size
         if limit is None or (self.capabilities.objects and not isinstance(value, str | bytes)):
             return
-        size = len(value) if value.__class__ is bytes else len(value_bytes(value))
+        size = len(value) if value.__class__ is bytes else len(self._check(operation, value_bytes, value))
         if size > limit:
             raise StoreValueError(
                 f"the value has {size} bytes, {self.name!r} takes {limit}", store=self.name, operation=operation
             )
+
+
+async def _refused(error: Exception) -> Any:
+    raise error

@@ -238,6 +238,24 @@ def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
     run(check())
 
 
+def test_limit_refuses_when_awaited_and_names_itself() -> None:
+    async def check() -> None:
+        inner = MemoryStore()
+        inner.name = "sessions"
+        store = wrapped(made(Limit, value_size=4, key_size=3), inner)
+        refused = (store.set("abc", "12345"), store.get("\ud800" * 4), store.set("abc", "\ud800"))
+        for each in refused:
+            with pytest.raises(StoreValueError) as caught:
+                await each
+            assert caught.value.store == "sessions"
+            assert caught.value.operation in ("get", "set")
+        wrong = store.set(5, "1")
+        with pytest.raises(TypeError):
+            await wrong
+
+    run(check())
+
+
 def test_read_only_reads_and_refuses_the_rest() -> None:
     async def check() -> None:
         inner = MemoryStore()
