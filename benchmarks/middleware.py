@@ -1,0 +1,82 @@
+"""What each kind of middleware adds to a call: ``python benchmarks/middleware.py``.
+
+Every chain stands around a memory store, where nothing hides what it costs. "Added" is the time of a call through the
+chain less that of the bare store in the same round, as a part of the floor: a coroutine over a dict of (value, expiry)
+and a clock. The values are 100 bytes; `compress` leaves them as they are, and `encrypt` really encrypts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import storeconf
+from benchmarks._harness import Figures, nanoseconds, show
+from benchmarks.memory import KEYS, VALUE, Floor
+
+if TYPE_CHECKING:
+    from storeconf import Store
+
+ROUNDS = 25
+GOAL = 0.6
+
+KINDS: dict[str, dict[str, Any]] = {
+    "bare": {},
+    "metrics": {"metrics": True},
+    "read_only": {"read_only": False},
+    "limit": {"limit": {"key_size": 512, "value_size": "1MiB"}},
+    "ttl": {"ttl": {"default": 600}},
+    "ttl, renewing": {"ttl": {"default": 600, "renew_on_get": True}},
+    "on_error": {"on_error": "miss"},
+    "fallback": {"fallback": "other"},
+    "compress": {"compress": "gzip"},
+    "encrypt": {"encrypt": {"keys": ["4f0a3c7d1e9b58264f0a3c7d1e9b58264f0a3c7d1e9b58264f0a3c7d1e9b5826"]}},
+    "breaker": {"breaker": 5},
+    "retry": {"retry": 3},
+    "timeout": {"timeout": "30s"},
+}
+
+
+def made(middleware: dict[str, Any]) -> Store:
+    stores = {"other": {"type": "memory"}, "main": {"type": "memory", "middleware": middleware}}
+    return storeconf.load({"stores": stores}, environ={})["main"]
+
+
+async def measure(store: Any) -> dict[str, float]:
+    """Nanoseconds per awaited call."""
+    return {
+        "set": await nanoseconds(store.set, [(key, VALUE, 600) for key in KEYS], time.thread_time),
+        "get": await nanoseconds(store.get, [(key,) for key in KEYS], time.thread_time),
+    }
+
+
+async def main() -> None:
+    stores = {name: made(middleware) for name, middleware in KINDS.items()}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in ("floor", *stores)}
+    for number in range(ROUNDS):
+        turn = list(rounds)
+        for name in turn[number % len(turn) :] + turn[: number % len(turn)]:
+            rounds[name].append(await measure(Floor() if name == "floor" else stores[name]))
+    figures: Figures = {}
+    for name, measured in rounds.items():
+        row = {operation: statistics.median(each[operation] for each in measured) for operation in ("set", "get")}
+        for operation in ("set", "get") if name in KINDS else ():
+            added = [
+                (each[operation] - bare[operation]) / floor[operation]
+                for each, bare, floor in zip(measured, rounds["bare"], rounds["floor"], strict=True)
+            ]
+            row[f"{operation} added"] = statistics.median(added)
+        figures[name] = row
+    show(f"Nanoseconds per call, and what is added in floors (goal: at most {GOAL})", figures, ours=(), peers=())
+    for store in stores.values():
+        await store.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
