@@ -152,6 +152,10 @@ class Backend(Settings):
         """
         return None
 
+    def keeps_objects(self) -> bool:
+        """Whether the store, so set up, keeps Python objects as they are; middleware for bytes is then an error."""
+        return self.capabilities.objects
+
     def warnings(self) -> list[tuple[str, str]]:
         """Settings that are allowed but deserve a warning: (field, message) pairs."""
         return []
@@ -161,7 +165,7 @@ class Middleware(Settings):
     """A link of the chain around a store, declared as the model of its settings.
 
     ``kind`` is its name in layouts; ``main`` the setting that a scalar stands for; ``after`` and ``before`` name kinds
-    that stand closer to the caller and closer to the backend.
+    that stand closer to the caller and closer to the backend. ``bytes_only``: it can't be where objects are kept.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -169,6 +173,7 @@ class Middleware(Settings):
     main: ClassVar[str | None] = None
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
+    bytes_only: ClassVar[bool] = False
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store around ``inner``."""

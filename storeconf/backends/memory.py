@@ -44,7 +44,7 @@ class MemoryBackend(Backend):
     )
     objects: bool = Field(
         default=False,
-        description="Keep any Python object as it is, uncopied, instead of bytes; excludes max_size.",
+        description="Keep any Python object as it is, uncopied, not bytes; excludes max_size, compress and encrypt.",
         examples=[True],
     )
 
@@ -54,6 +54,10 @@ class MemoryBackend(Backend):
         if objects and info.data.get("max_size") is not None:
             raise ValueError("objects have no size in bytes: bound the store by max_entries instead of max_size")
         return objects
+
+    def keeps_objects(self) -> bool:
+        """Whether `objects` is on."""
+        return self.objects
 
     def build(self, context: BuildContext) -> MemoryStore:
         """Make an empty store."""

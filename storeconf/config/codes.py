@@ -93,6 +93,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC604": Code("colliding-roots", "Two roots keep their keys in the same place."),
         "SC605": Code("parent-without-namespace", "A server root without a namespace can't have namespaces below it."),
         "SC606": Code("shared-fallback", "Two stores would keep keys in one namespace of a fallback."),
+        "SC607": Code("bytes-only", "Middleware that works on bytes is asked for where objects are kept."),
         # ---------------------------------------------------------------- 7xx plugins
         "SC701": Code("unknown-kind", "No backend, middleware or resolver of that name is built in or installed."),
         "SC702": Code("broken-plugin", "The plugin is installed but can't be imported."),
@@ -109,6 +110,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC803": Code("no-environment-chosen", "The layout declares environments, and was loaded for none of them."),
         "SC804": Code("stray-variable", "A variable begins with STORECONF_, and storeconf does not read it."),
         "SC805": Code("empty-secret-file", "The file that a variable ending in _FILE names is empty."),
+        "SC806": Code("near-name", "A variable makes a new store whose name is almost that of another."),
     }
 )
 """Every code, with its title and explanation."""

@@ -11,7 +11,7 @@ from storeconf.config.needs import check_needs
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from storeconf.config.models import StoreSpec
+    from storeconf.config.models import Links, StoreSpec
     from storeconf.config.problems import Problems
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
@@ -50,6 +50,7 @@ class _Structure:
         self._circles()
         self._namespaces()
         self._locations()
+        self._objects()
 
     # ------------------------------------------------------------------ circles
 
@@ -141,3 +142,32 @@ class _Structure:
             places.append((tuple(map(str, location)), len(places), path, shown))
         for field, message in warnings:
             self._problems.add("SC801", message, (*path, *field.split(".")), severity="warning")
+
+    # ------------------------------------------------------------------ objects
+
+    def _objects(self) -> None:
+        """A chain is inherited within one root only, so it is enough to look where a kind is named."""
+        for name, spec in self._stores.items():
+            if not isinstance(spec, AliasSpec) and spec.middleware and name not in self._kinship.circular:
+                place = self._kinship.place(name)
+                self._bytes_only(spec.middleware, place and place[0], ("stores", name))
+        factory = self._validated.default_factory
+        if factory is not None and factory.middleware:
+            place = None if factory.parent is None else self._kinship.place(factory.parent)
+            self._bytes_only(factory.middleware, place and place[0], FACTORY, factory.backend)
+
+    def _bytes_only(self, links: Links, root: str | None, path: TreePath, backend: Backend | None = None) -> None:
+        """Report middleware, named at ``path``, that can't be around the root's store or that of ``backend``."""
+        spec = None if root is None else self._stores.get(root)
+        backend = spec.backend if isinstance(spec, RootSpec) else backend
+        if backend is None or not backend.keeps_objects():
+            return
+        for kind, link in links.items():
+            if link and link.bytes_only:
+                keeper = repr(root) if root is not None else "default_factory"
+                keeping = path if root is None else ("stores", root)
+                self._problems.add(
+                    "SC607", f"{kind} works on bytes, and {keeper} keeps objects", (*path, "middleware", kind),
+                    notes=[self._problems.note(f"{keeper} keeps objects", (*keeping, "objects"))],
+                    hint=f"leave {kind} out, or let {keeper} keep bytes",
+                )  # fmt: skip

@@ -23,6 +23,7 @@ __all__ = [
     "Text",
     "TreePath",
     "Whole",
+    "almost",
     "dotted",
     "is_kind_path",
     "is_middleware_path",
@@ -45,6 +46,9 @@ MISSING: Final[Any] = object()
 """Stands where there is nothing, for None means a removal."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*(?<![-_])\Z")
+
+
+_DIGITS = re.compile(r"\d+")
 
 
 class Text(str):
@@ -151,6 +155,13 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     if len(normal) > 2:
         found = [candidate for candidate in by_normal if candidate.startswith(normal)]
     return by_normal[found[0]] if found else None
+
+
+def almost(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate from which a slip of the pen leads to ``word``; other digits are none."""
+    near = get_close_matches(word.lower(), [each.lower() for each in candidates], n=1, cutoff=0.8)
+    found = next((each for each in candidates if each.lower() == near[0]), None) if near else None
+    return None if found is None or _DIGITS.sub("", found) == _DIGITS.sub("", word) else found
 
 
 def _slips(word: str, meant: str) -> int:

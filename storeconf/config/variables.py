@@ -11,7 +11,7 @@ from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
 from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.texts import BadText, at, value_of
-from storeconf.config.tree import MISSING, Placeholder, TreePath, dotted
+from storeconf.config.tree import MISSING, Placeholder, TreePath, almost, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +107,7 @@ class _Reader:
         for name, segments in sorted(kinds, key=lambda each: len(each[1])):
             self._set(name, segments, names, create=True)
         if self._settings:
+            self._newcomers(tree)
             names = Names(_declared(self._merge.apply(tree, self._patch()), self._later), self._rules)
         for name, segments in sorted(others, key=lambda each: (len(each[1]), _indices(each[1]))):
             self._set(name, segments, names)
@@ -184,6 +185,19 @@ class _Reader:
     ) -> None:
         place = {"variable": name, "layer": "variable"}
         self._problems.append(problem(code, message, path, place, hint=hint, severity=severity))
+
+    def _newcomers(self, tree: dict[str, Any]) -> None:
+        """Warn of new stores that may have been meant to be those that are there."""
+        stores = tree.get("stores")
+        if not isinstance(stores, dict):
+            return
+        for path, setting in self._settings.items():
+            new = str(path[1]) if len(path) > 1 and path[0] == "stores" else None
+            near = None if new is None or new in stores else almost(new, stores)
+            if near is not None:
+                message = f"{setting.name} makes a new store {new!r}, beside {near!r}"
+                hint = f"was {_spelt(('stores', near, *path[2:]), setting.name)} meant?"
+                self._fail("SC806", setting.name, message, path[:2], hint=hint, severity="warning")
 
     def _misfit(self, name: str, segments: list[str], names: Names, misfit: Misfit) -> None:
         if misfit.several:

@@ -32,6 +32,7 @@ class Compress(Middleware):
 
     kind: ClassVar[str] = "compress"
     main: ClassVar[str | None] = "algorithm"
+    bytes_only: ClassVar[bool] = True
 
     algorithm: Literal["zstd", "gzip", "lz4"] = Field(
         default="gzip",

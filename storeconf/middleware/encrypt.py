@@ -35,6 +35,7 @@ class Encrypt(Middleware):
 
     kind: ClassVar[str] = "encrypt"
     main: ClassVar[str | None] = "keys"
+    bytes_only: ClassVar[bool] = True
 
     keys: tuple[Secret, ...] = Field(
         min_length=1,

@@ -219,6 +219,35 @@ MIDDLEWARE = [
         "deep", "stores: {a: {type: memory, middleware: {ttl: {jitter: ⟦2⟧}}}}", "SC504", "jitter must be less than 1"
     ),
 ]
+OBJECTS = [
+    case(
+        "compress beside objects",
+        "stores: {a: {type: memory, objects: true, middleware: {compress: ⟦gzip⟧}}}",
+        "SC607",
+        "compress works on bytes, and 'a' keeps objects",
+        path="stores.a.middleware.compress",
+    ),
+    case(
+        "encrypt in a namespace of objects",
+        "stores: {a: {type: memory, objects: true}, b: {use: a}, c: {parent: b, middleware: {encrypt: ⟦key⟧}}}",
+        "SC607",
+        "encrypt works on bytes, and 'a' keeps objects",
+        path="stores.c.middleware.encrypt",
+    ),
+    case(
+        "encrypt in the default factory's namespaces",
+        "{stores: {a: {type: memory, objects: true}}, default_factory: {parent: a, middleware: {encrypt: ⟦key⟧}}}",
+        "SC607",
+        "encrypt works on bytes, and 'a' keeps objects",
+        path="default_factory.middleware.encrypt",
+    ),
+    case(
+        "a default factory of objects",
+        "default_factory: {type: memory, objects: true, middleware: {compress: ⟦gzip⟧}}",
+        "SC607",
+        "compress works on bytes, and default_factory keeps objects",
+    ),
+]
 REFERENCES = [
     case(
         "unknown parent", "stores: {main: {type: memory}, a: {parent: ⟦mian⟧}}", "SC601", "no store 'mian'", "'main'?"
@@ -346,7 +375,7 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize("example", [*ENVELOPE, *FACTORY, *FIELDS, *MIDDLEWARE, *REFERENCES])
+@pytest.mark.parametrize("example", [*ENVELOPE, *FACTORY, *FIELDS, *MIDDLEWARE, *OBJECTS, *REFERENCES])
 def test_one_problem(example: Case) -> None:
     found = the_error(example.text)
     assert (found.code, marked(found)) == (example.code, span(example.text)), str(found)

@@ -228,6 +228,16 @@ class TestNewStores:
         problem = layout.problem(environ={f"STORECONF__STORES__{name}__TYPE": "memory"})
         assert problem.code == "SC301"
 
+    @pytest.mark.parametrize("name", ["MAINS", "RATELIMIT", "RATE_LMIT"])
+    def test_one_that_is_almost_another_is_a_warning(self, layout: Workplace, name: str) -> None:
+        problem = layout.problem(environ={f"STORECONF__STORES__{name}__PARENT": "main"})
+        assert (problem.code, problem.severity) == ("SC806", "warning")
+        assert problem.path == f"stores.{name.lower()}"
+
+    def test_one_that_differs_in_a_number_is_none(self, work: Workplace) -> None:
+        work.write(storeconf__yaml="stores: {cache1: {type: memory}}\n")
+        assert "cache2" in stores(work, CACHE2__TYPE="memory")
+
     def test_a_store_that_an_override_declares(self, layout: Workplace) -> None:
         tree = layout.tree(
             environ={"STORECONF__STORES__NEW__MAX_ENTRIES": "3"}, overrides={"stores.new.type": "memory"}
