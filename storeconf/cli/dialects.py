@@ -26,7 +26,7 @@ _PLAIN: Final = re.compile(r"[^\W\d][^\n]*|/[^\n]+|(?:\d+(?:\.\d+)?(?:ms|[wdhms]
 _ENDS: Final = re.compile(r":(?:\s|\Z)|\s#")
 """What would end a text without quotes."""
 
-_ENDS_IN_FLOW: Final = re.compile(r":(?:\s|\Z)|\s#|[,\[\]{}]")
+_ENDS_IN_FLOW: Final = re.compile(r":(?:\s|\Z)|\s#|[,\[\]{}?]")
 
 _WORDS: Final = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
 """What some reader of YAML takes for something else than a text."""
