@@ -28,6 +28,7 @@ GOAL = 0.6
 
 KINDS: dict[str, dict[str, Any]] = {
     "bare": {},
+    "bare, renewing": {},
     "metrics": {"metrics": True},
     "read_only": {"read_only": False},
     "limit": {"limit": {"key_size": 512, "value_size": "1MiB"}},
@@ -48,11 +49,11 @@ def made(middleware: dict[str, Any]) -> Store:
     return storeconf.load({"stores": stores}, environ={})["main"]
 
 
-async def measure(store: Any) -> dict[str, float]:
+async def measure(store: Any, *renew_for: int) -> dict[str, float]:
     """Nanoseconds per awaited call."""
     return {
         "set": await nanoseconds(store.set, [(key, VALUE, 600) for key in KEYS], time.thread_time),
-        "get": await nanoseconds(store.get, [(key,) for key in KEYS], time.thread_time),
+        "get": await nanoseconds(store.get, [(key, *renew_for) for key in KEYS], time.thread_time),
     }
 
 
@@ -62,14 +63,16 @@ async def main() -> None:
     for number in range(ROUNDS):
         turn = list(rounds)
         for name in turn[number % len(turn) :] + turn[: number % len(turn)]:
-            rounds[name].append(await measure(Floor() if name == "floor" else stores[name]))
+            renew_for = (600,) if name == "bare, renewing" else ()
+            rounds[name].append(await measure(Floor() if name == "floor" else stores[name], *renew_for))
     figures: Figures = {}
     for name, measured in rounds.items():
         row = {operation: statistics.median(each[operation] for each in measured) for operation in ("set", "get")}
-        for operation in ("set", "get") if name in KINDS else ():
+        without = rounds["bare, renewing" if name.endswith("renewing") else "bare"]
+        for operation in ("set", "get") if "bare" not in name and name in KINDS else ():
             added = [
                 (each[operation] - bare[operation]) / floor[operation]
-                for each, bare, floor in zip(measured, rounds["bare"], rounds["floor"], strict=True)
+                for each, bare, floor in zip(measured, without, rounds["floor"], strict=True)
             ]
             row[f"{operation} added"] = statistics.median(added)
         figures[name] = row

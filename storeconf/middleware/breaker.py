@@ -50,23 +50,23 @@ class Breaker(Middleware):
 class _Circuit:
     """What one store with all its namespaces knows of its backend's health."""
 
-    __slots__ = ("_failures", "_limit", "_logger", "_reset_after", "_retry_at", "_trying")
+    __slots__ = ("_limit", "_logger", "_reset_after", "_retry_at", "_trying", "failures")
 
     def __init__(self, limit: int, reset_after: float, logger: logging.Logger) -> None:
         self._limit = limit
         self._reset_after = reset_after
         self._logger = logger
-        self._failures = 0
+        self.failures = 0
         self._retry_at = 0.0
         self._trying = False
 
     def check(self, store: str, operation: str) -> None:
         """Raise if calls must fail at once; let one caller through when it is time to try."""
-        if self._failures < self._limit:
+        if self.failures < self._limit:
             return
         if self._trying or time.monotonic() < self._retry_at:
             raise StoreUnavailableError(
-                f"store {store!r} failed {self._failures} times in a row and is left alone for a while",
+                f"store {store!r} failed {self.failures} times in a row and is left alone for a while",
                 store=store,
                 operation=operation,
             )
@@ -74,17 +74,17 @@ class _Circuit:
 
     def failed(self, store: str) -> None:
         self._trying = False
-        self._failures += 1
-        if self._failures >= self._limit:
+        self.failures += 1
+        if self.failures >= self._limit:
             self._retry_at = time.monotonic() + self._reset_after
-            if self._failures == self._limit:
+            if self.failures == self._limit:
                 self._logger.warning("store %r failed %d times in a row; its calls fail at once", store, self._limit)
 
     def succeeded(self, store: str) -> None:
-        if self._failures:
-            if self._failures >= self._limit:
+        if self.failures:
+            if self.failures >= self._limit:
                 self._logger.info("store %r answers again", store)
-            self._failures = 0
+            self.failures = 0
         self._trying = False
 
     def abandoned(self) -> None:
@@ -107,7 +107,8 @@ class BreakerStore(GuardedStore):
     async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call unless the circuit is open."""
         circuit = self._circuit
-        circuit.check(self.name, operation)
+        if circuit.failures:
+            circuit.check(self.name, operation)
         try:
             result = await call(*args)
         except (StoreUnavailableError, StoreTimeoutError):
@@ -116,7 +117,8 @@ class BreakerStore(GuardedStore):
         except BaseException:
             circuit.abandoned()
             raise
-        circuit.succeeded(self.name)
+        if circuit.failures:
+            circuit.succeeded(self.name)
         return result
 
     async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:

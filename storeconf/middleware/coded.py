@@ -52,6 +52,7 @@ class CodedStore(StoreWrapper):
 
     def bound(self) -> None:
         """Announce which atomic operations remain: those that compare-and-set can build."""
+        self._get, self._set = self.inner.get, self.inner.set
         inner = self.inner.capabilities
         atomic = inner.atomic | {"increment"} if "replace" in inner.atomic else inner.atomic - {"increment"}
         self.capabilities = replace(inner, atomic=atomic, objects=False)
@@ -68,16 +69,21 @@ class CodedStore(StoreWrapper):
             return None
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:
-        key = self._check(operation, key_text, key)
-        return self.encode(key, self._check(operation, value_bytes, value))
+        if key.__class__ is not str or not key.isascii():
+            key = self._check(operation, key_text, key)
+        return self.encode(key, value if value.__class__ is bytes else self._check(operation, value_bytes, value))
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`."""
-        return self._decoded(key, await self.inner.get(key, renew_for))
+        data = await self._get(key, renew_for)
+        return None if data is None else self._decoded(key, data)
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
-        await self.inner.set(key, self._coded("set", key, value), expires_in, keep_ttl=keep_ttl)
+        if keep_ttl:
+            await self._set(key, self._coded("set", key, value), expires_in, keep_ttl=True)
+        else:
+            await self._set(key, self._coded("set", key, value), expires_in)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from storeconf.errors import StoreValueError
 from storeconf.middleware.wrapper import GuardedStore
 from storeconf.plugin import BuildContext, Middleware, Size
-from storeconf.store import Store, Value, key_text, value_bytes
+from storeconf.store import Expiry, Store, Value, key_text, value_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -53,6 +53,7 @@ class LimitStore(GuardedStore):
     def bound(self) -> None:
         """Where keys have no limit, only writes are looked at."""
         super().bound()
+        self._get, self._set = self.inner.get, self.inner.set
         if self._key_size is None:
             for name in ("get", "delete", "exists", "expires_in", "get_many", "delete_many", "touch", "pop",
                          "get_with_expiry", "increment"):  # fmt: skip
@@ -84,6 +85,28 @@ class LimitStore(GuardedStore):
                 self._check_value(args[1], operation)
             elif operation == "replace" and args[2] is not None:
                 self._check_value(args[2], operation)
+
+    def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
+        """As `guard` does, in fewer steps."""
+        try:
+            self._check_key(key, "get")
+        except Exception as error:  # noqa: BLE001  # as in `guard`
+            return _refused(error)
+        return self._get(key, renew_for)
+
+    def set(
+        self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        """As `guard` does, in fewer steps."""
+        try:
+            self._check_key(key, "set")
+            if value.__class__ is not bytes or self._value_size is None or len(value) > self._value_size:
+                self._check_value(value, "set")
+        except Exception as error:  # noqa: BLE001  # as in `guard`
+            return _refused(error)
+        if keep_ttl:
+            return self._set(key, value, expires_in, keep_ttl=True)
+        return self._set(key, value, expires_in)
 
     def _check_key(self, key: str, operation: str) -> None:
         limit = self._key_size

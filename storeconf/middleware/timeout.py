@@ -16,7 +16,7 @@ from storeconf.plugin import BuildContext, Duration, Middleware
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 
-    from storeconf.store import Store
+    from storeconf.store import Expiry, Store, Value
 
 __all__ = ["Timeout"]
 
@@ -69,6 +69,29 @@ class TimeoutStore(GuardedStore):
         self._seconds = seconds
         super().__init__(inner)
 
+    def bound(self) -> None:
+        """Take the methods that are on the hot path once."""
+        super().bound()
+        self._get, self._set = self.inner.get, self.inner.set
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """As `guard` does, in fewer steps."""
+        running = self._get(key, renew_for)
+        try:
+            waiting_for = running.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        return await self._bounded("get" if renew_for is None else "renew", running, waiting_for)  # type: ignore[no-any-return]
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """As `guard` does, in fewer steps."""
+        running = self._set(key, value, expires_in, keep_ttl=True) if keep_ttl else self._set(key, value, expires_in)
+        try:
+            waiting_for = running.send(None)
+        except StopIteration:
+            return
+        await self._bounded("set", running, waiting_for)
+
     async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call; the clock starts when it first waits."""
         running = call(*args)
@@ -76,6 +99,9 @@ class TimeoutStore(GuardedStore):
             waiting_for = running.send(None)
         except StopIteration as done:
             return done.value
+        return await self._bounded(operation, running, waiting_for)
+
+    async def _bounded(self, operation: str, running: Coroutine[Any, Any, Any], waiting_for: Any) -> Any:
         try:
             async with asyncio.timeout(self._seconds) as clock:
                 return await _resume(running, waiting_for)
