@@ -135,6 +135,8 @@ class Link:
 
     def _flush(self) -> None:
         if self._is_stopped():
+            if not self._blocked:
+                self._block()
             return  # what waits goes out when the connection is there, or takes bytes again
         buffer = self._buffer
         if len(buffer) < 64:
@@ -167,7 +169,8 @@ class Link:
         self._held = sum(map(len, self._buffer))
 
     def _admit(self, data: bytes) -> None:
-        if self._held + len(data) > MOST_WAITING or len(self._buffer) >= MOST_CALLS:
+        # Where nothing waits, one may be as long as it likes: else it could never be sent.
+        if (self._held and self._held + len(data) > MOST_WAITING) or len(self._buffer) >= MOST_CALLS:
             raise LinkBusyError(f"{self.peer} does not take what waits to be sent")
         self._held += len(data)
 
