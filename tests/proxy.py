@@ -24,6 +24,7 @@ class Proxy:
         """Seconds by which replies come later."""
         self.cut_after: int | None = None
         """Bytes of replies after which every connection is cut."""
+        self.have_cut = asyncio.Event()
         self.garbage: bytes | None = None
         """What is sent to clients in place of the next reply."""
         self.reading = asyncio.Event()
@@ -93,6 +94,7 @@ class Proxy:
             await writer.drain()
             if self.cut_after == 0:
                 self.cut_after = None
+                self.have_cut.set()
                 raise _EndedError
         raise _EndedError
 

@@ -16,6 +16,8 @@ import redis
 import redis.asyncio
 import valkey
 import valkey.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from storeconf import PluginError, StoreClosedError, StoreError, StoreUnavailableError, StoreValueError
 from storeconf.stores import RedisStore, ValkeyStore
@@ -109,6 +111,12 @@ def test_a_client_of_another_class_is_asked_itself() -> None:
             async with RedisStore(redis=client, namespace="foreign") as store:
                 await round_trip(store)
                 await asyncio.gather(*(store.set(f"k{i}", b"v") for i in range(500)))
+                every = bytes(range(256))
+                await store.set("bytes", every)
+                assert await store.get_many(["bytes"]) == {"bytes": every}
+                assert await store.get("bytes", renew_for=5) == every
+                assert await store.get_with_expiry("bytes") == (every, None)
+                assert await store.pop("bytes") == every
                 assert isinstance(lane_of(store), ForeignLane)
                 assert "OwnRedis" in str((await store.ping()).server)
                 await store.delete_all()
@@ -116,6 +124,37 @@ def test_a_client_of_another_class_is_asked_itself() -> None:
             await client.aclose()
 
     asyncio.run(work())
+
+
+class OwnPool(redis.asyncio.ConnectionPool):
+    """A pool that is the application's; it might fetch credentials, or choose among servers."""
+
+    asked = 0
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        self.asked += 1
+        return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]  # the library's
+
+
+def test_a_pool_of_another_class_is_asked_itself() -> None:
+    async def work() -> None:
+        pool = OwnPool.from_url(shared().url, **QUIET)
+        client = redis.asyncio.Redis.from_pool(pool)
+        async with RedisStore(redis=client, namespace="foreign") as store:
+            await round_trip(store)
+        assert pool.asked > 20
+        await client.aclose()
+
+    asyncio.run(work())
+
+
+def test_a_client_that_repeats_by_itself_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    RedisStore(redis=OwnRedis(retry=Retry(NoBackoff(), 0)), namespace="foreign")
+    RedisStore(redis=redis.asyncio.Redis(retry=Retry(NoBackoff(), 3)), namespace="ours")
+    assert not caplog.records
+    RedisStore(redis=OwnRedis(retry=Retry(NoBackoff(), 3)), namespace="foreign")
+    # Older clients can't be asked; they repeat nothing unless they are told to.
+    assert ("may count twice" in caplog.text) is hasattr(Retry, "get_retries")
 
 
 def test_a_foreign_client_whose_server_is_gone() -> None:
@@ -169,8 +208,10 @@ def test_clients_of_sentinels() -> None:
 def test_what_is_no_client() -> None:
     with pytest.raises(TypeError, match=r"a client of redis\.asyncio is needed, not str"):
         RedisStore("redis://localhost")
-    with pytest.raises(TypeError, match="asyncio"):
-        RedisStore(redis.Redis())
+    for client in (redis.Redis(), valkey.Valkey()):
+        for store in (RedisStore, ValkeyStore):
+            with pytest.raises(TypeError, match="asyncio"):
+                store(client)
 
 
 def test_an_owned_client_is_closed_and_the_store_can_be_opened_again() -> None:

@@ -425,6 +425,56 @@ def test_memory_stays_bounded_when_the_server_does_not_read(monkeypatch: pytest.
     run(work)
 
 
+def test_memory_stays_bounded_when_calls_come_one_turn_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        with Server() as server:
+            async with store_at(server.port, "stall", retries=0, command_timeout=5.0) as store:
+                await store.set("k", b"v")
+                server.freeze()
+                value = b"x" * 100_000
+                calls = []
+                for _ in range(300):
+                    calls.append(asyncio.ensure_future(store.set("k", value)))
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                refused = [call for call in calls if call.done()]
+                assert len(refused) > 100
+                assert all(isinstance(call.exception(), StoreUnavailableError) for call in refused)
+                server.thaw()
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                assert outcomes.count(None) == 300 - len(refused)
+
+    monkeypatch.setattr(links, "MOST_WAITING", 8 << 20)
+    run(work)
+
+
+def test_a_value_longer_than_may_wait_goes_through_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with store_at(shared().port, "long", retries=0, command_timeout=5.0) as store:
+            await store.set("k", b"x" * 100_000)
+            assert len(await store.get("k") or b"") == 100_000
+
+    monkeypatch.setattr(links, "MOST_WAITING", 50_000)
+    run(work)
+
+
+def test_a_repetition_that_is_refused_leaves_unknown_what_came_before() -> None:
+    async def work() -> None:
+        with Server() as server:
+            async with Proxy(server.port) as proxy, store_at(proxy.port, "again", command_timeout=5.0) as store:
+                await store.set("k", b"old")
+                proxy.cut_after = 0
+                call = asyncio.ensure_future(store.set("k", b"new"))
+                await proxy.have_cut.wait()
+                server.ask("CONFIG", "SET", "maxmemory", 1)
+                with pytest.raises(StoreError, match="OOM") as caught:
+                    await call
+                assert caught.value.outcome_unknown
+                assert await store.get("k") == b"new"
+
+    run(work)
+
+
 def test_a_stalled_loop_is_no_slow_server() -> None:
     """What the application itself holds up does not time out."""
 

@@ -210,6 +210,15 @@ def test_how_much_of_a_certificate_is_checked(
     asyncio.run(work())
 
 
+def test_certificates_that_are_not_there_are_told_apart_from_servers(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with build(url=shared().url, tls={"ca_file": tmp_path / "none.pem"}) as store:
+            with pytest.raises(StoreUnavailableError, match="can't use the certificates or the key for TLS"):
+                await store.get("k")
+
+    asyncio.run(work())
+
+
 def test_a_url_checks_certificates_unless_it_says_otherwise(authority: trustme.CA) -> None:
     async def work() -> None:
         async with Proxy(shared().port, tls=_context(authority, "localhost")) as proxy:
@@ -324,6 +333,76 @@ def test_cluster_half_of_a_slot_has_moved(nodes: list[Server]) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("wholly", [True, False])
+def test_cluster_keys_are_found_though_their_slot_moves_to_where_we_have_been(
+    nodes: list[Server], wholly: bool
+) -> None:
+    async def work() -> None:
+        names = [f"k{i}" for i in range(100)]
+        async with build(cluster=[nodes[0].address]) as store:
+            await store.set_many(dict.fromkeys(names, b"v"))
+            last = next(name for name in names if slot_of(b"shop::" + name.encode()) > 16384 * 2 // 3 + 1)
+            slot, source, target = slot_of(b"shop::" + last.encode()), nodes[2], nodes[0]
+            found: list[str] = []
+            async for key in store.keys():
+                if not found:
+                    assert slot_of(b"shop::" + key.encode()) < 16384 // 3
+                    if wholly:
+                        _move(slot, source, target, nodes)
+                    else:
+                        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
+                        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
+                        source.ask("MIGRATE", "127.0.0.1", target.port, f"shop::{last}", 0, 5000)
+                found.append(key)
+            assert set(found) == set(names)
+            await store.delete_all()
+            assert await store.get_many(names) == {}
+            if not wholly:
+                for node in (source, target):
+                    node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+            else:
+                _move(slot, target, source, nodes)
+
+    asyncio.run(work())
+
+
+@pytest.mark.slow
+def test_cluster_deletes_everything_while_slots_move(nodes: list[Server]) -> None:
+    async def work() -> None:
+        names = [f"{{{i % 40}}}{i}" for i in range(20_000)]
+        slots = [slot for slot in sorted({slot_of(b"%d" % i) for i in range(40)}) if slot > 16384 * 2 // 3 + 1]
+        async with build(cluster=[nodes[0].address]) as store:
+            for source, target in [(nodes[2], nodes[0]), (nodes[0], nodes[2])] * 2:
+                await store.set_many(dict.fromkeys(names, b"v"))
+
+                def move(source: Server = source, target: Server = target) -> None:
+                    for slot in slots:
+                        _move(slot, source, target, nodes)
+
+                moving = asyncio.ensure_future(asyncio.to_thread(move))
+                await store.delete_all()
+                assert await store.get_many(names) == {}
+                await moving
+
+    asyncio.run(work())
+
+
+def test_cluster_that_is_written_in_part_says_so() -> None:
+    async def work(nodes: list[Server]) -> None:
+        for node in nodes:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        nodes[2].stop()
+        names = [f"k{i}" for i in range(20)]
+        async with build(cluster=[nodes[0].address]) as store:
+            with pytest.raises(StoreError) as caught:
+                await store.set_many(dict.fromkeys(names, b"v"))
+            assert caught.value.outcome_unknown
+            assert len(await store.get_many([n for n in names if slot_of(b"shop::" + n.encode()) < 10_000]))
+
+    with cluster() as nodes:
+        asyncio.run(work(nodes))
+
+
 def _owns(node: Server, slot: int) -> bool:
     lines = node.ask("CLUSTER", "NODES").decode().splitlines()
     mine = next(line for line in lines if "myself" in line)
@@ -414,6 +493,22 @@ def test_sentinels_that_are_wrong_or_missing(watched: Watched) -> None:
             await store.set("k", b"v")
 
     asyncio.run(work())
+
+
+def test_sentinels_that_hang_hold_up_nobody(watched: Watched) -> None:
+    async def work() -> None:
+        async with _of(watched) as store:
+            started = time.monotonic()
+            await store.set("k", b"v")
+            assert time.monotonic() - started < 1.5
+
+    for sentinel in watched.sentinels[:2]:
+        sentinel.freeze()
+    try:
+        asyncio.run(work())
+    finally:
+        for sentinel in watched.sentinels[:2]:
+            sentinel.thaw()
 
 
 class Counting:

@@ -8,10 +8,11 @@ from functools import partial
 from random import shuffle
 from typing import TYPE_CHECKING, Any
 
+from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError
-from storeconf.stores.resp.lane import Lane
+from storeconf.stores.resp.lane import Lane, Survey
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ MOST_REDIRECTIONS = 16
 PAUSE_BETWEEN_READINGS = 0.05
 """Seconds between two readings of the table: a whole Cluster's calls may want it at once."""
 
-PATIENCE = 0.2
-"""Seconds after which another node is asked for the table as well."""
-
 _ASKING = pack(b"ASKING")
+_CLUSTER_NODES = pack(b"CLUSTER", b"NODES")
 _CLUSTER_SLOTS = pack(b"CLUSTER", b"SLOTS")
 
 
@@ -168,35 +167,16 @@ class ClusterLane(Lane):
             await asyncio.shield(self._reading)
 
     async def _read_table(self) -> None:
-        """Ask one node after the other, the connected ones first; the first answer counts."""
+        """Ask the nodes, the connected ones first."""
         known = [address for address, link in self._links.items() if link.is_up]
         others = [address for address in {*self._seeds, *self._links} if address not in known]
         shuffle(known)
         shuffle(others)
-        asked: dict[asyncio.Task[Any], Address] = {}
-        failure: Exception | None = None
-        waiting = [*known, *others]
         try:
-            while waiting or asked:
-                if waiting:
-                    address = waiting.pop(0)
-                    asked[self.loop.create_task(self._ask(address))] = address
-                patience = PATIENCE if waiting else None
-                done, _ = await asyncio.wait(asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    address = asked.pop(task)
-                    error = task.exception()
-                    if error is None:
-                        self._take(task.result(), address)
-                        return
-                    if not isinstance(error, ReplyError | LinkError):
-                        raise error
-                    failure = error
-        finally:
-            for task in asked:
-                task.cancel()
-        assert failure is not None
-        raise failure
+            address, reply = await first_answer([*known, *others], self._ask)
+        except NobodyAnswersError as error:
+            raise error.failures[-1][1] from None
+        self._take(reply, address)
 
     async def _ask(self, address: Address) -> Any:
         reply = await self._link(address).call(_CLUSTER_SLOTS)
@@ -227,15 +207,38 @@ class ClusterLane(Lane):
 
     # ------------------------------------------------------------------ the rest
 
-    async def nodes(self) -> Sequence[Link]:
+    async def nodes(self) -> list[Link]:
         """Return the links to the primaries."""
         if not self._owners:
             await self._renew_table()
         return list(dict.fromkeys(link for link in self._table if link is not None))
 
-    def layout(self) -> object:
-        """Return who serves what."""
-        return self._owners
+    async def survey(self) -> Survey:
+        """Ask every primary who serves what: a node may not know yet what the others have settled."""
+        deadline = self.loop.time() + self.timeout
+        while True:
+            nodes = await self.nodes()
+            try:
+                found = [_slots_of_nodes(text) for text in await self._ask_all(nodes)]
+            except ReplyError as error:
+                if not str(error).startswith(("NOPERM", "ERR unknown")):
+                    raise
+                return Survey(nodes, self._owners)  # as far as this is known where the command is forbidden
+            views = [view for view, _ in found]
+            if len(views[0]) == len(nodes) and all(view == views[0] for view in views):
+                return Survey(nodes, views[0], [node for node, (_, more) in zip(nodes, found, strict=True) if more])
+            if self.loop.time() > deadline:
+                raise LinkDownError("the nodes of the Cluster don't agree who serves which slots")
+            await asyncio.sleep(PAUSE_BETWEEN_READINGS)
+            await self._renew_table()
+
+    @staticmethod
+    async def _ask_all(nodes: Sequence[Link]) -> list[bytes]:
+        answers = await asyncio.gather(*(node.call(_CLUSTER_NODES) for node in nodes), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers  # type: ignore[return-value]
 
     def abort(self) -> None:
         """Let go of every connection, now."""
@@ -263,3 +266,16 @@ class ClusterLane(Lane):
 
 def _is_redirection(error: Exception) -> bool:
     return isinstance(error, ReplyError) and str(error).startswith(("MOVED ", "ASK "))
+
+
+def _slots_of_nodes(text: bytes) -> tuple[dict[bytes, list[bytes]], bool]:
+    """Return the slots of each node that serves any, and whether the one that tells is receiving slots of others."""
+    slots: dict[bytes, list[bytes]] = {}
+    receives = False
+    for line in text.splitlines():
+        name, _, _, _, _, _, _, _, *served = line.split()
+        receives = receives or any(b"-<-" in each for each in served)
+        served = [each for each in served if not each.startswith(b"[")]
+        if served:
+            slots[name] = served
+    return slots, receives

@@ -94,6 +94,12 @@ class Talk(asyncio.Protocol):
         """Make a server that has been subscribed to say something."""
         self.transport.write(pack("PING"))
 
+    def leave(self) -> asyncio.Transport:
+        """Return the connection for somebody else to take over in this very turn; raise if it is gone."""
+        if self._lost is not None:
+            raise self._failure()
+        return self.transport
+
     async def close(self) -> None:
         """Hang up, and wait until that is done."""
         self.transport.abort()
@@ -106,6 +112,11 @@ async def talk_to(endpoint: Endpoint) -> Talk:
     talk = Talk()
     try:
         context = await endpoint.context()
+    except (OSError, ValueError) as error:
+        # The error does not name the file, and its "no such file" would be taken for the server's.
+        text = f"can't use the certificates or the key for TLS to {endpoint.address}: {reason(error)}"
+        raise LinkDownError(text, cause=error) from error
+    try:
         if endpoint.path is not None:
             await loop.create_unix_connection(lambda: talk, endpoint.path)
         else:
@@ -128,7 +139,7 @@ async def talk_to(endpoint: Endpoint) -> Talk:
 async def dial(endpoint: Endpoint) -> tuple[asyncio.Transport, str]:
     """Return a connection that is ready for commands, and where it leads."""
     talk = await talk_to(endpoint)
-    return talk.transport, endpoint.address
+    return talk.leave(), endpoint.address
 
 
 async def _shake_hands(talk: Talk, endpoint: Endpoint) -> None:

@@ -42,9 +42,11 @@ class ForeignLane(Lane):
 
     topology = "as the client that was handed in has it"
 
-    def __init__(self, client: Any, options: ServerOptions) -> None:
+    def __init__(self, client: Any, options: ServerOptions, *, is_librarys: bool) -> None:
         super().__init__(options.command_timeout, options.retries)
         self._client = client
+        # Values are bytes, whatever the client makes of those that it reads for others.
+        self._options = {"NEVER_DECODE": True} if is_librarys else {}
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
         self.spreads = hasattr(client, "get_primaries")
 
@@ -59,7 +61,7 @@ class ForeignLane(Lane):
                 async with self._slots:
                     # Clients look at the command's name, and want it as text.
                     name, *words = unpack(data)
-                    running: Coroutine[Any, Any, Any] = client.execute_command(name.decode(), *words)
+                    running: Coroutine[Any, Any, Any] = client.execute_command(name.decode(), *words, **self._options)
                     return _plain(await running)
         except TimeoutError as error:
             raise LinkLateError(f"no reply within {self.timeout:g} s", sent=True, cause=error) from error
@@ -75,10 +77,6 @@ class ForeignLane(Lane):
         except Exception as error:
             raise from_driver(error) from error
         return [_ForeignNode(self, node) for node in self._client.get_primaries()]
-
-    def layout(self) -> object:
-        """Nothing is known of that."""
-        return None
 
     def abort(self) -> None:
         """Leave the client's connections to the client."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.settings import Endpoint
 
-__all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane"]
+__all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane", "Survey"]
 
 READ, WRITE, ONCE = range(3)
 """Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
@@ -38,6 +39,15 @@ class Node(Protocol):
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         """Send a command to this very server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Where keys lie: the servers, what changes when keys have moved between them, and to which keys are moving."""
+
+    nodes: Sequence[Node]
+    view: object = None
+    receiving: Sequence[Node] = ()
 
 
 class Lane(ABC):
@@ -86,9 +96,11 @@ class Lane(ABC):
         if failed:
             repeats = [self.again(error, *commands[index], kind) for index, error in failed.items()]
             outcomes = await asyncio.gather(*repeats, return_exceptions=True)
+            failures = [outcome for outcome in outcomes if isinstance(outcome, ReplyError | LinkError)]
+            unsure = len(failures) < len(commands) or any(failure.sent for failure in failures)
             for index, outcome in zip(failed, outcomes, strict=True):
-                if isinstance(outcome, ReplyError | LinkError) and len(failed) < len(commands):
-                    outcome.sent = True  # of the others some have taken effect
+                if isinstance(outcome, ReplyError | LinkError):
+                    outcome.sent = unsure  # of the others some may have taken effect
                 if isinstance(outcome, BaseException):
                     raise outcome
                 replies[index] = outcome
@@ -116,8 +128,8 @@ class Lane(ABC):
                 error.sent = sent
                 raise error from None
             raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=True, cause=error) from error
-        except LinkError as failure:
-            # An earlier attempt may have been executed, even if the last one was not even sent.
+        except (ReplyError, LinkError) as failure:
+            # An earlier attempt may have been executed, even if the last one was refused or not even sent.
             failure.sent = sent
             raise
 
@@ -140,9 +152,9 @@ class Lane(ABC):
     async def nodes(self) -> Sequence[Node]:
         """Return the servers that hold the keys."""
 
-    @abstractmethod
-    def layout(self) -> object:
-        """Return what changes when keys have moved from one server to another."""
+    async def survey(self) -> Survey:
+        """Find out where keys lie now."""
+        return Survey(await self.nodes())
 
     @abstractmethod
     def abort(self) -> None:
@@ -214,10 +226,6 @@ class StandaloneLane(Lane):
     async def nodes(self) -> Sequence[Node]:
         """Return the one server."""
         return self._links[:1]
-
-    def layout(self) -> object:
-        """Return what changes when another server answers."""
-        return None
 
     def abort(self) -> None:
         """Let go of every connection, now."""

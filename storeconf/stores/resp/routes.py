@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -12,12 +13,15 @@ from storeconf.stores.resp.foreign import ForeignLane
 from storeconf.stores.resp.lane import Lane, StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
+from storeconf.stores.resp.settings import is_blocking
 from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.settings import Driver
 
 __all__ = ["Route", "route_of_client", "route_of_options"]
+
+log = logging.getLogger("storeconf.stores")
 
 
 Route = Callable[[], Lane]
@@ -55,19 +59,19 @@ def _way(driver: Driver, options: ServerOptions) -> Route:
 
 def route_of_client(driver: Driver, client: Any) -> Route:
     """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
-    if isinstance(client, driver.blocking) or not callable(getattr(client, "execute_command", None)):
+    if is_blocking(client) or not callable(getattr(client, "execute_command", None)):
         raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
     options = ServerOptions()
     pool: Any = getattr(client, "connection_pool", None)
-    if type(client) is driver.client and driver.is_plain(pool.connection_class, pool.connection_kwargs):
+    if type(client) is driver.client and driver.is_plain(pool):
         arguments = pool.connection_kwargs
         options = _with_timeouts(options, arguments)
         endpoint = driver.endpoint(pool.connection_class, arguments)
         return lambda: StandaloneLane(endpoint, options)
-    if type(client) is driver.client and driver.is_managed(pool.connection_class, pool.connection_kwargs):
+    if type(client) is driver.client and driver.is_managed(pool):
         manager, service = pool.sentinel_manager, pool.service_name
         pools = [sentinel.connection_pool for sentinel in manager.sentinels]
-        if pool.is_master and all(driver.is_plain(p.connection_class, p.connection_kwargs) for p in pools):
+        if pool.is_master and all(map(driver.is_plain, pools)):
             options = _with_timeouts(options, pool.connection_kwargs)
             template = driver.managed_endpoint(pool)
             sentinels = [driver.endpoint(p.connection_class, p.connection_kwargs) for p in pools]
@@ -79,7 +83,16 @@ def route_of_client(driver: Driver, client: Any) -> Route:
             options = _with_timeouts(options, node.connection_kwargs)
             template = driver.cluster_endpoint(node)
             return lambda: ClusterLane(template, seeds, options)
-    return lambda: ForeignLane(client, options)
+    is_librarys = isinstance(client, (driver.client, driver.cluster))
+    retry: Any = client.get_retry() if is_librarys and hasattr(client, "get_retry") else None
+    if hasattr(retry, "get_retries") and retry.get_retries():
+        log.warning(
+            "%s repeats commands by itself after a lost connection, so an increment may count twice; "
+            "make it with a Retry of 0 times, or hand in a plain %s",
+            type(client).__qualname__,
+            driver.client.__name__,
+        )
+    return lambda: ForeignLane(client, options, is_librarys=is_librarys)
 
 
 def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:

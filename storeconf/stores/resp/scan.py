@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.commands import pack
@@ -11,14 +12,17 @@ from storeconf.stores.resp.lane import WRITE
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from storeconf.stores.resp.lane import Lane, Node
 
 __all__ = ["delete_tree", "walk"]
 
-COUNT = 4000
-"""Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients for milliseconds."""
+COUNT = 2000
+"""Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients for milliseconds.
+
+Of what was tried, the least that deletes 100,000 of 1,000,000 keys no slower than a script does on every server.
+"""
 
 _START = b"0"
 
@@ -35,26 +39,39 @@ async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
         if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
             raise error
         try:
-            nodes = await lane.nodes()
-            before = lane.layout()
-            for node in nodes:
-                cursor, generation = _START, None
-                while True:
-                    cursor, keys = _found(await _search(node, cursor, glob))
-                    if generation not in (None, node.generation):
-                        raise _MovedError
-                    generation = node.generation
-                    if keys:
+            before = await lane.survey()
+            async with aclosing(_batches(before.nodes, glob)) as batches:
+                async for keys in batches:
+                    yield keys
+            after = await lane.survey()
+            if after.receiving:
+                # What was on its way there has been missed where it came from, if it left before we came by.
+                async with aclosing(_batches(after.receiving, glob)) as batches:
+                    async for keys in batches:
                         yield keys
-                    if cursor == _START:
-                        break
-            if lane.layout() == before:
+                after = await lane.survey()
+            if after.view == before.view:
                 return
             error = None
         except (LinkError, ReplyError) as failure:
             error = failure
         except _MovedError:
             error = None
+
+
+async def _batches(nodes: Sequence[Node], glob: bytes) -> AsyncGenerator[list[bytes]]:
+    """Yield the keys of several servers that match."""
+    for node in nodes:
+        cursor, generation = _START, None
+        while True:
+            cursor, keys = _found(await _search(node, cursor, glob))
+            if generation not in (None, node.generation):
+                raise _MovedError
+            generation = node.generation
+            if keys:
+                yield keys
+            if cursor == _START:
+                break
 
 
 async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
@@ -65,19 +82,28 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
         if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
             raise error
         try:
-            nodes = await lane.nodes()
-            before = lane.layout()
-            outcomes = await asyncio.gather(*(_sweep(lane, node, glob, ours) for node in nodes), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            if lane.layout() == before:
+            before = await lane.survey()
+            await _sweep_all(lane, before.nodes, glob, ours)
+            after = await lane.survey()
+            if after.receiving:
+                # What was on its way there has been missed where it came from, if it left before we came by.
+                await _sweep_all(lane, after.receiving, glob, ours)
+                after = await lane.survey()
+            if after.view == before.view:
                 return
             error = None
         except (LinkError, ReplyError) as failure:
             error = failure
         except _MovedError:
             error = None
+
+
+async def _sweep_all(lane: Lane, nodes: Sequence[Node], glob: bytes, ours: re.Pattern[bytes]) -> None:
+    """Go over all those servers at the same time; a failure is raised when all have ended."""
+    outcomes = await asyncio.gather(*(_sweep(lane, node, glob, ours) for node in nodes), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:

@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.dial import Talk, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, reason
 from storeconf.stores.resp.lane import StandaloneLane
@@ -78,30 +79,35 @@ class SentinelLane(StandaloneLane):
         if role != b"master":
             talk.transport.abort()
             raise LinkDownError(f"the Sentinels say that {peer} is the primary, but it is a {role.decode()}")
-        return talk.transport, f"{peer}, primary of {self._service}"
+        return talk.leave(), f"{peer}, primary of {self._service}"
 
     async def _find(self) -> Address:
-        """Ask the Sentinels for the primary, one after the other; the one that knew comes first the next time."""
-        failures = []
-        refusal: BaseException | None = None
-        for endpoint in list(self._sentinels):
+        """Ask the Sentinels for the primary; the one that knew comes first the next time."""
+        try:
+            endpoint, found = await first_answer(self._sentinels, self._ask_anew)
+        except NobodyAnswersError as error:
+            told = [
+                reason(failure) if isinstance(failure, LinkError) else f"{endpoint.address}: {reason(failure)}"
+                for endpoint, failure in error.failures
+            ]
+            causes = [failure.__cause__ for _, failure in error.failures]
+            refusal = next((cause for cause in causes if isinstance(cause, ReplyError)), None)
+            text = f"no Sentinel tells the primary of {self._service!r}: {'; '.join(told)}"
+            raise LinkDownError(text, cause=refusal) from refusal
+        self._sentinels.remove(endpoint)
+        self._sentinels.insert(0, endpoint)
+        return found
+
+    async def _ask_anew(self, endpoint: Endpoint) -> Address:
+        async with asyncio.timeout(self._connect_timeout / 2):
+            talk = await talk_to(endpoint)
             try:
-                async with asyncio.timeout(self._connect_timeout / 2):
-                    talk = await talk_to(endpoint)
-                    try:
-                        found = await self._ask(talk)
-                    finally:
-                        talk.transport.abort()
-            except (OSError, LinkError, ReplyError) as error:
-                failures.append(str(error) if isinstance(error, LinkError) else f"{endpoint.address}: {reason(error)}")
-                refusal = error.__cause__ if isinstance(error.__cause__, ReplyError) else refusal
-                continue
-            if found is not None:
-                self._sentinels.remove(endpoint)
-                self._sentinels.insert(0, endpoint)
-                return found
-            failures.append(f"{endpoint.address} knows no service {self._service!r}")
-        raise LinkDownError(f"no Sentinel tells the primary of {self._service!r}: {'; '.join(failures)}", cause=refusal)
+                found = await self._ask(talk)
+            finally:
+                talk.transport.abort()
+        if found is None:
+            raise LinkDownError(f"{endpoint.address} knows no service {self._service!r}")
+        return found
 
     async def _ask(self, talk: Talk) -> Address | None:
         found = await talk.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from storeconf.stores.resp.options import ServerOptions
 
-__all__ = ["Driver", "Endpoint", "load_driver"]
+__all__ = ["Driver", "Endpoint", "is_blocking", "load_driver"]
 
 DEFAULT_PORT = 6379
 
@@ -73,7 +73,6 @@ class Driver:
         self.name = name
         try:
             self.asyncio: Any = import_module(f"{name}.asyncio")
-            blocking = import_module(name)
             self._cluster: Any = import_module(f"{name}.asyncio.cluster")
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in (name, ""):
@@ -82,9 +81,10 @@ class Driver:
         title = name.capitalize()
         self.client: type[Any] = getattr(self.asyncio, title)
         self.cluster: type[Any] = getattr(self._cluster, f"{title}Cluster")
-        self.blocking: tuple[type[Any], ...] = (getattr(blocking, title), getattr(blocking, f"{title}Cluster"))
         self._plain = (self.asyncio.Connection, self.asyncio.SSLConnection, self.asyncio.UnixDomainSocketConnection)
         self._managed = (self.asyncio.SentinelManagedConnection, self.asyncio.SentinelManagedSSLConnection)
+        self._pools = (self.asyncio.ConnectionPool, self.asyncio.BlockingConnectionPool)
+        self._sentinel_pool: type[Any] = import_module(f"{name}.asyncio.sentinel").SentinelConnectionPool
         self._hook = f"{name}_connect_func"
         parameters = inspect.signature(import_module(f"{name}.asyncio.connection").AbstractConnection).parameters
         # Without it, new versions of redis-py look for their own version on the disk, each time.
@@ -145,13 +145,16 @@ class Driver:
             tls=None if context is None else context.get,
         )
 
-    def is_plain(self, kind: type[Any], arguments: dict[str, Any]) -> bool:
-        """Whether connections of that class can be replaced by ours: nobody's subclass, nobody's connect function."""
-        return kind in self._plain and arguments.get(self._hook) is None
+    def is_plain(self, pool: Any) -> bool:
+        """Whether a pool's connections can be replaced by ours: nobody's subclass, nobody's connect function."""
+        return type(pool) in self._pools and self._is_ours(pool, self._plain)
 
-    def is_managed(self, kind: type[Any], arguments: dict[str, Any]) -> bool:
-        """Whether connections of that class belong to a Sentinel client and can be replaced by ours."""
-        return kind in self._managed and arguments.get(self._hook) is None
+    def is_managed(self, pool: Any) -> bool:
+        """Whether a pool's connections belong to a Sentinel client and can be replaced by ours."""
+        return type(pool) is self._sentinel_pool and self._is_ours(pool, self._managed)
+
+    def _is_ours(self, pool: Any, kinds: tuple[type[Any], ...]) -> bool:
+        return pool.connection_class in kinds and pool.connection_kwargs.get(self._hook) is None
 
     def managed_endpoint(self, pool: Any) -> Endpoint:
         """Return the settings of a Sentinel client's data connections."""
@@ -186,6 +189,16 @@ class Driver:
         if self.name == "redis":
             scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
         return f"{scheme}{separator}{rest}"
+
+
+def is_blocking(client: Any) -> bool:
+    """Whether it is, or is made of, a client of one of the libraries that blocks."""
+    return any(
+        kind.__name__ in ("Redis", "RedisCluster", "Valkey", "ValkeyCluster")
+        and kind.__module__.split(".")[0] in ("redis", "valkey")
+        and "asyncio" not in kind.__module__.split(".")
+        for kind in type(client).__mro__
+    )
 
 
 def load_driver(name: str) -> Driver:
