@@ -93,9 +93,9 @@ def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
         if name != path[1]:
             why.append(f"{path[1]} is another name for {name}")
             path = ("stores", name, *path[2:])
-    link = path.index("middleware") if "middleware" in path[1:3] else 0
-    if link and len(path) > link + 1:
-        holder = path[:link]
+    holder = path[:2] if path[0] == "stores" else path[:1] if path[0] == "default_factory" else ()
+    if holder and path[len(holder) : len(holder) + 1] == ("middleware",) and len(path) > len(holder) + 1:
+        link = len(holder)
         while lookup(layout.assembly.tree, (*holder, "middleware", path[link + 1])) is MISSING:
             spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
             parent = getattr(spec, "parent", None)

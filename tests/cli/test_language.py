@@ -1,0 +1,122 @@
+"""`storeconf init`, `schema` and `plugins`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+import yaml
+
+from storeconf.cli.starter import STARTERS
+from storeconf.layout import examine_all, read_layout
+from tests.cli.running import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("name", ["storeconf.yaml", "storeconf.yml", "storeconf.toml", "stores.yaml", "new.TOML"])
+def test_the_starter_is_without_a_fault(name: str, directory: Path) -> None:
+    done = run("init", name)
+    assert (done.status, done.out) == (0, "")
+    assert done.err.startswith(f"wrote {name}; next: ")
+    report = examine_all(name, environ={}, without_secrets=True)
+    assert report.diagnostics == ()
+    assert report.environments == ("development", "production")
+    named = () if name.startswith("storeconf") else ("-f", name)
+    assert run("validate", "--without-secrets", *named).status == 0
+    assert run("tree", "--env", "development", *named).err == ""
+
+
+def test_the_next_command_that_it_names_works(directory: Path) -> None:
+    for arguments in (["init"], ["init", "stores.toml"]):
+        command = run(*arguments).err.partition("next: ")[2].split()
+        assert command[0] == "storeconf"
+        assert run(*command[1:]).status == 0
+
+
+def test_both_starters_are_the_same_layout(directory: Path) -> None:
+    layouts = []
+    for suffix in (".yaml", ".toml"):
+        run("init", f"one{suffix}")
+        layouts.append(read_layout(f"one{suffix}", environment="production", environ={"VALKEY_URL": "valkey://h"}))
+    assert layouts[0] == layouts[1]
+    assert layouts[0].plan() == layouts[1].plan()
+
+
+def test_no_file_is_overwritten(directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text("mine")
+    done = run("init")
+    assert (done.status, done.err) == (1, "error: storeconf.yaml exists; nothing was written\n")
+    assert (directory / "storeconf.yaml").read_text() == "mine"
+    (directory / "link.yaml").symlink_to("nowhere")
+    assert run("init", "link.yaml").status == 1
+    assert not (directory / "nowhere").exists()
+
+
+def test_no_second_layout_is_written_beside_one_that_is_found(directory: Path) -> None:
+    (directory / "pyproject.toml").write_text("[tool.storeconf]\nstores = {}\n")
+    done = run("init")
+    assert done.status == 1
+    assert "pyproject.toml is here already" in done.err
+    assert not (directory / "storeconf.yaml").exists()
+    assert run("init", "another.yaml").status == 0
+
+
+def test_a_place_that_can_not_be_written_is_a_message(directory: Path) -> None:
+    done = run("init", "missing/storeconf.yaml")
+    assert done.status == 1
+    assert done.err == "error: missing/storeconf.yaml: No such file or directory\n"
+
+
+def test_the_schema_accepts_the_starter_and_refuses_nonsense() -> None:
+    schema = json.loads(run("schema").out)
+    validator = jsonschema.Draft7Validator(schema)
+    assert list(validator.iter_errors(yaml.safe_load(STARTERS[".yaml"]))) == []
+    assert list(validator.iter_errors({"stores": {"a": {"type": "memory", "nonsense": 1}}}))
+
+
+def test_plugins_are_listed_with_what_they_can_do() -> None:
+    done = run("plugins")
+    assert (done.status, done.err) == (0, "")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[0] == ["backend"]
+    assert lines[1][:2] == ["memory", "built-in"]
+    assert lines[1][-4:] == ["not", "persistent,", "not", "shared"]
+    assert next(line for line in lines if line[:1] == ["file"])[-2:] == ["persistent,", "shared"]
+    listed = run("plugins", "--format", "json").json["plugins"]
+    assert {"part": "backend", "name": "memory", "state": "built-in"}.items() <= listed[0].items()
+    assert listed[0]["capabilities"]["atomic"] == ["add", "increment", "pop", "renew", "replace", "touch"]
+
+
+BAD = """
+[storeconf.backends]
+memory = bad_plugin:Anything
+broken = no_such_module_at_all:Thing
+[storeconf.middleware]
+odd = json:loads
+"""
+
+
+def test_bad_plugins_are_listed_with_the_reason(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = directory / "bad-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(BAD)
+    monkeypatch.syspath_prepend(str(directory))
+    listed = run("plugins", "--format", "json").json["plugins"]
+    states = {(each["name"], each["distribution"]): (each["state"], each["reason"]) for each in listed}
+    assert states["memory", "bad"][0] == "conflict"
+    assert "can't be replaced" in states["memory", "bad"][1]
+    assert states["broken", "bad"][0] == "broken"
+    assert "no_such_module_at_all" in states["broken", "bad"][1]
+    assert states["odd", "bad"][0] == "broken"
+    text = run("plugins")
+    assert text.status == 0
+    assert "no_such_module_at_all" in text.out
+    assert "broken" not in run("schema").out
+    monkeypatch.setenv("STORECONF_DISABLE_PLUGINS", "bad")
+    listed = run("plugins", "--format", "json").json["plugins"]
+    assert {each["state"] for each in listed if each["name"] == "broken"} == {"disabled"}

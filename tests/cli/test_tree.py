@@ -1,0 +1,209 @@
+"""`storeconf tree` and `graph`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.running import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYOUT = """
+stores:
+  local: {type: memory, max_size: 67108864}
+  main:
+    type: redis
+    url: "redis://u:hunter2@h:6379/0"
+    namespace: shop
+    tls: {ca_file: ca.pem}
+    middleware: {ttl: 3600, timeout: 1500ms}
+  cache: {parent: main, description: <what & "why">, middleware: {timeout: false, compress: zstd, fallback: local}}
+  pages: {parent: cache, namespace: html}
+  end: {use: pages}
+default_factory: {parent: cache, middleware: {read_only: {}}}
+environments: {production: {}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _layout(directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text(LAYOUT)
+
+
+def test_the_tree_shows_what_hangs_together() -> None:
+    done = run("tree", "--env", "production")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "production  storeconf.yaml",
+        "local                              memory max_size 64MiB",
+        "main            shop               redis redis://u:***@h:6379/0, tls(ca_file ca.pem)  ttl 1h > timeout 1.5s",
+        "└─ cache        shop:cache         ttl 1h > fallback local > compress zstd",
+        "   └─ pages     shop:cache:html    ttl 1h > fallback local > compress zstd",
+        "      └─ end                       the same store",
+        "any other name  shop:cache:<name>  read_only > ttl 1h > fallback local > compress zstd",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factory", "line"),
+    [
+        ("", "any other name  <name>  a hidden memory store, with a warning"),
+        ("default_factory: forbid", "any other name          is an error"),
+        ("default_factory: {use: a}", "any other name          the same store as a"),
+        ("default_factory: {type: memory, namespace: n}", "any other name  n:<name>  memory"),
+        ("default_factory: {parent: a}", "any other name  <name>"),
+    ],
+)
+def test_what_any_other_name_gets(factory: str, line: str, directory: Path) -> None:
+    (directory / "other.yaml").write_text(f"stores: {{a: {{type: memory}}}}\n{factory}\n")
+    last = run("tree", "-f", "other.yaml").out.splitlines()[-1]
+    assert last.split() == line.split()
+
+
+def test_the_tree_in_json() -> None:
+    shown = run("tree", "--env", "production", "--format", "json").json
+    assert shown["format"] == 1
+    assert shown["environment"] == "production"
+    assert [each["name"] for each in shown["tree"]] == ["local", "main"]
+    cache = shown["tree"][1]["children"][0]
+    assert cache == {
+        "name": "cache",
+        "kind": "namespace",
+        "type": "redis",
+        "namespace": ["shop", "cache"],
+        "middleware": ["ttl", "fallback", "compress"],
+        "unsupported": [],
+        "description": '<what & "why">',
+        "aliases": [],
+        "children": [{**cache["children"][0], "name": "pages", "aliases": ["end"]}],
+    }
+    assert shown["default_factory"]["path"] == ["shop", "cache"]
+
+
+PLUGIN = """
+from typing import ClassVar, Literal
+
+import storeconf
+from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.stores import MemoryStore
+
+
+class Plain(MemoryStore):
+    capabilities = storeconf.Capabilities(atomic=frozenset({"add", "touch", "pop", "replace"}))
+
+
+class PlainBackend(storeconf.Backend):
+    capabilities: ClassVar[storeconf.Capabilities] = Plain.capabilities
+    type: Literal["plain"] = "plain"
+
+    def build(self, context):
+        return Plain()
+
+
+class Less(StoreWrapper):
+    def bound(self):
+        self.capabilities = storeconf.Capabilities(atomic=self.inner.capabilities.atomic - {"pop"})
+
+
+class LessMiddleware(storeconf.Middleware):
+    kind: ClassVar[str] = "less"
+
+    def wrap(self, inner, context):
+        return Less(inner)
+"""
+
+
+def test_the_tree_announces_what_a_store_does_not_offer(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = directory / "plain-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[storeconf.backends]\nplain = plain_plugin:PlainBackend\n"
+        "[storeconf.middleware]\nless = plain_plugin:LessMiddleware\n"
+    )
+    (directory / "plain_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(directory))
+    (directory / "plain.yaml").write_text(
+        "stores:\n  a: {type: plain}\n  b: {parent: a, middleware: {less: {}}}\n"
+        "  c: {type: memory, middleware: {less: {}}}\n"
+    )
+    lines = [line.split() for line in run("tree", "-f", "plain.yaml").out.splitlines()[1:4]]
+    assert lines[0] == ["a", "plain", "without", "increment"]
+    assert lines[1] == ["└─", "b", "b", "less", "without", "pop,", "increment"]
+    assert lines[2] == ["c", "memory", "less", "without", "pop"]
+    shown = run("tree", "-f", "plain.yaml", "--format", "json").json["tree"]
+    assert shown[0]["unsupported"] == ["increment"]
+    assert shown[0]["children"][0]["unsupported"] == ["pop", "increment"]
+    rows = [line.split() for line in run("plugins").out.splitlines()]
+    assert next(row for row in rows if row[:2] == ["plain", "loaded"])[-3:] == ["without", "increment,", "renew"]
+
+
+# ---------------------------------------------------------------------- graph
+
+
+def test_mermaid_needs_no_name_to_be_one_of_its_own() -> None:
+    done = run("graph", "--env", "production")
+    assert done.out.splitlines() == [
+        "---",
+        'title: "production: storeconf.yaml"',
+        "---",
+        "flowchart LR",
+        '  n0[("local<br/>memory")]',
+        '  n1[("main<br/>redis shop<br/>ttl &gt; timeout")]',
+        '  n2["cache<br/>shop:cache<br/>ttl &gt; fallback &gt; compress"]',
+        '  n3["pages<br/>shop:cache:html<br/>ttl &gt; fallback &gt; compress"]',
+        '  n4(["end"])',
+        '  rest>"any other name<br/>shop:cache:&lt;name&gt;<br/>read_only &gt; ttl &gt; fallback &gt; compress"]',
+        "  n1 --> n2",
+        "  n2 -. calls .-> n0",
+        "  n2 --> n3",
+        "  n3 -. calls .-> n0",
+        "  n4 -. use .-> n3",
+        "  n2 --> rest",
+        "  rest -. calls .-> n0",
+    ]
+
+
+def test_dot_names_the_same_nodes_and_edges() -> None:
+    done = run("graph", "--env", "production", "--format", "dot")
+    assert done.out.startswith("digraph storeconf {\n")
+    assert done.out.endswith("}\n")
+    assert '  n2 [shape=box, label="cache\\nshop:cache\\nttl > fallback > compress"];' in done.out
+    assert done.out.count(" -> ") == 7
+    assert done.out.count('"') % 2 == 0
+
+
+def test_the_page_needs_nothing_else_and_is_well_formed() -> None:
+    done = run("graph", "--env", "production", "--format", "html")
+    assert "<script" not in done.out
+    assert not re.findall(r"(?:src|href)=", done.out)
+    assert "hunter2" not in done.out
+    assert "&lt;what &amp; &quot;why&quot;&gt;" in done.out
+    drawing = ElementTree.fromstring(done.out[done.out.index("<svg") : done.out.index("</svg>") + 6])
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(drawing.findall(f"{space}g")) == 6
+    assert len(drawing.findall(f"{space}path")) == 7
+    names = [group.findall(f"{space}text")[0].text for group in drawing.findall(f"{space}g")]
+    assert sorted(map(str, names)) == ["any other name", "cache", "end", "local", "main", "pages"]
+
+
+def test_nothing_on_the_page_covers_another(directory: Path) -> None:
+    children = "".join(f"  c{n}: {{use: r{n}}}\n" for n in range(9))
+    roots = "".join(f"  r{n}: {{type: memory, namespace: n, middleware: {{ttl: 1s}}}}\n" for n in range(9))
+    (directory / "many.yaml").write_text(f"stores:\n{roots}{children}  d: {{parent: c1}}\n  e: {{parent: d}}\n")
+    done = run("graph", "-f", "many.yaml", "--format", "html")
+    boxes = [
+        tuple(map(int, found))
+        for found in re.findall(r'<rect x="(-?\d+)" y="(-?\d+)" width="(\d+)" height="(\d+)"', done.out)
+    ]
+    assert len(boxes) == 20
+    for at, (x, y, width, height) in enumerate(boxes):
+        assert min(x, y) >= 0
+        for other_x, other_y, other_width, other_height in boxes[at + 1 :]:
+            beside = x + width <= other_x or other_x + other_width <= x
+            assert beside or y + height <= other_y or other_y + other_height <= y
