@@ -6,6 +6,7 @@ Paths become absolute and placeholders get values first; then the model validate
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
@@ -314,4 +315,4 @@ def _is_number(text: str, *, whole: bool) -> bool:
         int(text) if whole else float(text)
     except ValueError:
         return False
-    return True
+    return not re.search(r"[_\s]", text)  # which Python takes, and no format does

@@ -122,11 +122,12 @@ class _Structure:
             inside = "keep their keys in the same place" if outer[0] == place[0] else "would share keys"
             if outer[0] != place[0]:
                 inside = f"would share keys: {place[3]} lies in {outer[3]}"
-            use = f", write {second[2][-1]}: {{use: {first[2][-1]}}}" if FACTORY not in (first[2], second[2]) else ""
+            kind = "parent" if second[2] == FACTORY else "use"  # the default factory is looked at last
+            use = f"write {second[2][-1]}: {{{kind}: {first[2][-1]}}}"
             self._problems.add(
                 "SC604", f"{first[3]} and {second[3]} {inside}", second[2], key=True,
                 notes=[self._problems.note(f"{first[3]} is declared here", first[2], key=True)],
-                hint=f"if they should be one store{use}; if not, give one of them another place or namespace",
+                hint=f"if they should be one store, {use}; if not, give one of them another place or namespace",
             )  # fmt: skip
 
     def _locate(

@@ -130,8 +130,16 @@ class _Validator:
                 "SC501", f"{what} has no field {key!r}", (*path, key), key=True, hint=f"did you mean {near!r}?"
             )
         if not close:
-            self._report("SC506", f"{what} needs one of 'type', 'parent' and 'use'", path, key=True, hint=_KINDS_HINT)
+            text = f"{what} needs one of 'type', 'parent' and 'use'"
+            self._report("SC506", text, path, key=True, hint=self._meant(path) or _KINDS_HINT)
         return None
+
+    def _meant(self, path: TreePath) -> str | None:
+        """A hint to the store that a layer meant to change, where it may have misspelt its name."""
+        if path[0] != "stores":
+            return None
+        near = nearest(str(path[1]), [name for name, node in self._tree["stores"].items() if _has_kind(node)])
+        return None if near is None else f"did you mean {near!r}? If it is a new store: {_KINDS_HINT}"
 
     def _child(self, name: str, path: TreePath, node: dict[str, Any]) -> ChildSpec | None:
         self._only(path, node, CHILD, "a store with a 'parent'")
@@ -275,3 +283,7 @@ class _Validator:
         else:
             return value
         return None
+
+
+def _has_kind(node: Any) -> bool:
+    return isinstance(node, dict) and not node.keys().isdisjoint(KIND_KEYS)

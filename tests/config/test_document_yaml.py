@@ -360,6 +360,15 @@ def test_excerpts_show_no_secrets() -> None:
     assert all("hunter2" not in line for _, line in problem(text).excerpt)
 
 
+@pytest.mark.parametrize(
+    "value", ["u:hunter2@h:1", "'u:hunter2@h'", "[u:hunter2@h, 'v:hunter2@i']", "{a: u:hunter2@h}"]
+)
+def test_excerpts_show_no_credentials_of_urls_without_a_scheme(value: str) -> None:
+    ((_, line),) = parse(f"url: {value}\n".encode(), "yaml", "x.yaml").excerpt(1)
+    assert "hunter2" not in line
+    assert "u:*******@h" in line
+
+
 def test_excerpts_hold_no_characters_that_steer_a_terminal() -> None:
     (found,) = problems("a: é\x1b[31m\x9f\tb\n")
     assert found.excerpt == ((1, "a: é\ufffd[31m\ufffd b"),)

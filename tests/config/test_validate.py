@@ -78,6 +78,13 @@ ENVELOPE = [
     case("bad name", "stores: {⟦a__b⟧: {type: memory}}", "SC509", "'a__b' can't name a store", "without '__'"),
     case("bad last letter", "stores: {⟦a-⟧: {type: memory}}", "SC509", "'a-' can't name a store"),
     case("no kind", "stores: {⟦a⟧: {}}", "SC506", "store 'a' needs one of 'type', 'parent' and 'use'"),
+    case(
+        "misspelt store",
+        "{stores: {main: {type: memory}, ⟦mian⟧: {max_entries: 3}}}",
+        "SC506",
+        "'mian'",
+        "mean 'main'?",
+    ),
     case("misspelt kind", "stores: {a: {⟦tpye⟧: memory}}", "SC501", "no field 'tpye'", "did you mean 'type'?"),
     case(
         "two kinds",
@@ -312,6 +319,7 @@ REFERENCES = [
         f"stores: {{x: {{{REDIS}}}}}\n⟦default_factory⟧: {{{REDIS}}}",
         "SC604",
         "'x' and default_factory keep their keys in the same place",
+        "write default_factory: {parent: x}; if not",
     ),
     case(
         "raw keys",

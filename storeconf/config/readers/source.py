@@ -46,6 +46,7 @@ Entry: TypeAlias = tuple[int, int, "dict[str, Entry] | list[Entry] | None"]
 
 _BREAK = re.compile(r"\r\n?|\n")
 _CREDENTIALS = re.compile(r"(?<=://)([^\s:@/]*:)(\S+)(?=@)")
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # where no scheme is said
 _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
     r"(?:pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
@@ -153,7 +154,8 @@ class Source:
         return tuple(shown)
 
     def _masked(self, number: int, line: str) -> str:
-        line = _QUERY.sub(_second_starred, _CREDENTIALS.sub(_second_starred, line))
+        for credentials in (_CREDENTIALS, _BARE_CREDENTIALS, _QUERY):
+            line = credentials.sub(_second_starred, line)
         if match := _SECRET.search(line):
             return _starred(line, match.end())
         if not _FIELD.match(line):
