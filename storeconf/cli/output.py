@@ -155,7 +155,7 @@ def readable_time(span: timedelta) -> str:
         number, rest = divmod(rest, length)
         if number or parts:
             parts.append(f"{number}{unit}")
-    return " ".join(parts[:2])
+    return " ".join(part for part in parts[:2] if part[0] != "0")
 
 
 def wrapped(text: str, width: int) -> list[str]:
