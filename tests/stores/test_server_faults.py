@@ -197,6 +197,17 @@ def test_a_server_that_was_never_there() -> None:
     run(work)
 
 
+def test_a_server_that_does_not_answer_is_named() -> None:
+    async def work() -> None:
+        with Server() as server:
+            server.freeze()
+            async with store_at(server.port, "slow", connect_timeout=0.2, command_timeout=2.0, retries=0) as store:
+                with pytest.raises(StoreUnavailableError, match=f"no connection to {server.address} within 0.2 s"):
+                    await store.get("k")
+
+    run(work)
+
+
 def test_connections_that_the_server_kills() -> None:
     async def work() -> None:
         server = shared()

@@ -129,10 +129,12 @@ class ClusterLane(Lane):
         if link is None:
             if self._closed:
                 raise LinkDownError("the connection was closed")
+            endpoint = self._template.at(address)
             link = self._links[address] = Link(
-                partial(dial, self._template.at(address)),
+                partial(dial, endpoint),
                 timeout=self._options.command_timeout,
                 connect_timeout=self._options.connect_timeout,
+                peer=endpoint.address,
             )
         return link
 

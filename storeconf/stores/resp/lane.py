@@ -208,7 +208,12 @@ class StandaloneLane(Lane):
 
     def _link(self, options: ServerOptions) -> Link:
         dialer = partial(dial, self.endpoint)
-        return Link(dialer, timeout=options.command_timeout, connect_timeout=options.connect_timeout)
+        return Link(
+            dialer,
+            timeout=options.command_timeout,
+            connect_timeout=options.connect_timeout,
+            peer=self.endpoint.address,
+        )
 
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)

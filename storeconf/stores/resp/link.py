@@ -57,7 +57,7 @@ class Link:
     """One connection that many tasks share. Belongs to one event loop.
 
     ``dial`` makes a connection that is ready for commands and says where it leads; how it finds the server is its
-    affair. Times are in seconds.
+    affair. ``peer`` names the server until then. Times are in seconds.
     """
 
     def __init__(
@@ -66,9 +66,10 @@ class Link:
         *,
         timeout: float,
         connect_timeout: float,
+        peer: str,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.peer = "the server"
+        self.peer = peer
         self.generation = 0
         """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
         self._dial = dial
@@ -268,9 +269,13 @@ class Link:
             raise LinkDownError("the connection was closed")
 
     async def _connect(self) -> None:
+        limit = asyncio.timeout(self._connect_timeout)
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with limit:
                 transport, peer = await self._dial()
+        except TimeoutError as error:
+            text = f"no connection to {self.peer} within {self._connect_timeout:g} s"
+            self._failed(TimeoutError(text) if limit.expired() else error)
         except Exception as error:  # noqa: BLE001 - a credential provider may raise anything; those who wait are told
             self._failed(error)
         else:

@@ -56,7 +56,12 @@ class SentinelLane(StandaloneLane):
         super().__init__(template, options)
 
     def _link(self, options: ServerOptions) -> Link:
-        return Link(self._dial, timeout=options.command_timeout, connect_timeout=options.connect_timeout)
+        return Link(
+            self._dial,
+            timeout=options.command_timeout,
+            connect_timeout=options.connect_timeout,
+            peer=f"the primary of {self._service}",
+        )
 
     async def _dial(self) -> tuple[asyncio.Transport, str]:
         if self._watcher is None:
