@@ -269,7 +269,7 @@ class ServerBackend(Backend):
         found = []
         for field, tls in (("tls", self.tls), ("sentinel.tls", self.sentinel.tls if self.sentinel else False)):
             if isinstance(tls, TlsSettings) and tls.verify == "none":
-                found.append((field, "verify: none accepts any server's certificate, also an attacker's"))
+                found.append((f"{field}.verify", "verify: none accepts any server's certificate, also an attacker's"))
         if self.url is not None and self.url.options.get("ssl_cert_reqs") == "none":
             found.append(("url", "ssl_cert_reqs=none accepts any server's certificate, also an attacker's"))
         if self.key_layout == "litestar":

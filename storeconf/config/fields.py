@@ -297,6 +297,10 @@ def fault_of(error: ErrorDetails, expect: Expect) -> Fault:
         if name == "min_length" and bound == 1:
             return Fault("SC504", "must not be empty")
         return Fault("SC504", text.format(bound))
+    if kind == "int_parsing_size":
+        return Fault("SC504", "is too large a number")
+    if kind == "string_unicode":
+        return Fault("SC504", "must be encodable as UTF-8")
     if kind in ("value_error", "assertion_error"):
         text, _, hint = str(context["error"]).partition("; ")
         return Fault("SC504", text, hint or None, whole=True)

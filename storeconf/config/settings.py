@@ -239,11 +239,12 @@ class SettingsReader:
 
     def _whole(self, fault: Fault, where: TreePath, values: dict[str, Any]) -> None:
         """Report what a model says of all its fields, at the field that it names first, if it is there."""
+        text = fault.text if fault.whole else f"{_named(where)} {fault.text}"
         first = fault.text.partition(" ")[0].strip("'`:,")
         if first in values:
-            self._problems.add(fault.code, fault.text, (*where, first), key=True, hint=fault.hint)
+            self._problems.add(fault.code, text, (*where, first), key=True, hint=fault.hint)
         else:
-            self._problems.add(fault.code, fault.text, where, key=True, hint=fault.hint)
+            self._problems.add(fault.code, text, where, key=True, hint=fault.hint)
 
     def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
         return (expect is not None and expect.hides) or self._assembly.is_secret(path)

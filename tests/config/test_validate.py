@@ -226,6 +226,20 @@ MIDDLEWARE = [
         "deep", "stores: {a: {type: memory, middleware: {ttl: {jitter: ⟦2⟧}}}}", "SC504", "jitter must be less than 1"
     ),
 ]
+PYDANTIC = [
+    case(
+        "a mapping for a list",
+        "stores: {a: {type: memory, middleware: {encrypt: {⟦keys⟧: {x: y}}}}}",
+        "SC503",
+        "keys must be a list",
+    ),
+    case(
+        "a number too large",
+        f"stores: {{a: {{type: memory, max_entries: ⟦'${{N:-{'9' * 5000}}}'⟧}}}}",
+        "SC504",
+        "max_entries is too large a number",
+    ),
+]
 OBJECTS = [
     case(
         "compress beside objects",
@@ -383,7 +397,7 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize("example", [*ENVELOPE, *FACTORY, *FIELDS, *MIDDLEWARE, *OBJECTS, *REFERENCES])
+@pytest.mark.parametrize("example", [*ENVELOPE, *FACTORY, *FIELDS, *MIDDLEWARE, *PYDANTIC, *OBJECTS, *REFERENCES])
 def test_one_problem(example: Case) -> None:
     found = the_error(example.text)
     assert (found.code, marked(found)) == (example.code, span(example.text)), str(found)
@@ -537,7 +551,7 @@ def test_warnings_of_backends_are_located() -> None:
     report = check(f"stores:\n  a: {{{REDIS}, tls: {{ca_file: x, verify: none}}}}")
     assert report.layout is not None
     (found,) = report.layout.warnings
-    assert (found.code, found.severity, found.path, found.line) == ("SC801", "warning", "stores.a.tls", 2)
+    assert (found.code, found.severity, found.path, found.line) == ("SC801", "warning", "stores.a.tls.verify", 2)
 
 
 def test_placeholders_stand_for_anything() -> None:

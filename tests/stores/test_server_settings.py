@@ -160,10 +160,10 @@ def test_what_deserves_a_warning() -> None:
         return [field for field, _ in make(RedisBackend, namespace="shop", **settings).warnings()]
 
     assert fields(url="rediss://h") == []
-    assert fields(url="rediss://h", tls={"verify": "none"}) == ["tls"]
+    assert fields(url="rediss://h", tls={"verify": "none"}) == ["tls.verify"]
     assert fields(url="rediss://h", tls={"verify": "chain"}) == []
     assert fields(url="rediss://h?ssl_cert_reqs=none") == ["url"]
-    assert fields(sentinel={"nodes": ["h:1"], "service": "s", "tls": {"verify": "none"}}) == ["sentinel.tls"]
+    assert fields(sentinel={"nodes": ["h:1"], "service": "s", "tls": {"verify": "none"}}) == ["sentinel.tls.verify"]
     assert fields(url="redis://h", key_layout="litestar") == ["key_layout"]
 
 
