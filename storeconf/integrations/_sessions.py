@@ -199,7 +199,8 @@ class _Visit:
             found = await self._store.get(self._identifier)
             await self._store.delete(self._identifier)
             new = _encode(self._merge(found, session))
-            session.rotated = False  # type: ignore[attr-defined]
+        if isinstance(session, Session):
+            session.rotated = False
         self._identifier, self._stored = secrets.token_urlsafe(_BYTES), data
         await self._store.set(self._identifier, new, self._max_age)
         return self._identifier

@@ -211,6 +211,23 @@ def test_a_rotated_identifier_is_worth_nothing_any_more() -> None:
     assert site.identifiers() == [browser.cookies["session"]]
 
 
+def test_rotating_is_right_where_the_session_only_begins_and_where_it_is_empty() -> None:
+    async def rotate(request: Request) -> Response:
+        rotate_session(request)
+        return PlainTextResponse("rotated")
+
+    site = Site()
+    site.app.router.routes.append(Route("/rotate", rotate))
+    with site.browser() as browser:
+        assert "set-cookie" not in browser.get("/rotate").headers
+        browser.get("/login")
+        assert browser.get("/show").json() == {"user": "Ada"}
+        before = browser.cookies["session"]
+        browser.get("/rotate")
+        assert browser.cookies["session"] != before
+        assert browser.get("/show").json() == {"user": "Ada"}
+
+
 def test_the_right_one_of_several_cookies_is_found_among_strange_ones() -> None:
     site = Site()
     with site.browser() as browser:
