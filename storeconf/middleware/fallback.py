@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
-from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Middleware, StoreName
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Coroutine
 
+    from storeconf.errors import StoreError
     from storeconf.store import Store
 
 __all__ = ["Fallback"]
+
+LOG_EVERY = 10.0
+"""Seconds between two log lines of one store."""
 
 
 class Fallback(Middleware):
@@ -57,13 +61,13 @@ _FALLS_BACK = {
 }
 
 
-class FallbackStore(GuardedStore):
+class FallbackStore(CatchingStore):
     """Repeats on another store what the store inside could not do."""
 
     def __init__(self, inner: Store, other: Store, logger: logging.Logger) -> None:
         self.other = other
         self._logger = logger
-        self._failing = False
+        self._next_line = 0.0
         super().__init__(inner)
 
     def with_namespace(self, namespace: str) -> Self:
@@ -73,23 +77,17 @@ class FallbackStore(GuardedStore):
         child._bind(self.inner.with_namespace(namespace))
         return child
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call; if the backend is unavailable, run it on the other store."""
-        try:
-            result = await call(*args)
-        except (StoreUnavailableError, StoreTimeoutError) as error:
-            name = _FALLS_BACK.get(operation)
-            if name is None:
-                raise
-            if not self._failing:
-                self._failing = True
-                self._logger.warning(
-                    "store %r is unavailable, %r takes its calls: %s", self.name, self.other.name, error
-                )
-            if call == self._set_keeping:
-                return await self.other.set(args[0], args[1], args[2], keep_ttl=True)
-            return await getattr(self.other, name)(*args)
-        if self._failing:
-            self._failing = False
-            self._logger.info("store %r is available again", self.name)
-        return result
+    async def failed(
+        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> Any:
+        """Run the call on the other store, where that is promised."""
+        name = _FALLS_BACK.get(operation)
+        if name is None:
+            raise error
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + LOG_EVERY
+            self._logger.warning("store %r is unavailable, %r takes its calls: %s", self.name, self.other.name, error)
+        if call == self._set_keeping:
+            return await self.other.set(args[0], args[1], args[2], keep_ttl=True)
+        return await getattr(self.other, name)(*args)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Coroutine
 
+    from storeconf.errors import StoreError
     from storeconf.store import Store
 
 __all__ = ["OnError"]
@@ -81,7 +81,7 @@ class _Failures:
             )
 
 
-class MissStore(GuardedStore):
+class MissStore(CatchingStore):
     """Answers for an unavailable backend as an empty store would. ``misses`` counts how often."""
 
     def __init__(self, inner: Store, logger: logging.Logger) -> None:
@@ -93,16 +93,15 @@ class MissStore(GuardedStore):
         """How many calls failed and were answered as misses, namespaces included."""
         return self._failures.count
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call; where that is promised, a failure is a miss."""
-        try:
-            return await call(*args)
-        except (StoreUnavailableError, StoreTimeoutError) as error:
-            if operation == "get_many":
-                missed: Any = {}
-            elif operation in _MISSES:
-                missed = _MISSES[operation]
-            else:
-                raise
-            self._failures.add(self.name, operation, error)
-            return missed
+    async def failed(
+        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> Any:
+        """Return a miss, where that is promised."""
+        if operation == "get_many":
+            missed: Any = {}
+        elif operation in _MISSES:
+            missed = _MISSES[operation]
+        else:
+            raise error
+        self._failures.add(self.name, operation, error)
+        return missed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Duration, Middleware
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Retry(Middleware):
         return RetryStore(inner, self.attempts, self.backoff.total_seconds(), self.max_backoff.total_seconds())
 
 
-class RetryStore(GuardedStore):
+class RetryStore(CatchingStore):
     """Repeats a call after `StoreUnavailableError` and `StoreTimeoutError`."""
 
     def __init__(self, inner: Store, attempts: int, backoff: float, max_backoff: float) -> None:
@@ -66,18 +66,20 @@ class RetryStore(GuardedStore):
         self._max_backoff = max_backoff
         super().__init__(inner)
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call until it succeeds, the attempts are used up, or repeating would be unsafe."""
-        attempt = 1
-        while True:
-            try:
-                return await call(*args)
-            except (StoreUnavailableError, StoreTimeoutError) as error:
-                if attempt == self._attempts or not self._safe(operation, error):
-                    raise
+    async def failed(
+        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> Any:
+        """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""
+        for attempt in range(1, self._attempts):
+            if not self._safe(operation, error):
+                break
             limit = min(self._max_backoff, self._backoff * 2 ** (attempt - 1))
             await asyncio.sleep(limit * random.random())
-            attempt += 1
+            try:
+                return await call(*args)
+            except (StoreUnavailableError, StoreTimeoutError) as again:
+                error = again
+        raise error
 
     @staticmethod
     def _safe(operation: str, error: StoreError) -> bool:

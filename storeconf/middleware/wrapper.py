@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Self
 
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.store import Expiry, Store, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 
-__all__ = ["GuardedStore", "StoreWrapper"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper"]
 
 OPERATIONS = (
     "add",
@@ -215,3 +216,39 @@ class GuardedStore(StoreWrapper):
         self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
     ) -> Coroutine[Any, Any, bool]:
         return self.inner.replace(key, old, new, expires_in, keep_ttl=True)
+
+
+class CatchingStore(GuardedStore):
+    """A wrapper that acts only when the backend was unavailable: see `failed`. Reads and writes take the short way."""
+
+    async def failed(
+        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> Any:
+        """Return what ``call(*args)``, which has just raised ``error``, is to return instead, or raise."""
+        raise NotImplementedError
+
+    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call; what to do about a failure is `failed`'s to say."""
+        try:
+            return await call(*args)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            return await self.failed(operation, error, call, *args)
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`."""
+        try:
+            return await self._at["get"](key, renew_for)  # type: ignore[no-any-return]  # methods are kept untyped
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            operation = "get" if renew_for is None else "renew"
+            return await self.failed(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """See `Store.set`."""
+        try:
+            if keep_ttl:
+                await self._set_keeping(key, value, expires_in)
+            else:
+                await self._at["set"](key, value, expires_in)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            call = self._set_keeping if keep_ttl else self._at["set"]
+            await self.failed("set", error, call, key, value, expires_in)
