@@ -19,8 +19,10 @@ class ValkeyStore(ServerStore):
 
     ``valkey`` is a client of ``valkey.asyncio``. Its settings are used, and calls from many tasks share one
     connection; a client of another class serves the calls itself. The client is borrowed, unless
-    ``handle_client_shutdown`` says that the store closes it. With ``namespace`` None keys are raw, and the store can
-    be no parent.
+    ``handle_client_shutdown`` says that the store closes it.
+
+    ``namespace`` is ``LITESTAR`` unless another is given, as in Litestar; with None keys are raw, and the store can be
+    no parent. Keys are storeconf's, whatever the namespace; ``key_layout="litestar"`` shares an existing deployment's.
     """
 
     driver = "valkey"
