@@ -41,9 +41,10 @@ class _Row:
     effective: Any
 
     @property
-    def store(self) -> list[str]:
-        """What it belongs to."""
-        return (self.path or "").split(".")[:2]
+    def owner(self) -> str:
+        """The store that it belongs to, or the default factory."""
+        parts = (self.path or "").split(".")
+        return ".".join(parts[: 2 if parts[0] == "stores" else 1])
 
 
 @click.command("env")
@@ -66,7 +67,7 @@ def env_command(source: Source, form: str) -> None:
         return
     data(heading(layout))
     lines: list[list[str]] = []
-    for _, group in groupby(rows, key=lambda each: each.store):
+    for _, group in groupby(rows, key=lambda each: each.owner):
         lines += [[]] if lines else []
         lines += map(_line, group)
     data("\n".join(columns(lines)))
