@@ -10,6 +10,7 @@ from storeconf._units import format_duration, format_size, parse_duration, parse
 from storeconf.cli.dialects import shown
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK
+from storeconf.plan import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from storeconf.config.fields import Expect
     from storeconf.layout import Layout
-    from storeconf.plan import FactoryStep, Plan, Step
+    from storeconf.plan import FactoryStep, Plan
     from storeconf.plugin import Settings
 
 __all__ = ["Described", "Link"]
@@ -49,6 +50,10 @@ class Described:
     def __init__(self, layout: Layout, plan: Plan) -> None:
         self._tree = layout.dump()
         self._steps = {step.name: step for step in plan.steps}
+        self._namespaces: dict[str, tuple[str, ...]] = {}
+        for step in plan.steps:  # each comes after its parent
+            above = step.use or step.parent
+            self._namespaces[step.name] = self._own_namespace(step, () if above is None else self._namespaces[above])
 
     def root(self, step: Step | FactoryStep) -> str:
         """The type of a root and its settings."""
@@ -57,12 +62,11 @@ class Described:
         values = {name: value for name, value in self._node(step).items() if name not in _ELSEWHERE}
         return f"{step.backend.type} {_settings(values, type(step.backend))}".rstrip()
 
-    def namespaces(self, step: Step | FactoryStep) -> list[str]:
+    def namespaces(self, step: Step | FactoryStep) -> tuple[str, ...]:
         """The names of the namespace path."""
-        above = [] if step.parent is None else self.namespaces(self._steps[step.parent])
-        if len(step.path) == len(above):
-            return above
-        return [*above, str(self._node(step).get("namespace", step.path[-1]))]
+        if not isinstance(step, Step):
+            return self._own_namespace(step, () if step.parent is None else self._namespaces[step.parent])
+        return self._namespaces[step.name]
 
     def description(self, step: Step) -> str:
         """What the store is for."""
@@ -84,6 +88,12 @@ class Described:
             main = getattr(model, "main", None)
             text = "" if said is True or main is None else _value(said, fields_of(model).expects[main])
         return Link(kind, text, holder is not step)
+
+    def _own_namespace(self, step: Step | FactoryStep, above: tuple[str, ...]) -> tuple[str, ...]:
+        """The path as it may be shown: the names of namespaces can be secrets like anything else."""
+        if len(step.path) == len(above):
+            return above
+        return (*above, str(self._node(step).get("namespace", step.path[-1])))
 
     def _node(self, step: Step | FactoryStep) -> Mapping[str, Any]:
         name = getattr(step, "name", None)

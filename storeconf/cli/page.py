@@ -53,10 +53,12 @@ code { font: 12px ui-monospace, Menlo, Consolas, monospace; } footer { margin-to
 @dataclass(slots=True)
 class _Box:
     node: Node
-    x: float
-    y: float
+    depth: int
     width: float
     height: float
+    band: float = 0
+    x: float = 0
+    y: float = 0
 
 
 def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
@@ -123,58 +125,44 @@ def _svg(graph: Graph) -> str:
 
 
 def _placed(graph: Graph) -> dict[str, _Box]:
-    """A tree from left to right: each leaf has rows of its own, and what has branches stands in their middle."""
-    below: dict[str, list[Node]] = {node.id: [] for node in graph.nodes}
+    """A tree from left to right: each box has a band of its own, in which what hangs on it stands one below another."""
     nodes = {node.id: node for node in graph.nodes}
-    hanging = set()
+    below: dict[str, list[str]] = {node.id: [] for node in graph.nodes}
+    over: dict[str, str] = {}
     for edge in graph.edges:
-        over, under = {"namespace": (edge.start, edge.end), "use": (edge.end, edge.start)}.get(edge.kind, ("", ""))
-        if over:
-            below[over].append(nodes[under])
-            hanging.add(under)
+        if edge.kind != "calls":
+            holder, hanging = (edge.end, edge.start) if edge.kind == "use" else (edge.start, edge.end)
+            below[holder].append(hanging)
+            over[hanging] = holder
     boxes: dict[str, _Box] = {}
-    bottom = 0.0
-
-    def place(node: Node, depth: int) -> _Box:
-        nonlocal bottom
-        top, before = bottom, len(boxes)
-        letters = max(len(text) for text in (node.name, *node.lines))
-        height = (1 + len(node.lines)) * _LINE + _PADDING
-        box = boxes[node.id] = _Box(node, depth, 0, letters * _LETTER + 2 * _PADDING, height)
-        inner = [place(each, depth + 1) for each in below[node.id]]
-        if inner:
-            middle = (inner[0].y + inner[0].height / 2 + inner[-1].y + inner[-1].height / 2) / 2
-            box.y = middle - height / 2
-            if box.y < top:  # higher than all that it leads to
-                down = top - box.y
-                for each in list(boxes.values())[before:]:
-                    each.y += down
-                bottom += down
-        else:
-            box.y = bottom
-        bottom = max(bottom, box.y + height + _GAP)
-        return box
-
-    for node in graph.nodes:
-        if node.id not in hanging:
-            place(node, 0)
-    _spread(boxes.values())
+    waiting = [node.id for node in reversed(graph.nodes) if node.id not in over]
+    while waiting:
+        name = waiting.pop()
+        boxes[name] = _box(nodes[name], boxes[over[name]].depth + 1 if name in over else 0)
+        waiting += reversed(below[name])
+    for name, box in reversed(boxes.items()):
+        box.band = max(box.height + _GAP, sum(boxes[each].band for each in below[name]))
+    widths: dict[int, float] = {}
+    for box in boxes.values():
+        widths[box.depth] = max(widths.get(box.depth, 0), box.width)
+    tops: dict[str, float] = {}
+    top = 0.0
+    for name, box in boxes.items():
+        if name not in over:
+            tops[name] = top
+            top += box.band
+        inner = tops[name]
+        for each in below[name]:
+            tops[each] = inner
+            inner += boxes[each].band
+        box.x = sum(widths[depth] + _COLUMN_GAP for depth in range(box.depth))
+        box.y = tops[name] + (box.band - box.height) / 2
     return boxes
 
 
-def _spread(boxes: Iterable[_Box]) -> None:
-    """Turn depths into columns, each as wide as what it holds, and begin at the top."""
-    widest: dict[float, float] = {}
-    for box in boxes:
-        widest[box.x] = max(widest.get(box.x, 0), box.width)
-    starts, x = {}, 0.0
-    for depth in sorted(widest):
-        starts[depth] = x
-        x += widest[depth] + _COLUMN_GAP
-    top = min((box.y for box in boxes), default=0)
-    for box in boxes:
-        box.x = starts[box.x]
-        box.y -= top
+def _box(node: Node, depth: int) -> _Box:
+    letters = max(len(text) for text in (node.name, *node.lines))
+    return _Box(node, depth, letters * _LETTER + 2 * _PADDING, (1 + len(node.lines)) * _LINE + _PADDING)
 
 
 def _path(edge: Edge, start: _Box, end: _Box) -> str:

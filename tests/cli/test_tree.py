@@ -69,19 +69,21 @@ def test_the_tree_in_json() -> None:
     shown = run("tree", "--env", "production", "--format", "json").json
     assert shown["format"] == 1
     assert shown["environment"] == "production"
-    assert [each["name"] for each in shown["tree"]] == ["local", "main"]
-    cache = shown["tree"][1]["children"][0]
-    assert cache == {
+    by_name = {each["name"]: each for each in shown["tree"]}
+    assert list(by_name) == ["local", "main", "cache", "pages", "end"]
+    assert by_name["cache"] == {
         "name": "cache",
         "kind": "namespace",
         "type": "redis",
+        "parent": "main",
+        "use": None,
         "namespace": ["shop", "cache"],
         "middleware": ["ttl", "fallback", "compress"],
         "unsupported": [],
         "description": '<what & "why">',
-        "aliases": [],
-        "children": [{**cache["children"][0], "name": "pages", "aliases": ["end"]}],
     }
+    assert (by_name["end"]["kind"], by_name["end"]["use"]) == ("alias", "pages")
+    assert by_name["end"]["namespace"] == by_name["pages"]["namespace"] == ["shop", "cache", "html"]
     assert shown["default_factory"]["path"] == ["shop", "cache"]
 
 
@@ -138,9 +140,16 @@ def test_the_tree_announces_what_a_store_does_not_offer(directory: Path, monkeyp
     assert lines[2] == ["c", "memory", "less", "without", "pop"]
     shown = run("tree", "-f", "plain.yaml", "--format", "json").json["tree"]
     assert shown[0]["unsupported"] == ["increment"]
-    assert shown[0]["children"][0]["unsupported"] == ["pop", "increment"]
+    assert [each["unsupported"] for each in shown] == [["increment"], ["pop"], ["pop", "increment"]]
     rows = [line.split() for line in run("plugins").out.splitlines()]
     assert next(row for row in rows if row[:2] == ["plain", "loaded"])[-3:] == ["without", "increment,", "renew"]
+
+
+def test_no_depth_is_too_deep(directory: Path) -> None:
+    children = "".join(f"  s{n}: {{parent: s{n - 1}}}\n" for n in range(1, 1500))
+    (directory / "deep.yaml").write_text(f"stores:\n  s0: {{type: memory, middleware: {{ttl: 1s}}}}\n{children}")
+    for arguments in (["tree"], ["tree", "--format", "json"], ["graph"], ["graph", "--format", "html"], ["show"]):
+        assert run(*arguments, "-f", "deep.yaml").status == 0
 
 
 # ---------------------------------------------------------------------- graph
