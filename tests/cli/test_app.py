@@ -204,6 +204,13 @@ def test_an_encoding_without_our_characters_is_no_failure(directory: Path) -> No
     assert "e \\u2014 \\u251c" in done.out
 
 
+# Who runs the tests in the background ignores interruptions, and children inherit that.
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, '-m', 'storeconf', *sys.argv[1:]])"
+)
+
+
 def test_an_interruption_is_status_130_without_a_traceback(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -211,7 +218,7 @@ def test_an_interruption_is_status_130_without_a_traceback(directory: Path) -> N
             f"stores: {{main: {{type: redis, url: 'redis://127.0.0.1:{port}', namespace: a}}}}"
         )
         with subprocess.Popen(
-            [*ROOT_COMMAND, "get", "main", "k", "-f", "silent.yaml"],
+            [sys.executable, "-c", INTERRUPTIBLE, "get", "main", "k", "-f", "silent.yaml"],
             cwd=directory,
             env=environment(),
             stderr=subprocess.PIPE,
@@ -227,9 +234,7 @@ def test_an_interruption_is_status_130_without_a_traceback(directory: Path) -> N
 
 
 # Makes the terminal that is its stdin the one that interrupts it.
-LAUNCHER = (
-    "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, '-m', 'storeconf', *sys.argv[1:]])"
-)
+LAUNCHER = f"import os; os.login_tty(0); {INTERRUPTIBLE}"
 
 
 def on_terminal(
