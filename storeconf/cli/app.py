@@ -138,7 +138,7 @@ class _Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _ATTEMPTS:
-            warning(record.getMessage())
+            (error if record.levelno >= logging.ERROR else warning)(record.getMessage())
 
 
 def _drop_output() -> None:

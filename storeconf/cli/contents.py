@@ -19,6 +19,7 @@ from storeconf.cli.output import (
     emit_json,
     escaped,
     heading,
+    lines,
     message,
     on_terminal,
     readable_size,
@@ -60,7 +61,7 @@ def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
             emit_json({"environment": layout.environment, "store": store, "keys": sorted(await _all(found, prefix))})
         else:
             async for page in _pages(found, prefix):
-                data("\n".join(map(escaped, page)))
+                lines(map(escaped, page))
 
     with_store(layout, store, show)
 
@@ -155,7 +156,7 @@ def stats_command(source: Source, store: str, form: str) -> None:
         if stats[name] is not None:
             rows.append([label, readable_time(timedelta(seconds=stats[name]))])
     data(heading(layout, style(store, bold=True)))
-    data("\n".join(columns(rows)))
+    lines(columns(rows))
 
 
 async def _count(store: Store) -> dict[str, Any]:
@@ -234,6 +235,8 @@ def set_command(source: Source, store: str, key: str, value: str, expires_in: ti
     gives what has no --expires-in its own.
     """
     layout = source.layout()
+    if value == "-" and sys.stdin is None:
+        raise click.UsageError("stdin is closed")
     # What the shell could not decode goes to the store as it was typed.
     stored = sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
     with_store(layout, store, lambda opened: opened.set(key, stored, expires_in))

@@ -10,7 +10,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.origins import leaves
-from storeconf.cli.output import columns, data, emit_json, files_of, message, style
+from storeconf.cli.output import columns, data, emit_json, files_of, lines, message, style
 from storeconf.config.tree import MISSING, dotted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def diff_command(source: Source, first: str, second: str, form: str) -> None:
         for each in changes:
             mark, color = _MARKS[each.kind]
             rows.append([style(f"{mark} {dotted(each.path)}", fg=color), each.text])
-        data("\n".join(columns(rows)))
+        lines(columns(rows))
     else:
         message(f"{first} and {second} are the same")
     if changes:

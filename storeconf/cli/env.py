@@ -12,7 +12,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.origins import history_of
-from storeconf.cli.output import columns, data, emit_json, escaped, heading, style
+from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, style
 from storeconf.cli.settings import setting_at
 from storeconf.config.tree import MISSING, dotted, lookup
 
@@ -66,11 +66,11 @@ def env_command(source: Source, form: str) -> None:
         emit_json({"environment": layout.environment, "env": found})
         return
     data(heading(layout))
-    lines: list[list[str]] = []
+    table: list[list[str]] = []
     for _, group in groupby(rows, key=lambda each: each.owner):
-        lines += [[]] if lines else []
-        lines += map(_line, group)
-    data("\n".join(columns(lines)))
+        table += [[]] if table else []
+        table += map(_line, group)
+    lines(columns(table))
 
 
 def _line(row: _Row) -> list[str]:

@@ -11,7 +11,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.origins import history_of, leaves, origin_fields, place_of
-from storeconf.cli.output import columns, data, emit_json, escaped, heading, style, terminal_width
+from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, style, terminal_width
 from storeconf.cli.report import error
 from storeconf.cli.settings import setting_at
 from storeconf.config.models import AliasSpec
@@ -165,8 +165,7 @@ def _show_text(layout: Layout, path: str, answer: _Answer) -> None:
     if answer.is_default and answer.setting is not None:
         value = answer.setting.value
         rows.insert(0, [style("(none)" if value is None else shown(value), bold=True), "", "default"])
-    for line in columns(rows):
-        data(f"  {line}")
+    lines(f"  {line}" for line in columns(rows))
     if answer.setting is not None and answer.setting.description is not None:
         text = textwrap.fill(answer.setting.description, min(terminal_width() or 100, 100) - 2)
         data()

@@ -10,7 +10,7 @@ import click
 
 from storeconf._version import __version__
 from storeconf.cli.app import format_option
-from storeconf.cli.output import columns, data, emit_json, escaped, json_text, message, style
+from storeconf.cli.output import columns, data, emit_json, escaped, json_text, lines, message, style
 from storeconf.cli.report import error
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def plugins_command(form: str) -> None:
             rows += [[""]] if rows else []
             rows.append([style(part, bold=True, underline=True)])
         rows.append(_row(entry))
-    data("\n".join(columns(rows)))
+    lines(columns(rows))
 
 
 def _row(entry: CatalogEntry) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "files_of",
     "heading",
     "json_text",
+    "lines",
     "message",
     "on_terminal",
     "readable_size",
@@ -78,10 +79,18 @@ def data(text: str = "") -> None:
     click.echo(text, color=wants_color(sys.stdout))
 
 
+def lines(texts: Iterable[str]) -> None:
+    """Print lines to stdout; nothing at all where there is none."""
+    shown = "\n".join(texts)
+    if shown:
+        data(shown)
+
+
 def write(content: bytes) -> None:
     """Write bytes to stdout as they are."""
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    if sys.stdout is not None:  # as it is where it was closed
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
 
 
 def message(text: str) -> None:

@@ -151,7 +151,7 @@ def _placed(graph: Graph) -> dict[str, _Box]:
         if name not in over:
             tops[name] = top
             top += box.band
-        inner = tops[name]
+        inner = tops[name] + (box.band - sum(boxes[each].band for each in below[name])) / 2
         for each in below[name]:
             tops[each] = inner
             inner += boxes[each].band

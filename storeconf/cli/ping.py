@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.output import columns, data, emit_json, escaped, heading, readable_time, style
+from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, readable_time, style
 from storeconf.plan import HIDDEN_ROOT
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def ping_command(source: Source, form: str) -> None:
         emit_json({"environment": layout.environment, "ping": found})
     else:
         data(heading(layout))
-        data("\n".join(columns(_rows(plan, results))))
+        lines(columns(_rows(plan, results)))
     if not all(result.ok for result in results.values()):
         raise SystemExit(1)
 

@@ -7,7 +7,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import toml_lines, yaml_lines
 from storeconf.cli.origins import leaves, origin_fields, place_of
-from storeconf.cli.output import columns, data, emit_json, files_of, json_text, style, where
+from storeconf.cli.output import columns, data, emit_json, files_of, json_text, lines, style, where
 from storeconf.config.tree import dotted
 
 __all__ = ["show_command"]
@@ -41,4 +41,4 @@ def show_command(source: Source, origins: bool, form: str) -> None:
                 rows.append([line, style(f"# {place_of(layout.origin(dotted(path)))}", dim=True)])
             else:
                 rows.append([line])
-        data("\n".join(columns(rows)))
+        lines(columns(rows))

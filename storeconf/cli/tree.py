@@ -10,7 +10,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.described import Described
 from storeconf.cli.operations import lacking
-from storeconf.cli.output import can_show, columns, data, emit_json, heading, style, terminal_width, wrapped
+from storeconf.cli.output import can_show, columns, data, emit_json, heading, lines, style, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +44,7 @@ def tree_command(source: Source, form: str) -> None:
         return
     data(heading(layout))
     rows = [*_rows(described, plan, missing), _factory(described, plan.default_factory)]
-    data("\n".join(_fitted(rows, terminal_width())))
+    lines(_fitted(rows, terminal_width()))
 
 
 def _root(text: str) -> str:

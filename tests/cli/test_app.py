@@ -195,6 +195,9 @@ def test_a_full_disk_is_a_message(directory: Path) -> None:
 def test_closed_streams_are_no_failure(directory: Path) -> None:
     assert in_shell("storeconf tree --env production >&-", directory).status == 0
     assert in_shell("storeconf tree 2>&-", directory).status == 0
+    assert in_shell("storeconf set main k v --env production; storeconf get main k >&-", directory).status == 0
+    assert in_shell("storeconf set main k - <&-", directory).status == 2
+    assert in_shell("storeconf clear main <&-", directory).status == 2
 
 
 def test_an_encoding_without_our_characters_is_no_failure(directory: Path) -> None:
