@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from storeconf.layout import Layout
     from storeconf.store import Store
 
-_AT_ONCE = 200
-"""Keys that are read at the same time."""
+_PAGE = 200
+"""Keys that are listed at once."""
+
+_AT_ONCE = 16
+"""Values that are read at once: they may be large."""
 
 
 # ---------------------------------------------------------------------- reading
@@ -74,7 +77,7 @@ async def _pages(store: Store, prefix: str = "") -> AsyncIterator[list[str]]:
         if key not in seen:
             seen.add(key)
             page.append(key)
-        if len(page) >= _AT_ONCE:
+        if len(page) >= _PAGE:
             yield sorted(page)
             page = []
     if page:
@@ -163,17 +166,19 @@ async def _count(store: Store) -> dict[str, Any]:
     entries = size = permanent = largest = 0
     lifetimes: list[int] = []
     async for page in _pages(store):
-        for key, found in zip(page, await asyncio.gather(*map(store.get_with_expiry, page)), strict=True):
-            if found is None:  # gone since it was listed
-                continue
-            value, left = found
-            entries += 1
-            size += len(key.encode()) + len(value)
-            largest = max(largest, len(value))
-            if left is None:
-                permanent += 1
-            else:
-                lifetimes = [min([*lifetimes[:1], left]), max([*lifetimes[1:], left])]
+        for start in range(0, len(page), _AT_ONCE):
+            keys = page[start : start + _AT_ONCE]
+            for key, found in zip(keys, await asyncio.gather(*map(store.get_with_expiry, keys)), strict=True):
+                if found is None:  # gone since it was listed
+                    continue
+                value, left = found
+                entries += 1
+                size += len(key.encode()) + len(value)
+                largest = max(largest, len(value))
+                if left is None:
+                    permanent += 1
+                else:
+                    lifetimes = [min([*lifetimes[:1], left]), max([*lifetimes[1:], left])]
     first, last = (left / 1000 for left in lifetimes) if lifetimes else (None, None)
     return {
         "entries": entries,

@@ -15,7 +15,7 @@ from storeconf.cli.output import columns, data, emit_json, escaped, heading, lin
 from storeconf.cli.report import error
 from storeconf.cli.settings import setting_at
 from storeconf.config.models import AliasSpec
-from storeconf.config.tree import MISSING, dotted, lookup, nearest
+from storeconf.config.tree import MISSING, dotted, item_index, lookup, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,8 @@ def _steps(layout: Layout, path: str) -> TreePath:
     here: Any = layout.assembly.tree
     steps: list[str | int] = []
     for part in path.split("."):
-        step: str | int = int(part) if isinstance(here, list) and part.isascii() and part.isdigit() else part
+        index = item_index(part) if isinstance(here, list) else None
+        step: str | int = part if index is None else index
         steps.append(step)
         here = lookup(here, (step,))
     return tuple(steps)

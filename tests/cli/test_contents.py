@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
-from tests.cli.running import process, run
+from tests.cli.running import ROOT_COMMAND, environment, process, run
 from tests.servers import shared
 
 if TYPE_CHECKING:
@@ -162,6 +163,9 @@ def test_many_keys_come_each_once() -> None:
     done = run("keys", "main", *layout)
     assert (done.status, done.err) == (0, "")
     assert sorted(done.out.splitlines()) == sorted(f"k{i}" for i in range(1, 1235))
+    command = " ".join([*ROOT_COMMAND, "keys", "main", "--env", "production", *layout])
+    head = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, env=environment(), check=True)
+    assert (head.stdout.count(b"\n"), head.stderr) == (1, b"")
     stats = run("stats", "main", "--format", "json", *layout).json["stats"][0]
     assert (stats["entries"], stats["permanent"]) == (1234, 1234)
     assert run("key", "main", "k1", *layout).out == f"{name}::k1\n"

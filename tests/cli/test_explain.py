@@ -171,6 +171,8 @@ def test_a_path_of_a_list_leads_to_its_items() -> None:
     more = ("--set", "stores.main.cluster=[a:1, b:2]")
     assert explain("stores.main.cluster.1", *more)[1].split() == ["b:2", "--set", "override"]
     assert explain("stores.main.cluster", *more)[1].split("  ")[1] == "[a:1, b:2]"
+    for index in ("2", "-1", "x", "9" * 5000):
+        assert run("explain", f"stores.main.cluster.{index}", "--env", "production", *more).status == 1
 
 
 # ---------------------------------------------------------------------- diff
