@@ -67,20 +67,23 @@ def env_command(source: Source, form: str) -> None:
         return
     data(heading(layout))
     table: list[list[str]] = []
-    for _, group in groupby(rows, key=lambda each: each.owner):
-        table += [[]] if table else []
-        table += map(_line, group)
+    for owner, group in groupby(rows, key=lambda each: each.owner):
+        table += [[], [style(owner, bold=True)]] if owner else []
+        table += (_line(each, owner) for each in group)
     lines(columns(table))
 
 
-def _line(row: _Row) -> list[str]:
-    about = row.path or style(_SWITCHES[row.name], dim=True)
+def _line(row: _Row, owner: str) -> list[str]:
+    """The variable, the path below its owner, and the value."""
+    name, about = f"  {row.name}", (row.path or "")[len(owner) + 1 :] or "all of it"
+    if row.path is None:
+        name, about = row.name, style(_SWITCHES[row.name], dim=True)
     if row.value is not None:
         # The text of a variable has no type of its own.
         value = escaped(row.value) if isinstance(row.value, str) else shown(row.value)
-        return [style(row.name, bold=True, fg="green"), about, f"= {value}"]
+        return [style(name, bold=True, fg="green"), about, f"= {value}"]
     effective = "" if row.effective is None else f"  {shown(row.effective)}"
-    return [row.name, style(about, dim=True), style(effective, dim=True)]
+    return [name, style(about, dim=True), style(effective, dim=True)]
 
 
 def _rows(layout: Layout) -> Iterator[_Row]:

@@ -235,12 +235,16 @@ def test_every_variable_is_listed_with_its_path_and_value(monkeypatch: pytest.Mo
     assert rows[0] == ["staging", "storeconf.yaml"]
     assert ["STORECONF_ENV", "chooses", "the", "environment", "=", "staging"] in rows
     assert ["STORECONF_FILE", "names", "the", "file", "of", "the", "layout"] in rows
-    assert ["STORECONF__STORES__main__Db", "stores.main.db", "=", "7"] in rows
-    assert ["STORECONF__STORES__MAIN__CLIENT_NAME_FILE", "stores.main.client_name", "=", "name"] in rows
-    assert ["STORECONF__STORES__MAIN__URL", "stores.main.url", "redis://h"] in rows
-    assert ["STORECONF__STORES__MAIN__RETRIES", "stores.main.retries", "3"] in rows
-    assert ["STORECONF__STORES__PAGES__NAMESPACE", "stores.pages.namespace", "pages"] in rows
-    assert ["STORECONF__DEFAULT_FACTORY__PARENT", "default_factory.parent", "cache"] in rows
+    assert ["stores.main"] in rows
+    assert ["STORECONF__STORES__main__Db", "db", "=", "7"] in rows
+    assert ["STORECONF__STORES__MAIN__CLIENT_NAME_FILE", "client_name", "=", "name"] in rows
+    assert ["STORECONF__STORES__MAIN__URL", "url", "redis://h"] in rows
+    assert ["STORECONF__STORES__MAIN__RETRIES", "retries", "3"] in rows
+    assert ["stores.cache"] in rows
+    assert ["STORECONF__STORES__CACHE__MIDDLEWARE__TTL", "middleware.ttl", "15m"] in rows
+    assert ["STORECONF__STORES__PAGES__NAMESPACE", "namespace", "pages"] in rows
+    assert ["default_factory"] in rows
+    assert ["STORECONF__DEFAULT_FACTORY__PARENT", "parent", "cache"] in rows
 
 
 def test_each_listed_variable_really_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
