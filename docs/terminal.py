@@ -22,7 +22,12 @@ BROKEN = "storeconf validate --env staging"
 def on_a_terminal(command: str, directory: Path) -> str:
     """Run a command on a pseudo-terminal and return what it prints, colours included."""
     main, child = pty.openpty()
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm-256color"}
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TERM": "xterm-256color",
+        "COLUMNS": "112",
+    }
     environ.pop("NO_COLOR", None)
     process = subprocess.Popen(command, shell=True, cwd=directory, env=environ, stdout=child, stderr=child)
     os.close(child)
