@@ -200,6 +200,9 @@ class Store(LifeCycle):
 
     capabilities: Capabilities = Capabilities()
 
+    never_wait: ClassVar[frozenset[str]] = frozenset()
+    """Operations of exactly this class that end without giving way to the event loop: a time limit can pass them by."""
+
     owns_resources: ClassVar[bool] = True
     """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -48,6 +49,9 @@ class LimitStore(GuardedStore):
     def __init__(self, inner: Store, key_size: int | None, value_size: int | None) -> None:
         self._key_size = key_size
         self._value_size = value_size
+        # A character takes at most four bytes: keys of so few need no encoding to be known as short enough.
+        self._short = sys.maxsize if key_size is None else key_size // 4
+        self._small = sys.maxsize if value_size is None else value_size
         super().__init__(inner)
 
     def bound(self) -> None:
@@ -88,22 +92,28 @@ class LimitStore(GuardedStore):
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
         """As `guard` does, in fewer steps."""
-        try:
-            self._check_key(key, "get")
-        except Exception as error:  # noqa: BLE001  # as in `guard`
-            return _refused(error)
+        if key.__class__ is not str or len(key) > self._short:
+            try:
+                self._check_key(key, "get")
+            except Exception as error:  # noqa: BLE001  # as in `guard`
+                return _refused(error)
         return self._get(key, renew_for)
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
     ) -> Coroutine[Any, Any, None]:
         """As `guard` does, in fewer steps."""
-        try:
-            self._check_key(key, "set")
-            if value.__class__ is not bytes or self._value_size is None or len(value) > self._value_size:
+        if (
+            key.__class__ is not str
+            or len(key) > self._short
+            or value.__class__ is not bytes
+            or len(value) > self._small
+        ):
+            try:
+                self._check_key(key, "set")
                 self._check_value(value, "set")
-        except Exception as error:  # noqa: BLE001  # as in `guard`
-            return _refused(error)
+            except Exception as error:  # noqa: BLE001  # as in `guard`
+                return _refused(error)
         if keep_ttl:
             return self._set(key, value, expires_in, keep_ttl=True)
         return self._set(key, value, expires_in)
@@ -112,8 +122,7 @@ class LimitStore(GuardedStore):
         limit = self._key_size
         if limit is None:
             return
-        # A character takes at most four bytes, so most keys need no encoding to be known as short enough.
-        if len(self._check(operation, key_text, key)) * 4 > limit and (size := len(key.encode())) > limit:
+        if len(self._check(operation, key_text, key)) > self._short and (size := len(key.encode())) > limit:
             raise StoreValueError(
                 f"the key has {size} bytes, {self.name!r} takes {limit}", store=self.name, operation=operation
             )

@@ -70,9 +70,12 @@ class TimeoutStore(GuardedStore):
         super().__init__(inner)
 
     def bound(self) -> None:
-        """Take the methods that are on the hot path once."""
+        """Take the methods that are on the hot path once, and those that never wait as they are."""
         super().bound()
         self._get, self._set = self.inner.get, self.inner.set
+        # Only what the class itself declares: a subclass of it may wait.
+        for name in vars(type(self.inner)).get("never_wait", ()):
+            self.__dict__[name] = getattr(self.inner, name)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """As `guard` does, in fewer steps."""

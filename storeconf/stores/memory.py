@@ -73,6 +73,7 @@ class MemoryStore(Store):
 
     capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     owns_resources = False
+    never_wait = frozenset({"get", "set", "delete", "exists"})
 
     _root: MemoryStore
 
