@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from storeconf import _litestar
 from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, uninterrupted
 from storeconf.errors import (
     StoreClosedError,
@@ -36,6 +37,10 @@ from storeconf.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
+
+    from storeconf._litestar import NamespacedStore as _Litestars
+else:
+    _Litestars = object
 
 __all__ = [
     "Capabilities",
@@ -188,7 +193,7 @@ class _Flight:
         self.ended = False  # by a closing store whose grace is over
 
 
-class Store(LifeCycle):
+class Store(LifeCycle, _Litestars):
     """An asynchronous key/value store of bytes with an expiry per key.
 
     Keys are str. Values are bytes; a str is stored as UTF-8. Spans of time are seconds (int or float) or timedelta,
@@ -211,6 +216,7 @@ class Store(LifeCycle):
 
     def __init__(self) -> None:
         super().__init__()
+        _litestar.introduce(Store)
         self._root: Store = self
         self._path: tuple[str, ...] = ()
         self._name: str | None = None
@@ -270,7 +276,7 @@ class Store(LifeCycle):
 
     # ------------------------------------------------------------------ life cycle
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Self:  # type: ignore[override]
         await self._root._acquire()
         return self
 

@@ -16,7 +16,17 @@ PACKAGE = Path(storeconf.__file__).parent
 
 # A module imports only from its own row and the rows before it (CONTRIBUTING.md shows the same table).
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("_collection", "_version", "errors", "_lifecycle", "_location", "_render", "_units"),
+    (
+        "_collection",
+        "_version",
+        "errors",
+        "_lifecycle",
+        "_litestar",
+        "_litestar_absent",
+        "_location",
+        "_render",
+        "_units",
+    ),
     ("store", "plugin"),
     (
         "stores",

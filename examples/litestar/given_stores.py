@@ -5,7 +5,7 @@ from pathlib import Path
 from litestar import Litestar, Request, get
 
 from storeconf import MemoryStore
-from storeconf.integrations.litestar import StoreconfPlugin, to_litestar
+from storeconf.integrations.litestar import StoreconfPlugin
 
 LAYOUT = Path(__file__).with_name("default_factory_with_namespaces.yaml")
 
@@ -22,6 +22,6 @@ async def show(request: Request) -> dict[str, bool]:
     }
 
 
-given = to_litestar(MemoryStore())
+given = MemoryStore()
 plugin = StoreconfPlugin(LAYOUT)
 app = Litestar([show], stores={"given": given}, plugins=[plugin])

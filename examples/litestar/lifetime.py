@@ -7,7 +7,7 @@ from litestar import Litestar, get
 from redis.asyncio import Redis
 
 from storeconf import RedisStore
-from storeconf.integrations.litestar import StoreconfPlugin, to_litestar
+from storeconf.integrations.litestar import StoreconfPlugin
 
 LAYOUT = Path(__file__).with_name("basics.yaml")
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
@@ -33,6 +33,6 @@ plugin = StoreconfPlugin(LAYOUT)  # its stores are managed, whatever backend the
 app = Litestar(
     [show],
     plugins=[plugin],
-    stores={"borrowing": to_litestar(borrowing), "owning": to_litestar(owning)},
+    stores={"borrowing": borrowing, "owning": owning},
     on_shutdown=[close_client],
 )

@@ -8,28 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar.plugins import InitPlugin
-from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
-from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
+from storeconf._litestar import introduce
 from storeconf.integrations._source import registry_from
 from storeconf.store import Store
 
 if TYPE_CHECKING:
     from litestar.config.app import AppConfig
+    from litestar.stores.base import Store as LitestarStore
 
     from storeconf.integrations._source import Source
     from storeconf.registry import StoreRegistry
 
-__all__ = ["LitestarRegistry", "StoreconfPlugin", "to_litestar"]
+__all__ = ["LitestarRegistry", "StoreconfPlugin"]
 
-LitestarStore.register(Store)
-LitestarNamespacedStore.register(Store)
-
-
-def to_litestar(store: Store) -> LitestarNamespacedStore:
-    """Return the very same store, typed as Litestar's; at run time it passes for one as it is."""
-    return cast("LitestarNamespacedStore", store)
+introduce(Store)  # those that were made before Litestar was imported
 
 
 class LitestarRegistry(LitestarStoreRegistry):
@@ -46,11 +40,11 @@ class LitestarRegistry(LitestarStoreRegistry):
         """The registry that every name leads to."""
         return self._registry
 
-    def get(self, name: str) -> LitestarNamespacedStore:
+    def get(self, name: str) -> Store:
         """See `StoreRegistry.get`."""
-        return to_litestar(self._registry.get(name))
+        return self._registry.get(name)
 
-    def register(self, name: str, store: LitestarStore | Store, allow_override: bool = False) -> None:
+    def register(self, name: str, store: LitestarStore, allow_override: bool = False) -> None:
         """See `StoreRegistry.register`."""
         self._registry.register(name, cast("Store", store), allow_override)
 

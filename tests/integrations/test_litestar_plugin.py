@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 from litestar.testing import TestClient
 
 from storeconf import ConfigError, FileStore, MemoryStore, StoreClosedError, StoreRegistry
-from storeconf.integrations.litestar import StoreconfPlugin, to_litestar
+from storeconf.integrations.litestar import StoreconfPlugin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -114,7 +116,7 @@ def test_a_startup_that_fails_leaves_nothing_open() -> None:
 def test_given_stores_join_the_registry_ours_and_litestars_own() -> None:
     ours, theirs = MemoryStore(), LitestarMemoryStore()
     plugin = StoreconfPlugin(LAYOUT)
-    app = Litestar(plugins=[plugin], stores={"ours": to_litestar(ours), "theirs": theirs})
+    app = Litestar(plugins=[plugin], stores={"ours": ours, "theirs": theirs})
     with TestClient(app):
         assert ours.is_open
         assert app.stores.get("theirs") is theirs
@@ -137,7 +139,7 @@ def test_a_store_that_is_registered_while_the_application_runs_is_closed_with_it
 
     async def main() -> None:
         async with app.lifespan():
-            app.stores.register("late", to_litestar(late))
+            app.stores.register("late", late)
             with pytest.raises(ValueError, match="already"):
                 app.stores.register("late", LitestarMemoryStore())
             await late.set("k", "v")
@@ -168,13 +170,25 @@ def test_two_applications_share_a_registry() -> None:
 
 
 def test_every_store_passes_for_litestars(tmp_path: Path) -> None:
-    ours = [MemoryStore(), FileStore(tmp_path), MemoryStore().with_namespace("a")]
-    theirs: list[object] = [to_litestar(store) for store in ours]
-    assert theirs == ours
-    for store in theirs:
+    stores: list[object] = [MemoryStore(), FileStore(tmp_path), MemoryStore().with_namespace("a")]
+    for store in stores:
         assert isinstance(store, LitestarStore)
         assert isinstance(store, LitestarNamespacedStore)
     assert not isinstance({}, LitestarStore)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import litestar.stores.base as theirs; from storeconf import MemoryStore",
+        "from storeconf import MemoryStore; import litestar.stores.base as theirs",
+        "from storeconf import MemoryStore; early = MemoryStore(); import litestar.stores.base as theirs; "
+        "import storeconf.integrations.litestar",
+    ],
+)
+def test_a_store_passes_for_litestars_in_whatever_order_they_are_imported(imports: str) -> None:
+    script = f"{imports}; assert isinstance(globals().get('early') or MemoryStore(), theirs.NamespacedStore)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_a_wrong_layout_keeps_the_application_from_being_made(tmp_path: Path) -> None:

@@ -3,23 +3,64 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1]
 
 
-@pytest.mark.slow
-def test_pyright_finds_nothing() -> None:
-    command = [sys.executable, "-m", "pyright", "--project", str(HERE), "--pythonpath", sys.executable, "--outputjson"]
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment in which nothing is installed, Litestar least of all."""
+    where = tmp_path_factory.mktemp("bare")
+    venv.create(where, symlinks=True)
+    return where / "bin" / "python"
+
+
+def pyright(project: Path, python: str | Path) -> tuple[list[str], int]:
+    """What pyright finds, and how many files it looked at."""
+    command = [sys.executable, "-m", "pyright", "--project", str(project), "--pythonpath", str(python), "--outputjson"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
     report = json.loads(done.stdout)
     problems = [
         f"{Path(each['file']).name}:{each['range']['start']['line'] + 1}: {each['message']}"
         for each in report["generalDiagnostics"]
     ]
-    assert problems == []
-    assert report["summary"]["filesAnalyzed"] == len(list(HERE.glob("users_of_*.py")))
+    return problems, report["summary"]["filesAnalyzed"]
+
+
+@pytest.mark.slow
+def test_pyright_finds_nothing() -> None:
+    assert pyright(HERE, sys.executable) == ([], len(list(HERE.glob("users_of_*.py"))))
+
+
+@pytest.mark.slow
+def test_pyright_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Path, tmp_path: Path) -> None:
+    settings = json.loads((HERE / "pyrightconfig.json").read_text())
+    settings |= {"extraPaths": [str(PACKAGE)]}
+    shutil.copy(HERE / "users_of_stores.py", tmp_path)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    assert pyright(tmp_path, bare) == ([], 1)
+
+
+@pytest.mark.slow
+def test_mypy_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports=silent",
+        "--config-file=",
+        f"--cache-dir={tmp_path}",
+    ]
+    command += [f"--python-executable={bare}", "users_of_stores.py"]
+    environ = {"MYPYPATH": str(PACKAGE), "PATH": ""}
+    done = subprocess.run(command, cwd=HERE, env=environ, capture_output=True, text=True, check=False, timeout=110)
+    assert done.stdout == "Success: no issues found in 1 source file\n", done.stdout + done.stderr

@@ -8,7 +8,7 @@ from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf import FileStore, MemoryStore, RedisStore, Store, StoreRegistry, ValkeyStore, load
-from storeconf.integrations.litestar import LitestarRegistry, StoreconfPlugin, to_litestar
+from storeconf.integrations.litestar import LitestarRegistry, StoreconfPlugin
 
 plugin = StoreconfPlugin("storeconf.yaml", environment="production")
 assert_type(plugin.registry, StoreRegistry)
@@ -20,14 +20,14 @@ assert_type(app.stores.get("sessions"), LitestarStore)
 
 adapted = load().to_litestar()
 assert_type(adapted, LitestarRegistry)
-assert_type(adapted.get("sessions"), LitestarNamespacedStore)
+assert_type(adapted.get("sessions"), Store)
 assert_type(adapted.registry, StoreRegistry)
 adapted.register("memory", MemoryStore())
 Litestar(stores=adapted)
 
 
-def wants_litestars(store: LitestarStore) -> None:
-    raise NotImplementedError
+def wants_litestars(store: LitestarNamespacedStore) -> LitestarStore:
+    return store
 
 
 async def stores() -> None:
@@ -36,11 +36,15 @@ async def stores() -> None:
         FileStore("var"),
         RedisStore.with_client(url="redis://localhost", db=0, port=6379, namespace="A"),
         ValkeyStore.with_client(),
+        plugin.registry["sessions"],
+        load().get("any"),
     ):
-        wants_litestars(to_litestar(store))
+        wants_litestars(store)
     async with MemoryStore() as entered:
         assert_type(entered, MemoryStore)
         assert_type(await entered.get("k", renew_for=10), bytes | None)
         assert_type(await entered.expires_in("k"), int | None)
         assert_type(entered.with_namespace("a"), MemoryStore)
-    Litestar(stores={"given": to_litestar(MemoryStore())})
+    Litestar(stores={"given": MemoryStore()})
+    root = FileStore("var")
+    LitestarStoreRegistry({"given": MemoryStore(), "root": root}, default_factory=root.with_namespace)

@@ -27,6 +27,9 @@ async def use() -> None:
         assert_type(await store.pop("k"), bytes | None)
         assert_type(await store.touch("k", None), bool)
         assert_type(store.keys("prefix"), AsyncIterator[str])
+        store.gte("k")  # type: ignore[attr-defined]
+        text: str = store  # type: ignore[assignment]
+        assert text
         assert_type(await opened.ping(), dict[str, storeconf.PingResult])
     async with memory_registry("storeconf.yaml", clock=Clock()) as testing:
         assert_type(testing, storeconf.StoreRegistry)

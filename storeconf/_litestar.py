@@ -1,0 +1,28 @@
+"""Every store of ours is one of Litestar's too, for type checkers and for ``isinstance``; nobody needs Litestar for it.
+
+Imports nothing of storeconf, and Litestar never, at run time.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Where Litestar is not installed, a star import from it adds nothing, and the empty classes are what remains; a
+    # plain import would make the base Any, and with it every misspelt method right. Where it is installed, both add
+    # the same names, of which mypy keeps the first and pyright the last: hence Litestar on both sides.
+    # isort: off
+    from litestar.stores.base import *  # noqa: F403
+    from storeconf._litestar_absent import *  # type: ignore[assignment]  # noqa: F403
+    from litestar.stores.base import *  # noqa: F403
+    # isort: on
+
+__all__ = ["introduce"]
+
+
+def introduce(kind: type) -> None:
+    """Register a class of stores as Litestar's, if the application has imported Litestar's by now."""
+    base = sys.modules.get("litestar.stores.base")
+    if base is not None:
+        base.NamespacedStore.register(kind)
