@@ -1,10 +1,9 @@
 """The store: what applications call, and the half of it that a backend implements.
 
 `Store` has two faces. Applications use the public methods, which check arguments, keep the life cycle and know about
-namespaces. A backend subclasses it and implements the ``do_*`` methods on ``(path, key)``: the namespace path as a
-tuple of names and the key as a str, with values as bytes and times as whole milliseconds. They are always called on
-the root, whatever namespace the application holds, and only while the store is open. A backend that is faster when it
-takes over a public method may override that instead; the conformance suite holds it to the same promises.
+namespaces. A backend subclasses it and implements the ``do_*`` methods, which stand in `storeconf._hooks`. A backend
+that is faster when it takes over a public method may override that instead; the conformance suite holds it to the same
+promises.
 
 Knows nothing of configuration and imports no client library.
 """
@@ -13,18 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-import re
 import time
 import warnings
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from storeconf import _litestar
+from storeconf._arguments import (
+    Expiry,
+    Value,
+    check_name,
+    check_step,
+    counter_after,
+    key_list,
+    key_text,
+    milliseconds,
+    value_bytes,
+)
+from storeconf._flights import FlightEndedError, Flights
+from storeconf._hooks import Hooks
 from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, uninterrupted
 from storeconf.errors import (
     StoreClosedError,
@@ -50,18 +58,13 @@ __all__ = [
     "Store",
     "Value",
     "check_name",
+    "check_step",
+    "counter_after",
     "key_text",
     "milliseconds",
-    "parse_integer",
     "uninterrupted",
     "value_bytes",
 ]
-
-Expiry = int | float | timedelta
-"""A span of time: seconds as int or float, or a timedelta."""
-
-Value = str | bytes | bytearray | memoryview
-"""What a store accepts as a value; a str is stored as UTF-8."""
 
 T = TypeVar("T")
 
@@ -72,11 +75,6 @@ CLOSE_GRACE = 5.0
 
 CLOSE_LIMIT = 10.0
 """Seconds that a backend gets after that to give its resource back."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
-_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
-_MAX_MILLISECONDS = 1 << 62
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,88 +110,7 @@ class PingResult:
     server: str | None = None
 
 
-def check_name(name: str) -> str:
-    """Return ``name`` if it can name a namespace, else raise ValueError."""
-    if not isinstance(name, str):
-        raise TypeError(f"a namespace name must be a str, not {type(name).__name__}")
-    if _NAME.match(name) is None:
-        raise ValueError(
-            f"{name!r} can't name a namespace: use letters, digits, '_' and '-', beginning with a letter or digit"
-        )
-    return name
-
-
-def key_text(key: str) -> str:
-    """Return ``key`` as a plain str if UTF-8 can encode it; else StoreValueError, and TypeError if it is no str."""
-    if key.__class__ is not str:
-        if not isinstance(key, str):
-            raise TypeError(f"a key must be a str, not {type(key).__name__}")
-        key = str.__str__(key)  # a subclass, an enumeration's say, may hash and format itself as something else
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise StoreValueError("a key must be encodable as UTF-8; this one holds lone surrogates") from error
-    return key
-
-
-def value_bytes(value: Value) -> bytes:
-    """Return ``value`` as bytes; a str becomes UTF-8. Anything but str and bytes-like is a TypeError."""
-    if value.__class__ is bytes:
-        return value
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError as error:
-            raise StoreValueError("a str value must be encodable as UTF-8; this one holds lone surrogates") from error
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"a value must be str or bytes-like, not {type(value).__name__}")
-
-
-def milliseconds(span: Expiry) -> int:
-    """Return a span of time in whole milliseconds, rounded up; zero or less means already over.
-
-    Raises TypeError for anything but int, float and timedelta (a bool is no number of seconds), and StoreValueError
-    for NaN, infinity, and spans that no backend can hold.
-    """
-    if isinstance(span, timedelta):
-        result = -(-span // timedelta(milliseconds=1))
-    elif isinstance(span, bool) or not isinstance(span, int | float):
-        raise TypeError(f"an expiry must be int, float or timedelta seconds, not {type(span).__name__}")
-    elif isinstance(span, int):
-        result = span * 1000
-    elif not math.isfinite(span):
-        raise StoreValueError(f"an expiry must be finite, not {span}")
-    else:
-        # The subtraction forgives what binary floats add: 0.07 s are 70 ms, not 71.
-        result = max(1, math.ceil(span * 1000 - 1e-6)) if span > 0 else 0
-    if result > _MAX_MILLISECONDS:
-        raise StoreValueError("an expiry must be less than 146 million years")
-    return result
-
-
-def parse_integer(value: bytes) -> int:
-    """Return the integer that a counter holds: canonical signed 64-bit decimal in ASCII, else StoreValueError."""
-    if _INTEGER.match(value) is not None:
-        number = int(value)
-        if _INT64_MIN <= number <= _INT64_MAX:
-            return number
-    raise StoreValueError("the value is not a signed 64-bit decimal integer")
-
-
-class _Flight:
-    """One run of a factory that several callers wait for."""
-
-    __slots__ = ("ended", "task", "waiters")
-
-    def __init__(self, task: asyncio.Task[bytes]) -> None:
-        self.task = task
-        self.waiters = 0
-        self.ended = False  # by a closing store whose grace is over
-
-
-class Store(LifeCycle, _Litestars):
+class Store(LifeCycle, Hooks, _Litestars):
     """An asynchronous key/value store of bytes with an expiry per key.
 
     Keys are str. Values are bytes; a str is stored as UTF-8. Spans of time are seconds (int or float) or timedelta,
@@ -227,7 +144,7 @@ class Store(LifeCycle, _Litestars):
         self._calls = 0
         self._idle: ThreadFuture[None] | None = None
         self._inside: set[asyncio.Task[Any] | None] = set()  # tasks whose further calls closing waits for
-        self._flights: dict[tuple[asyncio.AbstractEventLoop, tuple[str, ...], str], _Flight] = {}
+        self._flights = Flights()
 
     # ------------------------------------------------------------------ identity
 
@@ -270,9 +187,6 @@ class Store(LifeCycle, _Litestars):
             child.capabilities = self.capabilities
         child.do_attach(self)
         return child
-
-    def do_attach(self, parent: Self) -> None:
-        """Prepare a namespace's handle; the root and the path are set already. Called once for each handle."""
 
     # ------------------------------------------------------------------ life cycle
 
@@ -325,10 +239,7 @@ class Store(LifeCycle, _Litestars):
                 await asyncio.wait([asyncio.wrap_future(idle)], timeout=CLOSE_GRACE)
         finally:
             self._idle = None
-            for (loop, _, _), flight in list(self._flights.items()):
-                flight.ended = True
-                with suppress(RuntimeError):  # a loop that is closed runs nothing any more
-                    loop.call_soon_threadsafe(flight.task.cancel)
+            self._flights.end()
 
     async def _give_back(self) -> None:
         limit = asyncio.timeout(CLOSE_LIMIT)
@@ -465,7 +376,7 @@ class Store(LifeCycle, _Litestars):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
-        return await self._call(self._root.do_get_many(self._path, self._check("get_many", _key_list, keys)))
+        return await self._call(self._root.do_get_many(self._path, self._check("get_many", key_list, keys)))
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
@@ -481,7 +392,7 @@ class Store(LifeCycle, _Litestars):
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys; missing ones are no error."""
-        await self._call(self._root.do_delete_many(self._path, self._check("delete_many", _key_list, keys)))
+        await self._call(self._root.do_delete_many(self._path, self._check("delete_many", key_list, keys)))
 
     # ------------------------------------------------------------------ atomic operations
 
@@ -511,11 +422,7 @@ class Store(LifeCycle, _Litestars):
         nothing. ``expires_in`` applies only if the call creates the key.
         """
         self._require("increment")
-        if not isinstance(by, int) or isinstance(by, bool):
-            raise TypeError(f"by must be an int, not {type(by).__name__}")
-        if not _INT64_MIN <= by <= _INT64_MAX:
-            raise StoreValueError("by must fit in 64 bits", store=self.name, operation="increment")
-        key = self._check("increment", key_text, key)
+        by, key = self._check("increment", check_step, by), self._check("increment", key_text, key)
         expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
         return await self._call(self._root.do_increment(self._path, key, by, expiry))
 
@@ -532,31 +439,12 @@ class Store(LifeCycle, _Litestars):
         value = await self.get(key)
         if value is not None:
             return value
-        loop = asyncio.get_running_loop()
-        flights = self._root._flights
-        slot = (loop, self._path, key)
-        flight = flights.get(slot)
-        if flight is None:
-            flight = flights[slot] = _Flight(loop.create_task(self._produce(key, factory, expires_in)))
-            flight.task.add_done_callback(lambda task: _land(flights, slot, task))
-        flight.waiters += 1
         try:
-            return await asyncio.shield(flight.task)
-        except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if flight.ended and caller is not None and not caller.cancelling():
-                raise StoreClosedError(
-                    f"store {self.name!r} was closed before the factory was done",
-                    store=self.name,
-                    operation="get_or_set",
-                ) from None
-            raise
-        finally:
-            flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
-                if flights.get(slot) is flight:
-                    del flights[slot]
-                flight.task.cancel()
+            return await self._root._flights.join((self._path, key), lambda: self._produce(key, factory, expires_in))
+        except FlightEndedError:
+            raise StoreClosedError(
+                f"store {self.name!r} was closed before the factory was done", store=self.name, operation="get_or_set"
+            ) from None
 
     async def _produce(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
@@ -635,134 +523,10 @@ class Store(LifeCycle, _Litestars):
                 operation=operation,
             )
 
-    # ------------------------------------------------------------------ the backend's half
-
-    async def do_open(self) -> None:
-        """Take the resource: make directories, prepare clients. A server that is down must not fail it.
-
-        If it raises, or is cancelled, it has given back what it took; `do_close` is not called then.
-        """
-
-    async def do_close(self) -> None:
-        """Give the resource back. Called once for each `do_open` that succeeded; the store is closed even if it raises.
-
-        No call is under way any more, except those that outlasted the grace: let them fail with a `StoreError`.
-        """
-
-    def do_forget(self) -> None:
-        """In a forked child: let go of connections, threads and locks of the parent without touching them."""
-
-    async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
-        """The value; with ``renew`` also a new expiry, in milliseconds, for what has one (zero or less: end it)."""
-        raise NotImplementedError
-
-    async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
-        """Replace value and expiry; ``expiry`` is milliseconds above zero, or None for never."""
-        raise NotImplementedError
-
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
-        """Remove the key if it is there."""
-        raise NotImplementedError
-
-    async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
-        """Whether the key is there and not expired."""
-        raise NotImplementedError
-
-    async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
-        """Milliseconds left, -1 for never, None when missing."""
-        raise NotImplementedError
-
-    async def do_delete_all(self, path: tuple[str, ...]) -> None:
-        """Remove all keys whose path begins with ``path``, name by name."""
-        raise NotImplementedError
-
-    def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
-        """The live keys of exactly this path that begin with ``prefix``."""
-        raise NotImplementedError
-
-    async def do_delete_expired(self, path: tuple[str, ...]) -> None:
-        """Drop expired entries at and below ``path``; leave it where the backend does that by itself."""
-
-    async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
-        """Override where the backend can answer several keys in one round trip."""
-        found = {}
-        for key in keys:
-            value = await self.do_get(path, key, None)
-            if value is not None:
-                found[key] = value
-        return found
-
-    async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
-        """Override where the backend can set several keys in one round trip."""
-        for key, value in items.items():
-            await self.do_set(path, key, value, expiry, False)
-
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
-        """Override where the backend can delete several keys in one round trip."""
-        for key in keys:
-            await self.do_delete(path, key)
-
-    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
-        """Override where the backend can read value and expiry in one step."""
-        value = await self.do_get(path, key, None)
-        left = await self.do_expires_in(path, key)
-        return None if value is None or left is None else (value, None if left < 0 else left)
-
-    async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
-        """Optional (``add``): store only if missing; ``expiry`` may be zero or less: then only tell."""
-        raise NotImplementedError
-
-    async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
-        """Optional (``touch``): a new expiry, None for never, zero or less to end it."""
-        raise NotImplementedError
-
-    async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
-        """Optional (``pop``): remove and return."""
-        raise NotImplementedError
-
-    async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
-        """Optional (``increment``): see `parse_integer`; ``expiry`` applies on creation, and may be zero or less."""
-        raise NotImplementedError
-
-    async def do_replace(
-        self,
-        path: tuple[str, ...],
-        key: str,
-        old: bytes | None,
-        new: bytes | None,
-        expiry: int | None,
-        keep_ttl: bool,
-    ) -> bool:
-        """Optional (``replace``): compare and set."""
-        raise NotImplementedError
-
-    def do_raw_key(self, path: tuple[str, ...], key: str) -> str | None:
-        """Override where other tools can look a key up: what they have to ask for. Does no I/O."""
-        return None
-
-    async def do_ping(self, path: tuple[str, ...]) -> str | None:
-        """One real round trip; describe the server where there is one."""
-        await self.do_exists(path, "storeconf-ping")
-        return None
-
 
 NamespacedStore = Store
 """Every store has namespaces, so this is another name for `Store`."""
 
 
-def _key_list(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str | bytes):
-        raise TypeError("give an iterable of keys, not one key")
-    return [key_text(key) for key in keys]
-
-
 async def _next(keys: AsyncIterator[str]) -> str | None:
     return await anext(keys, None)
-
-
-def _land(flights: dict[Any, _Flight], slot: object, task: asyncio.Task[bytes]) -> None:
-    flight = flights.get(slot)
-    if flight is not None and flight.task is task:
-        del flights[slot]
-    if not task.cancelled():
-        task.exception()  # every waiter has its own copy; without waiters nobody needs it

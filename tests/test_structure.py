@@ -17,7 +17,10 @@ PACKAGE = Path(storeconf.__file__).parent
 # A module imports only from its own row and the rows before it (CONTRIBUTING.md shows the same table).
 ROWS: tuple[tuple[str, ...], ...] = (
     (
+        "_arguments",
         "_collection",
+        "_flights",
+        "_hooks",
         "_version",
         "errors",
         "_lifecycle",

@@ -11,17 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from storeconf.errors import StoreValueError, UnsupportedOperationError
+from storeconf.errors import UnsupportedOperationError
 from storeconf.middleware.wrapper import StoreWrapper
-from storeconf.store import Expiry, Store, Value, key_text, milliseconds, parse_integer, value_bytes
+from storeconf.store import Expiry, Store, Value, check_step, counter_after, key_text, milliseconds, value_bytes
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable, Mapping
 
 __all__ = ["CodedStore", "NotCoded"]
-
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
@@ -113,16 +111,13 @@ class CodedStore(StoreWrapper):
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """See `Store.increment`; repeated until nobody else has written in between."""
         self._offer("increment")
-        if not isinstance(by, int) or isinstance(by, bool):
-            raise TypeError(f"by must be an int, not {type(by).__name__}")
+        by = self._check("increment", check_step, by)
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
         async with self._turn(key):
             while True:
                 stored = await self.inner.get(key)
                 value = self._decoded(key, stored)
-                number = by if value is None else self._check("increment", parse_integer, value) + by
-                if not _INT64_MIN <= number <= _INT64_MAX:
-                    raise StoreValueError("the sum does not fit in 64 bits", store=self.name, operation="increment")
+                number = self._check("increment", lambda value: counter_after(value, by), value)
                 data = self.encode(key, b"%d" % number)
                 if value is not None:
                     done = await self.inner.replace(key, stored, data, keep_ttl=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, Store, key_text, milliseconds, parse_integer
+from storeconf.store import Capabilities, Store, counter_after, key_text, milliseconds
 from storeconf.stores._deadlines import Deadlines
 from storeconf.stores._latch import Latch
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Space, peek
@@ -365,9 +365,7 @@ class MemoryStore(Store):
             if entry is None:
                 self._put(space, key, b"%d" % by, expiry, now)
                 return by
-            number = _counter(entry[0]) + by
-            if not -1 << 63 <= number < 1 << 63:
-                raise StoreValueError("the number would leave 64 bits")
+            number = counter_after(_counter(entry[0]), by)
             self._write(space, key, b"%d" % number, entry[1], now, entry[1] - now)
             return number
 
@@ -587,7 +585,7 @@ def _milliseconds_left(entry: Entry, now: float) -> int:
     return max(1, math.ceil((entry[1] - now) * 1000 - 1e-3))
 
 
-def _counter(value: Any) -> int:
+def _counter(value: Any) -> bytes:
     if type(value) is not bytes:
         raise StoreValueError("the value is not a signed 64-bit decimal integer")
-    return parse_integer(value)
+    return value

@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from storeconf import Capabilities, Store, StoreValueError
-from storeconf.store import parse_integer
+from storeconf import Capabilities, Store
+from storeconf.store import counter_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -126,9 +126,7 @@ class AtomicStore(PlainStore):
         await asyncio.sleep(0)
         with self.entries() as entries:
             value, end = entries.get((path, key), (b"0", self.end(expiry)))
-            number = parse_integer(value) + by
-            if not -(1 << 63) <= number < 1 << 63:
-                raise StoreValueError("the counter would overflow")
+            number = counter_after(value, by)
             entries[path, key] = (str(number).encode(), end)
             return number
 

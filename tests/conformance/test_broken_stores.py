@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from storeconf import Capabilities, Store, StoreValueError
-from storeconf.store import parse_integer
 from storeconf.testing import StoreConformance, run_conformance
 from storeconf.testing.stateful import check_model
 
@@ -93,7 +92,7 @@ class IncrementNeverOverflows(AtomicStore):
     async def do_increment(self, path: Path, key: str, by: int, expiry: int | None) -> int:
         with self.entries() as entries:
             value, end = entries.get((path, key), (b"0", self.end(expiry)))
-            number = parse_integer(value) + by
+            number = int(value) + by
             entries[path, key] = (str(number).encode(), end)
             return number
 

@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from storeconf.errors import StoreTimeoutError, StoreValueError
-from storeconf.store import parse_integer
+from storeconf.errors import StoreTimeoutError
+from storeconf.store import counter_after
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
 from storeconf.stores.file.reading import Busy, Reader, has_expired, now
 from storeconf.stores.file.system import Locks
@@ -49,8 +49,6 @@ _PATIENCE = 5.0
 
 _PAUSE = 0.0002
 """Seconds between two looks at a lock."""
-
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def patiently(work: Callable[..., Any], *arguments: Any) -> Generator[float, None, Any]:
@@ -223,9 +221,7 @@ class Writing:
                 if expiry is None or expiry > 0:
                     entry.put(b"%d" % by, _deadline(expiry))
                 return by
-            number = parse_integer(record.value) + by
-            if not _INT64_MIN <= number <= _INT64_MAX:
-                raise StoreValueError("the counter would leave the range of signed 64-bit integers")
+            number = counter_after(record.value, by)
             entry.put(b"%d" % number, record.expiry)
             return number
 

@@ -21,9 +21,8 @@ from storeconf import (
     ConfigPath,
     Store,
     StoreUnavailableError,
-    StoreValueError,
 )
-from storeconf.store import parse_integer
+from storeconf.store import counter_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -247,9 +246,7 @@ class SqliteStore(Store):
 
         def work(database: sqlite3.Connection, now: int) -> int:
             found = _live(database, where, now)
-            number = by if found is None else parse_integer(found[0]) + by
-            if not -(1 << 63) <= number < 1 << 63:
-                raise StoreValueError("the sum does not fit in 64 bits")
+            number = counter_after(None if found is None else found[0], by)
             if found is not None:
                 _write(database, where, b"%d" % number, found[1])
             elif expiry is None or expiry > 0:
