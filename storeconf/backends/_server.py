@@ -21,6 +21,15 @@ __all__ = ["ServerBackend", "SentinelSettings", "TlsSettings"]
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:@/\[\]?#]+):(?P<port>[0-9]{1,5})")
 
 
+_SAME = {
+    "client_name": "client_name",
+    "max_connections": "max_connections",
+    "socket_connect_timeout": "connect_timeout",
+    "socket_timeout": "command_timeout",
+}
+"""The URL's options that say what a field says as well."""
+
+
 def _address(text: str) -> Address:
     match = _HOST.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65536:
@@ -196,26 +205,19 @@ class ServerBackend(Backend):
         return self
 
     def _check_url(self, url: UrlField) -> None:
-        both = sorted(url.credentials & self.model_fields_set)
-        if not both and url.credentials and not self.model_fields_set.isdisjoint(("username", "password")):
+        given = self.model_fields_set
+        both = sorted(url.credentials & given)
+        if not both and url.credentials and not given.isdisjoint(("username", "password")):
             both = ["credentials"]
-        if url.database is not None and "db" in self.model_fields_set:
+        if url.database is not None and "db" in given:
             both.append("db")
-        both += [
-            field
-            for option, field in (
-                ("client_name", "client_name"),
-                ("max_connections", "max_connections"),
-                ("socket_connect_timeout", "connect_timeout"),
-                ("socket_timeout", "command_timeout"),
-            )
-            if option in url.options and field in self.model_fields_set
-        ]
+        if url.options:
+            both += [field for option, field in _SAME.items() if option in url.options and field in given]
         if both:
             raise ValueError(f"{' and '.join(both)}: given both in the URL and as a field")
         if url.scheme == "unix" and self.tls is not False:
             raise ValueError("there is no TLS on a unix socket")
-        if url.tls and "tls" in self.model_fields_set and self.tls is False:
+        if url.tls and "tls" in given and self.tls is False:
             raise ValueError("the URL's scheme asks for TLS, which tls: false forbids")
         ssl_options = [name for name in url.options if name.startswith("ssl_")]
         if ssl_options and (isinstance(self.tls, TlsSettings) or not (url.tls or self.tls)):

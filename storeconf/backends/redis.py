@@ -24,4 +24,4 @@ class RedisBackend(ServerBackend):
         """Make the store; the package ``redis`` must be installed."""
         from storeconf.stores.redis import RedisStore
 
-        return RedisStore.from_options(self.options(), namespace=self.namespace or None, key_layout=self.key_layout)
+        return RedisStore.from_options(self.options, namespace=self.namespace or None, key_layout=self.key_layout)

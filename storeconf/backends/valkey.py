@@ -24,4 +24,4 @@ class ValkeyBackend(ServerBackend):
         """Make the store; the package ``valkey`` must be installed."""
         from storeconf.stores.valkey import ValkeyStore
 
-        return ValkeyStore.from_options(self.options(), namespace=self.namespace or None, key_layout=self.key_layout)
+        return ValkeyStore.from_options(self.options, namespace=self.namespace or None, key_layout=self.key_layout)

@@ -18,7 +18,6 @@ from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, Se
 from pydantic_core.core_schema import ErrorType
 
 from storeconf._units import parse_duration, parse_size
-from storeconf.config.tree import Placeholder
 from storeconf.plugin import NamesStore, PathFromFile
 
 if TYPE_CHECKING:
@@ -78,19 +77,27 @@ class Expect:
         """Whether there is something to look at inside a value of the right class."""
         return self.path or self.model is not None or (self.item is not None and self.item is not ANY)
 
+    @property
+    def direct(self) -> frozenset[type]:
+        """The plain classes of values that are right as they are, and have nothing inside to look at."""
+        classes = PLAIN if self.classes is None else self.classes
+        if self.path:
+            classes -= {str}
+        return classes if self.model is None and self.item is None else classes - {dict, list}
+
 
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The fields of one model by the names that ops write.
 
-    ``refused`` holds the plain classes that a field does not take, ``deep`` the fields whose values need a look
-    inside, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
+    ``direct`` holds the plain classes of values that go to the model as they are, ``deep`` the fields some of whose
+    values need a look inside, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
     """
 
     model: type[BaseModel]
     expects: Mapping[str, Expect]
     info: Mapping[str, FieldInfo]
-    refused: Mapping[str, frozenset[type]]
+    direct: Mapping[str, frozenset[type]]
     deep: frozenset[str]
     attributes: Mapping[str, str]
 
@@ -122,14 +129,10 @@ def fields_of(model: type[BaseModel]) -> Fields:
         model,
         expects,
         infos,
-        {name: _refused(expect) for name, expect in expects.items()},
+        {name: expect.direct for name, expect in expects.items()},
         frozenset(name for name, expect in expects.items() if expect.deep),
         attributes,
     )
-
-
-def _refused(expect: Expect) -> frozenset[type]:
-    return (frozenset() if expect.classes is None else PLAIN - expect.classes) | {Placeholder}
 
 
 def _validated_before(model: type[BaseModel]) -> frozenset[str]:

@@ -33,7 +33,6 @@ S = TypeVar("S", bound=Settings)
 _Marks: TypeAlias = dict[TreePath, bool]
 """Places whose errors are known: True where a value is wrong, False where it is a placeholder."""
 
-_NOTHING: Final[frozenset[type]] = frozenset()
 _BAD: Final[Any] = object()
 
 
@@ -80,14 +79,7 @@ class SettingsReader:
         """
         fields = fields_of(model)
         marks: _Marks = {}
-        refused = fields.refused
-        for key, value in values.items():
-            if value.__class__ in refused.get(key, _NOTHING):
-                values = self._looked(fields, values, path, marks)
-                break
-        else:
-            if not fields.deep.isdisjoint(values):
-                values = self._looked(fields, values, path, marks)
+        values = self._looked(fields, values, path, marks)
         try:
             built = model.model_validate(values)
         except ValidationError as error:
@@ -145,14 +137,17 @@ class SettingsReader:
         return model
 
     def _looked(self, fields: Fields, values: dict[str, Any], path: TreePath, marks: _Marks) -> dict[str, Any]:
-        """A copy in which paths are absolute and placeholders have values, without what is wrong."""
-        looked = {}
+        """The values with absolute paths, without placeholders and what is wrong; a copy only if that changes any."""
+        looked = values
         for key, value in values.items():
-            expect = fields.expects.get(key)
-            result = value if expect is None else self._look(expect, value, (*path, key), marks, fields.example(key))
-            if result is not _BAD:
+            direct = fields.direct.get(key)
+            if direct is None or value.__class__ in direct:
+                continue
+            result = self._look(fields.expects[key], value, (*path, key), marks, fields.example(key))
+            if result is not value:
+                looked = values.copy() if looked is values else looked
                 looked[key] = result
-        return looked
+        return {key: value for key, value in looked.items() if value is not _BAD} if marks else looked
 
     def _look(self, expect: Expect, value: Any, path: TreePath, marks: _Marks, example: object = None) -> Any:
         if value.__class__ is Placeholder:

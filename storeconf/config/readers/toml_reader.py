@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["read_toml"]
 
 # A text below all of these needs no protection, for tomllib does little for each of its keys. Above, the scan counts.
-_HARMLESS_DOTS: Final = 12  # in one line
+_MANY_DOTS: Final = re.compile(r"\.(?:[^.\n]*+\.){12}")  # in one line
 _HARMLESS_LINE: Final = 2_000  # characters
 _HARMLESS_MARKS: Final = 250_000  # of what makes values and keys
 
@@ -72,7 +73,4 @@ class _Reader:
 def _is_harmless(text: str) -> bool:
     if sum(map(text.count, "=,.[")) > _HARMLESS_MARKS:
         return False
-    lines = text.split("\n")
-    if max(map(len, lines)) > _HARMLESS_LINE:
-        return False
-    return text.count(".") <= _HARMLESS_DOTS or all(line.count(".") <= _HARMLESS_DOTS for line in lines)
+    return max(map(len, text.split("\n"))) <= _HARMLESS_LINE and _MANY_DOTS.search(text) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.cluster import ClusterLane
@@ -28,13 +27,21 @@ Route = Callable[[], Lane]
 """Makes a lane for the running loop; the lane connects when it is first used."""
 
 
-def route_of_options(driver: Driver, options: ServerOptions) -> Route:
+def route_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> Route:
     """Return the way that the options describe; what the URL says besides the place counts as well.
 
-    It is looked for when the first lane is made: a layout may list many stores of which a process uses few.
+    It is looked for when the first lane is made, and what gives the options is called only then: a layout may list
+    many stores of which a process uses few.
     """
-    way = cache(lambda: _way(driver, options))
-    return lambda: way()()
+    way: Route | None = None
+
+    def route() -> Lane:
+        nonlocal way
+        if way is None:
+            way = _way(driver, options() if callable(options) else options)
+        return way()
+
+    return route
 
 
 def _way(driver: Driver, options: ServerOptions) -> Route:

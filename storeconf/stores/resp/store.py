@@ -28,7 +28,7 @@ from storeconf.stores.resp.routes import Route, route_of_client, route_of_option
 from storeconf.stores.resp.settings import load_driver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.lane import Lane
@@ -68,8 +68,14 @@ class ServerStore(Store):
         self._lanes = Lanes(route)
 
     @classmethod
-    def from_options(cls, options: ServerOptions, *, namespace: str | None, key_layout: Layout = "storeconf") -> Self:
-        """Return a store that makes its own connections, as ``options`` says."""
+    def from_options(
+        cls,
+        options: ServerOptions | Callable[[], ServerOptions],
+        *,
+        namespace: str | None,
+        key_layout: Layout = "storeconf",
+    ) -> Self:
+        """Return a store that makes its own connections, as ``options`` says, or what it gives when they are needed."""
         store = cls.__new__(cls)
         route = route_of_options(load_driver(cls.driver), options)
         ServerStore.__init__(store, route, namespace=namespace, key_layout=key_layout)

@@ -51,7 +51,7 @@ _OPTIONS: dict[str, Callable[[str], bool]] = {
 class ServerUrl:
     """The URL of one server. Shows its password, and the values of its query options, as ``***``."""
 
-    __slots__ = ("_raw", "_shown", "database", "host", "options", "path", "port", "scheme", "username")
+    __slots__ = ("_raw", "_shown", "credentials", "database", "host", "options", "path", "port", "scheme", "username")
 
     def __init__(self, raw: str) -> None:
         self._raw = raw
@@ -72,8 +72,10 @@ class ServerUrl:
             raise _unescaped() from None
         if "@" in parts.path and self.scheme != "unix":
             raise _unescaped()
-        self.username = unquote(parts.username) if parts.username else None
-        self.options = self._read_options(parts.query)
+        userinfo, _, netloc = parts.netloc.rpartition("@")
+        username, _, password = userinfo.partition(":")
+        self.username = unquote(username) if username else None
+        self.options = self._read_options(parts.query) if parts.query else {}
         self.host: str | None = None
         self.port: int | None = None
         self.path: str | None = None
@@ -93,14 +95,16 @@ class ServerUrl:
                 raise ValueError("what follows the host in the URL must be the number of a database, as in host:6379/0")
         if database and "db" in self.options:
             raise ValueError("the URL names the database twice, in its path and as an option")
-        if (parts.username and "username" in self.options) or (parts.password and "password" in self.options):
+        given = {name for name, value in (("username", username), ("password", password)) if value}
+        if not given.isdisjoint(self.options):
             raise ValueError("the URL gives a credential twice, before the host and as an option")
+        self.credentials = frozenset(given | (self.options.keys() & {"username", "password"}))
+        """Which of ``username`` and ``password`` the URL gives."""
         number = database or self.options.get("db")
         self.database = int(number) if number else None
-        user = f"{parts.username or ''}:{MASK}@" if parts.password else f"{parts.username}@" if parts.username else ""
-        query = "&".join(f"{name}={MASK}" for name in self.options)
-        netloc = parts.netloc.rpartition("@")[2]
-        self._shown = f"{scheme}://{user}{netloc}{parts.path}{'?' if query else ''}{query}"
+        user = f"{username}:{MASK}@" if password else f"{username}@" if username else ""
+        query = "?" + "&".join(f"{name}={MASK}" for name in self.options) if self.options else ""
+        self._shown = f"{scheme}://{user}{netloc}{parts.path}{query}"
 
     @staticmethod
     def _read_options(query: str) -> dict[str, str]:
@@ -125,17 +129,6 @@ class ServerUrl:
     def tls(self) -> bool:
         """Whether the scheme asks for TLS."""
         return self.scheme in ("rediss", "valkeys")
-
-    @property
-    def credentials(self) -> frozenset[str]:
-        """Which of ``username`` and ``password`` the URL gives."""
-        netloc = urlsplit(self._raw)
-        found = {name for name in ("username", "password") if name in self.options}
-        if netloc.username:
-            found.add("username")
-        if netloc.password:
-            found.add("password")
-        return frozenset(found)
 
     def __str__(self) -> str:
         return self._shown
