@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.store import ServerStore
-from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from storeconf.stores.resp.keys import Layout
@@ -26,6 +24,7 @@ class ValkeyStore(ServerStore):
     """
 
     driver = "valkey"
+    default_url = "valkey://localhost:6379"
 
     def __init__(
         self,
@@ -37,20 +36,3 @@ class ValkeyStore(ServerStore):
     ) -> None:
         owned = valkey if handle_client_shutdown else None
         super().__init__(self.route_of(valkey), namespace=namespace, key_layout=key_layout, client=owned)
-
-    @classmethod
-    def with_client(
-        cls,
-        url: str = "valkey://localhost:6379",
-        *,
-        db: int | None = None,
-        port: int | None = None,
-        username: str | None = None,
-        password: str | None = None,
-        namespace: str | None = "LITESTAR",
-        key_layout: Layout = "storeconf",
-    ) -> Self:
-        """Return a store on the server at ``url``, with connections of its own, which it closes."""
-        ServerUrl(url)  # raises for what a connection would stumble over later
-        options = ServerOptions(url=url, db=db, port=port, username=username, password=password)
-        return cls.from_options(options, namespace=namespace, key_layout=key_layout)

@@ -24,15 +24,16 @@ from storeconf.stores.resp.errors import LinkError, ReplyError, translate
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.lane import ONCE, READ, WRITE
 from storeconf.stores.resp.lanes import Lanes
+from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.routes import Route, route_of_client, route_of_options
 from storeconf.stores.resp.settings import load_driver
+from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.lane import Lane
-    from storeconf.stores.resp.options import ServerOptions
 
 __all__ = ["ServerStore"]
 
@@ -51,6 +52,7 @@ class ServerStore(Store):
     """What `RedisStore` and `ValkeyStore` share, which is everything but the client library."""
 
     driver: ClassVar[str]
+    default_url: ClassVar[str]
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
     _root: ServerStore
@@ -66,6 +68,27 @@ class ServerStore(Store):
         """The client to close with the store, if there is one."""
         self._has_getdel = True
         self._lanes = Lanes(route)
+
+    @classmethod
+    def with_client(
+        cls,
+        url: str | None = None,
+        *,
+        db: int | None = None,
+        port: int | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        namespace: str | None = "LITESTAR",
+        key_layout: Layout = "storeconf",
+    ) -> Self:
+        """Return a store on the server at ``url``, by default this machine's, with connections that it closes.
+
+        Raises ValueError for what is no URL of a server.
+        """
+        url = cls.default_url if url is None else url
+        ServerUrl(url)  # raises for what a connection would stumble over later
+        options = ServerOptions(url=url, db=db, port=port, username=username, password=password)
+        return cls.from_options(options, namespace=namespace, key_layout=key_layout)
 
     @classmethod
     def from_options(
