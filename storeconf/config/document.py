@@ -243,7 +243,8 @@ def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePa
         what = f"[{dotted(base)}]" if base else "the outermost value"
         kind = "a list" if isinstance(value, list) else "a single value"
         hint = "begin with the key 'stores'"
-        problem = Problem("SC117", f"{what} must be a mapping, and this is {kind}", entry[1], hint=hint)
+        end = max(reading.end(entry, False), entry[1] + 1)
+        problem = Problem("SC117", f"{what} must be a mapping, and this is {kind}", entry[1], end, hint=hint)
         raise ConfigError([source.diagnostic(problem)])
     return Document(source, path, value, reading, base)
 

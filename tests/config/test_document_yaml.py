@@ -194,10 +194,10 @@ def test_a_quoted_merge_key_is_an_ordinary_one() -> None:
     assert read("a: &a {x: 1}\nb: {'<<': *a}\n").value["b"] == {"<<": {"x": 1}}
 
 
-@pytest.mark.parametrize("value", ["1", "[1]", "[{a: 1}, b]", "~", "text"])
-def test_a_merge_key_of_something_else(value: str) -> None:
+@pytest.mark.parametrize(("value", "column"), [("1", 7), ("[1]", 7), ("[{a: 1}, b]", 16), ("~", 7), ("text", 7)])
+def test_a_merge_key_of_something_else(value: str, column: int) -> None:
     found = problem(f"a:\n  <<: {value}\n")
-    assert (found.code, found.line, found.column, found.path) == ("SC115", 2, 7, "a.<<")
+    assert (found.code, found.line, found.column, found.path) == ("SC115", 2, column, "a.<<")
 
 
 def test_two_merge_keys_are_one_too_many() -> None:

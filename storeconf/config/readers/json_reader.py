@@ -73,7 +73,7 @@ class _Reader:
             return None, [self.scan.limit]
         if self._odd:
             return None, self.scan.problems
-        problems = foreign(value, self.places, halves=_HALF.search(text) is not None)
+        problems = foreign(value, self.places, self.end, halves=_HALF.search(text) is not None)
         return value, [self.scan.limit] if problems and self.scan.limit else problems
 
     def _mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

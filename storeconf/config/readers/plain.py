@@ -18,10 +18,18 @@ _TOO_LONG: Final = 10**MAX_DIGITS
 _PLAIN: Final = frozenset({str, bool, float, type(None)})
 
 
-def foreign(value: Any, places: Callable[[], Entry], *, halves: bool, base: TreePath = ()) -> list[Problem]:
+def foreign(
+    value: Any,
+    places: Callable[[], Entry],
+    end: Callable[[Entry, bool], int],
+    *,
+    halves: bool,
+    base: TreePath = (),
+) -> list[Problem]:
     """The problems of a value that stands at ``base`` among the places; those are asked for only if there are any.
 
-    ``halves`` tells that texts may hold lone surrogates, which only some parsers let through.
+    ``end`` tells where an entry's value or key ends. ``halves`` tells that texts may hold lone surrogates, which only
+    some parsers let through.
     """
     if not halves and _is_plain([value]):
         return []
@@ -31,7 +39,8 @@ def foreign(value: Any, places: Callable[[], Entry], *, halves: bool, base: Tree
         root = root or places()
         entry = find(root, base + path).entry
         at = entry[0] if key else entry[1]
-        problems.append(Problem(code, message, at, None, () if code == "SC109" else path, hint))
+        until = None if entry[2] is not None and not key else max(end(entry, key), at + 1)
+        problems.append(Problem(code, message, at, until, () if code == "SC109" else path, hint))
         if len(problems) == MAX_PROBLEMS:
             break
     return problems

@@ -128,9 +128,9 @@ class Source:
         return line, offset - self.starts[line - 1] + 1
 
     def location(self, start: int, end: int) -> Location:
-        """The span between two offsets, without blanks at its end."""
-        while end > start and self.text[end - 1].isspace():
-            end -= 1
+        """The span between two offsets, without blanks at its end unless there is nothing else."""
+        span = self.text[start:end]
+        end = start + len(span.rstrip() or span.rstrip("\r\n"))
         return Location(self.file, *self.position(start), *self.position(end))
 
     def line(self, number: int) -> str:

@@ -66,7 +66,7 @@ class _Reader:
         part = value
         for step in base:
             part = part.get(step) if isinstance(part, dict) else None
-        problems = foreign(part, self.places, halves=False, base=base)
+        problems = foreign(part, self.places, self.end, halves=False, base=base)
         return value, [self.scan.limit] if problems and self.scan.limit else problems
 
 

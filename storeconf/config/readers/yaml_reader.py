@@ -50,6 +50,7 @@ _NUMBER: Final = re.compile(
     r"|0o([0-7]+)"
     r"|0x([0-9a-fA-F]+)"
 )
+_TAG: Final = re.compile(r"!<[^>\s]*>|[^\s\[\]{},]*")
 _TAG_DIRECTIVE: Final = re.compile("(?:^|[\n\r\x85\u2028\u2029])(%TAG)")
 
 _NO_KEY: Final[Any] = object()
@@ -58,6 +59,12 @@ _MERGE: Final[Any] = object()
 
 class _BadKey(str):
     """Stands for a key that is none, so that what belongs to it can still be read."""
+
+    __slots__ = ()
+
+
+class _OpenKey(_BadKey):
+    """Stands for such a key as long as it has not ended."""
 
     __slots__ = ()
 
@@ -97,7 +104,7 @@ class _Reader:
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             self.problems.append(explain(self.text, error))
         if _LOADER is yaml.SafeLoader and not self.problems:
-            self.problems += foreign(self.value, self.places, halves=True)
+            self.problems += foreign(self.value, self.places, self.end, halves=True)
 
     def places(self) -> Entry:
         """Where everything is."""
@@ -169,7 +176,7 @@ class _Reader:
                     self._deep(at)
                 if in_mapping and key is _NO_KEY:
                     self._no_scalar(at, value)
-                    key, key_at = _BadKey(f"\0{values}"), at
+                    key, key_at = _OpenKey(f"\0{values}"), at
                 values += 1
                 stack.append((value, entries, in_mapping, key, key_at, merges, anchor, before, at))
                 in_mapping = kind is MappingStartEvent
@@ -191,6 +198,9 @@ class _Reader:
                     anchors[anchor] = (new, child, values + by_aliases - before + 1, None)
                     unfinished.discard(anchor)
                 value, entries, in_mapping, key, key_at, merges, anchor, before, at = stack.pop()
+                if key.__class__ is _OpenKey:
+                    key = _BadKey(key)
+                    continue
             elif kind is AliasEvent:
                 at = event.start_mark.index
                 found = anchors.get(event.anchor)
@@ -264,13 +274,17 @@ class _Reader:
         """The mappings that a merge key names, each with its places."""
         if isinstance(new, dict):
             return [(new, entries)]
-        if isinstance(new, list) and all(isinstance(each, dict) for each in new):
-            return [(each, entry[2]) for each, entry in zip(new, entries, strict=True)]
-        self._report(
-            "SC115", "a merge key takes a mapping or a list of mappings", at, path=self._path(value, "<<"),
-            hint="name an anchor (<<: *defaults), or quote the key ('<<') if it is an ordinary one",
-        )  # fmt: skip
-        return []
+        found, wrong = [], [at]
+        hint = "name an anchor (<<: *defaults), or quote the key ('<<') if it is an ordinary one"
+        if isinstance(new, list) and (not new or any(isinstance(each, dict) for each in new)):
+            pairs = list(zip(new, entries, strict=True))
+            found = [(each, entry[2]) for each, entry in pairs if isinstance(each, dict)]
+            wrong = [entry[1] for each, entry in pairs if not isinstance(each, dict)]
+            hint = "name anchors of mappings (<<: [*defaults, *others])"
+        for place in wrong:
+            path = self._path(value, "<<")
+            self._report("SC115", "a merge key takes a mapping or a list of mappings", place, path=path, hint=hint)
+        return found
 
     # ------------------------------------------------------------------ problems
 
@@ -286,6 +300,8 @@ class _Reader:
         steps: list[str | int] = []
         for frame in (*self._open, (value, None, None, key)):
             inside, step = frame[0], frame[3]
+            if isinstance(step, _BadKey):
+                break
             if isinstance(inside, list):
                 steps.append(len(inside))
             elif isinstance(inside, dict) and step is not _NO_KEY:
@@ -314,8 +330,9 @@ class _Reader:
     def _tag(self, event: Any, value: Any, key: Any) -> None:
         hint = "quote the value to make it a text" if event.tag.endswith(":str") else "remove the tag"
         start = event.start_mark.index
-        at = self.text.find("!", start)
-        self._report("SC112", "tags are not supported", max(at, start), None, self._path(value, key), hint)
+        at = max(self.text.find("!", start), start)
+        end = at + len(_TAG.match(self.text, at)[0])  # type: ignore[index]  # it matches every text
+        self._report("SC112", "tags are not supported", at, end, self._path(value, key), hint)
 
     def _duplicate(self, key: str, start: int, end: int, value: Any, entries: Any) -> None:
         first = self._firsts.setdefault((id(entries), key), entries[key][0])
@@ -323,9 +340,9 @@ class _Reader:
         self._report("SC108", f"the key {_shown(key)} is said twice", start, end, self._path(value, key), notes=notes)
 
     def _no_scalar(self, at: int, value: Any) -> None:
-        path = self._path(value, _NO_KEY)
-        if any(isinstance(step, _BadKey) for step in path):
+        if any(frame[3].__class__ is _OpenKey for frame in self._open):
             return  # inside another such key, which is reported
+        path = self._path(value, _NO_KEY)
         hint = "quote braces that belong to a text or a template" if self.text.startswith("{", at) else None
         self._report("SC114", "a key must be a text, not a list or a mapping", at, None, path, hint)
 
