@@ -65,7 +65,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 
@@ -93,6 +93,7 @@ def session(block: Block, directory: Path, where: str) -> None:
             assert matches(shown, done.stdout), f"{where}: $ {command}\nprinted:\n{done.stdout}\nshown:\n{shown}"
 
 
+@pytest.mark.timeout(300)  # a page may run a whole suite, on a machine that has other work
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
 )
