@@ -5,6 +5,7 @@ app = Litestar(route_handlers, plugins=[StoreconfPlugin("storeconf.yaml")])
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar.plugins import InitPlugin
@@ -69,7 +70,33 @@ class StoreconfPlugin(InitPlugin):
         for name, store in (given or {}).items():
             stores.register(name, store)
         app_config.stores = stores
-        # Litestar enters stores after the lifespans of the application; those may want to use stores, and so may what
-        # they do in the end.
-        app_config.lifespan.insert(0, self.registry)
+        # Litestar enters stores after the lifespans of the application, which may want to use them, and leaves them
+        # before its listeners have come to their end and before its on_shutdown hooks, which may want to as well.
+        lifetime = _Lifetime(self.registry)
+        app_config.lifespan.insert(0, lifetime)
+        app_config.on_shutdown.append(lifetime.end)
         return app_config
+
+
+class _Lifetime(AbstractAsyncContextManager[None]):
+    """Opens the registry before all else of an application, and closes it after all else.
+
+    Litestar has no place that is left last, but runs the last of its on_shutdown hooks last, also after a start that
+    failed. So leaving this only tells the hook that there is something to close.
+    """
+
+    def __init__(self, registry: StoreRegistry) -> None:
+        self._registry = registry
+        self._left = 0  # how often it was entered and left; an application may run in several loops at once
+
+    async def __aenter__(self) -> None:
+        await self._registry.__aenter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._left += 1
+
+    async def end(self) -> None:
+        """Close the registry, unless it was never opened; the last of the application's on_shutdown hooks."""
+        if self._left:
+            self._left -= 1
+            await self._registry.__aexit__(None, None, None)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from litestar import Litestar, Request, get
+from litestar.events import listener
 from litestar.middleware.session.server_side import ServerSideSessionConfig
+from litestar.plugins import InitPlugin
 from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
 from litestar.stores.base import Store as LitestarStore
 from litestar.stores.memory import MemoryStore as LitestarMemoryStore
@@ -24,6 +26,8 @@ from storeconf.integrations.litestar import StoreconfPlugin
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from litestar.config.app import AppConfig
 
 LAYOUT: dict[str, Any] = {
     "stores": {"main": {"type": "memory"}, "sessions": {"parent": "main"}},
@@ -111,6 +115,62 @@ def test_a_startup_that_fails_leaves_nothing_open() -> None:
         asyncio.run(start())
     assert failure.group_contains(LookupError, match="no")
     assert not plugin.registry.is_open
+
+
+def test_shutdown_hooks_and_listeners_that_outlast_the_last_request_run_while_the_stores_are_open() -> None:
+    seen: list[object] = []
+    stopping = asyncio.Event()
+
+    @listener("visit")
+    async def remember(app: Litestar) -> None:
+        await stopping.wait()
+        await app.stores.get("unheard_of").set("from", "listener")
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        yield
+        stopping.set()
+
+    async def shutdown(app: Litestar) -> None:
+        seen.append(await app.stores.get("unheard_of").get("from"))
+
+    plugin = StoreconfPlugin(LAYOUT)
+    app = Litestar(plugins=[plugin], lifespan=[lifespan], on_shutdown=[shutdown], listeners=[remember])
+
+    async def main() -> None:
+        async with app.lifespan():
+            app.emit("visit", app)
+
+    for _ in range(2):
+        asyncio.run(main())
+        stopping = asyncio.Event()
+        assert not plugin.registry.is_open
+    assert seen == [b"listener"] * 2
+
+
+def test_an_application_that_fails_before_it_opens_the_registry_does_not_close_it_for_others() -> None:
+    class Failing(LitestarMemoryStore):
+        async def __aenter__(self) -> None:
+            raise LookupError("no")
+
+    class Before(InitPlugin):
+        def on_app_init(self, app_config: AppConfig) -> AppConfig:
+            app_config.lifespan.insert(0, Failing())
+            return app_config
+
+    registry = StoreRegistry({"main": MemoryStore()})
+    app = Litestar(plugins=[StoreconfPlugin(registry), Before()])
+
+    async def main() -> None:
+        async with registry:
+            with pytest.raises(BaseExceptionGroup) as failure:
+                async with app.lifespan():
+                    raise AssertionError("started")
+            assert failure.group_contains(LookupError, match="no")
+            assert registry.is_open
+
+    asyncio.run(main())
+    assert not registry.is_open
 
 
 def test_given_stores_join_the_registry_ours_and_litestars_own() -> None:
