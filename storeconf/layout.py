@@ -16,7 +16,7 @@ from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
 from storeconf.config.tree import item_index, lookup
-from storeconf.config.validate import Validated, validate
+from storeconf.config.validate import validate
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from storeconf.config.models import DefaultFactorySpec, StoreSpec
     from storeconf.config.overrides import Overrides
     from storeconf.config.tree import TreePath
+    from storeconf.config.validate import Validated
     from storeconf.plan import Plan
     from storeconf.plugin import Settings
     from storeconf.registry import StoreRegistry
@@ -216,14 +217,12 @@ class _Reader:
         )
 
     def check(self, assembly: Assembly) -> Report:
-        problems = Problems(assembly.place)
+        problems = Problems(assembly.place, complete=assembly.complete)
         problems.found += assembly.problems
-        validated = Validated()
-        if assembly.complete:  # what can't be read would be missed everywhere else
-            validated = validate(assembly, self._catalog, problems)
-            declared = assembly.tree.get("stores", {})
-            if isinstance(declared, dict):
-                check_structure(validated, declared, problems)
+        validated = validate(assembly, self._catalog, problems)
+        declared = assembly.tree.get("stores", {})
+        if isinstance(declared, dict):
+            check_structure(validated, declared, problems)
         layout = Layout(
             assembly.environment,
             MappingProxyType(validated.stores),

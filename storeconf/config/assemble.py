@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._location import Diagnostic, Note
 from storeconf.config.discover import discover
@@ -20,7 +20,7 @@ from storeconf.config.merge import Merge, Rules
 from storeconf.config.origins import Origins
 from storeconf.config.overrides import Overrides, declared, parse_overrides, read_overrides
 from storeconf.config.texts import at
-from storeconf.config.tree import MISSING, TreePath, dotted, nearest
+from storeconf.config.tree import MISSING, TreePath, dotted, lookup, nearest
 from storeconf.config.variables import read_variables
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from storeconf.config.layers import Layer, Place
 
 __all__ = ["Assembly", "Source", "assemble"]
+
+_UNFITTING: Final = frozenset({"SC301", "SC302", "SC305", "SC308", "SC806"})
+"""What variables and overrides are told by the stores that are known."""
+
+_UNSET: Final = frozenset({"SC402", "SC403", "SC404", "SC405"})
+"""What is said of a substitution that a higher layer may replace."""
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | None
 """A layout's file, a mapping that says the same, or None: the file is to be found."""
@@ -124,12 +130,13 @@ class _Assembler:
         chosen, variable = environment, None
         if chosen is None and self._environ.get("STORECONF_ENV"):
             chosen, variable = self._environ["STORECONF_ENV"], "STORECONF_ENV"
-        self._check_environment(chosen, variable, known, parts)
+        self._check_environment(chosen, variable, known, parts, files)
         tree: dict[str, Any] = {}
         for layer in Layering(self._rules, self._problems).layers(parts, files, chosen):
             tree = self._over(tree, layer)
         self._check_versions()
         parsed = parse_overrides(overrides, self._problems)
+        before = len(self._problems)
         variables, secrets = read_variables(
             self._environ,
             tree,
@@ -140,6 +147,8 @@ class _Assembler:
         )
         tree = self._over(tree, variables)
         tree = self._over(tree, read_overrides(parsed, tree, self._rules, self._problems))
+        if not files.complete:
+            self._forget(before, _UNFITTING)
         tree = self._exclusive(tree)
         interpolation = Interpolation(
             self._origins,
@@ -149,8 +158,13 @@ class _Assembler:
             self._problems,
             without_secrets=self._without_secrets,
         )
+        before = len(self._problems)
         tree = interpolation.mapping(tree)
-        self._report_merge(interpolation.futile)
+        if not files.overlays_complete:
+            self._forget(before, _UNSET)
+        self._report_clashes(tree)
+        if files.complete:
+            self._report_futile(interpolation.futile)
         return Assembly(
             chosen,
             known,
@@ -180,11 +194,15 @@ class _Assembler:
             raise TypeError(f"a path must be a str, not {type(shown).__name__}")
         return files.file(working_directory() / shown, shown)
 
+    def _forget(self, start: int, codes: frozenset[str]) -> None:
+        """Drop what was found from ``start`` on with these codes: what can't be read may be what mends it."""
+        self._problems[start:] = [each for each in self._problems[start:] if each.code not in codes]
+
     def _check_environment(
-        self, chosen: str | None, variable: str | None, known: tuple[str, ...], parts: list[Part]
+        self, chosen: str | None, variable: str | None, known: tuple[str, ...], parts: list[Part], files: Files
     ) -> None:
         place: Place = {} if variable is None else {"variable": variable}
-        if chosen is not None and chosen not in known and parts:
+        if chosen is not None and chosen not in known and files.complete:
             near = nearest(chosen, known)
             there = f"there are {', '.join(known)}" if known else "the layout declares none, by section or overlay"
             hint = f"did you mean {near!r}? {there[0].upper()}{there[1:]}" if near else there
@@ -238,14 +256,19 @@ class _Assembler:
         self._problems.append(problem("SC510", message, (*path, second), place, hint="keep one", notes=(note,)))
         return self._merge.apply(tree, at(path, dict.fromkeys(given[1:])))
 
-    def _report_merge(self, futile: list[TreePath]) -> None:
+    def _report_futile(self, futile: list[TreePath]) -> None:
         for path in dict.fromkeys([*self._merge.doubtful, *futile]):
             for layer in self._origins.futile(path):
                 message = f"there is no {dotted(path)} below this layer, so this removes nothing"
                 place = layer.place(path, key=True, removal=True)
                 self._problems.append(problem("SC802", message, path, place, severity="warning"))
+
+    def _report_clashes(self, tree: dict[str, Any]) -> None:
         for path in dict.fromkeys(self._merge.clashes):
+            highest = None if isinstance(lookup(tree, path), dict) else self._origins.layer(path)
             for layer in self._layers:
+                if layer is highest:
+                    continue  # what it says is in the tree, and checked there
                 said = layer.says(path, self._rules)
                 if said is not None and said is not MISSING and not isinstance(said, dict):
                     message = f"{dotted(path)} must be a mapping"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,18 +56,22 @@ class _Step:
     extended_by: Part | None = None
     entry: TreePath = ()
 
-    def note(self, by: str) -> Note:
-        """Say that ``by`` extends this file; places are looked up only now."""
+    def note(self, message: str) -> Note:
+        """Show where this file is extended; places are looked up only now."""
         place = {} if self.extended_by is None else self.extended_by.place(self.entry)
-        return Note(f"{by} extends {self.shown}", *(place.get(key) for key in ("file", "line", "column")))
+        return Note(message, *(place.get(key) for key in ("file", "line", "column")))
 
 
 class Files:
-    """Reads documents; what can't be read goes to ``problems``, and leaves ``complete`` false."""
+    """Reads documents; what can't be read goes to ``problems``, and leaves ``complete`` false.
+
+    ``overlays_complete``: it is no overlay, so everything that is known may be lower than it, but nothing higher.
+    """
 
     def __init__(self, problems: list[Diagnostic]) -> None:
         self.problems = problems
         self.complete = True
+        self.overlays_complete = True
         self.documents: list[Document] = []
         self._seen: set[str] = set()
         self._overlays: set[str] = set()
@@ -85,6 +89,15 @@ class Files:
 
     def overlay(self, part: Part, environment: str) -> Part | None:
         """Return the overlay of a part for one environment, if there is one that no part before it had."""
+        complete, self.complete = self.complete, True
+        overlay = self._overlay(part, environment)
+        self.overlays_complete &= self.complete
+        self.complete &= complete
+        return overlay
+
+    # ------------------------------------------------------------------ inside
+
+    def _overlay(self, part: Part, environment: str) -> Part | None:
         paths = part.overlays.get(environment, [])
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
@@ -100,8 +113,6 @@ class Files:
         self._overlays.add(identity)
         return self._read(paths[0], _beside(part.shown, paths[0].name))
 
-    # ------------------------------------------------------------------ inside
-
     def _fail(
         self,
         code: str,
@@ -115,12 +126,15 @@ class Files:
         self.complete = False
         self.problems.append(problem(code, message, path, place, hint=hint, notes=notes))
 
-    def _read(self, path: Path, shown: str) -> Part | None:
+    def _read(self, path: Path, shown: str, step: _Step | None = None) -> Part | None:
         try:
             document = read(path, shown)
         except ConfigError as error:
             self.complete = False
-            self.problems.extend(error.diagnostics)
+            for each in error.diagnostics:
+                why = step is not None and step.extended_by is not None and each.line is None
+                notes = (step.note("it is extended here"),) if step is not None and why else ()
+                self.problems.append(replace(each, notes=(*each.notes, *notes)))
             return None
         self.documents.append(document)
         value = document.value
@@ -130,7 +144,7 @@ class Files:
         step = step or _Step(_identity(path), shown)
         trail = (*trail, step)
         self._seen.add(step.identity)
-        part = self._read(path, shown)
+        part = self._read(path, shown, step)
         if part is None:
             return []
         part.overlays = self._siblings(path)
@@ -180,11 +194,13 @@ class Files:
 
     def _circle(self, steps: tuple[_Step, ...]) -> None:
         """Report files that extend each other; the last step leads back to the first."""
-        notes = tuple(after.note(before.shown) for before, after in pairwise(steps))
+        notes = tuple(after.note(f"{before.shown} extends {after.shown}") for before, after in pairwise(steps))
         names = " → ".join(step.shown for step in (*steps[:-1], steps[0]))
         last = steps[-1]
         place = {} if last.extended_by is None else last.extended_by.place(last.entry)
-        self._fail("SC204", f"files extend each other in a circle: {names}", last.entry, place, notes=notes)
+        message = f"files extend each other in a circle: {names}"
+        # Each of them is read once, so nothing is missing.
+        self.problems.append(problem("SC204", message, last.entry, place, notes=notes))
 
     def _siblings(self, path: Path) -> dict[str, list[Path]]:
         """Return the overlays that lie beside a file, by environment."""

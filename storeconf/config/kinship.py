@@ -51,13 +51,15 @@ class Kinship:
         near = self._near[name]
         if near is not None:
             note = self._problems.note(f"{near!r} is declared here", ("stores", near), key=True)
-            self._problems.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note])
+            self._problems.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note], lacking=True)
         elif self._declared:
             names = list(self._declared)
             more = ", …" if len(names) > _MOST_NAMES else ""
-            self._problems.add("SC601", text, path, hint=f"declared are: {', '.join(names[:_MOST_NAMES])}{more}")
+            self._problems.add(
+                "SC601", text, path, hint=f"declared are: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
+            )
         else:
-            self._problems.add("SC601", text, path, hint="the layout declares no stores")
+            self._problems.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
 
     def check_divisible(self, name: str, path: TreePath) -> None:
         """Report the use, at ``path``, of namespaces of a root that keeps raw keys."""

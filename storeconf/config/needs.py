@@ -174,4 +174,6 @@ class _Check:
     def _report_shared(self, name: str, why: str, other: str, path: TreePath) -> None:
         note = self._problems.note(f"{other!r} is declared here", ("stores", other), key=True)
         text = f"{name!r} would share its fallback's keys: {why}"
-        self._problems.add("SC606", text, path, notes=[note], hint=f"give {name!r} another store to fall back to")
+        self._problems.add(
+            "SC606", text, path, notes=[note], hint=f"give {name!r} another store to fall back to", lacking=True
+        )

@@ -25,11 +25,15 @@ _LONGEST: Final = 40
 
 
 class Problems:
-    """Diagnostics on their way: ``place`` tells where a path stands, and is asked only when there is a problem."""
+    """Diagnostics on their way: ``place`` tells where a path stands, and is asked only when there is a problem.
 
-    def __init__(self, place: Callable[..., dict[str, Any]]) -> None:
+    Unless the layout is ``complete``, because a file could not be read, only what is wrong all the same is kept.
+    """
+
+    def __init__(self, place: Callable[..., dict[str, Any]], *, complete: bool = True) -> None:
         self.found: list[Diagnostic] = []
         self._place = place
+        self._complete = complete
 
     def add(
         self,
@@ -41,8 +45,14 @@ class Problems:
         hint: str | None = None,
         severity: Severity = "error",
         notes: Iterable[Note] = (),
+        lacking: bool = False,
     ) -> None:
-        """Add a problem of the value at ``path``, or of its key."""
+        """Add a problem of the value at ``path``, or of its key.
+
+        ``lacking``: more that is said elsewhere could mend it, so it is none while that can't be known.
+        """
+        if lacking and not self._complete:
+            return
         self.found.append(
             Diagnostic(
                 code,

@@ -211,7 +211,8 @@ class SettingsReader:
             example = spot.holder.example(str(where[-1]))
             hint = None if example is None else f"for example {where[-1]}: {shown(example)}"
             owner = _owner(where[:-1], spot.holder.model)
-            self._problems.add(fault.code, f"{owner} needs {str(where[-1])!r}", where[:-1], key=True, hint=hint)
+            text = f"{owner} needs {str(where[-1])!r}"
+            self._problems.add(fault.code, text, where[:-1], key=True, hint=hint, lacking=True)
             return
         if isinstance(value, dict) or not spot.trail:
             self._whole(fault, where, value if isinstance(value, dict) else {})
@@ -237,9 +238,9 @@ class SettingsReader:
         text = fault.text if fault.whole else f"{_named(where)} {fault.text}"
         first = fault.text.partition(" ")[0].strip("'`:,")
         if first in values:
-            self._problems.add(fault.code, text, (*where, first), key=True, hint=fault.hint)
+            self._problems.add(fault.code, text, (*where, first), key=True, hint=fault.hint, lacking=True)
         else:
-            self._problems.add(fault.code, text, where, key=True, hint=fault.hint)
+            self._problems.add(fault.code, text, where, key=True, hint=fault.hint, lacking=True)
 
     def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
         return (expect is not None and expect.hides) or self._assembly.is_secret(path)

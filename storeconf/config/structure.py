@@ -128,6 +128,7 @@ class _Structure:
                 "SC604", f"{first[3]} and {second[3]} {inside}", second[2], key=True,
                 notes=[self._problems.note(f"{first[3]} is declared here", first[2], key=True)],
                 hint=f"if they should be one store, {use}; if not, give one of them another place or namespace",
+                lacking=True,
             )  # fmt: skip
 
     def _locate(

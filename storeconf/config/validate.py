@@ -126,12 +126,11 @@ class _Validator:
             return None
         close = {key: near for key in node if (near := nearest(key, KIND_KEYS)) is not None}
         for key, near in close.items():
-            self._report(
-                "SC501", f"{what} has no field {key!r}", (*path, key), key=True, hint=f"did you mean {near!r}?"
-            )
+            text, hint = f"{what} has no field {key!r}", f"did you mean {near!r}?"
+            self._report("SC501", text, (*path, key), key=True, hint=hint, lacking=True)
         if not close:
             text = f"{what} needs one of 'type', 'parent' and 'use'"
-            self._report("SC506", text, path, key=True, hint=self._meant(path) or _KINDS_HINT)
+            self._report("SC506", text, path, key=True, hint=self._meant(path) or _KINDS_HINT, lacking=True)
         return None
 
     def _meant(self, path: TreePath) -> str | None:

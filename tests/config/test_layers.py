@@ -528,8 +528,6 @@ class TestFindings:
         [
             ("stores: [a]", "stores: {a: {type: memory}}", ("base.yaml", 1, 9)),
             ("stores: {a: redis}", "stores: {a: {type: memory}}", ("base.yaml", 1, 13)),
-            ("stores: {a: {type: memory}}", "stores: {a: [1]}", ("storeconf.yaml", 1, 13)),
-            ("stores: {a: {type: memory}}", "stores: 3", ("storeconf.yaml", 1, 9)),
         ],
     )
     def test_what_should_be_mappings_and_is_not_is_an_error(
