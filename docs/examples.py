@@ -1,13 +1,13 @@
-"""Runs the examples in documentation pages: the files that a section shows, and the commands in its console blocks.
+"""Runs the example in a page on a diagnostic: the files that it shows, and the commands in its console blocks.
 
-A block that begins with ```` ```yaml file=NAME ```` is a file; in a ```` ```console ```` block each line that begins
-with ``$ `` is a command, and what follows is its output. Every section has a directory of its own.
+A page is read from top to bottom, in an empty directory. A block with a title, as in
+```` ```yaml title="storeconf.yaml" ````, is a file. In a ```` ```console ```` block each line that begins with ``$ ``
+is a command, and what follows is its output.
 """
 
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import re
 import shlex
@@ -21,45 +21,35 @@ from typing import TYPE_CHECKING
 import importlib_metadata
 from click.testing import CliRunner
 
+from storeconf.catalog import _scan
 from storeconf.cli.app import storeconf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["run_page", "sections"]
+__all__ = ["run_page"]
 
 DIRECTORY = "/srv/shop"
 """What outputs call the directory that an example runs in."""
 
-_HEADING = re.compile(r"^## .*$", re.MULTILINE)
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def sections(page: str) -> list[str]:
-    """The page in parts: what stands before the first heading of the second level, then each such section."""
-    starts = [0, *(match.start() for match in _HEADING.finditer(page)), len(page)]
-    return [page[start:end] for start, end in itertools.pairwise(starts)]
+_TITLE = re.compile(r'title="([^"]+)"')
 
 
 def run_page(page: str) -> str:
     """The page with the outputs that its commands really have."""
-    return "".join(_run_section(section) for section in sections(page))
-
-
-def _run_section(section: str) -> str:
-    if "```console" not in section:
-        return section
     with tempfile.TemporaryDirectory() as name, chdir(name):
-        for match in _BLOCK.finditer(section):
-            _, _, file = match["info"].partition(" file=")
-            if file:
-                path = Path(file)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(match["body"], encoding="utf-8")
-        return _BLOCK.sub(lambda match: _run_block(match) if match["info"] == "console" else match[0], section)
+        return _BLOCK.sub(_run_block, page)
 
 
 def _run_block(match: re.Match[str]) -> str:
+    title = _TITLE.search(match["info"])
+    if title is not None:
+        path = Path(title[1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(match["body"], encoding="utf-8")
+    if match["info"] != "console":
+        return match[0]
     lines = []
     for line in match["body"].splitlines():
         if line.startswith("$ "):
@@ -90,7 +80,7 @@ def _output(command: str) -> list[str]:
 
 @contextmanager
 def _surroundings(variables: dict[str, str]) -> Iterator[None]:
-    """The variables of a command, and as installed plugins only those that its section shows."""
+    """The variables of a command, and as installed plugins only those that its page shows."""
     real, path, environ = importlib_metadata.distributions, list(sys.path), dict(os.environ)
 
     def only_here(**_: object) -> Iterable[object]:
@@ -101,6 +91,7 @@ def _surroundings(variables: dict[str, str]) -> Iterator[None]:
     os.environ.update(variables)
     sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
+    _scan.cache_clear()  # as a process of its own would begin
     importlib_metadata.distributions = only_here  # type: ignore[assignment]  # what the scan calls
     try:
         yield

@@ -3,13 +3,16 @@
     python docs/generate.py
 
 `reference/language.md` comes from the models' own descriptions, `schemas/storeconf.v1.schema.json` from the models,
-and the outputs in `reference/diagnostics.md` from running its examples.
+`reference/diagnostics/index.md` from the table of codes; in the page of each code what that table says, and the outputs
+of the examples. The examples themselves are written by hand.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from storeconf._units import format_duration
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config import envelope
+from storeconf.config.codes import CODES
 from storeconf.config.fields import ANY, fields_of
 from storeconf.config.schema import build_schema
 from storeconf.errors import PluginError
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from storeconf.plugin import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-DIAGNOSTICS = ROOT / "docs/reference/diagnostics.md"
+DIAGNOSTICS = ROOT / "docs/reference/diagnostics"
 LANGUAGE = ROOT / "docs/reference/language.md"
 SCHEMA = ROOT / "schemas/storeconf.v1.schema.json"
 
@@ -45,6 +49,30 @@ Every field that a layout can have. The same text stands in the JSON Schema, so 
 Fields without a default must be given where the entry "default" says *required*; a field that says nothing is simply
 absent unless given. Any text may hold substitutions (`${NAME}`), and the field decides the type of what comes out.
 """
+
+
+INDEX = """\
+<!-- Made by docs/generate.py from storeconf/config/codes.py: edit that. -->
+
+# Diagnostics
+
+Every problem of a configuration has a code that never changes its meaning. The page of a code shows the most usual
+mistake, what storeconf says about it, and how to mend it; `storeconf explain CODE` tells the same in short where no
+browser is at hand. All problems are found in one run.
+
+An error keeps the layout from being used. With warnings alone it is used as it is.
+"""
+
+GROUPS = {
+    "1": "Reading a file",
+    "2": "Layers and environments",
+    "3": "Variables and overrides",
+    "4": "Substitutions",
+    "5": "Fields and values",
+    "6": "How stores belong together",
+    "7": "Plugins",
+    "8": "Warnings",
+}
 
 
 def language() -> str:
@@ -153,14 +181,51 @@ def _code(value: Any) -> str:
 
 
 def diagnostics() -> str:
-    """The page of diagnostics, each example with what it really says."""
+    """The index of the diagnostics, grouped by where a problem lies."""
+    parts = [INDEX]
+    for digit, title in GROUPS.items():
+        parts.append(
+            f"\n## {title}: SC{digit}xx\n\n| code | title | severity | what it means |\n| --- | --- | --- | --- |\n"
+        )
+        parts += (
+            f"| [{code}]({code}.md) | {about.title} | {_severity(code)} | {about.explanation} |\n"
+            for code, about in CODES.items()
+            if code[2] == digit
+        )
+    return "".join(parts)
+
+
+def diagnostic(code: str) -> str:
+    """The page of a diagnostic: what the table says of it, and its examples with what they really say."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         from examples import run_page
     finally:
         sys.path.pop(0)
-    page: str = run_page(DIAGNOSTICS.read_text(encoding="utf-8"))
+    text = (DIAGNOSTICS / f"{code}.md").read_text(encoding="utf-8")
+    about = CODES[code]
+    text = _paragraphs_after("", text, f"# {code}: {about.title}", about.explanation)
+    text = _paragraphs_after("## How to mend it\n\n", text, _filled(about.mend))
+    page: str = run_page(text)
     return page
+
+
+def _paragraphs_after(head: str, text: str, *paragraphs: str) -> str:
+    """The text with other paragraphs in the place of those that follow the head."""
+    before, head, after = text.partition(head) if head else ("", "", text)
+    rest = after.split("\n\n", len(paragraphs))[-1]
+    return "\n\n".join((f"{before}{head}{paragraphs[0]}", *paragraphs[1:], rest))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _severity(code: str) -> str:
+    """What the page's example shows."""
+    shown = re.search(rf"(error|warning)\[{code}\]", (DIAGNOSTICS / f"{code}.md").read_text(encoding="utf-8"))
+    assert shown is not None, f"no example shows {code}"
+    return shown[1]
 
 
 def main() -> None:
@@ -168,7 +233,9 @@ def main() -> None:
     SCHEMA.parent.mkdir(exist_ok=True)
     LANGUAGE.write_text(language(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")
-    DIAGNOSTICS.write_text(diagnostics(), encoding="utf-8")
+    for code in CODES:
+        (DIAGNOSTICS / f"{code}.md").write_text(diagnostic(code), encoding="utf-8")
+    (DIAGNOSTICS / "index.md").write_text(diagnostics(), encoding="utf-8")
 
 
 if __name__ == "__main__":

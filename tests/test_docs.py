@@ -22,8 +22,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Its examples are meant to fail; tests/test_generated_docs.py runs them and compares what they print.
-GENERATED = ROOT / "docs" / "reference" / "diagnostics.md"
+# Their examples are meant to fail; tests/test_generated_docs.py runs them and compares what they print.
+GENERATED = ROOT / "docs" / "reference" / "diagnostics"
 
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$",
@@ -95,7 +95,7 @@ def session(block: Block, directory: Path, where: str) -> None:
 
 @pytest.mark.timeout(300)  # a page may run a whole suite, on a machine that has other work
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
+    "page", [page for page in PAGES if page.parent != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
     for block in blocks(page):
@@ -119,3 +119,8 @@ def test_pages_link_only_to_what_exists() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}, which does not exist"
+
+
+def test_the_navigation_of_the_site_leads_to_every_page() -> None:
+    named = re.findall(r"^ *- (?:[^:\n]+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES[1:])

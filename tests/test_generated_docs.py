@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "docs/reference/diagnostics.md").read_text(encoding="utf-8")
+PAGES = ROOT / "docs/reference/diagnostics"
 
 
 @cache
@@ -31,29 +31,36 @@ def module(name: str) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), [("language", "docs/reference/language.md"), ("schema", "schemas/storeconf.v1.schema.json")]
+    ("name", "path"),
+    [
+        ("language", "docs/reference/language.md"),
+        ("schema", "schemas/storeconf.v1.schema.json"),
+        ("diagnostics", "docs/reference/diagnostics/index.md"),
+    ],
 )
 def test_what_is_checked_in_is_what_the_models_say(name: str, path: str) -> None:
     made = getattr(module("generate"), name)()
     assert (ROOT / path).read_text(encoding="utf-8") == made, "run: python docs/generate.py"
 
 
-def section(code: str) -> str:
-    (found,) = (each for each in module("examples").sections(PAGE) if each.startswith(f"## {code}: "))
-    return str(found)
+@pytest.mark.parametrize("code", CODES)
+def test_the_page_of_a_code_says_what_its_examples_say(code: str) -> None:
+    text = (PAGES / f"{code}.md").read_text(encoding="utf-8")
+    assert module("generate").diagnostic(code) == text, "run: python docs/generate.py, and look at what changed"
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_code_has_an_example_that_says_what_the_page_says(code: str) -> None:
-    text = section(code)
-    title, _, body = text.partition("\n\n")
-    assert title == f"## {code}: {CODES[code].title}"
-    assert body.startswith(CODES[code].explanation)
-    outputs = "".join(re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert f"[{code}]" in outputs
-    assert module("examples").run_page(text) == text, "run: python docs/generate.py, and look at what changed"
+def test_the_page_of_a_code_fails_first_and_then_mends_it(code: str) -> None:
+    text = (PAGES / f"{code}.md").read_text(encoding="utf-8")
+    failing, _, mended = text.partition("## How to mend it\n")
+    assert f"[{code}]" in outputs(failing)
+    assert not re.search(r"(error|warning)\[", outputs(mended))
+    assert re.search(r"^\$ .*(storeconf|python) ", outputs(mended), re.MULTILINE)
 
 
-def test_the_page_holds_the_codes_in_order_and_nothing_else() -> None:
-    assert re.findall(r"^## (SC[0-9]+): ", PAGE, re.MULTILINE) == list(CODES)
-    assert PAGE.count("\n## ") == len(CODES)
+def outputs(text: str) -> str:
+    return "".join(re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+
+
+def test_every_code_has_a_page_and_no_page_is_left_of_another() -> None:
+    assert sorted(page.stem for page in PAGES.iterdir()) == [*CODES, "index"]

@@ -1,10 +1,11 @@
-"""`storeconf explain`: one value's history, and where it comes from when no layer sets it."""
+"""`storeconf explain`: one value's history, and where it comes from when no layer sets it; or what a code means."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_command"]
 
+_CODE: Final = re.compile(r"[Ss][Cc][0-9]{3}")
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -45,15 +48,20 @@ class _Answer:
 
 
 @click.command("explain")
-@click.argument("path")
+@click.argument("path", metavar="PATH|CODE")
 @format_option("text", "json")
 @on_layout()
 def explain_command(source: Source, path: str, form: str) -> None:
-    """Show where a value comes from.
+    """Show where a value comes from, or what a code means.
 
     PATH is dotted, as in stores.main.url. Every layer that set the value is listed, the highest first, with its place;
     the others are shadowed. A mapping is explained value by value.
+
+    CODE is that of a diagnostic, as in SC406. What it means and how to mend it needs no layout.
     """
+    if _CODE.fullmatch(path):
+        _explain_code(path.upper(), form)
+        return
     layout = source.layout()
     answer = _answer(layout, path)
     if answer is None:
@@ -63,6 +71,22 @@ def explain_command(source: Source, path: str, form: str) -> None:
         _show_json(layout, path, answer)
     else:
         _show_text(layout, path, answer)
+
+
+def _explain_code(code: str, form: str) -> None:
+    from storeconf.config.codes import CODES
+
+    about = CODES.get(code)
+    if about is None:
+        error(f"there is no code {code}")
+        raise SystemExit(1)
+    if form == "json":
+        emit_json({"code": code, "title": about.title, "explanation": about.explanation, "mend": about.mend})
+    else:
+        data(f"{style(code, bold=True, underline=True)}: {about.title}")
+        _paragraph(about.explanation)
+        data()
+        _paragraph(about.mend)
 
 
 def _answer(layout: Layout, path: str) -> _Answer | None:
@@ -168,10 +192,13 @@ def _show_text(layout: Layout, path: str, answer: _Answer) -> None:
         rows.insert(0, [style("(none)" if value is None else shown(value), bold=True), "", "default"])
     lines(f"  {line}" for line in columns(rows))
     if answer.setting is not None and answer.setting.description is not None:
-        text = textwrap.fill(answer.setting.description, min(terminal_width() or 100, 100) - 2)
         data()
-        for line in text.splitlines():
-            data(f"  {style(line, dim=True)}")
+        _paragraph(answer.setting.description, dim=True)
+
+
+def _paragraph(text: str, **how: Any) -> None:
+    for line in textwrap.wrap(text, min(terminal_width() or 100, 100) - 2, break_on_hyphens=False):
+        data(f"  {style(line, **how)}")
 
 
 def _history(answer: _Answer) -> Iterator[list[str]]:

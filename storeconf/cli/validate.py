@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.output import data, escaped, message, style, wants_color
+from storeconf.cli.output import data, escaped, message, on_terminal, style, wants_color
 
 if TYPE_CHECKING:
     from storeconf.config.render import Format
@@ -56,6 +56,8 @@ def validate_command(source: Source, files: tuple[str, ...], without_secrets: bo
             message("")
         for name, report in reports:
             message(_summary(name, report))
+        if diagnostics and on_terminal(sys.stderr):
+            message(style(f"storeconf explain {diagnostics[0].code} tells how to mend it", dim=True))
     if any(each.severity == "error" for each in diagnostics):
         raise SystemExit(1)
 

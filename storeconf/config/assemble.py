@@ -266,10 +266,11 @@ class _Assembler:
     def _report_clashes(self, tree: dict[str, Any]) -> None:
         for path in dict.fromkeys(self._merge.clashes):
             highest = None if isinstance(lookup(tree, path), dict) else self._origins.layer(path)
+            hint = "write the store's fields below its name" if len(path) > 1 else None
             for layer in self._layers:
                 if layer is highest:
                     continue  # what it says is in the tree, and checked there
                 said = layer.says(path, self._rules)
                 if said is not None and said is not MISSING and not isinstance(said, dict):
                     message = f"{dotted(path)} must be a mapping"
-                    self._problems.append(problem("SC211", message, path, layer.place(path)))
+                    self._problems.append(problem("SC211", message, path, layer.place(path), hint=hint))

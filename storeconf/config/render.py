@@ -117,7 +117,13 @@ def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
 def _rule(code: str) -> dict[str, Any]:
     if code not in CODES:
         return {"id": code}
-    return {"id": code, "name": CODES[code].title, "shortDescription": {"text": CODES[code].explanation}}
+    about = CODES[code]
+    return {
+        "id": code,
+        "name": about.title,
+        "shortDescription": {"text": about.explanation},
+        "help": {"text": about.mend},
+    }
 
 
 def _result(each: Diagnostic, rule: int) -> dict[str, Any]:

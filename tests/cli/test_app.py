@@ -48,7 +48,7 @@ def _layout(directory: Path) -> None:
         (("tree", "--format", "xml"), "'text', 'json'"),
         (("tree", "extra"), "unexpected extra argument"),
         (("get", "main"), "Missing argument 'KEY'"),
-        (("explain",), "Missing argument 'PATH'"),
+        (("explain",), "Missing argument 'PATH|CODE'"),
         (("diff", "development"), "Missing argument 'ENV2'"),
         (("diff", "development", "production", "--env", "production"), "No such option"),
         (("show", "--set", "stores.main.path"), "not of the form PATH=VALUE"),
@@ -285,6 +285,17 @@ def test_shadowed_values_are_struck_out_on_a_terminal(directory: Path) -> None:
     arguments = ("explain", "stores.main.path", "--env", "production", "--set", "stores.main.path=other")
     assert "\x1b[2m\x1b[9mvar" in on_terminal(*arguments, cwd=directory).out
     assert "file, shadowed" in process(*arguments, cwd=directory).out
+
+
+def test_only_a_terminal_is_told_who_explains_a_code(directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text(
+        "stores:\n  main: {type: memory, max_entires: 3}\n  cache: {parent: mian}\n"
+    )
+    shown = on_terminal("validate", cwd=directory, NO_COLOR="1").out.splitlines()
+    assert shown[-2:] == ["storeconf.yaml: 2 errors", "storeconf explain SC501 tells how to mend it"]
+    assert "storeconf explain" not in process("validate", cwd=directory).both
+    (directory / "storeconf.yaml").write_text("stores: {}\n")
+    assert on_terminal("validate", cwd=directory, NO_COLOR="1").out == "storeconf.yaml: no problems\n"
 
 
 def test_a_tree_is_broken_where_the_terminal_ends(directory: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from storeconf.config.codes import CODES
 from tests.cli.running import run
 
 if TYPE_CHECKING:
@@ -173,6 +174,26 @@ def test_a_path_of_a_list_leads_to_its_items() -> None:
     assert explain("stores.main.cluster", *more)[1].split("  ")[1] == "[a:1, b:2]"
     for index in ("2", "-1", "x", "9" * 5000):
         assert run("explain", f"stores.main.cluster.{index}", "--env", "production", *more).status == 1
+
+
+# ---------------------------------------------------------------------- explain, a code
+
+
+def test_a_code_is_explained_without_a_layout(directory: Path) -> None:
+    (directory / "storeconf.yaml").unlink()
+    done = run("explain", "sc406")
+    assert (done.status, done.err) == (0, "")
+    title, means, empty, *mend = done.out.splitlines()
+    assert (title, means, empty) == ("SC406: unsafe-url-part", f"  {CODES['SC406'].explanation}", "")
+    assert " ".join(line.strip() for line in mend) == CODES["SC406"].mend
+    shown = run("explain", "SC406", "--format", "json").json
+    assert shown.keys() == {"format", "code", "title", "explanation", "mend"}
+    assert (shown["code"], shown["mend"]) == ("SC406", CODES["SC406"].mend)
+
+
+def test_a_code_that_does_not_exist_is_said_to() -> None:
+    done = run("explain", "SC999")
+    assert (done.status, done.out, done.err) == (1, "", "error: there is no code SC999\n")
 
 
 # ---------------------------------------------------------------------- diff

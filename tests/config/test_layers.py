@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
 from storeconf.config.assemble import assemble
+from storeconf.layout import examine
 from tests.config.assembling import Workplace, events, place, work
 
 __all__ = ["work"]
@@ -530,16 +531,27 @@ class TestFindings:
             ("stores: {a: redis}", "stores: {a: {type: memory}}", ("base.yaml", 1, 13)),
         ],
     )
-    def test_what_should_be_mappings_and_is_not_is_an_error(
+    def test_what_should_be_a_mapping_and_is_overridden_by_one_is_an_error(
         self, work: Workplace, low: str, high: str, found: tuple[str, int, int]
     ) -> None:
         work.write(base__yaml=low + "\n", storeconf__yaml=high + "\nextends: [base.yaml]\n")
         problem = work.problem()
         assert (problem.code, place(problem)) == ("SC211", found)
 
-    def test_a_shape_that_no_other_layer_meets_is_left_to_validation(self, work: Workplace) -> None:
-        work.write(storeconf__yaml="stores: {a: redis}\n")
-        assert work.tree() == {"stores": {"a": "redis"}}
+    @pytest.mark.parametrize("high", ["stores: {a: [1]}", "stores: {a: redis}", "stores: 3"])
+    def test_a_shape_that_holds_in_the_end_is_left_to_validation(self, work: Workplace, high: str) -> None:
+        work.write(base__yaml="stores: {a: {type: memory}}\n", storeconf__yaml=f"extends: [base.yaml]\n{high}\n")
+        assert not work.assemble().problems
+        (problem,) = examine().diagnostics
+        assert (problem.code, problem.line) == ("SC503", 2)
+
+    def test_a_wrong_shape_below_two_others_is_told_beside_them(self, work: Workplace) -> None:
+        work.write(
+            storeconf__yaml="stores: {a: redis}\nenvironments: {dev: {stores: {a: {type: redis}}}}\n",
+            storeconf__dev__yaml="stores: {a: valkey}\n",
+        )
+        problem = work.problem(environment="dev")
+        assert (problem.code, place(problem)) == ("SC211", ("storeconf.yaml", 1, 13))
 
 
 # ---------------------------------------------------------------------- mappings as sources
