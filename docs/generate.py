@@ -25,7 +25,6 @@ from storeconf.config import envelope
 from storeconf.config.codes import CODES
 from storeconf.config.fields import ANY, fields_of
 from storeconf.config.schema import build_schema
-from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,10 +92,7 @@ def language() -> str:
     parts += (_model(f"`type: {name}`", catalog.backend(name)) for name in BUILT_IN["backend"])
     parts.append("\n# Middleware\n\nIn the order of the chain, from the caller inwards.\n")
     for kind in BUILT_IN["middleware"]:
-        try:
-            model = catalog.middleware(kind)
-        except PluginError:  # a kind that comes with a later release
-            continue
+        model = catalog.middleware(kind)
         main = f" A value alone stands for `{model.main}`." if model.main else ""
         parts.append(_model(f"`{kind}`", model, main))
     return "".join(parts)

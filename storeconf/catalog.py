@@ -338,16 +338,9 @@ def _scan(path: tuple[str, ...]) -> _Found:
 
 @functools.cache
 def _built_in(part: Part, name: str) -> object:
-    value = BUILT_IN[part][name]
-    module, _, attribute = value.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        raise PluginError(
-            f"the {part} {name!r} is not part of this version of storeconf", code="SC702", hint="upgrade storeconf"
-        ) from error
+    module, _, attribute = BUILT_IN[part][name].partition(":")
+    found: object = getattr(import_module(module), attribute)
+    return found
 
 
 def _plugin(claim: _Claim) -> object:

@@ -34,6 +34,7 @@ from storeconf._arguments import (
 from storeconf._flights import FlightEndedError, Flights
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, uninterrupted
+from storeconf._watch import CHANGES, told
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
@@ -43,10 +44,11 @@ from storeconf.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from storeconf._litestar import NamespacedStore as _Litestars
+    from storeconf._watch import Watch
 else:
     _Litestars = object
 
@@ -125,11 +127,19 @@ class Store(LifeCycle, Hooks, _Litestars):
     never_wait: ClassVar[frozenset[str]] = frozenset()
     """Operations of exactly this class that end without giving way to the event loop: a time limit can pass them by."""
 
+    announces: ClassVar[frozenset[str]] = frozenset()
+    """Public operations of exactly this class that give way to ours, which tell of changes, where a watch is set."""
+
     owns_resources: ClassVar[bool] = True
     """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
     """What makes a caller's value the stored one; a store that keeps objects has another one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("announces", frozenset()):
+            setattr(cls, name, told(name, vars(cls)[name]))
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +147,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._root: Store = self
         self._path: tuple[str, ...] = ()
         self._name: str | None = None
+        self._watch: Watch | None = None
 
     def _reset(self) -> None:
         super()._reset()
@@ -217,8 +228,12 @@ class Store(LifeCycle, Hooks, _Litestars):
         except StoreError as error:
             self._sign(error, "open")
             raise
+        if self._watch is not None:
+            self._watch.resume()
 
     async def _end(self) -> None:
+        if self._watch is not None:
+            self._watch.shut()
         try:
             try:
                 await self._drain()
@@ -229,6 +244,8 @@ class Store(LifeCycle, Hooks, _Litestars):
             raise
 
     def _forget(self) -> None:
+        if self._watch is not None:
+            self._watch.forget()
         self.do_forget()
 
     async def _drain(self) -> None:
@@ -284,6 +301,16 @@ class Store(LifeCycle, Hooks, _Litestars):
             if root._idle is not None:
                 root._leave()
 
+    def _change(
+        self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
+    ) -> Awaitable[T]:
+        """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
+        watch = self._root._watch
+        call = self._call(work, operation)
+        if watch is None or (keys is not None and not watch.concerns(self._path)):
+            return call
+        return watch.during(call, self._path, keys)
+
     def _leave(self) -> None:
         """Tell the one who closes that no call is under way any more."""
         with self._mutex:
@@ -317,8 +344,10 @@ class Store(LifeCycle, Hooks, _Litestars):
         less ends the entry and still returns it.
         """
         key = self._check("get", key_text, key)
-        renew = None if renew_for is None else self._check("get", milliseconds, renew_for)
-        return await self._call(self._root.do_get(self._path, key, renew))
+        if renew_for is None:
+            return await self._call(self._root.do_get(self._path, key, None))
+        renew = self._check("get", milliseconds, renew_for)
+        return await self._change((key,), self._root.do_get(self._path, key, renew))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None means for ever.
@@ -327,19 +356,20 @@ class Store(LifeCycle, Hooks, _Litestars):
         """
         key, data = self._check("set", key_text, key), self._check("set", self._encode, value)
         if expires_in is None:
-            await self._call(self._root.do_set(self._path, key, data, None, keep_ttl))
+            await self._change((key,), self._root.do_set(self._path, key, data, None, keep_ttl))
             return
         if keep_ttl:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="set")
         expiry = self._check("set", milliseconds, expires_in)
         if expiry > 0:
-            await self._call(self._root.do_set(self._path, key, data, expiry, False))
+            await self._change((key,), self._root.do_set(self._path, key, data, expiry, False))
         else:
-            await self._call(self._root.do_delete(self._path, key), "set")
+            await self._change((key,), self._root.do_delete(self._path, key), "set")
 
     async def delete(self, key: str) -> None:
         """Remove the key; a missing one is no error."""
-        await self._call(self._root.do_delete(self._path, self._check("delete", key_text, key)))
+        key = self._check("delete", key_text, key)
+        await self._change((key,), self._root.do_delete(self._path, key))
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
@@ -352,7 +382,7 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     async def delete_all(self) -> None:
         """Remove every key of this namespace and of those below it, and nothing else."""
-        await self._call(self._root.do_delete_all(self._path))
+        await self._change(None, self._root.do_delete_all(self._path))
 
     async def delete_expired(self) -> None:
         """Drop what has expired, in this namespace and below; nothing to do where the server does it."""
@@ -383,16 +413,17 @@ class Store(LifeCycle, Hooks, _Litestars):
         items = self._check("set_many", self._items, mapping)
         expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
-            await self._call(self._root.do_set_many(self._path, items, expiry))
+            await self._change(items, self._root.do_set_many(self._path, items, expiry))
         else:
-            await self._call(self._root.do_delete_many(self._path, list(items)), "set_many")
+            await self._change(items, self._root.do_delete_many(self._path, list(items)), "set_many")
 
     def _items(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
         return {key_text(key): self._encode(value) for key, value in mapping.items()}
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove several keys; missing ones are no error."""
-        await self._call(self._root.do_delete_many(self._path, self._check("delete_many", key_list, keys)))
+        names = self._check("delete_many", key_list, keys)
+        await self._change(names, self._root.do_delete_many(self._path, names))
 
     # ------------------------------------------------------------------ atomic operations
 
@@ -401,19 +432,20 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("add")
         key, data = self._check("add", key_text, key), self._check("add", self._encode, value)
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
-        return await self._call(self._root.do_add(self._path, key, data, expiry))
+        return await self._change((key,), self._root.do_add(self._path, key, data, expiry))
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
         key = self._check("touch", key_text, key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
-        return await self._call(self._root.do_touch(self._path, key, expiry))
+        return await self._change((key,), self._root.do_touch(self._path, key, expiry))
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
         self._require("pop")
-        return await self._call(self._root.do_pop(self._path, self._check("pop", key_text, key)))
+        key = self._check("pop", key_text, key)
+        return await self._change((key,), self._root.do_pop(self._path, key))
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """Add ``by`` to the counter and return the new number; a missing key counts as 0. Atomic.
@@ -424,7 +456,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("increment")
         by, key = self._check("increment", check_step, by), self._check("increment", key_text, key)
         expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
-        return await self._call(self._root.do_increment(self._path, key, by, expiry))
+        return await self._change((key,), self._root.do_increment(self._path, key, by, expiry))
 
     async def get_or_set(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
@@ -497,7 +529,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         expiry = None if expires_in is None else self._check("replace", milliseconds, expires_in)
         if expiry is not None and expiry <= 0:
             new, expiry = None, None
-        return await self._call(self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
+        return await self._change((key,), self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
 
     def raw_key(self, key: str) -> str | None:
         """Return what the backend calls the key (a server's key, a file's path), or None where nothing else can see it.

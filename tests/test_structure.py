@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_location",
         "_render",
         "_units",
+        "_watch",
     ),
     ("store", "plugin"),
     (

@@ -59,6 +59,10 @@ class StoreWrapper(Store):
 
     inner: Store
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Not the base's: of changes the store inside tells, when it is asked for them.
+        super(Store, cls).__init_subclass__(**kwargs)
+
     def __init__(self, inner: Store) -> None:
         self._bind(inner)
 

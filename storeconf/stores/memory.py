@@ -74,6 +74,7 @@ class MemoryStore(Store):
     capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     owns_resources = False
     never_wait = frozenset({"get", "set", "delete", "exists"})
+    announces = frozenset({"get", "set", "delete"})
 
     _root: MemoryStore
 
@@ -128,6 +129,8 @@ class MemoryStore(Store):
         if root._state != OPEN:
             await self._enter("get")
         if renew_for is not None:
+            if root._watch is not None:
+                return await super().get(key, renew_for)
             key = self._check("get", key_text, key)
             return root._renew(self._space, key, self._check("get", milliseconds, renew_for))
         entry = self._space.table.get(key)
@@ -151,7 +154,7 @@ class MemoryStore(Store):
             await self._enter("set")
         if type(value) is not bytes:
             value = self._check("set", self._encode, value)
-        if keep_ttl or (expires_in is not None and type(expires_in) is not int):
+        if keep_ttl or root._watch is not None or (expires_in is not None and type(expires_in) is not int):
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
         token = root._latch.token
@@ -190,6 +193,9 @@ class MemoryStore(Store):
         root = self._root
         if root._state != OPEN:
             await self._enter("delete")
+        if root._watch is not None:
+            await super().delete(key)
+            return
         key = self._check("delete", key_text, key)
         with root._latch:
             root._drop(self._space, key)

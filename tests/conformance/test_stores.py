@@ -15,7 +15,8 @@ import pytest
 import uvloop
 
 import storeconf
-from storeconf import FileStore, MemoryStore, Store
+from storeconf import BuildContext, FileStore, MemoryStore, Store
+from storeconf.middleware.cache import Cache
 from storeconf.testing import StoreConformance
 from tests.servers import shared
 
@@ -53,6 +54,9 @@ MIDDLEWARE: dict[str, Settings] = {
 }
 """Middleware that, with these settings, takes away no promise; each is tested alone."""
 
+CACHE: Settings = {"cache": {"max_age": "1h", "max_entries": 50}}
+"""A near cache takes away that others' writes are seen at once, so it stands apart: it is no longer `shared`."""
+
 FULL_STACK: Settings = {kind: settings for one in MIDDLEWARE.values() for kind, settings in one.items()}
 
 
@@ -77,6 +81,10 @@ def _suite(name: str, base: type[StoreConformance], **members: Any) -> None:
     globals()[f"Test{name}"] = type(f"Test{name}", (base,), {"__module__": __name__, **members})
 
 
+def _cached(store: Store) -> Store:
+    return Cache(**CACHE["cache"]).wrap(store, BuildContext("s", None, lambda name: store))
+
+
 def _child(
     root: Callable[[StoreConformance], Settings], middleware: Settings
 ) -> Callable[[StoreConformance], Settings]:
@@ -95,6 +103,16 @@ for _name, _root in BACKENDS.items():
         _suite(f"{_name}FullStack", _Loaded, layout=_child(_root, FULL_STACK))
 for _name, _middleware in MIDDLEWARE.items():
     _suite(f"Memory{_name}", _Loaded, layout=_child(BACKENDS["Memory"], _middleware))
+
+
+class _Far(MemoryStore):
+    """A memory store that a near cache does not take for near: it keeps what it reads here as well."""
+
+
+_suite("MemoryCache", StoreConformance, make_store=lambda suite: _cached(_Far()))
+_suite("FileCache", _Loaded, layout=_child(BACKENDS["File"], CACHE))
+_suite("RedisCache", _Loaded, layout=_child(BACKENDS["Redis"], CACHE))
+_suite("ValkeyFullStackWithCache", _Loaded, layout=_child(BACKENDS["Valkey"], {**FULL_STACK, **CACHE}))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

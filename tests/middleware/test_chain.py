@@ -10,12 +10,12 @@ import pytest
 import storeconf
 from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, UnsupportedOperationError
 from tests.conformance.plain import PlainStore
-from tests.conformance.test_stores import FULL_STACK, MIDDLEWARE
+from tests.conformance.test_stores import CACHE, FULL_STACK, MIDDLEWARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-CHAINS: dict[str, dict[str, Any]] = {**MIDDLEWARE, "FullStack": FULL_STACK}
+CHAINS: dict[str, dict[str, Any]] = {**MIDDLEWARE, "Cache": CACHE, "FullStack": {**FULL_STACK, **CACHE}}
 
 
 class Counting(MemoryStore):

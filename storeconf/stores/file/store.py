@@ -40,6 +40,7 @@ class FileStore(Store):
     _root: FileStore
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+    announces = frozenset({"get"})
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class ServerStore(Store):
     driver: ClassVar[str]
     default_url: ClassVar[str]
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+    announces = frozenset({"get", "set"})
 
     _root: ServerStore
 
@@ -212,6 +213,9 @@ class ServerStore(Store):
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
         root = self._root
+        if root._watch is not None and root._watch.concerns(self._path):
+            await super().set(key, value, expires_in, keep_ttl=keep_ttl)
+            return
         root._calls += 1
         try:
             if root._state != OPEN:

@@ -1,0 +1,59 @@
+"""Who is told of what changes through a root, so that near caches stay right. Imports nothing of storeconf."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+__all__ = ["CHANGES", "Watch", "told"]
+
+T = TypeVar("T")
+
+CHANGES = frozenset(
+    {"add", "delete", "delete_all", "delete_many", "get", "increment", "pop", "replace", "set", "set_many", "touch"}
+)
+"""The public operations that change something; ``get`` does when it renews."""
+
+_OF_MANY = frozenset({"delete_all", "delete_many", "set_many"})
+
+
+class Watch(Protocol):
+    """What a root tells of all changes that are made through it, whoever makes them by whatever handle."""
+
+    def concerns(self, path: tuple[str, ...]) -> bool:
+        """Whether anybody wants to know of single keys of that namespace."""
+
+    async def during(self, change: Awaitable[T], path: tuple[str, ...], keys: Collection[str] | None) -> T:
+        """Await a change to those keys, or with None to anything at and below the path; nothing is kept meanwhile."""
+
+    def shut(self) -> None:
+        """The root closes: keep nothing until it opens."""
+
+    def resume(self) -> None:
+        """The root is open."""
+
+    def forget(self) -> None:
+        """In a forked child: let go of everything, without touching any lock."""
+
+
+def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a public operation that a class has taken over, so that it tells the root's watch what it changes."""
+
+    @wraps(operation)
+    def telling(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watch = self._root._watch
+        if watch is None:
+            return operation(self, *args, **kwargs)
+        keys = None
+        if name not in _OF_MANY:
+            key = args[0] if args else kwargs.get("key")
+            reads = name == "get" and len(args) < 2 and kwargs.get("renew_for") is None
+            if reads or not isinstance(key, str) or not watch.concerns(self._path):
+                return operation(self, *args, **kwargs)
+            keys = (str.__str__(key),)
+        return watch.during(operation(self, *args, **kwargs), self._path, keys)
+
+    return telling

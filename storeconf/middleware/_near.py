@@ -1,0 +1,296 @@
+"""What a near cache holds: entries within bounds, and what keeps them from being out of date.
+
+All near caches on one root share a `Coherence`, which the root tells of every change that is made through it. What is
+read while a change to it is under way is not kept, and a reading that a change has overtaken is not kept either.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, TypeVar
+
+from storeconf.stores._latch import Latch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Collection, Iterator
+
+__all__ = ["Coherence", "Entry", "Near", "Reading", "Space"]
+
+T = TypeVar("T")
+Path = tuple[str, ...]
+
+MOST_SPARED = 16
+"""Entries that may be passed over, because they were used, to find one to drop."""
+
+FREED_AT_ONCE = 64
+"""Entries of emptied namespaces that are freed each time something is kept: no step takes long."""
+
+_FEW_SPACES = 64
+"""Namespaces that may be remembered though nobody uses them any more."""
+
+
+class Entry:
+    """A value; since when it is known to be right, until when it may be served, and whether somebody asked for it."""
+
+    __slots__ = ("begun", "key", "size", "space", "until", "used", "value")
+
+    def __init__(self, space: Space, key: str, value: bytes, begun: float, until: float) -> None:
+        self.space, self.key, self.value = space, key, value
+        self.begun, self.until, self.used = begun, until, False
+        self.size = (len(key) if key.isascii() else len(key.encode())) + len(value)
+
+
+class Reading:
+    """Readings of one key under way that no change has overtaken: how many."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Space:
+    """One namespace of a near cache: what is kept, by key, and what is being read."""
+
+    __slots__ = ("__weakref__", "near", "path", "readings", "table")
+
+    def __init__(self, near: Near, path: Path) -> None:
+        self.near = near
+        self.path = path
+        self.table: dict[str, Entry] = {}
+        self.readings: dict[str, Reading] = {}
+
+
+class Near:
+    """One near cache: the entries of a namespace and of those below it, within common bounds."""
+
+    def __init__(self, coherence: Coherence, path: Path, max_entries: int, max_size: int) -> None:
+        self.coherence = coherence
+        self.path = path
+        self.max_entries = max_entries
+        self.max_size = max_size
+        self.reset()
+        coherence.add(self)
+
+    def reset(self) -> None:
+        """Hold nothing."""
+        self._order: OrderedDict[Entry, None] = OrderedDict()  # those to drop first come first
+        self._size = 0
+        self._emptied: list[dict[str, Entry]] = []  # still counted, until they are freed
+
+    def keep(self, entry: Entry) -> None:
+        """Keep an entry in place of the one that is there, and drop others to stay within the bounds."""
+        for _ in range(FREED_AT_ONCE):
+            if not self._free_one():
+                break
+        table = entry.space.table
+        old = table.get(entry.key)
+        if old is not None:
+            if old.begun > entry.begun:
+                return
+            self.drop(entry.space, entry.key)
+        if entry.size > self.max_size:
+            return
+        spared = 0
+        while len(self._order) >= self.max_entries or self._size + entry.size > self.max_size:
+            if self._free_one():
+                continue
+            first, _ = self._order.popitem(last=False)
+            if first.used and first.until > entry.begun and spared < MOST_SPARED:
+                first.used = False
+                self._order[first] = None
+                spared += 1
+            else:
+                self._size -= first.size
+                del first.space.table[first.key]
+        table[entry.key] = entry
+        self._order[entry] = None
+        self._size += entry.size
+
+    def drop(self, space: Space, key: str) -> None:
+        """Drop the entry of a key, if there is one."""
+        entry = space.table.pop(key, None)
+        if entry is not None:
+            del self._order[entry]
+            self._size -= entry.size
+
+    def empty(self, space: Space) -> None:
+        """Drop all entries of a namespace in one step; they are freed bit by bit."""
+        if space.table:
+            self._emptied.append(space.table)
+            space.table = {}
+
+    def _free_one(self) -> bool:
+        while self._emptied:
+            if self._emptied[-1]:
+                _, entry = self._emptied[-1].popitem()
+                del self._order[entry]
+                self._size -= entry.size
+                return True
+            self._emptied.pop()
+        return False
+
+
+class Coherence:
+    """The near caches on one root, and the changes to it that are under way. Threads may use it at once."""
+
+    def __init__(self) -> None:
+        self._nears: list[weakref.ref[Near]] = []
+        self._spaces: dict[Path, list[weakref.ref[Space]]] = {}
+        self._most_spaces = _FEW_SPACES
+        self._bases: frozenset[Path] = frozenset()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._latch = Latch()
+        self._shut = False
+        self._changing: dict[tuple[Path, str], int] = {}
+        self._changing_below: list[Path] = []
+        # What has ended without anything to keep waits here for whoever takes the latch next: it may have been ended by
+        # the garbage collector, which may have come while this very thread had the latch.
+        self._read: list[tuple[Space, str, Reading]] = []
+        self._changed: list[tuple[Path, Collection[str] | None]] = []
+
+    # ------------------------------------------------------------------ caches and their namespaces
+
+    def add(self, near: Near) -> None:
+        """Keep a cache right from now on, as long as somebody uses it."""
+        with self._latch:
+            self._nears = [ref for ref in self._nears if ref() is not None]
+            self._nears.append(weakref.ref(near))
+            self._bases = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+
+    def space(self, near: Near, path: Path) -> Space:
+        """Return the namespace of a cache, the same one as long as anybody uses it or it holds anything."""
+        with self._latch:
+            if len(self._spaces) > self._most_spaces:
+                self._spaces = {p: alive for p, refs in self._spaces.items() if (alive := _alive(refs))}
+                self._most_spaces = 2 * len(self._spaces) + _FEW_SPACES
+            refs = self._spaces[path] = _alive(self._spaces.get(path, ()))
+            for ref in refs:
+                space = ref()
+                if space is not None and space.near is near:
+                    return space
+            made = Space(near, path)
+            refs.append(weakref.ref(made))
+            return made
+
+    def _spaces_at(self, path: Path) -> Iterator[Space]:
+        for ref in self._spaces.get(path, ()):
+            space = ref()
+            if space is not None:
+                yield space
+
+    # ------------------------------------------------------------------ reading
+
+    def begin(self, space: Space, key: str) -> Reading | None:
+        """Begin to read a key; None if what is read now can't be kept."""
+        with self._latch:
+            self._settle()
+            path = space.path
+            if self._shut or (path, key) in self._changing or any(path[: len(p)] == p for p in self._changing_below):
+                return None
+            reading = space.readings.get(key)
+            if reading is None:
+                reading = space.readings[key] = Reading()
+            reading.count += 1
+            return reading
+
+    def keep(self, entry: Entry, reading: Reading) -> None:
+        """End a reading, and keep what was read, unless a change has overtaken it."""
+        with self._latch:
+            if entry.space.readings.get(entry.key) is reading:
+                entry.space.near.keep(entry)
+            self._end(entry.space, entry.key, reading)
+
+    def give_up(self, space: Space, key: str, reading: Reading) -> None:
+        """End a reading of which there is nothing to keep."""
+        self._read.append((space, key, reading))
+
+    @staticmethod
+    def _end(space: Space, key: str, reading: Reading) -> None:
+        reading.count -= 1
+        if not reading.count and space.readings.get(key) is reading:
+            del space.readings[key]
+
+    def _settle(self) -> None:
+        while self._read:
+            self._end(*self._read.pop())
+        while self._changed:
+            self._unmark(*self._changed.pop())
+
+    # ------------------------------------------------------------------ changes
+
+    def concerns(self, path: Path) -> bool:
+        """Whether that namespace lies in one that is cached."""
+        bases = self._bases
+        return any(path[:depth] in bases for depth in range(len(path) + 1))
+
+    async def during(self, change: Awaitable[T], path: Path, keys: Collection[str] | None) -> T:
+        """Await a change; what it may have changed is dropped before it begins, and kept again after it has ended."""
+        with self._latch:
+            self._settle()
+            if keys is None:
+                self._changing_below.append(path)
+                self._empty_below(path)
+            else:
+                for key in keys:
+                    mark = (path, key)
+                    self._changing[mark] = self._changing.get(mark, 0) + 1
+                    self._drop(path, key)
+        try:
+            return await change
+        finally:
+            self._changed.append((path, keys))
+
+    def _unmark(self, path: Path, keys: Collection[str] | None) -> None:
+        if keys is None:
+            if path in self._changing_below:  # not so in a forked child
+                self._changing_below.remove(path)
+            return
+        for key in keys:
+            left = self._changing.pop((path, key), 0) - 1
+            if left > 0:
+                self._changing[path, key] = left
+
+    def _drop(self, path: Path, key: str) -> None:
+        for space in self._spaces_at(path):
+            space.readings.pop(key, None)
+            space.near.drop(space, key)
+
+    def _empty_below(self, path: Path) -> None:
+        for each in [each for each in self._spaces if each[: len(path)] == path]:
+            for space in self._spaces_at(each):
+                space.readings = {}
+                space.near.empty(space)
+
+    # ------------------------------------------------------------------ the life of the root
+
+    def shut(self) -> None:
+        """Drop everything, and keep nothing until the root opens again."""
+        with self._latch:
+            self._shut = True
+            self._drop_all()
+
+    def resume(self) -> None:
+        """Keep what is read from now on."""
+        self._shut = False
+
+    def forget(self) -> None:
+        """In a forked child: drop everything; another thread of the parent may have had the latch."""
+        self._start_anew()
+        self._drop_all()
+
+    def _drop_all(self) -> None:
+        for path in self._spaces:
+            for space in self._spaces_at(path):
+                space.table, space.readings = {}, {}
+        for ref in self._nears:
+            near = ref()
+            if near is not None:
+                near.reset()
+
+
+def _alive(refs: Collection[weakref.ref[Space]]) -> list[weakref.ref[Space]]:
+    return [ref for ref in refs if ref() is not None]

@@ -1,0 +1,141 @@
+"""``cache``: a bounded near cache in this process, in front of a backend that is further away."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, field_validator
+
+from storeconf.errors import StoreError
+from storeconf.middleware._near import Coherence, Entry, Near
+from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.plugin import BuildContext, Duration, Middleware, Size
+from storeconf.store import Expiry, Store, key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Cache"]
+
+
+class Cache(Middleware):
+    """Keep what was read near, in this process."""
+
+    kind: ClassVar[str] = "cache"
+    main: ClassVar[str | None] = "max_age"
+
+    max_age: Duration = Field(
+        default=timedelta(seconds=10),
+        description="How long a value may be served after it was read: what others write is seen by then at the "
+        "latest, and within milliseconds where the server announces it. Own writes are seen at once.",
+        examples=["30s"],
+    )
+    max_entries: int = Field(
+        default=10_000,
+        gt=0,
+        description="The most values that are kept of the store and all its namespaces together; beyond it those go "
+        "that nobody has asked for since long.",
+        examples=[10_000],
+    )
+    max_size: Annotated[Size, Field(gt=0)] = Field(
+        default=64 << 20,
+        description="The most that the kept keys and values may add up to; beyond it those go that nobody has asked "
+        "for since long.",
+        examples=["64MiB"],
+    )
+
+    @field_validator("max_age")
+    @classmethod
+    def _positive(cls, max_age: timedelta) -> timedelta:
+        if max_age <= timedelta(0):
+            raise ValueError("max_age must be longer than nothing")
+        return max_age
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store with a near cache; a store in this process's memory is near already, so it stays as it is."""
+        if inner.capabilities.objects or "get" in vars(type(inner.root)).get("never_wait", ()):
+            return inner
+        return CacheStore(inner, self)
+
+
+def _coherence(root: Store) -> Coherence:
+    """The one that all near caches on a root share."""
+    with root._mutex:
+        if root._watch is None:
+            root._watch = Coherence()
+    assert isinstance(root._watch, Coherence)
+    return root._watch
+
+
+class CacheStore(StoreWrapper):
+    """Serves what it has read a moment ago. Everything but reading values goes to the store inside."""
+
+    def __init__(self, inner: Store, settings: Cache) -> None:
+        self._max_age = settings.max_age.total_seconds()
+        self._coherence = _coherence(inner.root)
+        self._near = Near(self._coherence, inner.namespaces, settings.max_entries, settings.max_size)
+        super().__init__(inner)
+
+    def bound(self) -> None:
+        """Take what is near of this namespace, and the methods that are on the hot path, once."""
+        self._space = self._coherence.space(self._near, self._path)
+        self._get = self.inner.get
+        # What others write is not seen at once.
+        self.capabilities = replace(self.inner.capabilities, shared=False)
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`; renewing goes to the store inside."""
+        if renew_for is not None:
+            return await self._get(key, renew_for)
+        entry = self._space.table.get(key)
+        if entry is not None and entry.until > time.monotonic():
+            entry.used = True
+            return entry.value
+        return await self._read(key)
+
+    async def _read(self, key: str) -> bytes | None:
+        if key.__class__ is not str or not key.isascii():
+            key = self._check("get", key_text, key)
+        space, coherence = self._space, self._coherence
+        reading = coherence.begin(space, key)
+        if reading is None:
+            return await self._get(key)
+        entry, begun = None, time.monotonic()
+        try:
+            found = await self.inner.get_with_expiry(key)
+            if found is None:
+                return None
+            value, left = found
+            # Backends round up to the millisecond what is left.
+            age = self._max_age if left is None else min(self._max_age, (left - 1) / 1000)
+            entry = Entry(space, key, value, begun, begun + age)
+        except StoreError as error:
+            if error.operation == "get_with_expiry":
+                error.operation = "get"
+            raise
+        finally:
+            if entry is None:
+                coherence.give_up(space, key, reading)
+        coherence.keep(entry, reading)
+        return value
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """See `Store.get_many`; those that are not near are asked for together, and are not kept."""
+        if isinstance(keys, str | bytes):
+            return await self.inner.get_many(keys)  # which says what is wrong with it
+        table, now = self._space.table, time.monotonic()
+        found: dict[str, bytes] = {}
+        missing = []
+        for key in keys:
+            entry = table.get(key) if key.__class__ is str else None
+            if entry is not None and entry.until > now:
+                entry.used = True
+                found[key] = entry.value
+            else:
+                missing.append(key)
+        if missing or not found:
+            found |= await self.inner.get_many(missing)
+        return found
