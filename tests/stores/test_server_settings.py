@@ -199,11 +199,13 @@ def test_what_a_connection_is_told(kind: type[ServerBackend]) -> None:
 
 
 def test_options_in_the_url_count() -> None:
+    url = "redis://h?socket_timeout=1.5&max_connections=3&client_name=me"
+    backend = make(RedisBackend, url=url, namespace="shop")
+    built = backend.build(BuildContext("main", None, lambda name: pytest.fail(name)))
+    stores = (built, RedisStore.with_client(url), ValkeyStore.with_client(url))  # importing the drivers reads files
+
     async def work() -> None:
-        url = "redis://h?socket_timeout=1.5&max_connections=3&client_name=me"
-        backend = make(RedisBackend, url=url, namespace="shop")
-        built = backend.build(BuildContext("main", None, lambda name: pytest.fail(name)))
-        for store in (built, RedisStore.with_client(url), ValkeyStore.with_client(url)):
+        for store in stores:
             lane = store._lanes.here()  # type: ignore[attr-defined]  # a server store's
             assert isinstance(lane, StandaloneLane)
             assert (lane.timeout, len(lane._links), lane.endpoint.client_name) == (1.5, 3, "me")
