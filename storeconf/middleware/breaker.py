@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import GuardedStore, passing
 from storeconf.plugin import BuildContext, Duration, Middleware
 
 if TYPE_CHECKING:
@@ -92,17 +92,13 @@ class _Circuit:
         self._trying = False
 
 
+@passing("ping")
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
     def __init__(self, inner: Store, circuit: _Circuit) -> None:
         self._circuit = circuit
         super().__init__(inner)
-
-    def bound(self) -> None:
-        """Leave ping alone."""
-        super().bound()
-        self.__dict__["ping"] = self.inner.ping
 
     async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call unless the circuit is open."""

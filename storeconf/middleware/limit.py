@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf.errors import StoreValueError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import GuardedStore, passing
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, value_bytes
 
@@ -43,6 +43,7 @@ class Limit(Middleware):
         return LimitStore(inner, self.key_size, self.value_size)
 
 
+@passing("delete_all", "delete_expired", "keys", "ping")
 class LimitStore(GuardedStore):
     """Checks sizes on the way in; a refused call has changed nothing."""
 
@@ -62,8 +63,6 @@ class LimitStore(GuardedStore):
             for name in ("get", "delete", "exists", "expires_in", "get_many", "delete_many", "touch", "pop",
                          "get_with_expiry", "increment"):  # fmt: skip
                 self.__dict__[name] = getattr(self.inner, name)
-        for name in ("delete_all", "delete_expired", "keys", "ping"):
-            self.__dict__[name] = getattr(self.inner, name)
 
     def guard(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any

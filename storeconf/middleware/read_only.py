@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from storeconf.errors import StoreReadOnlyError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import GuardedStore, passing
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from storeconf.store import Expiry, Store, Value
 
 __all__ = ["ReadOnly"]
-
-READS = ("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
 
 
 class ReadOnly(Middleware):
@@ -33,14 +31,9 @@ class ReadOnly(Middleware):
         return ReadOnlyStore(inner) if self.enabled else inner
 
 
+@passing("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
 class ReadOnlyStore(GuardedStore):
     """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
-
-    def bound(self) -> None:
-        """Reading goes straight to the store inside."""
-        super().bound()
-        for name in READS:
-            self.__dict__[name] = getattr(self.inner, name)
 
     async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Let plain reads through."""

@@ -2,13 +2,13 @@
 
 A middleware store holds the store inside it and shares its root: life cycle, namespaces and single flight work as if
 the middleware were not there. What a class does not override costs nothing, because the methods of the store inside
-are put in its place when it is bound.
+are put in its place when they are first asked for.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.store import Expiry, Store, Value
@@ -16,7 +16,7 @@ from storeconf.store import Expiry, Store, Value
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "passing"]
 
 OPERATIONS = (
     "add",
@@ -39,18 +39,40 @@ OPERATIONS = (
     "touch",
 )
 
-_passed_by_class: dict[type, tuple[str, ...]] = {}
+W = TypeVar("W", bound="StoreWrapper")
 
 
-def _passed(kind: type[StoreWrapper]) -> tuple[str, ...]:
-    """The operations that a class leaves as they are."""
-    names = _passed_by_class.get(kind)
-    if names is None:
-        names = tuple(name for name in OPERATIONS if getattr(kind, name) is getattr(Store, name))
-        _passed_by_class[kind] = names
-    return names
+class _Passed:
+    """An operation that is left as it is: the method of the store inside, which the handle keeps once it was asked for.
+
+    Most handles are asked for few of theirs, and a layout may have thousands of handles.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, handle: StoreWrapper | None, kind: type[StoreWrapper]) -> Any:
+        own = getattr(Store, self._name)
+        if handle is None:
+            return own
+        method = getattr(handle.inner, self._name)
+        if getattr(kind, self._name) is own:  # not so where an override asks for ``super()``'s
+            handle.__dict__[self._name] = method
+        return method
 
 
+def passing(*operations: str) -> Callable[[type[W]], type[W]]:
+    """Return a decorator for wrappers that leave these operations as they are, whatever their bases do."""
+
+    def decorate(kind: type[W]) -> type[W]:
+        for name in operations:
+            setattr(kind, name, _Passed(name))
+        return kind
+
+    return decorate
+
+
+@passing(*OPERATIONS)
 class StoreWrapper(Store):
     """A store around another one. Override the operations that the middleware changes, and call ``self.inner``'s.
 
@@ -67,13 +89,13 @@ class StoreWrapper(Store):
         self._bind(inner)
 
     def _bind(self, inner: Store) -> None:
+        if "inner" in self.__dict__:  # a copy, which has kept methods of another store
+            for name in OPERATIONS:
+                self.__dict__.pop(name, None)
         self.inner = inner
         self._root = inner.root
         self._path = inner.namespaces
         self.capabilities = inner.capabilities
-        own = self.__dict__
-        for name in _passed(type(self)):
-            own[name] = getattr(inner, name)
         self.bound()
 
     def bound(self) -> None:
