@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
@@ -17,6 +16,7 @@ from storeconf.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from storeconf.catalog import Part
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend
 
@@ -108,7 +108,7 @@ class Builder:
 
     def root(self, name: str, backend: Backend) -> Store:
         """The store that a backend builds, in the backend's namespace."""
-        made = _checked(f"the backend {backend.type!r}", name, lambda: backend.build(self._context(name)))
+        made = _checked("backend", backend.type, name, backend.build, self._context(name))
         made.root.name = name
         if backend.namespace and not made.namespaces:
             made = made.with_namespace(backend.namespace)
@@ -127,7 +127,7 @@ class Builder:
             context = self._context(name)
             for kind, link in reversed(chain):
                 inner, root = store, store.root
-                store = _checked(f"the middleware {kind!r}", name, partial(link.wrap, inner, context))
+                store = _checked("middleware", kind, name, link.wrap, inner, context)
                 if store.root is not root:
                     raise PluginError(
                         f"the middleware {kind!r} gave store {name!r} another root than that of the store inside",
@@ -167,15 +167,18 @@ class Builder:
         return self.store(name)
 
 
-def _checked(who: str, name: str, build: Callable[[], object]) -> Store:
+def _checked(part: Part, kind: str, name: str, build: Callable[..., object], *given: object) -> Store:
+    """What a backend's or middleware's own code makes for the store of that name, if it makes a store."""
     try:
-        made = build()
+        made = build(*given)
     except StoreconfError:
         raise
     except Exception as error:
-        raise PluginError(f"{who} could not make store {name!r}: {type(error).__name__}", code="SC708") from error
+        text = f"the {part} {kind!r} could not make store {name!r}: {type(error).__name__}"
+        raise PluginError(text, code="SC708") from error
     if not isinstance(made, Store):
-        raise PluginError(f"{who} made no store for {name!r} but a {type(made).__name__}", code="SC703")
+        text = f"the {part} {kind!r} made no store for {name!r} but a {type(made).__name__}"
+        raise PluginError(text, code="SC703")
     return made
 
 

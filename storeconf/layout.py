@@ -244,8 +244,9 @@ class _Reader:
 
 def _chains_contradict(layout: Layout, problems: Problems) -> bool:
     """Whether plugins' middleware can't agree on places; the plan finds that, so it is asked only where it can be."""
-    for name, spec in layout.stores.items():
-        if not isinstance(spec, AliasSpec) and any(kind not in BUILT_IN["middleware"] for kind in spec.middleware):
+    foreign = {kind for part, kind in layout.kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
+    for name, spec in layout.stores.items() if foreign else ():
+        if not isinstance(spec, AliasSpec) and not foreign.isdisjoint(spec.middleware):
             try:
                 layout.plan()
             except PluginError as error:

@@ -89,10 +89,7 @@ class Assembly:
 
     def is_secret(self, path: TreePath) -> bool:
         """Whether the value at ``path``, or a part of it, came from a file or a resolver."""
-        if path in self._secret_paths:
-            return True
-        layer = self._origins.layer(path)
-        return layer is not None and layer.is_secret(path)
+        return path in self._secret_paths or self._origins.is_secret(path)
 
 
 def assemble(
@@ -242,9 +239,9 @@ class _Assembler:
             if not isinstance(node, dict) or node.get("type") is None:
                 continue
             for group in self._rules.exclusive(node["type"]):
-                given = [name for name in node if name in group and node[name] is not None]
+                given = [name for name in group if node.get(name) is not None]
                 if len(given) > 1:
-                    tree = self._only_first(tree, path, given)
+                    tree = self._only_first(tree, path, [name for name in node if name in given])
         return tree
 
     def _only_first(self, tree: dict[str, Any], path: TreePath, given: list[str]) -> dict[str, Any]:

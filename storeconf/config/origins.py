@@ -36,6 +36,13 @@ class Origins:
                 return layer
         return None
 
+    def is_secret(self, path: TreePath) -> bool:
+        """Whether a variable read the value which stands at ``path``, or what holds it, from a file."""
+        if not any(layer.secrets for layer in self._layers):
+            return False
+        layer = self.layer(path)
+        return layer is not None and layer.is_secret(path)
+
     def place(self, path: TreePath, *, key: bool = False) -> Place:
         """Return where the value at ``path`` was set: a mapping's is its first, for what is not there its nearest."""
         while path:

@@ -13,6 +13,7 @@ __all__ = ["ServerUrl"]
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 MASK = "***"
+DEFAULT_PORT = 6379
 
 
 def _natural(text: str) -> bool:
@@ -48,6 +49,10 @@ _OPTIONS: dict[str, Callable[[str], bool]] = {
 """The query options that are understood, and what their values must look like."""
 
 
+_ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([0-9]{1,4}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
+"""A URL that says where the server is and nothing else: what most layouts have, hundreds of times."""
+
+
 class ServerUrl:
     """The URL of one server. Shows its password, and the values of its query options, as ``***``."""
 
@@ -55,6 +60,22 @@ class ServerUrl:
 
     def __init__(self, raw: str) -> None:
         self._raw = raw
+        self.username: str | None = None
+        self.host: str | None = None
+        self.port: int | None = None
+        self.path: str | None = None
+        self.options: dict[str, str] = {}
+        self.credentials: frozenset[str] = frozenset()
+        """Which of ``username`` and ``password`` the URL gives."""
+        if ordinary := _ORDINARY.fullmatch(raw):
+            self.scheme, self.host, port, database = ordinary.groups()
+            self.port = int(port or DEFAULT_PORT)
+            self.database = int(database) if database else None
+            self._shown = raw
+        else:
+            self._read(raw)
+
+    def _read(self, raw: str) -> None:
         scheme, separator, rest = raw.partition("://")
         self.scheme = scheme.lower()
         if not separator or self.scheme not in SCHEMES:
@@ -75,10 +96,7 @@ class ServerUrl:
         userinfo, _, netloc = parts.netloc.rpartition("@")
         username, _, password = userinfo.partition(":")
         self.username = unquote(username) if username else None
-        self.options = self._read_options(parts.query) if parts.query else {}
-        self.host: str | None = None
-        self.port: int | None = None
-        self.path: str | None = None
+        self.options = self._read_options(parts.query)
         if self.scheme == "unix":
             self.path = unquote(parts.path)
             if not self.path:
@@ -89,7 +107,7 @@ class ServerUrl:
         else:
             if not host:
                 raise ValueError("the URL names no host")
-            self.host, self.port = host, port if port is not None else 6379
+            self.host, self.port = host, port if port is not None else DEFAULT_PORT
             database = parts.path.strip("/")
             if database and not _natural(database):
                 raise ValueError("what follows the host in the URL must be the number of a database, as in host:6379/0")
@@ -99,7 +117,6 @@ class ServerUrl:
         if not given.isdisjoint(self.options):
             raise ValueError("the URL gives a credential twice, before the host and as an option")
         self.credentials = frozenset(given | (self.options.keys() & {"username", "password"}))
-        """Which of ``username`` and ``password`` the URL gives."""
         number = database or self.options.get("db")
         self.database = int(number) if number else None
         user = f"{username}:{MASK}@" if password else f"{username}@" if username else ""
