@@ -196,14 +196,20 @@ class _Visit:
         """Store the session under a new identifier; the old one, if any, is gone first."""
         new = data
         if self._identifier is not None:
-            found = await self._store.get(self._identifier)
-            await self._store.delete(self._identifier)
-            new = _encode(self._merge(found, session))
+            new = _encode(self._merge(await self._take(self._identifier), session))
         if isinstance(session, Session):
             session.rotated = False
         self._identifier, self._stored = secrets.token_urlsafe(_BYTES), data
         await self._store.set(self._identifier, new, self._max_age)
         return self._identifier
+
+    async def _take(self, identifier: str) -> bytes | None:
+        """Remove what is stored, and return it; in one step, so that no change of another request falls in between."""
+        if "pop" in self._store.capabilities.atomic:
+            return await self._store.pop(identifier)
+        found = await self._store.get(identifier)
+        await self._store.delete(identifier)
+        return found
 
     async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
         """Store what has changed on top of what others have stored meanwhile; False if one of them ended it."""

@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 
-from storeconf import MemoryStore, StoreRegistry
+from storeconf import MemoryStore, Store, StoreRegistry
 from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
+from tests.conformance.plain import PlainStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -425,11 +426,9 @@ class Exchange:
         await SessionMiddleware(app)(scope, receive, send)
 
 
-def together(
-    *changes: dict[str, Any], stored: str = '{"a":1,"b":2}'
-) -> tuple[bytes | None, list[Exchange], MemoryStore]:
-    """Requests that all read the session before any of them changes it, in the order given; None ends the session."""
-    store = MemoryStore()
+def together(*changes: dict[str, Any], store: Store | None = None) -> tuple[bytes | None, list[Exchange], Store]:
+    """Requests that all read the session before any of them changes it, in the order given."""
+    store = store or MemoryStore()
 
     async def main() -> tuple[bytes | None, list[Exchange]]:
         async with StoreRegistry({"sessions": store}) as registry:
@@ -467,9 +466,8 @@ def test_no_request_brings_back_a_session_that_another_has_ended() -> None:
     assert not any(name == b"set-cookie" for name, _ in late.headers)
 
 
-def test_a_login_while_another_request_ends_the_session_begins_a_new_one_without_its_past() -> None:
-    value, (_, login), store = together({"remove": ("a", "b")}, {"set": {"user": "Ada"}, "rotate": True})
-    assert value is None
+def begun_by(login: Exchange, store: Store) -> bytes | None:
+    """What is stored under the identifier that a response has set."""
     (cookie,) = [line for name, line in login.headers if name == b"set-cookie"]
     identifier = cookie.decode().partition("=")[2][:43]
 
@@ -477,4 +475,41 @@ def test_a_login_while_another_request_ends_the_session_begins_a_new_one_without
         async with store:
             return await store.get(identifier)
 
-    assert asyncio.run(stored()) == b'{"user":"Ada"}'
+    return asyncio.run(stored())
+
+
+def test_a_login_while_another_request_ends_the_session_begins_a_new_one_without_its_past() -> None:
+    value, (_, login), store = together({"remove": ("a", "b")}, {"set": {"user": "Ada"}, "rotate": True})
+    assert value is None
+    assert begun_by(login, store) == b'{"user":"Ada"}'
+
+
+def test_a_login_takes_along_what_another_request_changes_at_the_last_moment() -> None:
+    class Late(MemoryStore):
+        async def delete(self, key: str) -> None:
+            await self.set(key, '{"a":1,"b":2,"c":3}')
+            await super().delete(key)
+
+        async def pop(self, key: str) -> bytes | None:
+            await self.set(key, '{"a":1,"b":2,"c":3}')
+            return await super().pop(key)
+
+    value, (login,), store = together({"set": {"user": "Ada"}, "rotate": True}, store=Late())
+    assert value is None
+    assert begun_by(login, store) == b'{"a":1,"b":2,"c":3,"user":"Ada"}'
+
+
+def test_a_request_under_way_with_an_identifier_that_a_login_has_ended_changes_nothing() -> None:
+    value, (login, late), store = together({"set": {"user": "Ada"}, "rotate": True}, {"set": {"c": 3}})
+    assert value is None
+    assert begun_by(login, store) == b'{"a":1,"b":2,"user":"Ada"}'
+    assert not any(name == b"set-cookie" for name, _ in late.headers)
+
+
+def test_on_a_backend_without_atomic_operations_the_last_whole_session_stays() -> None:
+    store = PlainStore()
+    value, (_, _, login), _ = together(
+        {"set": {"c": 3}}, {"set": {"d": 4}}, {"set": {"user": "Ada"}, "rotate": True}, store=store
+    )
+    assert value is None
+    assert begun_by(login, store) == b'{"a":1,"b":2,"d":4,"user":"Ada"}'
