@@ -1,11 +1,12 @@
-"""Integrations told by name which store to use."""
+"""Integrations told by name which store to use: two of them share one."""
 
 from itertools import count
 from pathlib import Path
 
-from litestar import Litestar, get
+from litestar import Litestar, Request, get
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.middleware.session.server_side import ServerSideSessionConfig
 
 from storeconf.integrations.litestar import StoreconfPlugin
 
@@ -14,19 +15,24 @@ calls = count(1)
 
 
 @get("/", cache=60)
-async def index() -> int:
+async def index(request: Request) -> int:
+    request.session["seen"] = True
     return next(calls)
 
 
-@get("/stored", sync_to_thread=False)
-def stored() -> list[str]:
-    return plugin.registry.names()
+@get("/kept")
+async def kept() -> dict[str, int]:
+    stores = plugin.registry
+    return {name: len([key async for key in stores[name].keys()]) for name in stores.names()}
 
 
 plugin = StoreconfPlugin(LAYOUT)
 app = Litestar(
-    [index, stored],
+    [index, kept],
     plugins=[plugin],
-    middleware=[RateLimitConfig(("minute", 3), store="counters").middleware],
-    response_cache_config=ResponseCacheConfig(store="pages"),
+    middleware=[
+        ServerSideSessionConfig(store="visitors").middleware,
+        RateLimitConfig(("minute", 3), store="web", exclude=["/kept"]).middleware,
+    ],
+    response_cache_config=ResponseCacheConfig(store="web"),
 )

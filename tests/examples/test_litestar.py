@@ -134,8 +134,9 @@ def test_by_name(pages: Pages) -> None:
     with TestClient(page.app) as client:
         assert [client.get("/").json() for _ in range(3)] == [1, 1, 1]
         assert client.get("/").status_code == 429
+        assert client.get("/kept").json() == {"main": 0, "visitors": 1, "web": 2}  # in web a response and a counter
         # No store was made for the names that the integrations would ask for by themselves.
-        assert page.app.stores.registry.names() == ["main", "counters", "pages"]
+        assert page.app.stores.registry.names() == ["main", "visitors", "web"]
 
 
 def test_shared_store(pages: Pages) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.examples.workers_app:app"
+LITESTAR = "tests.examples.workers_litestar:app"
 WORKERS = 4
 
 
@@ -110,7 +111,7 @@ def reachable(port: int) -> bool:
     return True
 
 
-UVICORN = ["uvicorn", APP, "--port", "{port}", "--workers", "{workers}", "--log-level", "warning"]
+UVICORN = ["uvicorn", "--port", "{port}", "--workers", "{workers}", "--log-level", "warning"]
 GUNICORN = ["gunicorn", APP, "-k", "asgi", "--preload", "-b", "127.0.0.1:{port}", "-w", "{workers}", "--log-level"]
 
 
@@ -152,11 +153,11 @@ async def loaded(site: Site, connections: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("environment", ["file", "redis", "valkey"])
+@pytest.mark.parametrize(("app", "environment"), [(APP, "file"), (APP, "redis"), (APP, "valkey"), (LITESTAR, "redis")])
 def test_workers_share_sessions_and_stop_under_load_without_a_trace(
-    environment: str, servers: dict[str, Server], tmp_path: Path
+    app: str, environment: str, servers: dict[str, Server], tmp_path: Path
 ) -> None:
-    with site(UVICORN, tmp_path, variables(environment, servers, tmp_path)) as running:
+    with site([*UVICORN, app], tmp_path, variables(environment, servers, tmp_path)) as running:
 
         async def main() -> None:
             _, cookie = await running.get("/login")
