@@ -15,7 +15,7 @@ from storeconf.config.masking import Masks, secret_paths
 from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
-from storeconf.config.tree import item_index, lookup
+from storeconf.config.tree import Placeholder, item_index, lookup
 from storeconf.config.validate import validate
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
@@ -261,7 +261,8 @@ def _shown(found: list[Diagnostic], assembly: Assembly, validated: Validated) ->
     if not found:
         return
     paths = tuple(secret_paths(assembly.tree, validated.models))
-    texts = {str(lookup(assembly.tree, path)) for path in paths} | assembly.secret_texts()
+    values = (lookup(assembly.tree, path) for path in paths)
+    texts = {str(value) for value in values if value.__class__ is not Placeholder} | assembly.secret_texts()
     masks = Masks(texts, assembly.documents, paths)
     names = () if assembly.environment is None else (assembly.environment,)
     for each in ordered(found):

@@ -39,6 +39,10 @@ API_VERSION = 1
 """The version of this module's contract; a plugin states the one that it was written for."""
 
 
+EXCLUSIVE_FIELDS = "exclusive_fields"
+"""The type of a `PydanticCustomError` that says: of some fields exactly one must be given."""
+
+
 class PathFromFile:
     """Marks a field whose relative value is relative to the file that says it."""
 
@@ -151,6 +155,11 @@ class Backend(Settings):
         Two roots collide when one's location is the beginning of the other's.
         """
         return None
+
+    def locations(self) -> tuple[tuple[str, ...], ...]:
+        """Every location under which the same keys can be reached, for what has several: the nodes of a cluster."""
+        location = self.location()
+        return () if location is None else (location,)
 
     def keeps_objects(self) -> bool:
         """Whether the store, so set up, keeps Python objects as they are; middleware for bytes is then an error."""

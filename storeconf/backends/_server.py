@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from storeconf.backends._url import UrlField
-from storeconf.plugin import Backend, ConfigPath, Duration, Secret, Settings
-from storeconf.store import Capabilities, check_name
+from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings
+from storeconf.store import Capabilities
 from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, TlsOptions
 
 if TYPE_CHECKING:
@@ -42,11 +44,13 @@ def _node(text: str) -> str:
     return text
 
 
-def _namespace(name: str) -> str:
-    return check_name(name) if name else name
-
-
 Node = Annotated[str, AfterValidator(_node)]
+
+
+def _client_name(name: str) -> str:
+    if not all("!" <= each <= "~" for each in name):
+        raise ValueError("must hold ASCII characters only, and no blanks")
+    return name
 
 
 def _positive(span: timedelta) -> timedelta:
@@ -120,7 +124,7 @@ class ServerBackend(Backend):
     url: UrlField | None = Field(
         default=None,
         description="One server: redis://, valkey://, with TLS rediss://, valkeys://, or unix:// and a socket's path.",
-        examples=["redis://localhost:6379/0", "unix:///run/valkey.sock"],
+        examples=["redis://localhost:6379", "unix:///run/valkey.sock"],
     )
     cluster: list[Node] | None = Field(
         default=None,
@@ -140,7 +144,7 @@ class ServerBackend(Backend):
     db: int | None = Field(
         default=None, ge=0, lt=1 << 31, description="The number of the database; 0 when absent.", examples=[0]
     )
-    namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+    namespace: str = Field(
         description='The namespace that this root keeps all its keys in; "" for none, then it can be no parent.',
         examples=["shop"],
     )
@@ -171,10 +175,10 @@ class ServerBackend(Backend):
         description="The most connections per event loop and node; one carries the calls of thousands of tasks.",
         examples=[1],
     )
-    client_name: str = Field(
+    client_name: Annotated[str, AfterValidator(_client_name)] = Field(
         default="storeconf",
         max_length=128,
-        pattern=r"^[!-~]*$",
+        json_schema_extra={"pattern": "^[!-~]*$"},
         description='The name that the server lists for our connections; "" keeps CLIENT commands from being sent.',
         examples=["shop-web"],
     )
@@ -195,13 +199,14 @@ class ServerBackend(Backend):
     def _check(self) -> ServerBackend:
         given = [name for name in self.exclusive[0] if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
+            said = (
                 f"give only one of {', '.join(given)}" if given else "say where the server is: url, cluster or sentinel"
             )
+            raise PydanticCustomError(EXCLUSIVE_FIELDS, "{said}", {"said": said})
         if self.url is not None:
             self._check_url(self.url)
         if self.cluster is not None and self.db:
-            raise ValueError("a Cluster has no databases but 0")
+            raise ValueError("db must be 0: a Cluster has no other databases")
         return self
 
     def _check_url(self, url: UrlField) -> None:
@@ -216,9 +221,9 @@ class ServerBackend(Backend):
         if both:
             raise ValueError(f"{' and '.join(both)}: given both in the URL and as a field")
         if url.scheme == "unix" and self.tls is not False:
-            raise ValueError("there is no TLS on a unix socket")
+            raise ValueError("tls: there is none on a unix socket")
         if url.tls and "tls" in given and self.tls is False:
-            raise ValueError("the URL's scheme asks for TLS, which tls: false forbids")
+            raise ValueError("tls: false forbids what the URL's scheme asks for")
         ssl_options = [name for name in url.options if name.startswith("ssl_")]
         if ssl_options and (isinstance(self.tls, TlsSettings) or not (url.tls or self.tls)):
             raise ValueError(
@@ -254,17 +259,21 @@ class ServerBackend(Backend):
 
     def location(self) -> tuple[str, ...]:
         """The server, the database, and the namespace where there is one."""
+        return self.locations()[0]
+
+    def locations(self) -> tuple[tuple[str, ...], ...]:
+        """The same for each node by which a Cluster, or what Sentinels watch, is named."""
+        db = self.db or 0
         if self.url is not None:
-            place = f"unix:{self.url.path}" if self.url.path else f"{self.url.host}:{self.url.port}"
-            db = self.url.database
+            db = db or self.url.database or 0
+            host = _host(self.url.host or "")
+            places = [f"unix:{os.path.realpath(self.url.path)}" if self.url.path else f"{host}:{self.url.port}"]
         elif self.cluster is not None:
-            place, db = "cluster " + _joined(self.cluster), None
+            places = _nodes(self.cluster)
         else:
             assert self.sentinel is not None
-            place, db = f"sentinel {self.sentinel.service} of {_joined(self.sentinel.nodes)}", None
-        place = place.replace("127.0.0.1:", "localhost:").replace("::1:", "localhost:")
-        base = (place, str(self.db or db or 0))
-        return (*base, self.namespace) if self.namespace else base
+            places = [f"{self.sentinel.service} of {node}" for node in _nodes(self.sentinel.nodes)]
+        return tuple((place, str(db), *filter(None, [self.namespace])) for place in places)
 
     def warnings(self) -> list[tuple[str, str]]:
         """What is allowed but unwise."""
@@ -289,8 +298,12 @@ def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:
     return tuple(_address(node) for node in nodes)
 
 
-def _joined(nodes: Iterable[str]) -> str:
-    return ",".join(sorted(f"{host}:{port}" for host, port in _addresses(nodes)))
+def _host(name: str) -> str:
+    return "localhost" if name in ("127.0.0.1", "::1") else name
+
+
+def _nodes(nodes: Iterable[str]) -> list[str]:
+    return sorted(f"{_host(host)}:{port}" for host, port in _addresses(nodes))
 
 
 def _revealed(secret: Secret | None) -> str | None:

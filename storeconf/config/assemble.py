@@ -78,6 +78,11 @@ class Assembly:
         """Return where the value at ``path``, or its key, was set, as keyword arguments of a `Diagnostic`."""
         return self._origins.place(path, key=key)
 
+    def written(self, path: TreePath) -> TreePath:
+        """Return the path as the layer writes it that set the value: a shorthand's, where that stands for a mapping."""
+        layer = self._origins.layer(path)
+        return path if layer is None else layer.written(path)
+
     def directory(self, path: TreePath) -> Path:
         """Return the directory that a relative path at ``path`` is relative to."""
         layer = self._origins.layer(path)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, Se
 from pydantic_core.core_schema import ErrorType
 
 from storeconf._units import parse_duration, parse_size
-from storeconf.plugin import NamesStore, PathFromFile
+from storeconf.plugin import EXCLUSIVE_FIELDS, NamesStore, PathFromFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -313,5 +313,5 @@ def fault_of(error: ErrorDetails, expect: Expect) -> Fault:
         return Fault("SC503", f"must be {expect.what}")
     if kind not in _OWN_ERRORS:
         text, _, hint = error["msg"].partition("; ")
-        return Fault("SC504", text, hint or None, whole=True)
+        return Fault("SC510" if kind == EXCLUSIVE_FIELDS else "SC504", text, hint or None, whole=True)
     return Fault("SC504", error["msg"].removeprefix("Input ").replace("should be", "must be"))

@@ -124,12 +124,12 @@ class Interpolation:
         except BadReference as error:
             place = _inside(layer, path, text, error.start, error.end)
             self._problems.append(problem("SC401", error.reason, path, place, hint=error.hint))
-            return Placeholder()
+            return Placeholder(text)
         if len(parts) == 1:
             if isinstance(parts[0], str):
                 return parts[0]
             value = self._value(parts[0], text, path, layer)
-            return value if isinstance(value, Placeholder) else Text(value)
+            return Placeholder(text) if isinstance(value, Placeholder) else Text(value)
         url = path[-1] == "url" or any(isinstance(part, str) and "://" in part for part in parts)
         whole = ""
         known = True
@@ -152,7 +152,7 @@ class Interpolation:
                 )
                 known = False
             whole += value
-        return whole if known else Placeholder()
+        return whole if known else Placeholder(text)
 
     def _fail(
         self,

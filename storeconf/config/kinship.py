@@ -31,19 +31,29 @@ def leads_to(spec: StoreSpec | None) -> str | None:
 
 
 class Kinship:
-    """Answers questions about the stores; those in error are only ``declared``, ``circular`` ones lead in a circle."""
+    """Answers questions about the stores; those in error are only ``declared``, ``circular`` ones lead in a circle.
 
-    def __init__(self, stores: Mapping[str, StoreSpec], declared: Collection[str], problems: Problems) -> None:
+    ``unknown`` are placeholders for names.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, StoreSpec],
+        declared: Collection[str],
+        unknown: Collection[str],
+        problems: Problems,
+    ) -> None:
         self.stores = stores
         self.circular: set[str] = set()
         self._declared = declared
+        self._unknown = unknown
         self._problems = problems
         self._places: dict[str, Place | None] = {}
         self._near: dict[str, str | None] = {}
 
     def check_known(self, name: str, path: TreePath) -> None:
         """Report a reference, which stands at ``path``, to a store that nobody declares."""
-        if name in self._declared:
+        if name in self._declared or name in self._unknown:
             return
         text = f"there is no store {name!r}"
         if name not in self._near:

@@ -71,9 +71,9 @@ class Layer:
         for inner, name in sorted(self.variables.items(), key=lambda each: len(each[0])):
             if inner[: len(path)] == path:  # a mapping or list of which only parts are set
                 return {**place, "variable": name}
-        return place | place_of(self.document, (*self.prefix, *self._written(path)), key=key)
+        return place | place_of(self.document, (*self.prefix, *self.written(path)), key=key)
 
-    def _written(self, path: TreePath) -> TreePath:
+    def written(self, path: TreePath) -> TreePath:
         """Return the path as the layer writes it: that of a shorthand, where it stands for a mapping."""
         if len(path) < 2 or not is_middleware_path(path[:-1]):
             return path

@@ -39,11 +39,13 @@ _BAD: Final[Any] = object()
 class SettingsReader:
     """Reads the settings of backends and middleware.
 
-    ``vague`` tells whether it met a placeholder; ``models`` has the classes that it met, by part and name.
+    ``vague`` tells whether it met a placeholder; ``models`` has the classes that it met, by part and name; ``unknown``
+    has the placeholders that stand for stores' names.
     """
 
     def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
         self.vague = False
+        self.unknown: set[str] = set()
         self._assembly = assembly
         self._catalog = catalog
         self._problems = problems
@@ -83,7 +85,8 @@ class SettingsReader:
         try:
             built = model.model_validate(values)
         except ValidationError as error:
-            self._explain(error, fields, values, path, marks, also)
+            if not self._explain(error, fields, values, path, marks, also) and marks and not any(marks.values()):
+                return model.model_construct(**values)  # what does not fit are the values that stand for unknown ones
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
             self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
@@ -96,7 +99,7 @@ class SettingsReader:
     ) -> None:
         """Report a value that is not ``what`` it should be."""
         secret = self._hidden(path, expect)
-        name = _named(path)
+        name = self._named(path)
         got = kind_of(value)
         if not secret and isinstance(value, str | int | float) and not isinstance(value, bool):
             got = f"the {got.partition(' ')[2]} {shown(value)}"
@@ -104,8 +107,12 @@ class SettingsReader:
             hint = _retyped(name, value, expect)
         self._problems.add("SC503", f"{name} must be {what}, not {got}", path, hint=hint)
 
-    def unknown(self, path: TreePath, names: Iterable[str], known: Collection[str], owner: str) -> None:
-        """Report fields of the mapping at ``path`` that ``owner``, which knows ``known``, does not have."""
+    def unknown_fields(self, path: TreePath, names: Iterable[str], known: Collection[str], owner: str) -> list[str]:
+        """Report fields of the mapping at ``path`` that ``owner``, which knows ``known``, does not have.
+
+        Return the fields that were meant, as far as that can be told.
+        """
+        meant = []
         store = path[:1] == ("default_factory",) or len(path) == 2
         for name in names:
             where = (*path, name)
@@ -122,6 +129,8 @@ class SettingsReader:
             else:
                 hint = _known(known) if near is None else f"did you mean {near!r}?"
                 self._problems.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
+                meant += [near] if near is not None else []
+        return meant
 
     # ------------------------------------------------------------------ before the model
 
@@ -153,6 +162,9 @@ class SettingsReader:
         if value.__class__ is Placeholder:
             self.vague = True
             marks[path] = False
+            if expect.store:
+                self.unknown.add(str(value))
+                return str(value)
             return expect.stand_in if example is None or "${" in str(example) else example
         if expect.classes is not None and value.__class__ in PLAIN and value.__class__ not in expect.classes:
             self.wrong_type(path, expect.what, value, expect=expect)
@@ -167,11 +179,11 @@ class SettingsReader:
             return value
         elif not value or "\0" in value:
             what = "a text that holds a NUL character" if value else "an empty text"
-            self._problems.add("SC504", f"{_named(path)} must be a path, not {what}", path)
+            self._problems.add("SC504", f"{self._named(path)} must be a path, not {what}", path)
         elif os.path.isabs(absolute := os.path.join(self._assembly.directory(path), value)):
             return absolute
         else:
-            text = f"{_named(path)} is relative to the working directory, which does not exist any more"
+            text = f"{self._named(path)} is relative to the working directory, which does not exist any more"
             self._problems.add("SC504", text, path, hint="write an absolute path, or start in another directory")
         marks[path] = True
         return _BAD
@@ -186,9 +198,13 @@ class SettingsReader:
         path: TreePath,
         marks: _Marks,
         also: frozenset[str],
-    ) -> None:
-        """Report Pydantic's errors, but for those that follow from what ``marks`` says is wrong or unknown."""
+    ) -> bool:
+        """Report Pydantic's errors, but for those that follow from what ``marks`` says is wrong or unknown.
+
+        Return whether there were others.
+        """
         faults: dict[TreePath, list[tuple[Fault, Spot]]] = {}
+        strangers: dict[TreePath, tuple[Spot, frozenset[str]]] = {}
         for each in error.errors(include_url=False, include_input=False):
             spot = spot_of(fields, values, each["loc"])
             if spot is None:
@@ -197,14 +213,22 @@ class SettingsReader:
             if any(where == mark[: len(where)] or mark == where[: len(mark)] for mark in marks):
                 continue
             if each["type"] == "extra_forbidden":
-                known = frozenset(spot.holder.expects) | (also if len(spot.trail) == 1 else frozenset())
-                self.unknown(where[:-1], (str(where[-1]),), known, _owner(where[:-1], spot.holder.model))
+                strangers[where] = (
+                    spot,
+                    frozenset(spot.holder.expects) | (also if len(spot.trail) == 1 else frozenset()),
+                )
             else:
                 faults.setdefault(where, []).append((fault_of(each, spot.expect), spot))
+        for where, (spot, known) in strangers.items():
+            near = self.unknown_fields(where[:-1], [str(where[-1])], known, _owner(where[:-1], spot.holder.model))
+            for meant in near:  # the field is there, if misspelt
+                if any(fault.code == "SC502" for fault, _ in faults.get((*where[:-1], meant), ())):
+                    del faults[(*where[:-1], meant)]
         for where, found in faults.items():
             # Of a union's members, the one with code of its own knows best what is wrong.
             fault, spot = min(found, key=lambda pair: (not pair[0].whole, pair[0].code == "SC503"))
             self._fault(fault, spot, where, lookup(values, spot.trail))
+        return bool(strangers or faults)
 
     def _fault(self, fault: Fault, spot: Spot, where: TreePath, value: Any) -> None:
         if fault.code == "SC502":
@@ -217,13 +241,13 @@ class SettingsReader:
         if isinstance(value, dict) or not spot.trail:
             self._whole(fault, where, value if isinstance(value, dict) else {})
             return
-        name, text, hint = _named(where), fault.text, fault.hint
+        name, text, hint = self._named(where), fault.text, fault.hint
         if self._hidden(where, spot.expect) and _tells(f"{text} {hint}", value):
             text, hint = "has a value that does not fit; it is a secret, so it is not shown", None
         elif fault.code == "SC503":
             self.wrong_type(where, spot.expect.what, value, expect=spot.expect)
             return
-        elif fault.whole and text.startswith(name):
+        elif fault.whole and text.startswith(f"{name} "):
             name, _, text = text.partition(" ")
         elif fault.whole and not text.startswith("must "):
             name = f"{name}:"
@@ -235,12 +259,16 @@ class SettingsReader:
 
     def _whole(self, fault: Fault, where: TreePath, values: dict[str, Any]) -> None:
         """Report what a model says of all its fields, at the field that it names first, if it is there."""
-        text = fault.text if fault.whole else f"{_named(where)} {fault.text}"
+        text = fault.text if fault.whole else f"{self._named(where)} {fault.text}"
         first = fault.text.partition(" ")[0].strip("'`:,")
         if first in values:
             self._problems.add(fault.code, text, (*where, first), key=True, hint=fault.hint, lacking=True)
         else:
             self._problems.add(fault.code, text, where, key=True, hint=fault.hint, lacking=True)
+
+    def _named(self, path: TreePath) -> str:
+        """What the value at a path is called where it is written: a setting that stands alone has its kind's name."""
+        return _named(self._assembly.written(path))
 
     def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
         return (expect is not None and expect.hides) or self._assembly.is_secret(path)

@@ -24,7 +24,7 @@ FACTORY: Final[TreePath] = ("default_factory",)
 
 def check_structure(validated: Validated, declared: Collection[str], problems: Problems) -> None:
     """Check the references between stores and where their keys lie. ``declared`` holds also the stores in error."""
-    kinship = Kinship(validated.stores, declared, problems)
+    kinship = Kinship(validated.stores, declared, validated.unknown, problems)
     _Structure(validated, kinship, problems).check()
     check_needs(kinship, validated.default_factory, problems)
 
@@ -104,7 +104,7 @@ class _Structure:
             self._kinship.check_divisible(self._kinship.target(factory.parent), (*FACTORY, "parent"))
 
     def _locations(self) -> None:
-        """Sorted, everything that lies in a place follows that place."""
+        """Sorted, everything that lies in a place follows that place. Two roots collide once, in however many."""
         places: list[tuple[tuple[str, ...], int, TreePath, str]] = []
         for name, spec in self._stores.items():
             if isinstance(spec, RootSpec) and name not in self._validated.vague:
@@ -114,10 +114,15 @@ class _Structure:
             self._locate(places, factory.backend, FACTORY, "default_factory")
         places.sort()
         outer = None
+        reported = set()
         for place in places:
             if outer is None or place[0][: len(outer[0])] != outer[0]:
                 outer = place
                 continue
+            pair = frozenset((outer[1], place[1]))
+            if len(pair) == 1 or pair in reported:
+                continue
+            reported.add(pair)
             first, second = (outer, place) if outer[1] < place[1] else (place, outer)
             inside = "keep their keys in the same place" if outer[0] == place[0] else "would share keys"
             if outer[0] != place[0]:
@@ -135,13 +140,13 @@ class _Structure:
         self, places: list[tuple[tuple[str, ...], int, TreePath, str]], backend: Backend, path: TreePath, shown: str
     ) -> None:
         try:
-            location, warnings = backend.location(), backend.warnings()
+            locations, warnings = backend.locations(), backend.warnings()
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{type(backend).__name__} could not tell where it keeps its keys: {type(error).__name__}: {error}"
             self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
             return
-        if location is not None:
-            places.append((tuple(map(str, location)), len(places), path, shown))
+        number = places[-1][1] + 1 if places else 0
+        places += ((tuple(map(str, location)), number, path, shown) for location in locations)
         for field, message in warnings:
             self._problems.add("SC801", message, (*path, *field.split(".")), severity="warning")
 
@@ -168,8 +173,9 @@ class _Structure:
             if link and link.bytes_only:
                 keeper = repr(root) if root is not None else "default_factory"
                 keeping = path if root is None else ("stores", root)
+                text = f"{kind} works on bytes, and {keeper} keeps objects"
                 self._problems.add(
-                    "SC607", f"{kind} works on bytes, and {keeper} keeps objects", (*path, "middleware", kind),
+                    "SC607", text, (*path, "middleware", kind), key=True,
                     notes=[self._problems.note(f"{keeper} keeps objects", (*keeping, "objects"))],
                     hint=f"leave {kind} out, or let {keeper} keep bytes",
                 )  # fmt: skip

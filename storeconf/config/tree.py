@@ -58,7 +58,7 @@ class Text(str):
 
 
 class Placeholder(Text):
-    """Stands for a value that is not known here, and is right for any field."""
+    """Stands for a value that is not known here, and is right for any field; its text is what the file says."""
 
     __slots__ = ()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf.config import envelope
-from storeconf.config.fields import fields_of
+from storeconf.config.fields import Expect, fields_of
 from storeconf.config.masking import MASK
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.problems import NAME_RULE, Problems, listed, shown
@@ -34,6 +34,9 @@ CHILD: Final = frozenset(envelope.CHILD)
 ALIAS: Final = frozenset(envelope.ALIAS)
 FACTORY: Final = frozenset(envelope.FACTORY)
 
+_TEXT: Final = Expect("a text", frozenset({str}))
+_WHOLE: Final = Expect("a whole number", frozenset({int}))
+
 _KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
 _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
 
@@ -43,13 +46,14 @@ class Validated:
     """What could be built of a tree.
 
     ``vague`` names the stores that are partly unknown, by placeholder or error; ``models`` has the kinds that the
-    layout names.
+    layout names; ``unknown`` has the placeholders for the names of stores.
     """
 
     stores: dict[str, StoreSpec] = field(default_factory=dict)
     default_factory: DefaultFactorySpec | None = None
     vague: set[str] = field(default_factory=set)
     models: Mapping[tuple[Part, str], type[Settings]] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
 
 
 def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
@@ -67,7 +71,7 @@ class _Validator:
         self._built: dict[tuple[object, ...], Middleware] = {}
 
     def run(self) -> Validated:
-        tree, result = self._tree, Validated(models=self._settings.models)
+        tree, result = self._tree, Validated(models=self._settings.models, unknown=self._settings.unknown)
         version = tree.get("version", 1)
         if type(version) is not int or version != 1:
             text = f"this storeconf reads version 1 of its language, not {shown(version)}"
@@ -130,29 +134,40 @@ class _Validator:
             self._report("SC501", text, (*path, key), key=True, hint=hint, lacking=True)
         if not close:
             text = f"{what} needs one of 'type', 'parent' and 'use'"
-            self._report("SC506", text, path, key=True, hint=self._meant(path) or _KINDS_HINT, lacking=True)
+            self._report("SC506", text, path, key=True, hint=self._meant(path), lacking=True)
         return None
 
-    def _meant(self, path: TreePath) -> str | None:
+    def _meant(self, path: TreePath) -> str:
         """A hint to the store that a layer meant to change, where it may have misspelt its name."""
         if path[0] != "stores":
-            return None
-        near = nearest(str(path[1]), [name for name, node in self._tree["stores"].items() if _has_kind(node)])
-        return None if near is None else f"did you mean {near!r}? If it is a new store: {_KINDS_HINT}"
+            return _FACTORY_HINT
+        name = str(path[1])
+        if name.startswith("x-"):
+            return f"keys that begin with 'x-' are ignored at the top only; if it is a store: {_KINDS_HINT}"
+        near = nearest(name, [name for name, node in self._tree["stores"].items() if _has_kind(node)])
+        return _KINDS_HINT if near is None else f"did you mean {near!r}? If it is a new store: {_KINDS_HINT}"
 
     def _child(self, name: str, path: TreePath, node: dict[str, Any]) -> ChildSpec | None:
         self._only(path, node, CHILD, "a store with a 'parent'")
         parent = self._name(path, node, "parent")
-        namespace: str | None = name
-        if "namespace" in node:
-            namespace = self._name(path, node, "namespace")
-            if namespace is not None and not self._namespace(path, namespace):
-                namespace = None
+        namespace = self._own_namespace(path, node) if "namespace" in node else name
         links = self._links(path, node.get("middleware"))
         description = self._description(path, node.get("description"))
-        if parent is None or namespace is None:
+        if parent is None:
             return None
         return ChildSpec(name, parent, namespace, links, description)
+
+    def _own_namespace(self, path: TreePath, node: dict[str, Any]) -> str:
+        """The namespace of a child; one that is not known, or none, is like no other child's."""
+        namespace = node["namespace"]
+        if isinstance(namespace, Placeholder):
+            self._settings.vague = True
+            return str(namespace)
+        name = self._name(path, node, "namespace")
+        if name is not None and self._namespace(path, name):
+            return name
+        self._settings.vague = True
+        return f"{path[-1]}?"
 
     def _factory(self, path: TreePath, node: Any) -> DefaultFactorySpec | None:
         if not isinstance(node, dict):
@@ -191,10 +206,13 @@ class _Validator:
         if model is None:
             return None
         values["type"] = kind
+        namespace = values.get("namespace")
+        if isinstance(namespace, str) and namespace and not isinstance(namespace, Placeholder):
+            named = self._namespace(path, namespace)
+        else:
+            named = True
         backend = self._settings.build(model, values, path, also)
-        if backend is None or not backend.namespace or self._namespace(path, backend.namespace):
-            return backend
-        return None
+        return backend if named else None
 
     def _links(self, path: TreePath, node: Any) -> Links:
         if node is None:
@@ -241,7 +259,7 @@ class _Validator:
 
     def _only(self, path: TreePath, node: dict[str, Any], known: frozenset[str], owner: str) -> None:
         if not node.keys() <= known:
-            self._settings.unknown(path, [key for key in node if key not in known], known, owner)
+            self._settings.unknown_fields(path, [key for key in node if key not in known], known, owner)
 
     def _name(self, path: TreePath, values: Mapping[str, Any], key: str) -> str | None:
         """The text of a field that names something; None when it is no text, or not known here."""
@@ -251,7 +269,7 @@ class _Validator:
             return None
         if isinstance(value, str):
             return str(value)
-        self._settings.wrong_type((*path, key), "a text", value)
+        self._settings.wrong_type((*path, key), "a text", value, expect=_TEXT)
         return None
 
     def _namespace(self, path: TreePath, name: str) -> bool:
@@ -267,7 +285,7 @@ class _Validator:
         if isinstance(value, str):
             return MASK if self._is_secret((*path, "description")) else str(value)
         if value is not None:
-            self._settings.wrong_type((*path, "description"), "a text", value)
+            self._settings.wrong_type((*path, "description"), "a text", value, expect=_TEXT)
         return None
 
     def _max_stores(self, path: TreePath, value: Any) -> int | None:
@@ -276,7 +294,7 @@ class _Validator:
         if type(value) is Text and value.isascii() and value.isdigit():
             value = int(value)
         if type(value) is not int:
-            self._settings.wrong_type(path, "a whole number", value)
+            self._settings.wrong_type(path, "a whole number", value, expect=_WHOLE)
         elif value < 1:
             self._report("SC504", "max_stores must be greater than 0", path)
         else:

@@ -156,7 +156,7 @@ class _Reader:
             text = read_secret(working_directory() / path)
         except SecretFileError as error:
             if error.missing and self._without_secrets:
-                return Placeholder()
+                return Placeholder(f"${{file:{path}}}")
             self._fail("SC307", name, f"the file {path!r}, which {name} names, {error}", found.path)
             return None
         if not text:

@@ -7,7 +7,7 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware
@@ -47,12 +47,17 @@ class Ttl(Middleware):
         examples=[True, "30m"],
     )
 
+    @field_validator("default", "max", "renew_on_get")
+    @classmethod
+    def _positive(cls, value: timedelta | bool | None) -> timedelta | bool | None:
+        if isinstance(value, timedelta) and value <= timedelta(0):
+            raise ValueError("must be longer than nothing")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("default", "max", "renew_on_get"):
-            value = getattr(self, name)
-            if isinstance(value, timedelta) and value <= timedelta(0):
-                raise ValueError(f"{name} must be longer than nothing")
+        if self.default is None and self.max is None and self.renew_on_get is False:
+            raise ValueError("give default, max, or renew_on_get")
         if self.renew_on_get is True and self.default is None:
             raise ValueError("renew_on_get: true renews by the default, and there is none; give default, or a duration")
         return self

@@ -126,8 +126,98 @@ stores:
     ),
 ]
 
+FIELDS = [
+    Case(
+        "names that need quotes",
+        """
+stores:
+  "1": {type: memory}
+  a: {parent: ⟦SC503:1⟧}
+  b: {use: ⟦SC503:true⟧}
+  c: {parent: "1", namespace: ⟦SC503:5⟧}
+  d: {type: memory, description: ⟦SC503:2026⟧}
+default_factory: {parent: "1", max_stores: ⟦SC503:"5"⟧}
+""",
+        says=(
+            'hint: put it in quotes: parent: "1"',
+            'hint: put it in quotes: use: "true"',
+            'hint: put it in quotes: namespace: "5"',
+            'hint: put it in quotes: description: "2026"',
+            "hint: write it without quotes: max_stores: 5",
+        ),
+    ),
+    Case(
+        "settings that stand alone",
+        """
+stores:
+  a: {type: memory, middleware: {ttl: ⟦SC504:soon⟧, read_only: ⟦SC503:yes⟧, on_error: ⟦SC504:mis⟧}}
+  b: {type: memory, middleware: {ttl: ⟦SC504:0⟧, compress: ⟦SC504:gzp⟧, retry: ⟦SC503:"5"⟧}}
+  c: {type: memory, middleware: {ttl: {default: ⟦SC504:0⟧, max: ⟦SC504:-1⟧}, read_only: {enabled: ⟦SC503:5⟧}}}
+  d: {type: memory, middleware: {⟦SC504:ttl⟧: true, limit: ⟦SC504:64KiBs⟧}}
+""",
+        says=(
+            "ttl: 'soon' is not a duration",
+            'read_only must be true or false, not the text "yes"',
+            "on_error must be 'raise' or 'miss'",
+            "compress must be 'zstd'",
+            "ttl must be longer than nothing",
+            "write it without quotes: retry: 5",
+            "default must be longer than nothing",
+            "enabled must be true or false, not the whole number 5",
+            "give default, max, or renew_on_get",
+        ),
+    ),
+    Case(
+        "a required field that is misspelt",
+        "stores: {f: {type: file, ⟦SC501:pth⟧: x}, r: {type: redis, sentinel: {⟦SC501:node⟧: [a:1], service: s}, "
+        "namespace: x}, ⟦SC502:g⟧: {type: file, ⟦SC501:zzz⟧: x}}\n",
+    ),
+    Case(
+        "a name of a namespace and all else",
+        "stores: {m: {type: memory, namespace: ⟦SC509:a b⟧, max_entries: ⟦SC503:x⟧}, "
+        "⟦SC510:r⟧: {type: redis, namespace: ⟦SC509:a:b⟧}, "
+        "c: {parent: ⟦SC601:nobody⟧, namespace: ⟦SC509:a/b⟧}, d: {parent: ⟦SC601:nobody⟧, namespace: ⟦SC503:[]⟧}}\n",
+    ),
+    Case(
+        "what contradicts the server",
+        "stores:\n  a: {type: redis, cluster: ['a:1'], ⟦SC504:db⟧: 3, namespace: x}\n"
+        "  b: {type: redis, url: 'unix:///s', ⟦SC504:tls⟧: true, namespace: x}\n"
+        "  c: {type: redis, url: 'rediss://h', ⟦SC504:tls⟧: false, namespace: x}\n"
+        "  d: {type: redis, url: 'redis://h', client_name: ⟦SC504:a b⟧, namespace: x}\n",
+    ),
+    Case("a default factory that forbids", "⟦SC506:default_factory⟧: {forbid: true}\n", says=("{use: X}, or forbid",)),
+    Case("a template among the stores", "stores: {⟦SC506:x-a⟧: {max_entries: 1}}\n", says=("at the top only",)),
+    Case("bytes only", "stores: {a: {type: memory, objects: true, middleware: {⟦SC607:compress⟧: gzip}}}\n"),
+]
 
-@pytest.mark.parametrize("case", [*TEXTS, *INCOMPLETE], ids=str)
+PLACES = [
+    Case(
+        "clusters that have a node in common",
+        "stores:\n  a: {type: redis, cluster: ['a:1', 'b:2'], namespace: x}\n"
+        "  ⟦SC604:b⟧: {type: valkey, cluster: ['B:2', 'c:3', 'a:1'], namespace: x}\n"
+        "  ⟦SC604:c⟧: {type: redis, url: 'redis://a:1', namespace: x}\n"
+        "  d: {type: redis, cluster: ['b:2'], namespace: y}\n",
+    ),
+    Case(
+        "Sentinels that have a node in common",
+        "stores:\n  a: {type: redis, sentinel: {nodes: ['a:1', 'b:1'], service: s}, namespace: x}\n"
+        "  ⟦SC604:b⟧: {type: redis, sentinel: {nodes: ['b:1'], service: s}, namespace: x}\n"
+        "  c: {type: redis, sentinel: {nodes: ['a:1'], service: t}, namespace: x}\n"
+        "  d: {type: redis, url: 'redis://a:1', namespace: x}\n",
+    ),
+    Case(
+        "a node that is named twice",
+        "stores: {a: {type: redis, cluster: ['127.0.0.1:1', 'localhost:1', '[::1]:1'], namespace: x}}\n",
+    ),
+    Case(
+        "one socket",
+        "stores:\n  a: {type: redis, url: 'unix:///run/s', namespace: x}\n"
+        "  ⟦SC604:b⟧: {type: redis, url: 'unix:///run/../run/s', namespace: x}\n",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*TEXTS, *INCOMPLETE, *FIELDS, *PLACES], ids=str)
 def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report, expected = case.examine(tmp_path, monkeypatch)
     text = render_text(report.diagnostics)

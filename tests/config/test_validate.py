@@ -172,7 +172,7 @@ FIELDS = [
     ),
     case("no duration", f"stores: {{a: {{{REDIS}, connect_timeout: ⟦true⟧}}}}", "SC503", "a duration, not true"),
     case("size", "stores: {a: {type: memory, max_size: ⟦-1⟧}}", "SC504", "can't be negative"),
-    case("pattern", f"stores: {{a: {{{REDIS}, client_name: ⟦a b⟧}}}}", "SC504", "must match the pattern"),
+    case("pattern", f"stores: {{a: {{{REDIS}, client_name: ⟦a b⟧}}}}", "SC504", "ASCII characters only, and no blanks"),
     case("empty path", "stores: {a: {type: file, path: ⟦''⟧}}", "SC504", "path must be a path, not an empty text"),
     case("nested unknown", f"stores: {{a: {{{REDIS}, tls: {{⟦ca⟧: x}}}}}}", "SC501", "tls has no field 'ca'"),
     case("nested choice", f"stores: {{a: {{{REDIS}, tls: {{verify: ⟦ful⟧}}}}}}", "SC504", "'full', 'chain'", "'full'?"),
@@ -192,7 +192,7 @@ FIELDS = [
         "two fields together", "stores: {a: {type: memory, max_size: 1, objects: ⟦true⟧}}", "SC504", "no size in bytes"
     ),
     case("whole model", f"stores: {{a: {{{REDIS}, tls: {{⟦key_file⟧: x}}}}}}", "SC504", "key_file needs cert_file"),
-    case("none of three", "stores: {⟦a⟧: {type: redis, namespace: a}}", "SC504", "url, cluster"),
+    case("none of three", "stores: {⟦a⟧: {type: redis, namespace: a}}", "SC510", "url, cluster"),
     case(
         "in the URL too", "stores: {a: {type: redis, url: redis://u:p@h, ⟦password⟧: x, namespace: a}}", "SC504", "both"
     ),
@@ -243,28 +243,28 @@ PYDANTIC = [
 OBJECTS = [
     case(
         "compress beside objects",
-        "stores: {a: {type: memory, objects: true, middleware: {compress: ⟦gzip⟧}}}",
+        "stores: {a: {type: memory, objects: true, middleware: {⟦compress⟧: gzip}}}",
         "SC607",
         "compress works on bytes, and 'a' keeps objects",
         path="stores.a.middleware.compress",
     ),
     case(
         "encrypt in a namespace of objects",
-        "stores: {a: {type: memory, objects: true}, b: {use: a}, c: {parent: b, middleware: {encrypt: ⟦key⟧}}}",
+        "stores: {a: {type: memory, objects: true}, b: {use: a}, c: {parent: b, middleware: {⟦encrypt⟧: key}}}",
         "SC607",
         "encrypt works on bytes, and 'a' keeps objects",
         path="stores.c.middleware.encrypt",
     ),
     case(
         "encrypt in the default factory's namespaces",
-        "{stores: {a: {type: memory, objects: true}}, default_factory: {parent: a, middleware: {encrypt: ⟦key⟧}}}",
+        "{stores: {a: {type: memory, objects: true}}, default_factory: {parent: a, middleware: {⟦encrypt⟧: key}}}",
         "SC607",
         "encrypt works on bytes, and 'a' keeps objects",
         path="default_factory.middleware.encrypt",
     ),
     case(
         "a default factory of objects",
-        "default_factory: {type: memory, objects: true, middleware: {compress: ⟦gzip⟧}}",
+        "default_factory: {type: memory, objects: true, middleware: {⟦compress⟧: gzip}}",
         "SC607",
         "compress works on bytes, and default_factory keeps objects",
     ),
@@ -425,7 +425,8 @@ def test_all_problems_come_at_once_in_the_order_of_their_places() -> None:
         ("SC503", 4),
         ("SC503", 4),
         ("SC504", 4),
-        ("SC504", 5),
+        ("SC510", 5),
+        ("SC509", 5),
         ("SC601", 6),
     ]
 

@@ -104,7 +104,7 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
         ({"url": "redis://h?client_name=a", "client_name": "b"}, "client_name: given both"),
         ({"url": "redis://h?socket_timeout=1", "command_timeout": 1}, "command_timeout: given both"),
         ({"url": "rediss://h", "tls": False}, "forbids"),
-        ({"url": "unix:///s", "tls": True}, "no TLS on a unix socket"),
+        ({"url": "unix:///s", "tls": True}, "none on a unix socket"),
         ({"url": "rediss://h?ssl_ca_certs=/a", "tls": {"ca_file": "/b"}}, "contradicts"),
         ({"url": "redis://h", "tls": {"key_file": "/k"}}, "key_file needs cert_file"),
         ({"url": "redis://h", "tls": {"verify": "some"}}, "verify"),
@@ -112,10 +112,9 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
         ({"cluster": ["h"]}, "host:port"),
         ({"cluster": ["h:0"]}, "host:port"),
         ({"cluster": ["redis://h:1"]}, "host:port"),
-        ({"cluster": ["h:1"], "db": 1}, "no databases"),
+        ({"cluster": ["h:1"], "db": 1}, "no other databases"),
         ({"sentinel": {"nodes": ["h:1"]}}, "service"),
         ({"sentinel": {"nodes": [], "service": "s"}}, "at least 1"),
-        ({"url": "redis://h", "namespace": "a:b"}, "can't name a namespace"),
         ({"url": "redis://h", "command_timeout": 0}, "more than zero"),
         ({"url": "redis://h", "connect_timeout": "-1s"}, "connect_timeout"),
         ({"url": "redis://h", "retries": -1}, "greater than or equal to 0"),
@@ -150,9 +149,13 @@ def test_where_the_keys_lie() -> None:
     assert place(url="redis://h/1") == place(url="redis://h?db=1") == place(url="redis://h", db=1)
     assert place(url="redis://h/1") != place(url="redis://h")
     assert place(url="unix:///s") == ("unix:/s", "0", "shop")
-    assert place(cluster=["b:1", "A:1"]) == place(cluster=["a:1", "b:1"])
+    assert place(url="unix:///r/../s") == ("unix:/s", "0", "shop")
+    assert place(cluster=["b:1", "A:1"]) == place(cluster=["a:1", "b:1"]) == place(url="redis://a:1")
     sentinel = {"nodes": ["b:1", "a:1"], "service": "s"}
-    assert place(sentinel=sentinel) == ("sentinel s of a:1,b:1", "0", "shop")
+    assert make(ValkeyBackend, namespace="shop", sentinel=sentinel).locations() == (
+        ("s of a:1", "0", "shop"),
+        ("s of b:1", "0", "shop"),
+    )
 
 
 def test_what_deserves_a_warning() -> None:
