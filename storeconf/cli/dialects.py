@@ -118,7 +118,10 @@ def _flow(value: Any, text: Callable[[str], str], colon: str = ":") -> str:
     if isinstance(value, dict):
         inner = ", ".join(f"{text(key)}{colon} {_flow(item, text, colon)}" for key, item in value.items())
         return f"{{{inner}}}"
-    return json.dumps(value, default=str)
+    plain = json.dumps(value, default=str)
+    if isinstance(value, float) and "." not in plain:
+        plain = plain.replace("e", ".0e")  # without a point, older readers of YAML take it for a text
+    return plain
 
 
 def _quoted(text: str) -> str:

@@ -154,6 +154,7 @@ def test_yaml_that_is_written_reads_the_same(tree: dict[str, Any], items: bool) 
 
 
 @given(TREES)
+@example({"a": 5e-324, "b": 1e16})
 def test_texts_are_texts_to_readers_of_older_yaml_too(tree: dict[str, Any]) -> None:
     read = yaml.safe_load("\n".join(line for line, _ in yaml_lines(tree))) or {}
     assert [type(key) for key in read] == [str] * len(tree)
