@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from storeconf._units import format_duration
+from storeconf._units import format_duration, format_size
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config import envelope
 from storeconf.config.codes import CODES
@@ -42,11 +42,11 @@ SCHEMA = ROOT / "schemas/storeconf.v1.schema.json"
 HEAD = """\
 <!-- Made by docs/generate.py from the models' descriptions: edit those. -->
 
-# The configuration language, version 1
+# The fields of the configuration language, version 1
 
-Every field that a layout can have. The same text stands in the JSON Schema, so editors show it while you write.
-Fields without a default must be given where the entry "default" says *required*; a field that says nothing is simply
-absent unless given. Any text may hold substitutions (`${NAME}`), and the field decides the type of what comes out.
+Every field that a layout can have; [the rules](rules.md) tell which layer wins, what a variable may set, and what a
+text may hold. The same descriptions stand in the JSON Schema, so editors show them while you write. A field must be
+given where its default says *required*; one whose default is empty is simply absent unless given.
 """
 
 
@@ -147,7 +147,7 @@ def _fields(fields: Fields, skip: tuple[str, ...] = ()) -> Iterable[tuple[str, s
             info = fields.info[name]
             example = f" For example {_code(info.examples[0])}." if info.examples else ""
             known = schemas[name]
-            yield name, _takes(expect, known), _default(info, known), f"{info.description or ''}{example}"
+            yield name, _takes(expect, known), _default(info, expect, known), f"{info.description or ''}{example}"
 
 
 def _takes(expect: Expect, schema: Mapping[str, Any]) -> str:
@@ -162,13 +162,15 @@ def _takes(expect: Expect, schema: Mapping[str, Any]) -> str:
     return " or ".join(word.removeprefix("a ") for word in words.split(" or "))
 
 
-def _default(info: FieldInfo, schema: Mapping[str, Any]) -> str:
+def _default(info: FieldInfo, expect: Expect, schema: Mapping[str, Any]) -> str:
     if info.is_required():
         return "*required*"
     value = info.default
     if value is None or value is PydanticUndefined:
         return ""
-    return _code(format_duration(value) if isinstance(value, timedelta) else schema.get("default", value))
+    if isinstance(value, timedelta):
+        return _code(format_duration(value))
+    return _code(format_size(value) if expect.what == "a size" else schema.get("default", value))
 
 
 def _code(value: Any) -> str:
