@@ -250,6 +250,9 @@ class Interpolation:
             return f"only ':-' and ':?' are known: ${{{reference.resolver}:-…}}"
         if reference.resolver in self._environ or reference.resolver.isupper():
             return f"for a default write ${{{reference.resolver}:-{reference.argument}}}"
+        name, dash, default = reference.resolver.partition("-")
+        if dash and (name in self._environ or name.isupper()):
+            return f"write ${{{name}:-{default}:{reference.argument}}}, with a colon"
         return error.hint
 
 

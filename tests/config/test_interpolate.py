@@ -119,7 +119,10 @@ class TestGrammar:
         problem = fault(text, {"A": "1", "B": "2"})
         assert (problem.code, problem.path) == ("SC401", "stores.a.description")
 
-    @pytest.mark.parametrize(("text", "meant"), [("${A:b}", "${A:-b}"), ("${A:+b}", ":-"), ("${A:=b}", ":-")])
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [("${A:b}", "${A:-b}"), ("${A:+b}", ":-"), ("${A:=b}", ":-"), ("${A-redis://b}", "${A:-redis://b}")],
+    )
     def test_other_shells_operators_are_unknown_resolvers_with_a_hint(self, text: str, meant: str) -> None:
         problem = fault(text, {"A": "1"})
         assert problem.code == "SC701"
