@@ -11,11 +11,12 @@ from storeconf._collection import collection_paused
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.assemble import Assembly, Source, assemble
 from storeconf.config.dump import dump, masked
+from storeconf.config.layers import problem
 from storeconf.config.masking import Masks, secret_paths
 from storeconf.config.models import AliasSpec
 from storeconf.config.problems import Problems, merged, ordered
 from storeconf.config.structure import check_structure
-from storeconf.config.tree import Placeholder, item_index, lookup
+from storeconf.config.tree import Placeholder, dotted, item_index, lookup
 from storeconf.config.validate import validate
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from storeconf.config.models import DefaultFactorySpec, StoreSpec
     from storeconf.config.overrides import Overrides
     from storeconf.config.tree import TreePath
-    from storeconf.config.validate import Validated
     from storeconf.plan import Plan
     from storeconf.plugin import Settings
     from storeconf.registry import StoreRegistry
@@ -41,7 +41,8 @@ class Layout:
     """The validated description of all stores for one environment.
 
     ``stores`` holds what was said of each by name, ``warnings`` what is allowed but deserves a second thought,
-    ``kinds`` the backends and middleware that the layout names. Two layouts are equal when they describe the same
+    ``kinds`` the backends and middleware that the layout names. Where placeholders are taken, ``unknown`` has those for
+    kinds and stores, which keep a layout from being planned. Two layouts are equal when they describe the same
     stores, wherever that was said.
     """
 
@@ -52,6 +53,7 @@ class Layout:
     assembly: Assembly = field(kw_only=True, compare=False)
     catalog: Catalog = field(kw_only=True, compare=False)
     kinds: Mapping[tuple[Part, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
+    unknown: Mapping[str, TreePath] = field(kw_only=True, default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         environment = f" for {self.environment!r}" if self.environment is not None else ""
@@ -78,9 +80,14 @@ class Layout:
         return dump(self, masked=masked)
 
     def plan(self) -> Plan:
-        """In which order the stores are made, each with its chain: pure data."""
+        """In which order the stores are made, each with its chain: pure data.
+
+        Raises ConfigError where placeholders stand for kinds or names of stores.
+        """
         from storeconf.plan import Plan
 
+        if self.unknown:
+            raise ConfigError(_shown([_not_known(self.assembly, *each) for each in self.unknown.items()], self))
         return Plan.of(self.stores, self.default_factory, self.environment)
 
     def compile(self) -> StoreRegistry:
@@ -230,11 +237,12 @@ class _Reader:
             assembly=assembly,
             catalog=self._catalog,
             kinds=validated.models,
+            unknown=MappingProxyType(dict(validated.unknown)),
         )
         failed = any(each.severity == "error" for each in problems.found)
-        if not failed:
+        if not failed and not layout.unknown:
             failed = _chains_contradict(layout, problems)
-        found = tuple(_shown(problems.found, assembly, validated))
+        found = tuple(_shown(problems.found, layout))
         names = () if assembly.environment is None else (assembly.environment,)
         if failed:
             return Report(found, MappingProxyType({}), names, assembly.files)
@@ -256,11 +264,17 @@ def _chains_contradict(layout: Layout, problems: Problems) -> bool:
     return False
 
 
-def _shown(found: list[Diagnostic], assembly: Assembly, validated: Validated) -> Iterator[Diagnostic]:
+def _not_known(assembly: Assembly, text: str, path: TreePath) -> Diagnostic:
+    message = f"{dotted(path)} is {text}, which is not known here, so the stores can't be put in order"
+    return problem("SC402", message, path, assembly.place(path), hint="give it a value")
+
+
+def _shown(found: list[Diagnostic], layout: Layout) -> Iterator[Diagnostic]:
     """The diagnostics as people see them: in order, for this environment, with excerpts, without secrets."""
     if not found:
         return
-    paths = tuple(secret_paths(assembly.tree, validated.models))
+    assembly = layout.assembly
+    paths = tuple(secret_paths(assembly.tree, layout.kinds))
     values = (lookup(assembly.tree, path) for path in paths)
     texts = {str(value) for value in values if value.__class__ is not Placeholder} | assembly.secret_texts()
     masks = Masks(texts, assembly.documents, paths)

@@ -42,6 +42,7 @@ class Source:
     file: str | None
     environment: str | None
     overrides: tuple[tuple[str, str], ...]
+    without_secrets: bool = False
 
     def layout(self) -> Layout:
         """Read the layout; its problems go to stderr, and errors end the command."""
@@ -52,7 +53,10 @@ class Source:
         from storeconf.config.problems import merged
         from storeconf.layout import examine
 
-        reports = [examine(self.file, environment=name, overrides=self.overrides) for name in environments]
+        reports = [
+            examine(self.file, environment=name, overrides=self.overrides, without_secrets=self.without_secrets)
+            for name in environments
+        ]
         complain(merged(each for report in reports for each in report.diagnostics))
         layouts = [report.layout for report in reports if report.layout is not None]
         if len(layouts) < len(reports):
@@ -170,8 +174,11 @@ def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     return tuple(overrides)
 
 
-def on_layout(*, environment: bool = True) -> Callable[[F], F]:
-    """Add the options that say which layout a command is about; it gets them as ``source``."""
+def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F], F]:
+    """Add the options that say which layout a command is about; it gets them as ``source``.
+
+    A command that needs no ``secrets`` can do without them.
+    """
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
@@ -180,12 +187,19 @@ def on_layout(*, environment: bool = True) -> Callable[[F], F]:
             file: str | None,
             overrides: tuple[tuple[str, str], ...],
             env: str | None = None,
+            without_secrets: bool = False,
             **options: Any,
         ) -> Any:
-            return command(*args, source=Source(file, env, overrides), **options)
+            return command(*args, source=Source(file, env, overrides, without_secrets), **options)
 
         chosen = click.option("--env", metavar="NAME", help="The environment; without it, STORECONF_ENV, else none.")
+        without = click.option(
+            "--without-secrets",
+            is_flag=True,
+            help="Unset names and missing secret files count as placeholders, so that CI needs no production secrets.",
+        )
         options = (
+            *(() if secrets else (without,)),
             click.option("-f", "--file", metavar="FILE", help="The layout; without it, found as `storeconf -h` tells."),
             *((chosen,) if environment else ()),
             click.option(

@@ -117,8 +117,8 @@ def _settings(values: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 
 def _value(value: Any, expect: Expect) -> str:
-    if value == MASK:
-        return MASK
+    if value == MASK or (isinstance(value, str) and "${" in value):  # a placeholder is what the file says
+        return shown(value)
     if isinstance(value, dict) and expect.model is not None:
         return _settings(value, expect.model)
     if isinstance(value, list):

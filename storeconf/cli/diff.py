@@ -42,7 +42,7 @@ class _Change:
 @click.argument("first", metavar="ENV1")
 @click.argument("second", metavar="ENV2")
 @format_option("text", "json")
-@on_layout(environment=False)
+@on_layout(environment=False, secrets=False)
 def diff_command(source: Source, first: str, second: str, form: str) -> None:
     """Show what differs between two environments.
 

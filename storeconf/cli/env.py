@@ -49,7 +49,7 @@ class _Row:
 
 @click.command("env")
 @format_option("text", "json")
-@on_layout()
+@on_layout(secrets=False)
 def env_command(source: Source, form: str) -> None:
     """List every variable that could override something.
 

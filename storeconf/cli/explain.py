@@ -50,7 +50,7 @@ class _Answer:
 @click.command("explain")
 @click.argument("path", metavar="PATH|CODE")
 @format_option("text", "json")
-@on_layout()
+@on_layout(secrets=False)
 def explain_command(source: Source, path: str, form: str) -> None:
     """Show where a value comes from, or what a code means.
 

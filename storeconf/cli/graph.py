@@ -88,7 +88,7 @@ def _lines(described: Described, factory: FactoryStep) -> tuple[str, ...]:
 
 @click.command("graph")
 @format_option("mermaid", "dot", "html")
-@on_layout()
+@on_layout(secrets=False)
 def graph_command(source: Source, form: str) -> None:
     """Print the same as a Mermaid or DOT graph, or as a page.
 

@@ -16,7 +16,7 @@ __all__ = ["show_command"]
 @click.command("show")
 @click.option("--origins", is_flag=True, help="Show where each value comes from.")
 @format_option("yaml", "toml", "json")
-@on_layout()
+@on_layout(secrets=False)
 def show_command(source: Source, origins: bool, form: str) -> None:
     """Print the effective layout, secrets masked.
 

@@ -23,7 +23,7 @@ __all__ = ["tree_command"]
 
 @click.command("tree")
 @format_option("text", "json")
-@on_layout()
+@on_layout(secrets=False)
 def tree_command(source: Source, form: str) -> None:
     """Show stores, namespaces, aliases and chains as a tree.
 

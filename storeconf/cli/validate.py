@@ -19,14 +19,9 @@ __all__ = ["validate_command"]
 
 @click.command("validate")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option(
-    "--without-secrets",
-    is_flag=True,
-    help="Unset names and missing secret files count as placeholders, so that CI needs no production secrets.",
-)
 @format_option("text", "json", "github", "sarif")
-@on_layout()
-def validate_command(source: Source, files: tuple[str, ...], without_secrets: bool, form: str) -> None:
+@on_layout(secrets=False)
+def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
     """Find what is wrong with the layout, in every environment.
 
     With --env in that one alone; with FILEs in each of them. Connects to nothing. What is found goes to stdout; errors
@@ -42,7 +37,7 @@ def validate_command(source: Source, files: tuple[str, ...], without_secrets: bo
         (
             name,
             examine_all(
-                name, environment=source.environment, overrides=source.overrides, without_secrets=without_secrets
+                name, environment=source.environment, overrides=source.overrides, without_secrets=source.without_secrets
             ),
         )
         for name in files or (source.file,)

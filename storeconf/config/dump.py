@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
 from storeconf.config.masking import MASK, REFERENCE, mask_url
-from storeconf.config.tree import Text, TreePath
+from storeconf.config.tree import Placeholder, Text, TreePath
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,13 +40,12 @@ def dump(layout: Layout, *, masked: bool) -> dict[str, Any]:
         shown["version"] = tree["version"]
     if "stores" in tree:
         shown["stores"] = {
-            name: walk.store(layout.stores[name], node, ("stores", name)) for name, node in tree["stores"].items()
+            name: walk.store(layout.stores.get(name), node, ("stores", name)) for name, node in tree["stores"].items()
         }
     if "default_factory" in tree:
         node, factory = tree["default_factory"], layout.default_factory
-        shown["default_factory"] = (
-            str(node) if isinstance(node, str) or factory is None else walk.store(factory, node, ("default_factory",))
-        )
+        said = isinstance(node, str)
+        shown["default_factory"] = str(node) if said else walk.store(factory, node, ("default_factory",))
     return shown
 
 
@@ -58,7 +57,7 @@ def masked(layout: Layout, path: TreePath, value: object) -> object:
         return [masked(layout, (*path, index), each) for index, each in enumerate(value)]
     if isinstance(value, str) and REFERENCE.fullmatch(value):
         return value
-    return _Walk(layout, True).value(expected(layout, path), value, None, path)
+    return _Walk(layout, True, written=True).value(expected(layout, path), value, None, path)
 
 
 def expected(layout: Layout, path: TreePath) -> Expect:
@@ -89,11 +88,20 @@ def expected(layout: Layout, path: TreePath) -> Expect:
 
 
 class _Walk:
-    def __init__(self, layout: Layout, masked: bool) -> None:
+    """Walks over values; those that are ``written`` so are not substituted yet."""
+
+    def __init__(self, layout: Layout, masked: bool, *, written: bool = False) -> None:
+        self._layout = layout
         self._assembly = layout.assembly
         self._masked = masked
+        self._written = written
 
-    def store(self, spec: StoreSpec | DefaultFactorySpec, node: Mapping[str, Any], path: TreePath) -> dict[str, Any]:
+    def store(
+        self, spec: StoreSpec | DefaultFactorySpec | None, node: Mapping[str, Any], path: TreePath
+    ) -> dict[str, Any]:
+        """One store, or the default factory; without ``spec`` its kind is not known."""
+        if spec is None:
+            return {key: self._guessed(value, (*path, key)) for key, value in node.items()}
         backend: BaseModel | None = getattr(spec, "backend", None)
         links = getattr(spec, "middleware", {})
         shown = {}
@@ -109,6 +117,8 @@ class _Walk:
 
     def value(self, expect: Expect, value: Any, actual: Any, path: TreePath) -> Any:
         """One value as it stands in the tree; ``actual`` is what validation made of it, where that is known."""
+        if isinstance(value, Placeholder):
+            return self._reference(expect, str(value))
         if self._masked and (expect.secret or self._assembly.is_secret(path)):
             return MASK
         if self._masked and expect.hides and not isinstance(value, list | dict):
@@ -130,9 +140,21 @@ class _Walk:
             return actual
         return self._scalar(value)
 
+    def _guessed(self, value: Any, path: TreePath) -> Any:
+        """A value of a store whose kind is not known."""
+        if isinstance(value, dict):
+            return {key: self._guessed(each, (*path, key)) for key, each in value.items()}
+        return self.value(expected(self._layout, path), value, None, path)
+
+    def _reference(self, expect: Expect, text: str) -> str:
+        """What the file says for a value that is not known."""
+        if not self._masked or REFERENCE.fullmatch(text):
+            return text
+        return MASK if expect.hides else mask_url(text)
+
     def _link(self, link: object, node: Any, path: TreePath) -> Any:
         if not isinstance(link, BaseModel):
-            return False if link is False else self.value(ANY, node, None, path)
+            return False if link is False else self._guessed(node, path)
         if isinstance(node, dict):
             return {key: self._field(link, key, value, (*path, key)) for key, value in node.items()}
         main = getattr(link, "main", None)
@@ -155,5 +177,7 @@ class _Walk:
         if value is None or isinstance(value, bool | int | float):
             return value
         text = mask_url(str(value)) if self._masked else str(value)
+        if self._written:
+            return text
         # What a file says is substituted again when it is read.
         return text.replace("$", "$$") if "${" in text or "$$" in text else text

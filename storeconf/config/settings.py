@@ -40,12 +40,12 @@ class SettingsReader:
     """Reads the settings of backends and middleware.
 
     ``vague`` tells whether it met a placeholder; ``models`` has the classes that it met, by part and name; ``unknown``
-    has the placeholders that stand for stores' names.
+    has the placeholders that stand for kinds and stores, by their texts, with the first place of each.
     """
 
     def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
         self.vague = False
-        self.unknown: set[str] = set()
+        self.unknown: dict[str, TreePath] = {}
         self._assembly = assembly
         self._catalog = catalog
         self._problems = problems
@@ -86,7 +86,9 @@ class SettingsReader:
             built = model.model_validate(values)
         except ValidationError as error:
             if not self._explain(error, fields, values, path, marks, also) and marks and not any(marks.values()):
-                return model.model_construct(**values)  # what does not fit are the values that stand for unknown ones
+                return _likely(
+                    model, {key: value for key, value in values.items() if (*path, key) not in marks}, values
+                )
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
             self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
@@ -163,7 +165,7 @@ class SettingsReader:
             self.vague = True
             marks[path] = False
             if expect.store:
-                self.unknown.add(str(value))
+                self.unknown.setdefault(str(value), path)
                 return str(value)
             return expect.stand_in if example is None or "${" in str(example) else example
         if expect.classes is not None and value.__class__ in PLAIN and value.__class__ not in expect.classes:
@@ -284,6 +286,14 @@ class SettingsReader:
             if field in fields_of(model).expects and field not in fields_of(Backend).expects:
                 found.append(name)
         return found
+
+
+def _likely(model: type[S], known: dict[str, Any], all_of_them: dict[str, Any]) -> S:
+    """Settings of which nothing is wrong but what stands for unknown values."""
+    try:
+        return model.model_validate(known)
+    except ValidationError:
+        return model.model_construct(**all_of_them)
 
 
 @lru_cache(maxsize=256)  # one mistake is often made in many stores

@@ -46,14 +46,15 @@ class Validated:
     """What could be built of a tree.
 
     ``vague`` names the stores that are partly unknown, by placeholder or error; ``models`` has the kinds that the
-    layout names; ``unknown`` has the placeholders for the names of stores.
+    layout names; ``unknown`` has the placeholders for kinds and stores, by their texts, with the first place of
+    each.
     """
 
     stores: dict[str, StoreSpec] = field(default_factory=dict)
     default_factory: DefaultFactorySpec | None = None
     vague: set[str] = field(default_factory=set)
     models: Mapping[tuple[Part, str], type[Settings]] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)
+    unknown: Mapping[str, TreePath] = field(default_factory=dict)
 
 
 def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
@@ -162,7 +163,7 @@ class _Validator:
         namespace = node["namespace"]
         if isinstance(namespace, Placeholder):
             self._settings.vague = True
-            return str(namespace)
+            return f"unknown-{path[-1]}"
         name = self._name(path, node, "namespace")
         if name is not None and self._namespace(path, name):
             return name
@@ -174,6 +175,7 @@ class _Validator:
             if node == "forbid":
                 return DefaultFactorySpec(forbid=True)
             if isinstance(node, Placeholder):
+                self._settings.unknown.setdefault(str(node), path)
                 return None
             if isinstance(node, str):
                 self._report("SC506", f"default_factory can't be {shown(node)}", path, hint=_FACTORY_HINT)
@@ -266,6 +268,7 @@ class _Validator:
         value = values[key]
         if isinstance(value, Placeholder):
             self._settings.vague = True
+            self._settings.unknown.setdefault(str(value), (*path, key))
             return None
         if isinstance(value, str):
             return str(value)

@@ -50,5 +50,5 @@ def test_the_page_has_no_other_commands_and_shows_each_at_work() -> None:
 
 
 def test_the_page_describes_the_options_that_all_share() -> None:
-    for flag in ("-f FILE", "--env NAME", "--set PATH=VALUE", "--format NAME", "-h"):
+    for flag in ("-f FILE", "--env NAME", "--set PATH=VALUE", "--without-secrets", "--format NAME", "-h"):
         assert f"| `{flag}`" in PAGE

@@ -216,8 +216,40 @@ PLACES = [
     ),
 ]
 
+WITHOUT = {"without_secrets": True}
 
-@pytest.mark.parametrize("case", [*TEXTS, *INCOMPLETE, *FIELDS, *PLACES], ids=str)
+PLACEHOLDERS = [
+    Case(
+        "placeholders for all",
+        """
+stores:
+  a: {type: "${T}", anything: 1}
+  b: {type: memory, middleware: {fallback: "${S}", ttl: {renew_on_get: "${R}"}}}
+  c: {type: memory, middleware: {fallback: {store: "${file:nothing}"}}}
+  d: {type: redis, url: "${U}", db: 3, namespace: x, tls: {ca_file: "${C}"}}
+  e: {parent: b, namespace: "${N}"}
+  f: {parent: b, namespace: "${N2}"}
+  g: {parent: a}
+default_factory: {parent: "${P}", max_stores: "${M}"}
+""",
+        options=WITHOUT,
+    ),
+    Case(
+        "placeholders beside what is wrong",
+        """
+stores:
+  a: {parent: ⟦SC601:nobody⟧, namespace: "${N}"}
+  b: {type: redis, url: "${U}", namespace: x, password: "${file:nothing}", db: ⟦SC504:-1⟧}
+  c: {type: memory, middleware: {fallback: ⟦SC601:nobody⟧, encrypt: {keys: ["${K}"], ⟦SC501:kyes⟧: 1}}}
+  d: {type: redis, password: "⟦SC406:${PASSWORD}⟧://${A}", url: redis://h, namespace: y}
+""",
+        {"PASSWORD": "p@ss"},
+        options=WITHOUT,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*TEXTS, *INCOMPLETE, *FIELDS, *PLACES, *PLACEHOLDERS], ids=str)
 def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report, expected = case.examine(tmp_path, monkeypatch)
     text = render_text(report.diagnostics)
