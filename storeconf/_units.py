@@ -37,24 +37,27 @@ def parse_duration(value: object) -> timedelta:
 
     What is finer than a microsecond is rounded up, so that nothing but zero becomes zero. Raises ValueError.
     """
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return _duration(value)
     if isinstance(value, timedelta):
-        microseconds = value // _MICROSECOND
-        shown = str(value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        if isinstance(value, float) and not isfinite(value):
-            raise ValueError(f"a duration must be finite; write {_DURATIONS}")
-        shown = float.__repr__(value) if isinstance(value, float) else _shown_integer(value)
-        if value < 0:
-            microseconds = -1
-        elif isinstance(value, int):
-            microseconds = value * 1_000_000
-        else:
-            microseconds = _scaled(float.__repr__(value), 1_000_000)
-    elif isinstance(value, str):
+        return _checked_duration(value // _MICROSECOND, str(value))
+    raise ValueError(f"a duration can't be a {_kind(value)}; write {_DURATIONS}")
+
+
+@lru_cache(maxsize=1024, typed=True)  # a layout says the same few over and over
+def _duration(value: str | float) -> timedelta:
+    if isinstance(value, str):
         shown = _shown(value)
-        microseconds = _duration_text(value.strip(), shown)
-    else:
-        raise ValueError(f"a duration can't be a {_kind(value)}; write {_DURATIONS}")
+        return _checked_duration(_duration_text(value.strip(), shown), shown)
+    if isinstance(value, int):
+        return _checked_duration(value * 1_000_000, _shown_integer(value))
+    if not isfinite(value):
+        raise ValueError(f"a duration must be finite; write {_DURATIONS}")
+    shown = float.__repr__(value)
+    return _checked_duration(-1 if value < 0 else _scaled(shown, 1_000_000), shown)
+
+
+def _checked_duration(microseconds: int, shown: str) -> timedelta:
     if microseconds < 0:
         raise ValueError(f"a duration can't be negative: {shown}")
     if microseconds > _LONGEST:
@@ -62,7 +65,6 @@ def parse_duration(value: object) -> timedelta:
     return timedelta(microseconds=microseconds)
 
 
-@lru_cache(maxsize=1024)  # a layout says the same few texts over and over
 def _duration_text(text: str, shown: str) -> int:
     if text.startswith("-"):
         return -1

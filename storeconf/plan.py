@@ -255,7 +255,7 @@ def _in_order(names: Iterable[str], drafts: Mapping[str, Step], factory: Factory
 
     def after(name: str) -> Iterable[str]:
         step = drafts[name]
-        return (*((step.parent,) if step.parent else ()), *((step.use,) if step.use else ()), *step.needs)
+        return filter(None, (step.parent, step.use, *step.needs))
 
     roots = _root_order(parts["root"], drafts, factory)
     return (drafts[name] for name in _sorted([*roots, *parts["namespace"], *parts["alias"]], after))
@@ -278,6 +278,9 @@ def _sorted(names: Iterable[str], after: Callable[[str], Iterable[str]]) -> list
         if start in met:
             continue
         met.add(start)
+        if met.issuperset(after(start)):
+            order.append(start)
+            continue
         waiting = [(start, iter(after(start)))]
         while waiting:
             name, rest = waiting[-1]
@@ -300,8 +303,9 @@ def _chain(links: Links) -> Chain:
     """The links that are switched on, from the caller inwards."""
     chain = [(kind, link) for kind, link in links.items() if link is not False]
     if len(chain) > 1:
-        foreign = frozenset((kind, type(link)) for kind, link in chain if kind not in _PLACES)
-        places = _places(foreign) if foreign else _PLACES
+        places = _PLACES
+        if not links.keys() <= _PLACES.keys():
+            places = _places(frozenset((kind, type(link)) for kind, link in chain if kind not in _PLACES))
         chain.sort(key=lambda each: places[each[0]])
     return tuple(chain)
 
