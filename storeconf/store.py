@@ -194,7 +194,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         child._root = self._root
         child._path = (*self._path, check_name(namespace))
         child._name = None if self._name is None else f"{self._name}/{namespace}"
-        if "capabilities" in self.__dict__:  # one store's own, where the class's are not all that is to say
+        if self.capabilities is not type(self).capabilities:  # one store's own
             child.capabilities = self.capabilities
         child.do_attach(self)
         return child
@@ -332,7 +332,7 @@ class Store(LifeCycle, Hooks, _Litestars):
             raise
 
     def __del__(self) -> None:
-        if self.__dict__.get("_root") is self and self._state == OPEN and self.owns_resources:
+        if getattr(self, "_root", None) is self and self._state == OPEN and self.owns_resources:
             warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
     # ------------------------------------------------------------------ reading and writing

@@ -57,7 +57,7 @@ class _Passed:
             return own
         method = getattr(handle.inner, self._name)
         if getattr(kind, self._name) is own:  # not so where an override asks for ``super()``'s
-            handle.__dict__[self._name] = method
+            setattr(handle, self._name, method)
         return method
 
 
@@ -89,7 +89,7 @@ class StoreWrapper(Store):
         self._bind(inner)
 
     def _bind(self, inner: Store) -> None:
-        if "inner" in self.__dict__:  # a copy, which has kept methods of another store
+        if hasattr(self, "inner"):  # a copy, which has kept methods of another store
             for name in OPERATIONS:
                 self.__dict__.pop(name, None)
         self.inner = inner
