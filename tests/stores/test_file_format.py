@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storeconf import FileStore
 from storeconf.stores.file.format import (
     COMMITTED,
     COMMITTED_AT,
@@ -20,6 +26,9 @@ from storeconf.stores.file.format import (
     parse,
     parse_header,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]*", fullmatch=True)
 CASES = st.text(alphabet="aAbB_-", min_size=1, max_size=4).map(lambda rest: "n" + rest)
@@ -96,3 +105,24 @@ def test_formats_of_others_are_told() -> None:
     )
     for text in (b"", b"storeconf file store, format 1", b"\xff\xfe"):
         assert check_format(text) == "its storeconf.format is not one of storeconf's"
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 999_999], ids="{} ns into a millisecond".format)
+def test_an_entry_lives_its_whole_span_and_not_a_millisecond_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: int
+) -> None:
+    begin = 1_800_000_000_000_000_000 + fraction
+    wall = [begin]
+    monkeypatch.setattr(time, "time_ns", lambda: wall[0])
+
+    async def main() -> None:
+        async with FileStore(tmp_path / "data", create_directories=True) as store:
+            await store.set("k", b"v", expires_in=1)
+            assert await store.expires_in("k") == 1
+            wall[0] = begin + 1_000_000_000 - 1
+            assert await store.get("k") == b"v"
+            wall[0] = begin + 1_000_000_000 + (1_000_000 if fraction else 0)
+            assert await store.get("k") is None
+            assert await store.expires_in("k") is None
+
+    asyncio.run(main())

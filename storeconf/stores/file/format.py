@@ -64,7 +64,7 @@ class Header(NamedTuple):
     """The header of a record that is whole as far as the header and the key go."""
 
     committed: bool
-    expiry: int  # the last millisecond since the epoch in which it lives; 0 for never
+    expiry: int  # the milliseconds since the epoch at which it has expired; 0 for never
     key: bytes
 
 

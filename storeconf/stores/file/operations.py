@@ -66,7 +66,7 @@ def patiently(work: Callable[..., Any], *arguments: Any) -> Generator[float, Non
 
 
 def _deadline(expiry: int | None) -> int:
-    """The last millisecond of a span that begins now; 0 for None: never."""
+    """The millisecond in which a span that begins now is over; 0 for None: never."""
     return 0 if expiry is None else now() + expiry
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory, Place
     from storeconf.stores.file.system import Locks
 
-__all__ = ["NO_FOLLOW", "Busy", "Reader", "has_expired", "now", "read_record", "warn"]
+__all__ = ["NO_FOLLOW", "Busy", "Reader", "has_expired", "lives", "now", "read_record", "warn"]
 
 logger = logging.getLogger("storeconf.file")
 
@@ -45,8 +45,13 @@ class Busy(Exception):  # noqa: N818  # an answer, not an error
 
 
 def now() -> int:
-    """Return the wall time in milliseconds since the epoch, rounded down."""
-    return time.time_ns() // 1_000_000
+    """Return the wall time in milliseconds since the epoch, rounded up."""
+    return -(-time.time_ns() // 1_000_000)
+
+
+def lives(expiry: int) -> bool:
+    """Whether what has that expiry in its header has not expired yet."""
+    return not expiry or time.time_ns() < expiry * 1_000_000
 
 
 def warn(target: bytes) -> None:
@@ -119,7 +124,7 @@ def has_expired(target: bytes) -> bool:
         header = _read_header(target, b"")
     except FileNotFoundError:
         return False
-    return header is not None and 0 < header.expiry < now()
+    return header is not None and not lives(header.expiry)
 
 
 class Reader:
@@ -157,7 +162,7 @@ class Reader:
                 record = self._settled(read_record, target, name, qualified)
         except FileNotFoundError:
             return None
-        return record if record is None or not record.expiry or record.expiry >= now() else None
+        return record if record is not None and lives(record.expiry) else None
 
     def header(self, place: Place, name: bytes) -> Header | None:
         """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy."""
@@ -166,7 +171,7 @@ class Reader:
             header = self._settled(_read_header, target, name, place.prefix)
         except FileNotFoundError:
             return None
-        return header if header is None or not header.expiry or header.expiry >= now() else None
+        return header if header is not None and lives(header.expiry) else None
 
     def _settled(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:
         for _ in range(_TRIES):

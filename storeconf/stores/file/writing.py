@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from storeconf.stores.file import system
 from storeconf.stores.file.format import COMMITTED, COMMITTED_AT, HEADER_SIZE, PENDING, entry_name, lock_number, pack
-from storeconf.stores.file.reading import NO_FOLLOW, Busy, Reader, now, read_record, warn
+from storeconf.stores.file.reading import NO_FOLLOW, Busy, Reader, lives, read_record, warn
 
 if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory, Place
@@ -307,7 +307,7 @@ class Entry:
         if record is None:
             warn(self.target)
             return None
-        return record if not record.expiry or record.expiry >= now() else None
+        return record if lives(record.expiry) else None
 
     def put(self, value: bytes, expiry: int) -> None:
         """Replace the record."""
