@@ -47,12 +47,13 @@ class Origin:
     removed: bool = False
     shadowed: Origin | None = None
 
+    @property
+    def place(self) -> str | None:
+        """``file:line:column``, ``$`` and the variable's name, or None for what a call or ``--set`` gives."""
+        return _place(self)
+
     def __str__(self) -> str:
-        if self.variable is not None:
-            return self.variable
-        if self.file is not None:
-            return f"{self.file}:{self.line}:{self.column}" if self.line is not None else self.file
-        return self.layer
+        return self.place or self.layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,8 @@ class Diagnostic:
 
     @property
     def place(self) -> str | None:
-        """``file:line:column``, the variable's name, or None."""
-        if self.variable is not None:
-            return f"${self.variable}"
-        if self.file is None:
-            return None
-        return f"{self.file}:{self.line}:{self.column}" if self.line is not None else self.file
+        """``file:line:column``, ``$`` and the variable's name, or None."""
+        return _place(self)
 
     def __str__(self) -> str:
         head = f"{self.place}: " if self.place else ""
@@ -106,3 +103,9 @@ class Note:
     line: int | None = None
     column: int | None = None
     variable: str | None = None
+
+
+def _place(of: Origin | Diagnostic) -> str | None:
+    if of.variable is not None:
+        return f"${of.variable}"
+    return of.file if of.file is None or of.line is None else f"{of.file}:{of.line}:{of.column}"

@@ -37,8 +37,6 @@ def place_of(origin: Origin | None) -> str:
     """Where a value was set, as people look for it."""
     if origin is None:
         return "default"
-    if origin.variable is not None:
-        return f"${origin.variable}"
     return "--set" if origin.layer == "override" else escaped(str(origin))
 
 

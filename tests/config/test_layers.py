@@ -278,7 +278,7 @@ class TestEnvironments:
         )
         assert events(assembly.history(("stores", "a", "max_entries"))) == [
             ("override", "override", 8),
-            ("variable", "STORECONF__STORES__A__MAX_ENTRIES", "7"),
+            ("variable", "$STORECONF__STORES__A__MAX_ENTRIES", "7"),
             ("overlay", "storeconf.dev.json:1:34", 6),
             ("overlay", "base.dev.yaml:2:41", 5),
             ("environment", "storeconf.yaml:4:48", 4),
@@ -664,11 +664,11 @@ class TestOrigins:
         assert assembly.tree["stores"]["a"]["cluster"] == ["x:1", "z:1"]
         assert events(assembly.history(("stores", "a", "cluster", 0))) == [("file", "storeconf.yaml:1:37", "x:1")]
         assert events(assembly.history(("stores", "a", "cluster", 1))) == [
-            ("variable", "STORECONF__STORES__A__CLUSTER__1", "z:1"),
+            ("variable", "$STORECONF__STORES__A__CLUSTER__1", "z:1"),
             ("file", "storeconf.yaml:1:44", "y:1"),
         ]
         assert events(assembly.history(("stores", "a", "cluster"))) == [
-            ("variable", "STORECONF__STORES__A__CLUSTER__1", ["x:1", "z:1"]),
+            ("variable", "$STORECONF__STORES__A__CLUSTER__1", ["x:1", "z:1"]),
             ("file", "storeconf.yaml:1:36", ["x:1", "y:1"]),
         ]
 
@@ -678,7 +678,7 @@ class TestOrigins:
         path = ("stores", "a", "password")
         masked = assembly.history(path, lambda path, value: f"<{path[-1]}>")
         assert events(masked) == [
-            ("variable", "STORECONF__STORES__A__PASSWORD_FILE", "***"),
+            ("variable", "$STORECONF__STORES__A__PASSWORD_FILE", "***"),
             ("file", "storeconf.yaml:1:37", "<password>"),
         ]
 

@@ -142,6 +142,11 @@ def test_origins_tell_the_whole_history() -> None:
         2,
     )
     assert environment.shadowed is None
+    assert [each.place for each in (origin, variable, environment)] == [
+        None,
+        "$STORECONF__STORES__MAIN__MAX_CONNECTIONS",
+        f"storeconf.yaml:15:{environment.column}",
+    ]
 
 
 def test_what_no_layer_says_has_no_origin() -> None:
