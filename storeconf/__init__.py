@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storeconf._location import Diagnostic as Diagnostic
     from storeconf._location import Location as Location
+    from storeconf._location import Note as Note
     from storeconf._location import Origin as Origin
     from storeconf._version import __version__ as __version__
     from storeconf.catalog import Catalog as Catalog
+    from storeconf.catalog import CatalogEntry as CatalogEntry
     from storeconf.errors import ConfigError as ConfigError
     from storeconf.errors import PluginError as PluginError
     from storeconf.errors import StoreClosedError as StoreClosedError
@@ -39,22 +41,28 @@ if TYPE_CHECKING:
     from storeconf.plugin import ResolveContext as ResolveContext
     from storeconf.plugin import Resolver as Resolver
     from storeconf.plugin import Secret as Secret
+    from storeconf.plugin import Settings as Settings
     from storeconf.plugin import Size as Size
+    from storeconf.plugin import StoreName as StoreName
     from storeconf.registry import StoreRegistry as StoreRegistry
     from storeconf.registry import load as load
     from storeconf.store import Capabilities as Capabilities
+    from storeconf.store import Expiry as Expiry
     from storeconf.store import NamespacedStore as NamespacedStore
     from storeconf.store import PingResult as PingResult
     from storeconf.store import Store as Store
+    from storeconf.store import Value as Value
+    from storeconf.store import counter_after as counter_after
+    from storeconf.store import uninterrupted as uninterrupted
     from storeconf.stores import FileStore as FileStore
     from storeconf.stores import MemoryStore as MemoryStore
     from storeconf.stores import RedisStore as RedisStore
     from storeconf.stores import ValkeyStore as ValkeyStore
 
 _HOME = {
-    "storeconf._location": ("Diagnostic", "Location", "Origin"),
+    "storeconf._location": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._version": ("__version__",),
-    "storeconf.catalog": ("Catalog",),
+    "storeconf.catalog": ("Catalog", "CatalogEntry"),
     "storeconf.errors": (
         "ConfigError",
         "PluginError",
@@ -80,10 +88,21 @@ _HOME = {
         "ResolveContext",
         "Resolver",
         "Secret",
+        "Settings",
         "Size",
+        "StoreName",
     ),
     "storeconf.registry": ("StoreRegistry", "load"),
-    "storeconf.store": ("Capabilities", "NamespacedStore", "PingResult", "Store"),
+    "storeconf.store": (
+        "Capabilities",
+        "Expiry",
+        "NamespacedStore",
+        "PingResult",
+        "Store",
+        "Value",
+        "counter_after",
+        "uninterrupted",
+    ),
     "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -93,10 +112,12 @@ __all__ = [
     "BuildContext",
     "Capabilities",
     "Catalog",
+    "CatalogEntry",
     "ConfigError",
     "ConfigPath",
     "Diagnostic",
     "Duration",
+    "Expiry",
     "FileStore",
     "GuardedStore",
     "Layout",
@@ -104,6 +125,7 @@ __all__ = [
     "MemoryStore",
     "Middleware",
     "NamespacedStore",
+    "Note",
     "Origin",
     "PingResult",
     "Plan",
@@ -112,10 +134,12 @@ __all__ = [
     "ResolveContext",
     "Resolver",
     "Secret",
+    "Settings",
     "Size",
     "Store",
     "StoreClosedError",
     "StoreError",
+    "StoreName",
     "StoreReadOnlyError",
     "StoreRegistry",
     "StoreTimeoutError",
@@ -126,9 +150,12 @@ __all__ = [
     "UnknownStoreError",
     "UnsupportedOperationError",
     "ValkeyStore",
+    "Value",
     "__version__",
+    "counter_after",
     "load",
     "read_layout",
+    "uninterrupted",
 ]
 
 

@@ -96,6 +96,19 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Take what is a class variable in a base for one here, too, though it was written like a field.
+
+        Else ``kind: Literal["x"] = "x"``, the twin of a backend's ``type``, would become a setting.
+        """
+        super().__pydantic_init_subclass__(**kwargs)
+        written = cls.model_fields.keys() & cls.__class_vars__
+        for name in written:
+            setattr(cls, name, cls.model_fields.pop(name).default)
+        if written:
+            cls.model_rebuild(force=True, raise_errors=False)
+
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What was given, but no texts: any of them may have come from a secret file."""
         for name in type(self).model_fields:
@@ -174,7 +187,8 @@ class Middleware(Settings):
     """A link of the chain around a store, declared as the model of its settings.
 
     ``kind`` is its name in layouts; ``main`` the setting that a scalar stands for; ``after`` and ``before`` name kinds
-    that stand closer to the caller and closer to the backend. ``bytes_only``: it can't be where objects are kept.
+    that stand closer to the caller and closer to the backend; one name may stand alone. ``bytes_only``: it can't be
+    where objects are kept.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -183,6 +197,15 @@ class Middleware(Settings):
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
     bytes_only: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """See `Settings`; one name for ``after`` or ``before`` is not taken for its letters."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for side in ("after", "before"):
+            names = getattr(cls, side)
+            if isinstance(names, str):
+                setattr(cls, side, (names,))
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store around ``inner``."""

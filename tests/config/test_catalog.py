@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import pytest
 
 from storeconf.catalog import BUILT_IN, GROUPS, Catalog, CatalogEntry
-from storeconf.errors import PluginError
+from storeconf.errors import ConfigError, PluginError
+from storeconf.layout import Layout, read_layout
 from storeconf.plugin import Backend, Middleware
 
 if TYPE_CHECKING:
@@ -184,6 +185,33 @@ def test_a_plugin_of_the_wrong_class(install: Install, group: str, name: str, co
     assert fault in str(error)
     assert error.hint == "tell the author of acme-odd"
     assert the_entry(catalog, name).state == "broken"
+
+
+def test_a_middleware_may_be_declared_like_a_backend(install: Install) -> None:
+    code = """
+from typing import ClassVar, Literal
+from storeconf import Middleware
+
+class Mark(Middleware):
+    kind: Literal["mark"] = "mark"
+    main: ClassVar[str] = "sign"
+    before: ClassVar[str] = "ttl"
+    sign: str = "!"
+
+    def wrap(self, inner, context):
+        return inner
+"""
+    install("acme-mark", "acme_mark", code, "[storeconf.middleware]", "mark = acme_mark:Mark")
+
+    def layout(mark: object) -> Layout:
+        chain = {"ttl": "1m", "read_only": True, "mark": mark}
+        return read_layout({"stores": {"a": {"type": "memory", "middleware": chain}}}, environ={})
+
+    (step,) = layout("?").plan().steps
+    assert [kind for kind, _ in step.chain] == ["read_only", "mark", "ttl"]
+    assert step.chain[1][1].model_dump() == {"sign": "?"}
+    with pytest.raises(ConfigError, match="has no field 'kind'"):
+        layout({"kind": "mark"})
 
 
 def test_a_plugin_for_another_version_of_the_api(install: Install) -> None:

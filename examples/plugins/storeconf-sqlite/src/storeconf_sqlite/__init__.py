@@ -21,8 +21,8 @@ from storeconf import (
     ConfigPath,
     Store,
     StoreUnavailableError,
+    counter_after,
 )
-from storeconf.store import counter_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
