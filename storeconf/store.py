@@ -131,7 +131,8 @@ class Store(LifeCycle, Hooks, _Litestars):
     """Public operations of exactly this class that give way to ours, which tell of changes, where a watch is set."""
 
     owns_resources: ClassVar[bool] = True
-    """Whether a store left open deserves a ResourceWarning: false where there is nothing but memory."""
+    """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
+    nothing needs to be given back. One that somebody entered and never left deserves it anyway."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
     """What makes a caller's value the stored one; a store that keeps objects has another one."""
@@ -153,6 +154,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         super()._reset()
         # Several threads count without a lock: CPython switches threads neither within += nor within -=.
         self._calls = 0
+        self._guests = 0  # who has entered the store itself, and not a registry that holds it
         self._idle: ThreadFuture[None] | None = None
         self._inside: set[asyncio.Task[Any] | None] = set()  # tasks whose further calls closing waits for
         self._flights = Flights()
@@ -203,11 +205,13 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     async def __aenter__(self) -> Self:  # type: ignore[override]
         await self._root._acquire()
+        self._root._guests += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._root._guests -= 1
         await self._root._release()
 
     async def aclose(self) -> None:
@@ -332,7 +336,9 @@ class Store(LifeCycle, Hooks, _Litestars):
             raise
 
     def __del__(self) -> None:
-        if getattr(self, "_root", None) is self and self._state == OPEN and self.owns_resources:
+        if getattr(self, "_root", None) is not self or self._state != OPEN:
+            return
+        if self.owns_resources or self._guests > 0:
             warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
     # ------------------------------------------------------------------ reading and writing

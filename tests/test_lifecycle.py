@@ -25,6 +25,7 @@ from storeconf.errors import (
     UnsupportedOperationError,
 )
 from storeconf.store import Capabilities, Store
+from storeconf.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -877,6 +878,27 @@ def test_a_store_left_open_warns_and_a_closed_or_new_one_does_not() -> None:
     assert [(entry.category, re.sub("'.*'", "", str(entry.message))) for entry in caught] == [
         (ResourceWarning, "<Probe  open> was left open")
     ]
+
+
+def test_a_store_of_nothing_but_memory_warns_only_if_somebody_entered_it() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        called = MemoryStore()
+        asyncio.run(called.set("k", "v", expires_in=60))
+        del called
+
+        async def in_and_out() -> None:
+            async with MemoryStore() as left:
+                await left.set("k", "v")
+
+        asyncio.run(in_and_out())
+        gc.collect()
+        assert not caught
+        entered = MemoryStore()
+        asyncio.run(entered.__aenter__())
+        del entered
+        gc.collect()
+    assert [entry.category for entry in caught] == [ResourceWarning]
 
 
 def test_a_forked_child_starts_afresh() -> None:
