@@ -266,10 +266,8 @@ def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
 def clear_command(source: Source, store: str, yes: bool) -> None:
     """Remove everything in a store.
 
-    Also in the namespaces below it. Asks first; without a terminal it refuses, unless --yes is given.
+    Also in the namespaces below it. Asks first; where nobody is there to answer it refuses, unless --yes is given.
     """
-    if not yes and not on_terminal(sys.stdin):
-        raise click.UsageError("there is no terminal to ask on; give --yes to remove everything")
     layout = source.layout()
     registry, found = store_of(layout, store)
     if not yes and not _agreed(f"{where(layout)}: remove everything in {store!r}{_below(layout, store)}? [y/N] "):
@@ -295,7 +293,12 @@ def _below(layout: Layout, name: str) -> str:
 
 def _agreed(question: str) -> bool:
     click.echo(question, err=True, nl=False)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline() if sys.stdin is not None else ""  # as it is where it was closed
+    if not on_terminal(sys.stdin):
+        message("")  # a terminal would have ended the line
+        if not answer:
+            raise click.UsageError("nobody is there to answer; give --yes to remove everything")
+    return answer.strip().lower() in ("y", "yes")
 
 
 @click.command("purge")

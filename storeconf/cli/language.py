@@ -21,14 +21,18 @@ __all__ = ["init_command", "plugins_command", "schema_command"]
 
 
 @click.command("init")
-@click.argument("path", default="storeconf.yaml", metavar="[PATH]", type=click.Path(path_type=Path))
-def init_command(path: Path) -> None:
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("-f", "--file", "named", metavar="FILE", type=click.Path(path_type=Path), help="The same as PATH.")
+def init_command(path: Path | None, named: Path | None) -> None:
     """Write a commented starter file.
 
-    YAML or TOML, by its name. A file that exists is never overwritten.
+    YAML or TOML, by its name: storeconf.yaml unless given. A file that exists is never overwritten.
     """
     from storeconf.cli.starter import STARTERS
 
+    if path is not None and named is not None:
+        raise click.UsageError("give the file as argument or with -f, not both")
+    path = path or named or Path("storeconf.yaml")
     shown = escaped(str(path))
     starter = STARTERS.get(path.suffix.lower())
     if starter is None or path.name == "pyproject.toml":

@@ -188,12 +188,25 @@ def test_clear_reaches_downwards_and_nowhere_else() -> None:
     assert [run("keys", store).out for store in ("main", "cache", "other")] == ["", "", "k\n"]
 
 
-def test_clear_does_not_ask_where_nobody_can_answer(directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "status", "left", "said"),
+    [
+        (b"y\n", 0, "", "removed everything in 'main'"),
+        (b"yes", 0, "", "removed everything in 'main'"),
+        (b"n\n", 1, "k\n", "nothing was removed"),
+        (b"\n", 1, "k\n", "nothing was removed"),
+        (b"", 2, "k\n", "nobody is there to answer; give --yes"),
+    ],
+)
+def test_clear_takes_its_answer_from_a_pipe_too(
+    directory: Path, answer: bytes, status: int, left: str, said: str
+) -> None:
     run("set", "main", "k", "v")
-    done = process("clear", "main", cwd=directory, environ={"STORECONF_ENV": "production"}, stdin=b"y\n")
-    assert done.status == 2
-    assert "--yes" in done.err
-    assert run("keys", "main").out == "k\n"
+    done = process("clear", "main", cwd=directory, environ={"STORECONF_ENV": "production"}, stdin=answer)
+    assert (done.status, done.out) == (status, "")
+    assert done.err.startswith("production: remove everything in 'main', and with it cache")
+    assert said in done.err
+    assert run("keys", "main").out == left
 
 
 def files(directory: Path) -> int:

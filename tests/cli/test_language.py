@@ -30,6 +30,13 @@ def test_the_starter_is_without_a_fault(name: str, directory: Path) -> None:
     assert run("tree", "--env", "development", *named).err == ""
 
 
+def test_the_file_can_be_named_as_everywhere(directory: Path) -> None:
+    assert run("init", "-f", "stores.yaml").err.startswith("wrote stores.yaml; ")
+    assert (directory / "stores.yaml").read_text() == STARTERS[".yaml"]
+    done = run("init", "one.yaml", "-f", "two.yaml")
+    assert (done.status, done.err.splitlines()[-1]) == (2, "Error: give the file as argument or with -f, not both")
+
+
 def test_the_next_command_that_it_names_works(directory: Path) -> None:
     for arguments in (["init"], ["init", "stores.toml"]):
         command = run(*arguments).err.partition("next: ")[2].split()
