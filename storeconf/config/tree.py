@@ -31,6 +31,7 @@ __all__ = [
     "lookup",
     "nearest",
     "parse_path",
+    "slips",
     "valid_name",
 ]
 
@@ -151,7 +152,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     normal = word.lower().replace("-", "_")
     found = get_close_matches(normal, by_normal, n=3, cutoff=0.6)
     if found:
-        return by_normal[min(found, key=lambda candidate: _slips(normal, candidate))]
+        return by_normal[min(found, key=lambda candidate: slips(normal, candidate))]
     if len(normal) > 2:
         found = [candidate for candidate in by_normal if candidate.startswith(normal)]
     return by_normal[found[0]] if found else None
@@ -164,7 +165,7 @@ def almost(word: str, candidates: Iterable[str]) -> str | None:
     return None if found is None or _DIGITS.sub("", found) == _DIGITS.sub("", word) else found
 
 
-def _slips(word: str, meant: str) -> int:
+def slips(word: str, meant: str) -> int:
     """How many letters were left out, added, mistaken or swapped with the next."""
     before: list[int] = []
     row = list(range(len(meant) + 1))

@@ -11,7 +11,7 @@ from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
 from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.texts import BadText, at, value_of
-from storeconf.config.tree import MISSING, Placeholder, TreePath, almost, dotted
+from storeconf.config.tree import MISSING, Placeholder, TreePath, almost, dotted, slips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -216,7 +216,8 @@ class _Reader:
         """Report a variable of ours with one underscore; other programs may set such, so most are only warned of."""
         rest = name[len(_SINGLE) :]
         known = {switch[len(_SINGLE) :]: switch for switch in SWITCHES}
-        near = get_close_matches(rest.upper(), known, n=1, cutoff=0.75)
+        near = [each for each in known if slips(rest.upper(), each) == 1]
+        near = near or get_close_matches(rest.upper(), known, n=1, cutoff=0.75)
         near = near or [each for each in known if rest.upper().startswith(each) and rest[len(each) :].isalpha()]
         segments = rest.split("__")
         meant = None if near else names.spelt(segments)

@@ -443,7 +443,9 @@ class TestMisfits:
         ("name", "meant"),
         [
             ("ENVIRONMENT", "STORECONF_ENV"),
-            ("EVN", None),
+            ("EVN", "STORECONF_ENV"),
+            ("ENVY_OF_OTHERS", None),
+            ("END", "STORECONF_ENV"),
             ("ENVS", "STORECONF_ENV"),
             ("FILES", "STORECONF_FILE"),
             ("DISABLE_PLUGIN", "STORECONF_DISABLE_PLUGINS"),
