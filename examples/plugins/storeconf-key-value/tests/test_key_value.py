@@ -16,8 +16,7 @@ from storeconf_key_value.kinds import KINDS
 from storeconf_key_value.store import PAGE, KeyValueStore, _collection, _name
 
 import storeconf
-from storeconf import StoreError, StoreUnavailableError, UnsupportedOperationError
-from storeconf.plugin import BuildContext
+from storeconf import BuildContext, StoreError, StoreUnavailableError, UnsupportedOperationError
 from storeconf.testing import StoreConformance
 
 if TYPE_CHECKING:
