@@ -8,6 +8,8 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, Literal
 
+from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
@@ -217,11 +219,15 @@ class _Visit:
             await self._store.set(identifier, data, self._max_age)
         else:
             expected, new = self._stored, data
-            while not await self._store.replace(identifier, expected, new, self._max_age):
-                found = await self._store.get(identifier)
-                if found is None:
-                    return False
-                expected, new = found, _encode(self._merge(found, session))
+            try:
+                while not await self._store.replace(identifier, expected, new, self._max_age):
+                    found = await self._store.get(identifier)
+                    if found is None:
+                        return False
+                    expected, new = found, _encode(self._merge(found, session))
+            except (StoreUnavailableError, StoreTimeoutError):
+                # What a layout says of outages (on_error, fallback) covers setting, but nothing that compares first.
+                await self._store.set(identifier, new, self._max_age)
         self._stored = data
         return True
 

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from storeconf import MemoryStore, Store, StoreRegistry
 from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
 from tests.conformance.plain import PlainStore
+from tests.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -513,3 +514,25 @@ def test_on_a_backend_without_atomic_operations_the_last_whole_session_stays() -
     )
     assert value is None
     assert begun_by(login, store) == b'{"a":1,"b":2,"d":4,"user":"Ada"}'
+
+
+@pytest.mark.parametrize(("middleware", "status"), [({"on_error": "miss"}, 200), ({}, 500)], ids=["miss", "raise"])
+def test_a_server_that_fails_within_a_request_fails_it_unless_the_layout_says_miss(
+    middleware: dict[str, str], status: int
+) -> None:
+    async def change_after_the_end(request: Request) -> Response:
+        request.session["count"] = request.session.get("count", 0) + 1
+        if request.session["count"] == 2:
+            await asyncio.to_thread(server.stop)
+        return PlainTextResponse(str(request.session["count"]))
+
+    with Server() as server:
+        sessions = {"type": "valkey", "url": server.url, "namespace": "shop", "retries": 0, "middleware": middleware}
+        app = Starlette(
+            routes=[Route("/", change_after_the_end)],
+            middleware=[Middleware(SessionMiddleware)],
+            lifespan=lifespan({"stores": {"sessions": sessions}}),
+        )
+        with TestClient(app, base_url="https://testserver", raise_server_exceptions=False) as browser:
+            assert browser.get("/").text == "1"
+            assert browser.get("/").status_code == status
