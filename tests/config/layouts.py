@@ -212,9 +212,6 @@ def _of_roots(layout: dict[str, Any], name: str, store: dict[str, Any], at: Path
         value("SC509", (*at, "namespace"), "a:b"),
         value("SC509", (*at, "namespace"), "_a"),
     ]
-    if store["type"] == "redis":
-        found = found[:2]  # its namespace has its own words for it
-        found.append(value("SC504", (*at, "namespace"), "a:b"))
     found += [Break("SC502", at, key=True, drop=((*at, each),)) for each in REQUIRED if each in store]
     foreign = {"memory": "url", "file": "max_entries", "redis": "path"}[store["type"]]
     found.append(key("SC508", (*at, foreign)))
