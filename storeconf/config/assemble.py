@@ -17,7 +17,7 @@ from storeconf.config.interpolate import Interpolation
 from storeconf.config.layering import Layering, environments_of
 from storeconf.config.layers import problem, working_directory
 from storeconf.config.merge import Merge, Rules
-from storeconf.config.origins import Origins
+from storeconf.config.origins import MASK, Origins
 from storeconf.config.overrides import Overrides, declared, parse_overrides, read_overrides
 from storeconf.config.texts import at
 from storeconf.config.tree import MISSING, TreePath, dotted, lookup, nearest
@@ -60,7 +60,7 @@ class Assembly:
     complete: bool
     _origins: Origins
     _secrets: frozenset[str]
-    _secret_paths: frozenset[TreePath]
+    _secret_paths: Mapping[TreePath, str]
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,6 +95,10 @@ class Assembly:
     def is_secret(self, path: TreePath) -> bool:
         """Whether the value at ``path``, or a part of it, came from a file or a resolver."""
         return path in self._secret_paths or self._origins.is_secret(path)
+
+    def masked(self, path: TreePath) -> str:
+        """Return what may be shown of a secret value: the text around what came from files and resolvers."""
+        return self._secret_paths.get(path, MASK)
 
 
 def assemble(
@@ -176,7 +180,7 @@ class _Assembler:
             files.complete,
             self._origins,
             secrets | interpolation.secrets,
-            frozenset(interpolation.secret_paths),
+            interpolation.secret_paths,
         )
 
     # ------------------------------------------------------------------ files
@@ -263,7 +267,9 @@ class _Assembler:
             for layer in self._origins.futile(path):
                 message = f"there is no {dotted(path)} below this layer, so this removes nothing"
                 place = layer.place(path, key=True, removal=True)
-                self._problems.append(problem("SC802", message, path, place, severity="warning"))
+                unset = layer.is_unset(path)
+                hint = None if unset else "null, or nothing where a value is expected, removes what lower layers say"
+                self._problems.append(problem("SC802", message, path, place, hint=hint, severity="warning"))
 
     def _report_clashes(self, tree: dict[str, Any]) -> None:
         for path in dict.fromkeys(self._merge.clashes):

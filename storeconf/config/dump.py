@@ -27,6 +27,9 @@ __all__ = ["dump", "expected", "masked"]
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)?|secrets?|tokens?|credentials?|keys?", re.IGNORECASE)
 """Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
 
+_DEFAULT: Final = re.compile(r"(\$\{(?!env:)[A-Za-z][A-Za-z0-9_-]*:(?!-)[^}]*?:-)[^}]*")
+"""The default of what a file or a resolver gives."""
+
 _TEXT: Final = Expect("a text", frozenset({str}))
 _SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
 
@@ -119,10 +122,12 @@ class _Walk:
         """One value as it stands in the tree; ``actual`` is what validation made of it, where that is known."""
         if isinstance(value, Placeholder):
             return self._reference(expect, str(value))
-        if self._masked and (expect.secret or self._assembly.is_secret(path)):
+        if self._masked and (expect.secret or (expect.hides and not isinstance(value, list | dict))):
             return MASK
-        if self._masked and expect.hides and not isinstance(value, list | dict):
-            return MASK
+        if self._masked and self._assembly.is_secret(path):
+            if self._written:
+                return mask_url(_DEFAULT.sub(rf"\1{MASK}", str(value))) if "${" in str(value) else MASK
+            return MASK if isinstance(actual, PurePath) else self._scalar(self._assembly.masked(path))
         if isinstance(value, dict):
             if isinstance(actual, BaseModel):
                 return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}

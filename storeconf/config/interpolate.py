@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.layers import Layer, Place, problem, working_directory
+from storeconf.config.origins import MASK
 from storeconf.config.references import BadReference, Reference, parse_references
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.tree import Placeholder, Text, TreePath, nearest
@@ -47,9 +48,16 @@ _Result: TypeAlias = str
 """A value; a `Placeholder` where it is not known."""
 
 
+class _Secret(str):
+    """A value that came from a file or a resolver."""
+
+    __slots__ = ()
+
+
 class Interpolation:
     """Interpolates trees; ``secrets`` and ``secret_paths`` collect what came from files and resolvers.
 
+    The latter have, by path, what may be shown there: the text without its secrets.
     ``futile`` collects the paths of removals that were still there.
     """
 
@@ -64,7 +72,7 @@ class Interpolation:
         without_secrets: bool = False,
     ) -> None:
         self.secrets: set[str] = set()
-        self.secret_paths: set[TreePath] = set()
+        self.secret_paths: dict[TreePath, str] = {}
         self.futile: list[TreePath] = []
         self._origins = origins
         self._environ = environ
@@ -131,11 +139,12 @@ class Interpolation:
             value = self._value(parts[0], text, path, layer)
             return Placeholder(text) if isinstance(value, Placeholder) else Text(value)
         url = path[-1] == "url" or any(isinstance(part, str) and "://" in part for part in parts)
-        whole = ""
+        whole = shown = ""
         known = True
         for part in parts:
             if isinstance(part, str):
                 whole += part
+                shown += part
                 continue
             value = self._value(part, text, path, layer)
             if isinstance(value, Placeholder):
@@ -152,6 +161,9 @@ class Interpolation:
                 )
                 known = False
             whole += value
+            shown += MASK if isinstance(value, _Secret) else value
+        if path in self.secret_paths:
+            self.secret_paths[path] = shown
         return whole if known else Placeholder(text)
 
     def _fail(
@@ -182,9 +194,10 @@ class Interpolation:
             self._fail(code, reason, hint, reference, text, path, layer)
             return Placeholder()
         if reference.resolver != "env" and value.__class__ is not Placeholder:
-            self.secret_paths.add(path)
+            self.secret_paths[path] = MASK
             if value:
                 self.secrets.add(value)
+            return _Secret(value)
         return value
 
     # ------------------------------------------------------------------ where values come from

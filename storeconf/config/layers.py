@@ -60,6 +60,10 @@ class Layer:
                 return MISSING
         return here
 
+    def is_unset(self, path: TreePath) -> bool:
+        """Whether an entry of the layer's ``unset`` removes this value."""
+        return any(path[:length] in self.unset for length in range(1, len(path) + 1))
+
     def place(self, path: TreePath, *, key: bool = False, removal: bool = False) -> Place:
         """Return where the layer says something about ``path`` (removes it), or about what is nearest to it."""
         place: Place = {"layer": self.kind}

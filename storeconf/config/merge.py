@@ -61,6 +61,12 @@ class Rules:
             return str(type_)
         return "".join(part if isinstance(part, str) else self._default(part) for part in parts)
 
+    def restates(self, had: Kind, now: Kind) -> bool:
+        """Whether two kinds are the same, of which one may be written as a substitution."""
+        if had == now or not isinstance(had[0], str) or not isinstance(now[0], str):
+            return had == now
+        return had[1:] == now[1:] and self.type_name(had[0]) == self.type_name(now[0]) != ""
+
     def _default(self, reference: Reference) -> str:
         default = reference.operand if reference.operator == "-" else ""
         return (self._environ.get(reference.argument) if reference.resolver == "env" else None) or default
@@ -245,7 +251,7 @@ class Merge:
             low = layers[0]
             for layer in layers[1:]:
                 low = self._fields(path, low, layer, self.rules.exclusive(now[0]), plain=False)
-        elif now != had:
+        elif now != had and not self.rules.restates(had, now):
             low = _surviving(low, had, now)
         groups = self.rules.exclusive(now[0]) if now[0] is not None else ()
         return self._fields(path, low, high, groups, plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storeconf._location import Origin
-from storeconf.config.merge import Merge
+from storeconf.config.merge import NO_KIND, Merge, kind_of
 from storeconf.config.tree import KIND_KEYS, MISSING, Items, Removals, TreePath, Whole, is_middleware_path
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Origins:
         kind = path[:2] if path[0] == "stores" else path[:1]
         for layer, below, now, says in self._steps(path):
             if isinstance(says, dict) and says.__class__ is not Removals:
-                replaced = says.__class__ is Whole or (path == kind and _changes_kind(below, now))
+                replaced = says.__class__ is Whole or (path == kind and _changes_kind(below, now, self._rules))
                 first = layer if first is None or replaced or below is MISSING else first
         return first
 
@@ -170,7 +170,8 @@ def _along(data: dict[str, Any], path: TreePath) -> dict[str, Any] | None:
     return {str(top): part}
 
 
-def _changes_kind(below: Any, now: Any) -> bool:
-    from storeconf.config.merge import NO_KIND, kind_of
-
-    return isinstance(below, dict) and isinstance(now, dict) and NO_KIND != kind_of(below) != kind_of(now)
+def _changes_kind(below: Any, now: Any, rules: Rules) -> bool:
+    if not isinstance(below, dict) or not isinstance(now, dict):
+        return False
+    had = kind_of(below)
+    return had != NO_KIND and not rules.restates(had, kind_of(now))

@@ -160,8 +160,10 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 
 def almost(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate from which a slip of the pen leads to ``word``; other digits are none."""
-    near = get_close_matches(word.lower(), [each.lower() for each in candidates], n=1, cutoff=0.8)
-    found = next((each for each in candidates if each.lower() == near[0]), None) if near else None
+    names = {each.lower(): each for each in reversed(list(candidates))}
+    near = get_close_matches(word.lower(), names, n=1, cutoff=0.8)
+    swapped = (each for each in names if sorted(each) == sorted(word.lower()) and slips(word.lower(), each) == 1)
+    found = names.get(near[0] if near else next(swapped, ""))
     return None if found is None or _DIGITS.sub("", found) == _DIGITS.sub("", word) else found
 
 

@@ -103,6 +103,27 @@ def test_what_is_not_known_is_shown_as_the_file_says_it(command: str, expected: 
     assert "placeholder" not in done.out
 
 
+def test_of_a_text_around_secrets_only_they_are_hidden(work: Path) -> None:
+    (work / "password").write_text("s3cret\n")
+    (work / "around.yaml").write_text("""
+stores:
+  a: {type: redis, url: "redis://app:${file:password}@db:6379/2", namespace: "x-${file:password}"}
+  b: {type: redis, url: "redis://${file:password}.internal", namespace: b, client_name: "a-${file:password}-$$"}
+  c: {type: redis, url: "redis://app:${file:nothing:-literal}@db", namespace: c}
+  d: {type: file, path: "var/${file:password}"}
+""")
+    done = run("show", "-f", "around.yaml")
+    for text in ("redis://app:***@db:6379/2", "x-***", "redis://***.internal", "a-***-$", "redis://app:***@db"):
+        assert text in done.out, done.out
+    assert 'path: "***"' in done.out
+    explained = "".join(run("explain", f"stores.{name}", "-f", "around.yaml").out for name in "abcd")
+    explained += run("explain", "stores.b.client_name", "-f", "around.yaml").out
+    assert "a-${file:password}-$$" in explained
+    for text in (done.both, explained):
+        assert "s3cret" not in text
+        assert "literal" not in text
+
+
 def test_environments_are_compared() -> None:
     done = run("diff", "staging", "production", "--without-secrets", "--format", "json")
     assert done.status == 1

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 TEXTS = [
     Case("tab", "stores:\n⟦SC107:\t⟧main: {type: memory}\n"),
+    *(
+        Case(f"never closed {number}", text)
+        for number, text in enumerate(
+            ["stores: ⟦SC107:[⟧", "stores: {a: ⟦SC107:{⟧b: [1], c:\n", "a:\n  - ⟦SC107:[⟧b, {c: d},\n\n# e\n"]
+        )
+    ),
     Case("root scalar", "⟦SC117:memory⟧\n"),
     Case("root list in JSON", {"storeconf.json": "⟦SC117:[]⟧\n"}),
     Case("half a character", {"storeconf.json": '{"x-a": ⟦SC106:"\\ud800"⟧}\n'}),
@@ -185,6 +191,18 @@ stores:
         "  c: {type: redis, url: 'rediss://h', ⟦SC504:tls⟧: false, namespace: x}\n"
         "  d: {type: redis, url: 'redis://h', client_name: ⟦SC504:a b⟧, namespace: x}\n",
     ),
+    Case(
+        "a kind restated, once by a substitution",
+        "stores: {a: {type: '${KIND}', url: 'redis://h', namespace: x}, b: {type: redis, url: 'redis://h',"
+        " namespace: y}}\nenvironments: {p: {stores: {a: {type: redis, db: 1}, b: {type: '${KIND}', db: 1}}}}\n",
+        {"KIND": "redis"},
+    ),
+    Case(
+        "a kind changed by a substitution",
+        "stores: {a: {type: '${KIND}', url: 'redis://h', namespace: x}}\n"
+        "environments: {p: {stores: {a: {type: memory, max_entries: ⟦SC503:x⟧}}}}\n",
+        {"KIND": "redis"},
+    ),
     Case("a default factory that forbids", "⟦SC506:default_factory⟧: {forbid: true}\n", says=("{use: X}, or forbid",)),
     Case("a template among the stores", "stores: {⟦SC506:x-a⟧: {max_entries: 1}}\n", says=("at the top only",)),
     Case("bytes only", "stores: {a: {type: memory, objects: true, middleware: {⟦SC607:compress⟧: gzip}}}\n"),
@@ -213,6 +231,34 @@ PLACES = [
         "one socket",
         "stores:\n  a: {type: redis, url: 'unix:///run/s', namespace: x}\n"
         "  ⟦SC604:b⟧: {type: redis, url: 'unix:///run/../run/s', namespace: x}\n",
+    ),
+]
+
+VARIABLES = [
+    Case(
+        "variables that are nearly right",
+        "stores: {main: {type: memory}}\n",
+        {
+            "STORECONF_ENB": "x",
+            "STORECONF_FLIE": "x",
+            "STORECONF_PORT": "tcp://10.0.0.1:80",
+            "STORECONF__STORES__MIAN__TYPE": "memory",
+            "STORECONF__STORES__MAIN2__TYPE": "memory",
+        },
+        (
+            ("SC304", "$STORECONF_ENB"),
+            ("SC304", "$STORECONF_FLIE"),
+            ("SC804", "$STORECONF_PORT"),
+            ("SC806", "$STORECONF__STORES__MIAN__TYPE"),
+        ),
+    ),
+    Case(
+        "removals",
+        {
+            "storeconf.yaml": "stores: {a: {type: memory, ⟦SC802:max_size⟧: null}, ⟦SC802:b⟧: }\n",
+            "storeconf.p.toml": 'unset = [⟦SC802:"stores.c"⟧]\n',
+        },
+        says=("hint: null, or nothing where a value is expected, removes what lower layers say",),
     ),
 ]
 
@@ -249,7 +295,10 @@ stores:
 ]
 
 
-@pytest.mark.parametrize("case", [*TEXTS, *INCOMPLETE, *FIELDS, *PLACES, *PLACEHOLDERS], ids=str)
+CASES = [*TEXTS, *INCOMPLETE, *FIELDS, *PLACES, *VARIABLES, *PLACEHOLDERS]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report, expected = case.examine(tmp_path, monkeypatch)
     text = render_text(report.diagnostics)

@@ -168,6 +168,28 @@ def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
     run(check())
 
 
+def test_ttl_max_leaves_nothing_for_ever_that_is_compared_and_set() -> None:
+    async def check() -> None:
+        store = wrapped(made(Ttl, max="60s"))
+        assert await store.replace("new", None, b"v", keep_ttl=True)
+        await store.inner.set("permanent", "v")
+        assert await store.replace("permanent", b"v", b"w", keep_ttl=True)
+        await store.inner.set("long", "v", 1000)
+        assert await store.replace("long", b"v", b"w", keep_ttl=True)
+        await store.set("short", "v", 5)
+        assert await store.replace("short", b"v", b"w", keep_ttl=True)
+        expiries = [await store.expires_in(key) for key in ("new", "permanent", "long", "short")]
+        assert expiries == [60, 60, 60, 5]
+        assert not await store.replace("missing", b"v", b"w", keep_ttl=True)
+        assert not await store.replace("short", None, b"x", keep_ttl=True)
+        assert await store.replace("short", b"w", None, keep_ttl=True)
+        assert not await store.exists("short")
+        with pytest.raises(StoreValueError):
+            await store.replace("new", b"v", b"w", 5, keep_ttl=True)
+
+    run(check())
+
+
 def test_ttl_jitter_only_shortens_defaults() -> None:
     async def check() -> None:
         store = wrapped(made(Ttl, default="1000s", jitter=0.5))

@@ -106,6 +106,8 @@ def test_what_can_not_be_meant_is_refused() -> None:
     for mode in (0o600, 0o070, 750, 0o1700):
         with pytest.raises(ValueError, match="mode must give the owner every right"):
             FileStore("data", mode=mode)
+    with pytest.raises(ValueError, match="can't hold a NUL character"):
+        FileStore("da\0ta")
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_urls_show_no_secret(url: str, shown: str) -> None:
         ("redis://app:hun[ter2@h", "can't be read"),
         ("redis://app:hun ter2@h", "can't be read"),
         ("redis://app:hunter2@h:port", "can't be read"),
-        ("redis://app:hunter2@h:99999", "can't be read"),
+        ("redis://app:hunter2@h:99999", "the URL's port"),
         ("redis://h/hunter2", "number of a database"),
         ("redis://h/1/2", "number of a database"),
         ("redis://h/1?db=2", "names the database twice"),
@@ -105,6 +105,10 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
         ({"url": "redis://h?socket_timeout=1", "command_timeout": 1}, "command_timeout: given both"),
         ({"url": "rediss://h", "tls": False}, "forbids"),
         ({"url": "unix:///s", "tls": True}, "none on a unix socket"),
+        *(
+            ({"url": f"redis://{netloc}"}, "port must be a number from 1 to 65535")
+            for netloc in ("h:0", "h:65536", "u:p@h:00", "[::1]:99999/1", ":p@h:123456789012?db=1")
+        ),
         ({"url": "rediss://h?ssl_ca_certs=/a", "tls": {"ca_file": "/b"}}, "contradicts"),
         ({"url": "redis://h", "tls": {"key_file": "/k"}}, "key_file needs cert_file"),
         ({"url": "redis://h", "tls": {"verify": "some"}}, "verify"),

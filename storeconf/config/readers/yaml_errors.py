@@ -21,8 +21,11 @@ _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTE: Final = "put the text in quotes"
 
 
-def explain(text: str, error: Exception) -> Problem:
-    """Turn an error of the parser into a problem at the place that has to change."""
+def explain(text: str, error: Exception, inside: int | None = None) -> Problem:
+    """Turn an error of the parser into a problem at the place that has to change.
+
+    ``inside`` is where the innermost collection begins that has not ended.
+    """
     if isinstance(error, ReaderError):
         match = _CONTROL.search(text)
         at = match.start() if match else min(error.position, len(text))
@@ -36,6 +39,8 @@ def explain(text: str, error: Exception) -> Problem:
     at = _offset(text, getattr(error, "problem_mark", None))
     opened = _offset(text, getattr(error, "context_mark", None))
     context = str(getattr(error, "context", None) or "")
+    if inside is not None and text[inside] in "[{" and "node content" in message and _at_end(text, at):
+        return Problem("SC107", f"this '{text[inside]}' is never closed", inside, inside + 1)
     for words, rule in _RULES:
         if words in message:
             return rule(text, at, opened, context)

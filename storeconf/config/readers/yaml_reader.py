@@ -102,7 +102,7 @@ class _Reader:
         except _StopError:
             return  # reported before it was raised
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            self.problems.append(explain(self.text, error))
+            self.problems.append(explain(self.text, error, self._open[-1][-1] if self._open else None))
         if _LOADER is yaml.SafeLoader and not self.problems:
             self.problems += foreign(self.value, self.places, self.end, halves=True)
 

@@ -54,6 +54,8 @@ class FileStore(Store):
             raise ValueError(f"durability is 'flush' or 'fsync', not {durability!r}")
         if mode & ~0o077 != 0o700:
             raise ValueError(f"mode must give the owner every right, as 0o700 and 0o750 do, not {mode:#o}")
+        if "\0" in os.fspath(path):
+            raise ValueError("a path can't hold a NUL character")
         super().__init__()
         self.path = Path(path).absolute()
         self.create_directories = create_directories

@@ -49,7 +49,7 @@ _OPTIONS: dict[str, Callable[[str], bool]] = {
 """The query options that are understood, and what their values must look like."""
 
 
-_ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([0-9]{1,4}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
+_ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
 """A URL that says where the server is and nothing else: what most layouts have, hundreds of times."""
 
 
@@ -84,6 +84,9 @@ class ServerUrl:
             raise _unescaped()
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
             raise _unescaped()
+        port_text = re.fullmatch(r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([0-9]+)", re.split("[/?]", rest)[0])
+        if port_text is not None and self.scheme != "unix" and not 0 < int(port_text[1][:9]) < 65536:
+            raise ValueError("the URL's port must be a number from 1 to 65535")
         try:
             parts = urlsplit(raw)
             port = parts.port
