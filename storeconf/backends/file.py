@@ -23,9 +23,11 @@ _MODE = re.compile(r"(?:0o)?0*(7[0-7]{2})\Z")
 def parse_mode(value: object) -> int:
     """Return the permissions that an octal text such as ``0750`` stands for. Raises ValueError.
 
-    Unquoted, YAML takes ``0750`` for the number 750; its digits are still the ones that were written. An octal literal
-    (``0o750``, which is 488) never passes for one, as no decimal of such a number begins with 7.
+    Unquoted, YAML takes ``0750`` for the number 750; its digits are still the ones that were written. ``0o750``, as TOML
+    and Python write it, arrives as 488, which can't be the digits of a mode, as those begin with 7.
     """
+    if isinstance(value, int) and 0o700 <= value <= 0o777:
+        return value
     if isinstance(value, str | int) and not isinstance(value, bool):
         found = _MODE.match(str(value).strip())
         if found is not None:
@@ -46,7 +48,10 @@ FileMode = Annotated[
         {
             "anyOf": [
                 {"type": "string", "pattern": "^(0o)?0*7[0-7]{2}$"},
-                {"type": "integer", "minimum": 700, "maximum": 777},
+                {
+                    "type": "integer",
+                    "anyOf": [{"minimum": 700, "maximum": 777}, {"minimum": 0o700, "maximum": 0o777}],
+                },
             ],
             "examples": ["0700", "0750"],
         }

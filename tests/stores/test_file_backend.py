@@ -16,7 +16,7 @@ def context() -> BuildContext:
     return BuildContext(name="uploads", environment=None, store=lambda name: FileStore("other"))
 
 
-@pytest.mark.parametrize("written", ["0750", "750", 750, "0o750", " 0750 "])
+@pytest.mark.parametrize("written", ["0750", "750", 750, "0o750", " 0750 ", 0o750])
 def test_modes_are_octal_from_their_text(written: object) -> None:
     backend = FileBackend.model_validate({"path": "data", "mode": written})
     assert backend.mode == 0o750
@@ -24,9 +24,9 @@ def test_modes_are_octal_from_their_text(written: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [0o700, 0o750, 0o770, 0o777, 0, -750, "0650", "7777", "1750", "0798", "rwx", "", True, None, 7.5]
+    "written", [0, 0o677, 0o1000, 678, 778, -750, "488", "0650", "7777", "1750", "0798", "rwx", "", True, None, 7.5]
 )
-def test_what_is_no_mode_or_may_be_two_is_refused(written: object) -> None:
+def test_what_is_no_mode_is_refused(written: object) -> None:
     with pytest.raises(ValidationError, match="mode"):
         FileBackend.model_validate({"path": "data", "mode": written})
 
