@@ -23,8 +23,8 @@ _MODE = re.compile(r"(?:0o)?0*(7[0-7]{2})\Z")
 def parse_mode(value: object) -> int:
     """Return the permissions that an octal text such as ``0750`` stands for. Raises ValueError.
 
-    Unquoted, YAML takes ``0750`` for the number 750; its digits are still the ones that were written. ``0o750``, as TOML
-    and Python write it, arrives as 488, which can't be the digits of a mode, as those begin with 7.
+    Unquoted, YAML takes ``0750`` for the number 750; its digits are still the ones that were written. ``0o750``, as
+    TOML and Python write it, arrives as 488, which can't be the digits of a mode, as those begin with 7.
     """
     if isinstance(value, int) and 0o700 <= value <= 0o777:
         return value

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from storeconf.layout import Layout
 
-__all__ = ["Source", "format_option", "on_layout", "storeconf"]
+__all__ = ["Source", "format_option", "on_layout", "on_no_layout", "storeconf"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -216,6 +216,13 @@ def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F]
         return run  # type: ignore[return-value]  # the same to who calls the command
 
     return decorate
+
+
+def on_no_layout(command: F) -> F:
+    """Let a command that is about no layout take the options that the others share, so that one habit fits all."""
+    for name, *more in (("-f", "--file"), ("--env",), ("--set",)):
+        command = click.option(name, *more, multiple=True, hidden=True, expose_value=False)(command)
+    return command
 
 
 def format_option(*names: str) -> Callable[[F], F]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storeconf._version import __version__
-from storeconf.cli.app import format_option
+from storeconf.cli.app import format_option, on_no_layout
 from storeconf.cli.output import columns, data, emit_json, escaped, json_text, lines, message, style
 from storeconf.cli.report import error
 
@@ -77,6 +77,7 @@ def _catalog() -> Catalog:
 
 
 @click.command("schema")
+@on_no_layout
 def schema_command() -> None:
     """Print the JSON Schema of the configuration language.
 
@@ -89,6 +90,7 @@ def schema_command() -> None:
 
 @click.command("plugins")
 @format_option("text", "json")
+@on_no_layout
 def plugins_command(form: str) -> None:
     """List backends, middleware and resolvers.
 

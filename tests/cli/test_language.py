@@ -85,6 +85,13 @@ def test_the_schema_accepts_the_starter_and_refuses_nonsense() -> None:
     assert list(validator.iter_errors({"stores": {"a": {"type": "memory", "nonsense": 1}}}))
 
 
+@pytest.mark.parametrize("command", ["schema", "plugins"])
+def test_what_is_about_no_layout_takes_the_common_options_all_the_same(command: str) -> None:
+    done = run(command, "-f", "nowhere.yaml", "--env", "nowhere", "--set", "stores.main.db=3")
+    assert done == run(command)
+    assert done.status == 0
+
+
 def test_plugins_are_listed_with_what_they_can_do() -> None:
     done = run("plugins")
     assert (done.status, done.err) == (0, "")

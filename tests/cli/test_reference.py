@@ -23,6 +23,8 @@ def synopsis(name: str) -> str:
     common: list[str] = []
     for parameter in command.params:
         if isinstance(parameter, click.Option):
+            if parameter.hidden:
+                continue
             flag = min(parameter.opts, key=len)
             takes = "" if parameter.is_flag else f" {parameter.metavar}"
             if isinstance(parameter.type, click.Choice):

@@ -228,6 +228,22 @@ def test_an_owned_client_is_closed_and_the_store_can_be_opened_again() -> None:
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("kind", [RedisStore, ValkeyStore])
+def test_what_with_client_is_given_by_position_or_by_name(kind: type[RedisStore] | type[ValkeyStore]) -> None:
+    url, port = "redis://127.0.0.1", shared().port
+
+    async def work() -> None:
+        async with kind.with_client(url, 3, port, None, None, "positions") as store:
+            await store.set("k", "v")
+        async with kind.with_client(
+            url=url, db=3, port=port, username=None, password=None, namespace="positions"
+        ) as store:
+            assert await store.get("k") == b"v"
+        assert shared().ask("EXISTS", "positions::k") == b":0\r\n"  # that is database 0
+
+    asyncio.run(work())
+
+
 def test_a_missing_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_drivers", {})
     monkeypatch.setitem(sys.modules, "valkey.asyncio", None)

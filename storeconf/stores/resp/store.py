@@ -74,12 +74,12 @@ class ServerStore(Store):
     def with_client(
         cls,
         url: str | None = None,
-        *,
         db: int | None = None,
         port: int | None = None,
         username: str | None = None,
         password: str | None = None,
         namespace: str | None = "LITESTAR",
+        *,
         key_layout: Layout = "storeconf",
     ) -> Self:
         """Return a store on the server at ``url``, by default this machine's, with connections that it closes.
