@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storeconf.config.document import Document, parse
 from storeconf.errors import ConfigError
@@ -277,3 +280,27 @@ def test_what_would_take_tomllib_long_is_refused_before(text: str) -> None:
     began = time.process_time()
     assert problem(text).code == "SC105"
     assert time.process_time() - began < 3
+
+
+LINES = (
+    "[a]", "[a.b]", "[a.b.c]", "[b]", "[[a]]", "[ a ]", '["a"]', "[]", "[a..b]", "[a] # c", "[a] b", "[a]]",
+    "a = 1", "  a = 1", "\ta\t=\t1\t", "b = 1", "c = 1", "a.b = 1", "b.c = {d = 1}", "a = {b = 1}", '"a" = 1',
+    "c = [1, 2]", "c = [", "1,", "]", "1.2 = 3",
+    'd = """', 'x"""', "d = '''y'''", 'd = """x"""', "d = 'x'", 'd = ""', 'd = "',
+    'e = "é # x" # y', 'e = "\\n"', 'e = "\t"', 'e = "\x7f"', 'e = "\u2028"', 'e = "x" y',
+    "f = +0", "f = -0", "f = -7", "f = 01", "f = 1_0", "f = 99999999999999999999", "f = 0x1F",
+    "f = 1.50", "f = -0.0", "f = 1.", "f = .5", "f = 1e5", "f = inf", "f = nan",
+    "g = true", "g = false", "g = True", "g = truer", "g =", "= 1", "g", "", " ", "# c", "# \x01",
+    "\x0b", "\xa0", "\ufeff",
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(("\n", "\n", "\n", "\r\n", "\r", ""))), max_size=6))
+def test_the_values_are_those_of_tomllib(lines: list[tuple[str, str]]) -> None:
+    text = "".join(line + end for line, end in lines)
+    try:
+        wanted = tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError:
+        assert problems(text)
+    else:
+        assert repr(read(text).value) == repr(wanted)

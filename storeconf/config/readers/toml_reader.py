@@ -1,4 +1,4 @@
-"""TOML: tomllib judges the text and builds the values; places are sought only when one is asked for."""
+"""TOML: what is plain is read line by line, the rest is for tomllib to judge; places are sought when asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf.config.readers.plain import foreign
 from storeconf.config.readers.source import Problem, Reading
 from storeconf.config.readers.toml_errors import explain, explain_number
+from storeconf.config.readers.toml_lines import read_lines
 from storeconf.config.readers.toml_places import Scan, scan, token_end
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class _Reader:
         if not _is_harmless(self.text) and self.scan.limit is not None:
             return None, [self.scan.limit]
         try:
-            value: Any = tomllib.loads(self.text)
+            value: Any = read_lines(self.text)
+            if value is None:
+                value = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             return None, explain(self.text, str(error), self.scan)
         except ValueError as error:
