@@ -21,13 +21,31 @@ _OF_MANY = frozenset({"delete_all", "delete_many", "set_many"})
 
 
 class Watch(Protocol):
-    """What a root tells of all changes that are made through it, whoever makes them by whatever handle."""
+    """What a root tells of all changes that are made through it, whoever makes them by whatever handle.
+
+    A backend that hears of what others change tells that as well.
+    """
+
+    cached: frozenset[tuple[str, ...]]
+    """The namespaces that are cached, with those below them; another object when it changes."""
 
     def concerns(self, path: tuple[str, ...]) -> bool:
         """Whether anybody wants to know of single keys of that namespace."""
 
+    def begin(self, path: tuple[str, ...], keys: Collection[str] | None) -> None:
+        """A change to those keys begins, or with None one to anything at and below the path."""
+
+    def end(self, path: tuple[str, ...], keys: Collection[str] | None) -> None:
+        """What began so has ended, however it did. Takes no lock, for a collected coroutine may end anywhere."""
+
     async def during(self, change: Awaitable[T], path: tuple[str, ...], keys: Collection[str] | None) -> T:
-        """Await a change to those keys, or with None to anything at and below the path; nothing is kept meanwhile."""
+        """Await a change, between its begin and its end."""
+
+    def changed(self, path: tuple[str, ...], key: str) -> None:
+        """Somebody has changed a key."""
+
+    def all_changed(self) -> None:
+        """Somebody may have changed anything."""
 
     def shut(self) -> None:
         """The root closes: keep nothing until it opens."""

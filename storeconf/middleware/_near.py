@@ -26,6 +26,9 @@ MOST_SPARED = 16
 FREED_AT_ONCE = 64
 """Entries of emptied namespaces that are freed each time something is kept: no step takes long."""
 
+_MOST_PATHS = 1024
+"""Namespaces of which is remembered whether they are cached."""
+
 _FEW_SPACES = 64
 """Namespaces that may be remembered though nobody uses them any more."""
 
@@ -139,7 +142,8 @@ class Coherence:
         self._nears: list[weakref.ref[Near]] = []
         self._spaces: dict[Path, list[weakref.ref[Space]]] = {}
         self._most_spaces = _FEW_SPACES
-        self._bases: frozenset[Path] = frozenset()
+        self.cached: frozenset[Path] = frozenset()
+        self._concerns: dict[Path, bool] = {}
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -159,7 +163,8 @@ class Coherence:
         with self._latch:
             self._nears = [ref for ref in self._nears if ref() is not None]
             self._nears.append(weakref.ref(near))
-            self._bases = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+            self.cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+            self._concerns = {}
 
     def space(self, near: Near, path: Path) -> Space:
         """Return the namespace of a cache, the same one as long as anybody uses it or it holds anything."""
@@ -184,7 +189,7 @@ class Coherence:
 
     # ------------------------------------------------------------------ reading
 
-    def begin(self, space: Space, key: str) -> Reading | None:
+    def read(self, space: Space, key: str) -> Reading | None:
         """Begin to read a key; None if what is read now can't be kept."""
         with self._latch:
             self._settle()
@@ -202,33 +207,38 @@ class Coherence:
         with self._latch:
             if entry.space.readings.get(entry.key) is reading:
                 entry.space.near.keep(entry)
-            self._end(entry.space, entry.key, reading)
+            self._have_read(entry.space, entry.key, reading)
 
     def give_up(self, space: Space, key: str, reading: Reading) -> None:
         """End a reading of which there is nothing to keep."""
         self._read.append((space, key, reading))
 
     @staticmethod
-    def _end(space: Space, key: str, reading: Reading) -> None:
+    def _have_read(space: Space, key: str, reading: Reading) -> None:
         reading.count -= 1
         if not reading.count and space.readings.get(key) is reading:
             del space.readings[key]
 
     def _settle(self) -> None:
         while self._read:
-            self._end(*self._read.pop())
+            self._have_read(*self._read.pop())
         while self._changed:
-            self._unmark(*self._changed.pop())
+            self._have_changed(*self._changed.pop())
 
     # ------------------------------------------------------------------ changes
 
     def concerns(self, path: Path) -> bool:
         """Whether that namespace lies in one that is cached."""
-        bases = self._bases
-        return any(path[:depth] in bases for depth in range(len(path) + 1))
+        known = self._concerns.get(path)
+        if known is None:
+            if len(self._concerns) >= _MOST_PATHS:
+                self._concerns = {}
+            cached = self.cached
+            known = self._concerns[path] = any(path[:depth] in cached for depth in range(len(path) + 1))
+        return known
 
-    async def during(self, change: Awaitable[T], path: Path, keys: Collection[str] | None) -> T:
-        """Await a change; what it may have changed is dropped before it begins, and kept again after it has ended."""
+    def begin(self, path: Path, keys: Collection[str] | None) -> None:
+        """Drop what will change, and keep nothing of it until that has ended."""
         with self._latch:
             self._settle()
             if keys is None:
@@ -239,12 +249,30 @@ class Coherence:
                     mark = (path, key)
                     self._changing[mark] = self._changing.get(mark, 0) + 1
                     self._drop(path, key)
+
+    def end(self, path: Path, keys: Collection[str] | None) -> None:
+        """Let it be kept again."""
+        self._changed.append((path, keys))
+
+    async def during(self, change: Awaitable[T], path: Path, keys: Collection[str] | None) -> T:
+        """Await a change, between its begin and its end."""
+        self.begin(path, keys)
         try:
             return await change
         finally:
-            self._changed.append((path, keys))
+            self.end(path, keys)
 
-    def _unmark(self, path: Path, keys: Collection[str] | None) -> None:
+    def changed(self, path: Path, key: str) -> None:
+        """Drop a key that another process has changed."""
+        with self._latch:
+            self._drop(path, key)
+
+    def all_changed(self) -> None:
+        """Drop everything."""
+        with self._latch:
+            self._empty_below(())
+
+    def _have_changed(self, path: Path, keys: Collection[str] | None) -> None:
         if keys is None:
             if path in self._changing_below:  # not so in a forked child
                 self._changing_below.remove(path)
@@ -255,9 +283,11 @@ class Coherence:
                 self._changing[path, key] = left
 
     def _drop(self, path: Path, key: str) -> None:
-        for space in self._spaces_at(path):
-            space.readings.pop(key, None)
-            space.near.drop(space, key)
+        for ref in self._spaces.get(path, ()):
+            space = ref()
+            if space is not None:
+                space.readings.pop(key, None)
+                space.near.drop(space, key)
 
     def _empty_below(self, path: Path) -> None:
         for each in [each for each in self._spaces if each[: len(path)] == path]:

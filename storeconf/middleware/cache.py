@@ -100,7 +100,7 @@ class CacheStore(StoreWrapper):
         if key.__class__ is not str or not key.isascii():
             key = self._check("get", key_text, key)
         space, coherence = self._space, self._coherence
-        reading = coherence.begin(space, key)
+        reading = coherence.read(space, key)
         if reading is None:
             return await self._get(key)
         entry, begun = None, time.monotonic()

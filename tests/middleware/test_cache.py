@@ -608,6 +608,35 @@ def test_a_closing_store_serves_nothing() -> None:
     run(work)
 
 
+def test_what_a_factory_reads_while_its_store_closes_is_near_to_nobody() -> None:
+    async def work(far: Far) -> None:
+        store = cached(far)
+        await far.set("k", b"v")
+        begun, go_on, have_read = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def factory() -> bytes:
+            begun.set()
+            await go_on.wait()
+            assert await store.get("k") == b"v"
+            have_read.set()
+            await asyncio.sleep(0)
+            return b"made"
+
+        making = asyncio.ensure_future(store.get_or_set("made", factory))
+        await begun.wait()
+        closing = asyncio.ensure_future(far.aclose())
+        while far.is_open:
+            await asyncio.sleep(0)
+        go_on.set()
+        await have_read.wait()
+        with pytest.raises(StoreClosedError):
+            await store.get("k")
+        assert await making == b"made"
+        await closing
+
+    run(work)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_a_forked_child_begins_anew() -> None:
     far = Far()

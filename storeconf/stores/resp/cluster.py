@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from binascii import crc_hqx
+from dataclasses import replace
 from functools import partial
 from random import shuffle
 from typing import TYPE_CHECKING, Any
 
+from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
-from storeconf.stores.resp.dial import dial
+from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError
 from storeconf.stores.resp.lane import Lane, Survey
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
+    from storeconf.stores.resp.announcements import Ear
     from storeconf.stores.resp.options import Address, ServerOptions
     from storeconf.stores.resp.settings import Endpoint
 
@@ -62,6 +65,8 @@ class ClusterLane(Lane):
         self._owners: tuple[tuple[int, int, Address], ...] = ()
         self._reading: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self._ear: Ear | None = None
+        self._listeners: dict[Address, Listener] = {}
         self._closed = False
 
     def call(self, data: bytes, key: bytes) -> asyncio.Future[Any]:
@@ -200,14 +205,39 @@ class ClusterLane(Lane):
         self._table = table
         self._owners = tuple(sorted(owners))
         for address in [address for address in self._links if address not in serving]:
-            link = self._links.pop(address)
-            leaving = self.loop.create_task(link.finish())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._let_go(self._links.pop(address).finish())
+        if self._ear is not None:
+            self._listen_to(serving, self._ear)
         # Nodes come and go; one that served a moment ago is a better guess than what was configured long ago.
         self._seeds = list(dict.fromkeys([*serving, *self._seeds]))[:64]
 
+    def _let_go(self, ending: Coroutine[Any, Any, None]) -> None:
+        leaving = self.loop.create_task(ending)
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
     # ------------------------------------------------------------------ the rest
+
+    def listen(self, ear: Ear) -> None:
+        """Listen to each primary, for each announces only the keys that it serves."""
+        for listener in self._listeners.values():
+            listener.see_to_prefixes()
+        if self._ear is None and self._template.client_name and not self._closed:
+            self._ear = ear
+            self._listen_to({address for _, _, address in self._owners}, ear)
+
+    def _listen_to(self, serving: set[Address], ear: Ear) -> None:
+        for address in self._listeners.keys() - serving:
+            self._let_go(self._listeners.pop(address).close())
+        for address in serving - self._listeners.keys():
+            endpoint = replace(self._template.at(address), protocol=3)
+            self._listeners[address] = Listener(
+                ear,
+                partial(talk_to, endpoint),
+                peer=endpoint.address,
+                timeout=self.timeout,
+                connect_timeout=self._options.connect_timeout,
+            )
 
     async def nodes(self) -> list[Link]:
         """Return the links to the primaries."""
@@ -248,6 +278,8 @@ class ClusterLane(Lane):
         for task in (self._reading, *self._leaving):
             if task is not None:
                 task.cancel()
+        for listener in self._listeners.values():
+            listener.abort()
         for link in self._links.values():
             link.abort()
 
@@ -257,6 +289,7 @@ class ClusterLane(Lane):
         tasks = [task for task in (self._reading, *self._leaving) if task is not None]
         for task in tasks:
             task.cancel()
+        tasks += [self.loop.create_task(listener.close()) for listener in self._listeners.values()]
         await asyncio.gather(*tasks, *(link.close() for link in self._links.values()), return_exceptions=True)
 
     async def place(self) -> str:

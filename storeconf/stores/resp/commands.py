@@ -27,14 +27,17 @@ def unpack(data: bytes) -> list[bytes]:
 class Script:
     """A script on one key. It returns what it reads, never computes with it: Lua's numbers have 53 bits."""
 
-    __slots__ = ("hash", "text")
+    __slots__ = ("_alone", "hash", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text.strip().encode()
         self.hash = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self._alone = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
 
     def by_hash(self, key: bytes, *arguments: bytes | int) -> bytes:
         """Return the call that servers understand which have seen the script."""
+        if not arguments:
+            return self._alone + b"$%d\r\n%b\r\n" % (len(key), key)
         return pack(b"EVALSHA", self.hash, 1, key, *arguments)
 
     def by_text(self, key: bytes, *arguments: bytes | int) -> bytes:

@@ -13,6 +13,8 @@ from storeconf.stores.resp.errors import LinkDownError, ProtocolError, ReplyErro
 from storeconf.stores.resp.reader import MORE, PUSH, make_reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storeconf.stores.resp.settings import Endpoint
 
 __all__ = ["Talk", "dial", "talk_to"]
@@ -28,6 +30,7 @@ class Talk(asyncio.Protocol):
         self._closed = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
         self._heard: asyncio.Queue[Any] | None = None
+        self._hear: Callable[[list[Any]], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -41,7 +44,8 @@ class Talk(asyncio.Protocol):
                 if self._heard is not None and isinstance(reply, list):
                     self._heard.put_nowait(reply)
                 elif reply.__class__ in PUSH:
-                    continue
+                    if self._hear is not None:
+                        self._hear(cast("list[Any]", reply))
                 elif not self._waiting:
                     # What a server says unasked, it says before it hangs up.
                     self._lost = reply if isinstance(reply, ReplyError) else ProtocolError("a reply to no command")
@@ -89,6 +93,15 @@ class Talk(asyncio.Protocol):
         self._heard = asyncio.Queue()
         self.transport.write(pack("SUBSCRIBE", *channels))
         return self._heard
+
+    def hear(self, hear: Callable[[list[Any]], None]) -> None:
+        """Let ``hear`` have each message that answers no command."""
+        self._hear = hear
+
+    async def is_gone(self, patience: float) -> bool:
+        """Whether the connection ends within so many seconds."""
+        done, _ = await asyncio.wait([self._closed], timeout=patience)
+        return bool(done)
 
     def knock(self) -> None:
         """Make a server that has been subscribed to say something."""

@@ -15,6 +15,7 @@ from storeconf.stores.resp.lane import Lane
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from storeconf.stores.resp.announcements import Ear
     from storeconf.stores.resp.lane import Node
     from storeconf.stores.resp.options import ServerOptions
 
@@ -77,6 +78,9 @@ class ForeignLane(Lane):
         except Exception as error:
             raise from_driver(error) from error
         return [_ForeignNode(self, node) for node in self._client.get_primaries()]
+
+    def listen(self, ear: Ear) -> None:
+        """Do nothing: the client gives its connections to nobody for long."""
 
     def abort(self) -> None:
         """Leave the client's connections to the client."""

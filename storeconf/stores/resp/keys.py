@@ -9,6 +9,9 @@ __all__ = ["KeyLayout", "Layout", "key_layout"]
 
 Layout = Literal["storeconf", "litestar"]
 
+MOST_JOINS = 8
+"""Places at which a key of Litestar's may join two names, or not: each doubles the ways to read it."""
+
 _SPECIAL = re.compile(rb"([*?\[\]\\^])")
 _NAME = rb"[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -44,6 +47,21 @@ class KeyLayout:
         """Return a glob that matches at least the keys in and below that namespace."""
         return _literal(self.joiner.join(name.encode() for name in path)) + self.below
 
+    def tree_prefix(self, path: tuple[str, ...]) -> bytes:
+        """Return what the keys in and below that namespace begin with, and perhaps others."""
+        return self.joiner.join(name.encode() for name in path) + self.joiner if path else b""
+
+    def owners(self, name: bytes) -> list[tuple[tuple[str, ...], str]] | None:
+        """Return the namespace path and the key that a server's key stands for: none, if it is not ours.
+
+        Several, where the layout can't tell; None if these are too many.
+        """
+        path, end, key = name.partition(self.end)
+        try:
+            return [(tuple(path.decode().split(":")), key.decode())] if end else []
+        except UnicodeDecodeError:
+            return []
+
     def tree(self, path: tuple[str, ...]) -> re.Pattern[bytes]:
         """Return what the keys in and below that namespace, and no others, begin with."""
         return re.compile(re.escape(self.joiner.join(name.encode() for name in path)) + self.rest)
@@ -56,6 +74,25 @@ class LitestarLayout(KeyLayout):
     end = b":"
     below = b"[_:]*"
     rest = rb"(?:_" + _NAME + rb")*:"
+
+    def tree_prefix(self, path: tuple[str, ...]) -> bytes:
+        """See `KeyLayout`; what follows is the end or another name."""
+        return self.joiner.join(name.encode() for name in path)
+
+    def owners(self, name: bytes) -> list[tuple[tuple[str, ...], str]] | None:
+        """See `KeyLayout`; each ``_`` may join two names, or be part of one."""
+        joined, end, key = name.partition(self.end)
+        try:
+            first, *others = joined.decode().split("_")
+            text = key.decode()
+        except UnicodeDecodeError:
+            return []
+        if len(others) > MOST_JOINS:
+            return None
+        paths: list[tuple[str, ...]] = [(first,)] if end else []
+        for other in others:
+            paths = [path for p in paths for path in ((*p, other), (*p[:-1], f"{p[-1]}_{other}"))]
+        return [(path, text) for path in paths]
 
 
 _LAYOUTS: dict[str, KeyLayout] = {"storeconf": KeyLayout(), "litestar": LitestarLayout()}

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
-from storeconf.stores.resp.dial import dial
+from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, is_temporary
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from storeconf.stores.resp.announcements import Ear
+    from storeconf.stores.resp.dial import Talk
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.settings import Endpoint
 
@@ -149,6 +152,10 @@ class Lane(ABC):
         return await self.call(data, key)
 
     @abstractmethod
+    def listen(self, ear: Ear) -> None:
+        """See to it that ``ear`` hears what the servers announce, where there is a way to."""
+
+    @abstractmethod
     async def nodes(self) -> Sequence[Node]:
         """Return the servers that hold the keys."""
 
@@ -202,6 +209,8 @@ class StandaloneLane(Lane):
     def __init__(self, endpoint: Endpoint, options: ServerOptions) -> None:
         super().__init__(options.command_timeout, options.retries)
         self.endpoint = endpoint
+        self._listener: Listener | None = None
+        self._connect_timeout = options.connect_timeout
         self._looked_anew = -PAUSE_BETWEEN_LOOKS
         self._links = [self._link(options) for _ in range(options.max_connections)]
         self.call = self._links[0].call if len(self._links) == 1 else self._call_least_busy
@@ -226,7 +235,26 @@ class StandaloneLane(Lane):
                 self._looked_anew = now
                 for link in self._links:
                     link.drop("the server has become a replica")
+                if self._listener is not None:
+                    self._listener.drop()
         return await super().prepare(error, attempt, kind)
+
+    def listen(self, ear: Ear) -> None:
+        """Listen on a connection of its own, for which a server that forbids CLIENT has no use."""
+        if self._listener is not None:
+            self._listener.see_to_prefixes()
+        elif self.endpoint.client_name:
+            self._listener = Listener(
+                ear,
+                partial(self.talk, 3),
+                peer=self._links[0].peer,
+                timeout=self.timeout,
+                connect_timeout=self._connect_timeout,
+            )
+
+    async def talk(self, protocol: int) -> Talk:
+        """Return a new connection that speaks that version of RESP."""
+        return await talk_to(replace(self.endpoint, protocol=protocol))
 
     async def nodes(self) -> Sequence[Node]:
         """Return the one server."""
@@ -234,11 +262,15 @@ class StandaloneLane(Lane):
 
     def abort(self) -> None:
         """Let go of every connection, now."""
+        if self._listener is not None:
+            self._listener.abort()
         for link in self._links:
             link.abort()
 
     async def close(self) -> None:
         """Let go of every connection, and wait for that."""
+        if self._listener is not None:
+            await self._listener.close()
         await asyncio.gather(*(link.close() for link in self._links))
 
     async def place(self) -> str:

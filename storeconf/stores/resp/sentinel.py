@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
@@ -52,7 +53,6 @@ class SentinelLane(StandaloneLane):
         self._promoted: tuple[Address, float] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
-        self._connect_timeout = options.connect_timeout
         super().__init__(template, options)
 
     def _link(self, options: ServerOptions) -> Link:
@@ -64,13 +64,22 @@ class SentinelLane(StandaloneLane):
         )
 
     async def _dial(self) -> tuple[asyncio.Transport, str]:
+        talk, peer = await self._talk_to_primary(self.endpoint)
+        return talk.leave(), f"{peer}, primary of {self._service}"
+
+    async def talk(self, protocol: int) -> Talk:
+        """Return a new connection to the primary that speaks that version of RESP."""
+        talk, _ = await self._talk_to_primary(replace(self.endpoint, protocol=protocol))
+        return talk
+
+    async def _talk_to_primary(self, template: Endpoint) -> tuple[Talk, str]:
         if self._watcher is None:
             self._watcher = self.loop.create_task(self._watch())
         address = await self._find()
         if self._promoted is not None and self._is_outdated(address):
             address = self._promoted[0]
         self._primary = address
-        talk = await talk_to(self.endpoint.at(address))
+        talk = await talk_to(template.at(address))
         peer = f"{address[0]}:{address[1]}"
         try:
             role = (await talk.ask("ROLE"))[0]
@@ -84,7 +93,7 @@ class SentinelLane(StandaloneLane):
         if role != b"master":
             talk.transport.abort()
             raise LinkDownError(f"the Sentinels say that {peer} is the primary, but it is a {role.decode()}")
-        return talk.leave(), f"{peer}, primary of {self._service}"
+        return talk, peer
 
     async def _find(self) -> Address:
         """Ask the Sentinels for the primary; the one that knew comes first the next time."""
@@ -203,6 +212,8 @@ class SentinelLane(StandaloneLane):
             for link in self._links:
                 link.drop("another server has become the primary")
                 link.hurry()
+            if self._listener is not None:
+                self._listener.drop()
 
     def _is_outdated(self, address: Address) -> bool:
         """Whether a Sentinel has not noticed yet what we have seen."""

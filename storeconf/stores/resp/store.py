@@ -19,6 +19,7 @@ from storeconf.store import (
     value_bytes,
 )
 from storeconf.stores.resp import commands, scan
+from storeconf.stores.resp.announcements import Ear
 from storeconf.stores.resp.commands import Script, pack
 from storeconf.stores.resp.errors import LinkError, ReplyError, translate
 from storeconf.stores.resp.keys import key_layout as layout_named
@@ -69,6 +70,7 @@ class ServerStore(Store):
         """The client to close with the store, if there is one."""
         self._has_getdel = True
         self._lanes = Lanes(route)
+        self._ear: Ear | None = None
 
     @classmethod
     def with_client(
@@ -213,9 +215,7 @@ class ServerStore(Store):
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
         root = self._root
-        if root._watch is not None and root._watch.concerns(self._path):
-            await super().set(key, value, expires_in, keep_ttl=keep_ttl)
-            return
+        watch, told = root._watch, None
         root._calls += 1
         try:
             if root._state != OPEN:
@@ -243,6 +243,9 @@ class ServerStore(Store):
                     data = pack(b"UNLINK", name)
                 else:
                     data = _SET_PX % (len(name), name, len(value), value, len(span), span)
+            if watch is not None and watch.concerns(self._path):
+                told = (str.__str__(key),)
+                watch.begin(self._path, told)
             try:
                 await lane.call(data, name)
             except (ReplyError, LinkError) as error:
@@ -251,6 +254,8 @@ class ServerStore(Store):
             self._sign(error, "set")
             raise
         finally:
+            if told is not None and watch is not None:
+                watch.end(self._path, told)
             root._calls -= 1
             if root._idle is not None:
                 root._leave()
@@ -388,6 +393,11 @@ class ServerStore(Store):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """A script that reads both."""
+        if self._watch is not None:
+            # Somebody keeps what is read here near.
+            if self._ear is None:
+                self._ear = Ear(self._watch, self._layout, self._path)
+            self._lanes.here().listen(self._ear)
         found = await self._run(commands.GET_WITH_EXPIRY, self._key(path, key), READ)
         if found is None:
             return None

@@ -1,0 +1,736 @@
+"""Near caches on real servers: what others change is heard of, and what may have been missed is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis.asyncio
+
+import storeconf
+from storeconf import BuildContext, Store, StoreError, StoreUnavailableError
+from storeconf.middleware.cache import Cache
+from storeconf.stores import FileStore, RedisStore, ValkeyStore
+from storeconf.stores.resp import announcements, reader
+from storeconf.stores.resp.cluster import slot_of
+from storeconf.stores.resp.keys import key_layout
+from storeconf.stores.resp.options import SentinelOptions, ServerOptions
+from storeconf.stores.resp.settings import load_driver
+from storeconf.testing import StoreConformance
+from storeconf.testing._suite import in_child
+from storeconf.testing.stateful import check_model
+from tests.proxy import Proxy
+from tests.servers import KINDS, Server, cluster, sentinels, shared
+from tests.stores.test_server_topologies import _move, _wait_for_replica
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+LIMIT = 0.5
+SOON = 5.0
+"""Seconds within which what is promised within milliseconds has happened on the busiest machine."""
+
+for _driver in ("redis", "valkey"):
+    load_driver(_driver)  # importing reads files, which no loop may do
+
+_names = (f"a{number}" for number in itertools.count())
+
+
+class Counted(ValkeyStore):
+    """Counts what is read of the server, and lets a test hold a reading up when it has its answer."""
+
+    reads = 0
+    hold: tuple[asyncio.Event, asyncio.Event] | None = None
+
+    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
+        self.reads += 1
+        found = await super().do_get_with_expiry(path, key)
+        if self.hold is not None:
+            (there, go_on), self.hold = self.hold, None
+            there.set()
+            await go_on.wait()
+        return found
+
+
+def cached(store: Store, **settings: Any) -> Any:
+    return Cache(**{"max_age": 3600, **settings}).wrap(store, BuildContext("tested", None, lambda name: store))
+
+
+def pair(server: Server, kind: type[ValkeyStore] = Counted, **settings: Any) -> tuple[Any, Store]:
+    """A store with a near cache, and another client's on the same keys."""
+    namespace = settings.pop("namespace", next(_names))
+    options = ServerOptions(**{"url": server.url, "command_timeout": LIMIT, "connect_timeout": LIMIT, **settings})
+    one, two = (each.from_options(options, namespace=namespace) for each in (kind, ValkeyStore))
+    return cached(one), two
+
+
+async def seen(store: Store, key: str, value: bytes | None, within: float = SOON) -> None:
+    """Wait until a key has that value."""
+    async with asyncio.timeout(within):
+        while await store.get(key) != value:
+            await asyncio.sleep(0.001)
+
+
+async def in_step(store: Store, other: Store) -> None:
+    """Wait until the store has heard of all that the other client has done before."""
+    value = b"%d" % next(_turns)
+    assert await store.get("in step") != value
+    await other.set("in step", value)
+    await seen(store, "in step", value)
+
+
+async def served_for_ever(store: Store, key: str, value: bytes) -> None:
+    """Read until it fails, or until this has gone on for too long."""
+    async with asyncio.timeout(SOON):
+        while True:
+            assert await store.get(key) == value
+            await asyncio.sleep(0.001)
+
+
+_turns = itertools.count()
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it; nothing may fail in the background."""
+    unseen: list[dict[str, Any]] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+        await work()
+
+    asyncio.run(watched())
+    assert not unseen
+
+
+# ---------------------------------------------------------------------- what is heard
+
+
+CHANGES: dict[str, tuple[Callable[[Store], Coroutine[Any, Any, Any]], bytes | None]] = {
+    "set": (lambda store: store.set("k", b"new"), b"new"),
+    "set for a moment": (lambda store: store.set("k", b"new", expires_in=0.03), None),
+    "set_many": (lambda store: store.set_many({"k": b"new", "l": b"new"}), b"new"),
+    "delete": (lambda store: store.delete("k"), None),
+    "delete_all": (lambda store: store.delete_all(), None),
+    "touch": (lambda store: store.touch("k", 0.02), None),
+    "renewing": (lambda store: store.get("k", renew_for=0.02), None),
+    "increment": (lambda store: store.increment("k"), b"2"),
+    "replace": (lambda store: store.replace("k", b"1", b"new"), b"new"),
+    "pop": (lambda store: store.pop("k"), None),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_another_client_changes_is_seen_within_milliseconds(kind: str) -> None:
+    async def work() -> None:
+        store, other = pair(shared(kind))
+        async with store, other:
+            for path in ((), ("a", "b")):
+                mine, theirs = store, other
+                for name in path:
+                    mine, theirs = mine.with_namespace(name), theirs.with_namespace(name)
+                for change, after in CHANGES.values():
+                    await theirs.set("k", b"1", expires_in=60)
+                    await in_step(store, other)
+                    reads = store.root.reads
+                    for _ in range(10):
+                        assert await mine.get("k") == b"1"
+                    assert store.root.reads - reads <= 1
+                    await change(theirs)
+                    await seen(mine, "k", after)
+
+    run(work)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_database_that_is_emptied(kind: str) -> None:
+    async def work() -> None:
+        store, other = pair(server)
+        async with store, other:
+            for command in ("FLUSHDB", "FLUSHALL"):
+                await other.set("k", b"v")
+                await in_step(store, other)
+                assert await store.get("k") == b"v"
+                server.ask(command)
+                await seen(store, "k", None)
+
+    with Server(kind) as server:
+        run(work)
+
+
+def test_what_changes_elsewhere_drops_nothing() -> None:
+    async def work() -> None:
+        server = shared()
+        store, other = pair(server, namespace="n")
+        beside = ValkeyStore.with_client(server.url, namespace="n2")
+        async with store, other, beside:
+            child = store.with_namespace("a")
+            await child.set("k", b"v")
+            await in_step(store, other)
+            assert await child.get("k") == b"v"
+            reads = store.root.reads
+            for elsewhere in (beside, beside.with_namespace("a"), other, other.with_namespace("b")):
+                await elsewhere.set("k", b"w")
+                await elsewhere.set("a::k", b"w")
+            await in_step(store, other)
+            between = store.root.reads
+            assert await child.get("k") == b"v"
+            assert store.root.reads == between > reads
+
+    run(work)
+
+
+def test_a_reading_that_an_announcement_has_overtaken_is_not_kept() -> None:
+    async def work() -> None:
+        store, other = pair(shared())
+        async with store, other:
+            await other.set("k", b"old")
+            await in_step(store, other)
+            there, go_on = store.root.hold = (asyncio.Event(), asyncio.Event())
+            reading = asyncio.ensure_future(store.get("k"))
+            await there.wait()
+            await other.set("k", b"new")
+            await in_step(store, other)
+            go_on.set()
+            assert await reading == b"old"
+            assert await store.get("k") == b"new"
+
+    run(work)
+
+
+def test_readers_never_go_back_and_end_with_the_last_value() -> None:
+    async def work() -> None:
+        store, other = pair(shared())
+        async with store, other:
+            await in_step(store, other)
+            stopped = False
+
+            async def read(key: str) -> None:
+                last = 0
+                while not stopped:
+                    value = int(await store.get(key) or 0)
+                    assert value >= last
+                    last = value
+                    await asyncio.sleep(0)
+
+            readers = [asyncio.ensure_future(read(f"k{number % 3}")) for number in range(9)]
+            chance = random.Random(5)
+            counts = [0, 0, 0]
+            for _ in range(1500):
+                number = chance.randrange(3)
+                counts[number] = await chance.choice((store, other)).increment(f"k{number}")
+            for number, count in enumerate(counts):
+                await seen(store, f"k{number}", b"%d" % count)
+            stopped = True
+            await asyncio.gather(*readers)
+
+    run(work)
+
+
+class Told(StoreConformance):
+    """One client with a near cache; the other one's calls return when the first must have seen what they did."""
+
+    made = 0
+
+    def first(self) -> Any:
+        raise NotImplementedError
+
+    def second(self) -> Store:
+        raise NotImplementedError
+
+    async def settle(self, plain: Store) -> None:
+        raise NotImplementedError
+
+    def make_store(self) -> Store:
+        self.made += 1
+        if self.made % 2:
+            self.store: Any = self.first()
+            return self.store  # type: ignore[no-any-return]  # what wrap() gives
+        return Settling(self.second(), self)
+
+    def capabilities(self, store: Store) -> storeconf.Capabilities:
+        return storeconf.Capabilities(shared=True, atomic=store.capabilities.atomic)  # not persistent: no other stores
+
+
+class Settling(storeconf.GuardedStore):
+    """Ends each call only when the suite says that all have seen it."""
+
+    def __init__(self, inner: Store, suite: Told) -> None:
+        self.suite = suite
+        super().__init__(inner)
+
+    async def guard(self, operation: str, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        try:
+            return await call(*args)
+        finally:
+            await self.suite.settle(self.inner)
+
+
+class OnServer(Told):
+    def first(self) -> Any:
+        return cached(ValkeyStore.with_client(shared().url, namespace=self.unique))
+
+    def second(self) -> Store:
+        return ValkeyStore.with_client(shared().url, namespace=self.unique)
+
+    async def settle(self, plain: Store) -> None:
+        value = b"%d" % next(_turns)
+        root: Any = plain.root
+        await root.with_namespace("in-step").set("k", value)
+        await seen(self.store.with_namespace("in-step"), "k", value)
+
+
+class OnFiles(Told):
+    """Where nothing is announced, max_age has to pass."""
+
+    def first(self) -> Any:
+        return cached(FileStore(self.directory / "data", create_directories=True), max_age=0.004)
+
+    def second(self) -> Store:
+        return FileStore(self.directory / "data", create_directories=True)
+
+    async def settle(self, plain: Store) -> None:
+        await asyncio.sleep(0.004)
+
+
+@pytest.mark.parametrize("suite", [OnServer, OnFiles])
+def test_random_histories_of_two_clients(suite: type[Told]) -> None:
+    check_model(suite, max_examples=30, steps=40)
+
+
+# ---------------------------------------------------------------------- what may have been missed
+
+
+def listeners(server: Server) -> list[str]:
+    """The connections that the server announces changes to."""
+    clients = server.ask("CLIENT", "LIST").decode()
+    return [m[1] for line in clients.splitlines() if (m := re.search(r"\bid=(\d+) .*\bflags=\w*t\w*B", line))]
+
+
+async def until(condition: Callable[[], bool], within: float = SOON) -> None:
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_a_lost_connection_empties_the_cache_and_a_new_one_is_made() -> None:
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server)
+            async with store, other:
+                for turn in range(5):
+                    await other.set("k", b"%d" % turn)
+                    await in_step(store, other)
+                    assert await store.get("k") == b"%d" % turn
+                    (listener,) = listeners(server)
+                    server.ask("CLIENT", "KILL", "ID", listener)
+                    await other.set("k", b"missed %d" % turn)
+                    await seen(store, "k", b"missed %d" % turn)
+                await until(lambda: len(listeners(server)) == 1)
+
+    run(work)
+
+
+def test_while_nothing_is_announced_max_age_holds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator forbids it for a while: the cache is emptied, then old values live to max_age, then all is well."""
+    monkeypatch.setattr(announcements, "PAUSE_AFTER_REFUSAL", 0.05)
+    caplog.set_level(logging.WARNING, "storeconf.stores")
+
+    async def work() -> None:
+        with Server() as server:
+            server.ask("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
+            store, other = pair(server, username="app", password="secret")
+            async with store, other:
+                await other.set("k", b"1")
+                await in_step(store, other)
+                assert await store.get("k") == b"1"
+                server.ask("ACL", "SETUSER", "app", "-client|tracking")
+                (listener,) = listeners(server)
+                server.ask("CLIENT", "KILL", "ID", listener)
+                await other.set("k", b"2")
+                await seen(store, "k", b"2")
+                await until(lambda: "does not announce what changes" in caplog.text)
+                await store.get("k")
+                await other.set("k", b"3")
+                assert await store.get("k") == b"2"  # near, for an hour
+                server.ask("ACL", "SETUSER", "app", "+client|tracking")
+                await seen(store, "k", b"3")
+                await in_step(store, other)
+        assert caplog.text.count("does not announce what changes") == 1
+
+    run(work)
+
+
+def test_max_age_where_the_server_announces_nothing() -> None:
+    """No CLIENT command is sent where the layout forbids them."""
+
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server, client_name="")
+            store = cached(store.inner, max_age=0.2)
+            async with store, other:
+                await other.set("k", b"1")
+                assert await store.get("k") == b"1"
+                began = time.monotonic()
+                await other.set("k", b"2")
+                await seen(store, "k", b"2")
+                assert time.monotonic() - began > 0.15
+                assert not listeners(server)
+
+    run(work)
+
+
+def test_a_server_that_is_killed_and_comes_back() -> None:
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server)
+            async with store, other:
+                for _ in range(2):
+                    await other.set("k", b"v")
+                    await in_step(store, other)
+                    assert await store.get("k") == b"v"
+                    server.stop()
+                    with pytest.raises(StoreUnavailableError):
+                        await served_for_ever(store, "k", b"v")
+                    await asyncio.to_thread(server.start)
+                    async with asyncio.timeout(SOON):
+                        while not (await store.ping()).ok or not (await other.ping()).ok:
+                            await asyncio.sleep(0.005)
+                    assert await store.get("k") is None
+                    await in_step(store, other)
+
+    run(work)
+
+
+def test_a_server_that_freezes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcements, "HEARTBEAT", 0.1)
+
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server)
+            async with store, other:
+                await other.set("k", b"v")
+                await in_step(store, other)
+                await store.get("k")
+                server.freeze()
+                with pytest.raises(StoreError):
+                    await served_for_ever(store, "k", b"v")
+                server.thaw()
+                async with asyncio.timeout(SOON):
+                    while not (await store.ping()).ok or not (await other.ping()).ok:
+                        await asyncio.sleep(0.005)
+                await in_step(store, other)
+
+    run(work)
+
+
+def test_a_network_that_cuts_and_talks_garbage() -> None:
+    async def work() -> None:
+        server = shared()
+        chance = random.Random(3)
+        async with Proxy(server.port) as proxy:
+            store, _ = pair(server, url=f"redis://127.0.0.1:{proxy.port}", namespace="net")
+            other = ValkeyStore.with_client(server.url, namespace="net")
+            async with store, other:
+                for turn in range(20):
+                    value = b"%d" % turn
+                    await other.set("k", value)
+                    fault = chance.randrange(4)
+                    if fault == 1:
+                        proxy.cut()
+                    elif fault == 2:
+                        proxy.garbage = b"!!no RESP!!\r\n"
+                    elif fault == 3:
+                        proxy.cut_after = chance.randrange(1, 60)
+                    async with asyncio.timeout(SOON):
+                        while True:
+                            try:
+                                if await store.get("k") == value:
+                                    break
+                            except StoreError:
+                                pass
+                            await asyncio.sleep(0.002)
+                proxy.garbage = proxy.cut_after = None
+                await in_step(store, other)
+
+    run(work)
+
+
+# ---------------------------------------------------------------------- which keys, and which connections
+
+
+def test_more_cached_stores_than_prefixes_and_one_that_comes_later() -> None:
+    async def work() -> None:
+        server = shared()
+        settings: dict[str, Any] = {"type": "valkey", "url": server.url, "namespace": next(_names)}
+        child = {"parent": "main", "middleware": {"cache": "1h"}}
+        layout = {
+            "stores": {"main": settings, **{f"c{number}": child for number in range(3)}},
+            "default_factory": child,
+        }
+        other = ValkeyStore.with_client(server.url, namespace=settings["namespace"])
+        async with storeconf.load(layout, environ={}) as registry, other:
+            for name in [f"c{number}" for number in range(15)]:
+                store, theirs = registry.get(name), other.with_namespace(name)
+                await theirs.set("k", b"1")
+                assert await store.get("k") == b"1"
+                await in_step(store, theirs)
+                await theirs.set("k", b"2")
+                await seen(store, "k", b"2")
+            for name in ("c0", "c2", "c14"):
+                await in_step(registry.get(name), other.with_namespace(name))
+
+    run(work)
+
+
+@pytest.mark.parametrize("settings", [{"namespace": None}, {"namespace": "LITESTAR", "key_layout": "litestar"}])
+def test_raw_keys_and_litestars(settings: dict[str, Any]) -> None:
+    async def work() -> None:
+        with Server() as server:
+            store, other = (ValkeyStore.with_client(server.url, **settings) for _ in range(2))
+            near = cached(store)
+            async with near, other:
+                handles = [(near, other)]
+                if settings["namespace"]:
+                    handles += [
+                        (near.with_namespace(a).with_namespace(b), other.with_namespace(a).with_namespace(b))
+                        for a, b in (("a", "b"), ("a_b", "c"), ("a", "b_c"))
+                    ]
+                for mine, theirs in handles:
+                    for key in ("k", "a::k", "::", "ü:", "k_"):
+                        await theirs.set(key, b"1")
+                        assert await mine.get(key) == b"1"
+                        await in_step(near, other)
+                        await mine.get(key)
+                        await theirs.set(key, b"2")
+                        await seen(mine, key, b"2")
+
+    run(work)
+
+
+def test_what_a_servers_key_stands_for() -> None:
+    ours, litestars = key_layout("storeconf"), key_layout("litestar")
+    assert ours.owners(b"shop:cache::a::b") == [(("shop", "cache"), "a::b")]
+    assert ours.owners(b"shop") == ours.owners(b"shop::\xff") == []
+    assert litestars.owners(b"A_b:k:") == [(("A", "b"), "k:"), (("A_b",), "k:")]
+    assert litestars.owners(b"A") == litestars.owners(b"\xff:k") == []
+    assert litestars.owners(b"A" + b"_b" * 30 + b":k") is None
+
+
+def test_other_ways_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(**settings: Any) -> None:
+        store, other = pair(server, **settings)
+        async with store, other:
+            await in_step(store, other)
+            assert len(listeners(server)) == 1
+
+    with Server() as server:
+        server.ask("ACL", "SETUSER", "app", "on", ">p@ss", "~*", "+@read", "+@write", "+@scripting", "+@connection")
+        asyncio.run(work(url=f"unix://{server.unix_socket}?db=3"))
+        asyncio.run(work(username="app", password="p@ss", max_connections=3))
+        asyncio.run(work(client_name="shop-web"))
+        monkeypatch.setattr(reader, "hiredis", None)
+        asyncio.run(work())
+
+
+def test_redis_clients_that_were_handed_in() -> None:
+    class Own(redis.asyncio.Redis):
+        """A client that is not ours to replace, so that nothing can be heard."""
+
+    async def work() -> None:
+        server = shared("redis-8.2")
+        for kind, hears in ((redis.asyncio.Redis, True), (Own, False)):
+            client = kind(port=server.port)
+            namespace = next(_names)
+            store = cached(RedisStore(client, namespace), max_age=3600 if hears else 0.1)
+            other = RedisStore.with_client(server.url, namespace=namespace)
+            async with store, other:
+                await in_step(store, other)
+            await client.aclose()
+
+    run(work)
+
+
+def test_connections_end_with_the_store_and_with_the_loop() -> None:
+    with Server() as server:
+        store, other = pair(server)
+
+        async def work() -> None:
+            await in_step(store, other)
+            assert len(listeners(server)) == 1
+
+        for _ in range(2):
+            asyncio.run(work())
+            asyncio.run(until(lambda: not listeners(server)))
+
+        async def close() -> None:
+            async with store, other:
+                await work()
+            await until(lambda: not listeners(server))
+            assert len(asyncio.all_tasks()) == 1
+
+        asyncio.run(close())
+
+
+def test_each_loop_listens_for_itself() -> None:
+    async def alone(store: Store, other: Store) -> None:
+        for _ in range(20):
+            await in_step(store, other)
+
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server)
+            async with store, other:
+                await asyncio.gather(
+                    *(
+                        asyncio.to_thread(asyncio.run, alone(store.with_namespace(name), other.with_namespace(name)))
+                        for name in ("a", "b", "c")
+                    )
+                )
+
+    run(work)
+
+
+def test_a_forked_child_listens_for_itself() -> None:
+    with Server() as server:
+        store, other = pair(server)
+
+        async def use() -> None:
+            await other.set("k", b"v")
+            await in_step(store, other)
+            await store.get("k")
+
+        async def check() -> None:
+            await other.set("k", b"w")
+            assert await store.get("k") == b"w"
+            await in_step(store, other)
+            await store.aclose()
+            await other.aclose()
+
+        with asyncio.Runner() as runner:
+            runner.run(use())
+            in_child(lambda: asyncio.run(check()))
+            runner.run(in_step(store, other))
+            runner.run(store.aclose())
+            runner.run(other.aclose())
+
+
+# ---------------------------------------------------------------------- Cluster and Sentinel
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Server]]:
+    with cluster() as nodes:
+        yield nodes
+
+
+async def all_in_step(store: Store, other: Store) -> None:
+    """As `in_step`, with every node."""
+    value = b"%d" % next(_turns)
+    keys = [f"in step {number}" for number in range(20)]
+    await other.set_many(dict.fromkeys(keys, value))
+    for key in keys:
+        await seen(store, key, value)
+
+
+def test_every_node_of_a_cluster_announces(nodes: list[Server]) -> None:
+    async def work() -> None:
+        seeds = (("127.0.0.1", nodes[0].port),)
+        store, other = pair(nodes[0], url=None, cluster=seeds)
+        keys = [f"k{number}" for number in range(100)]
+        async with store, other:
+            await all_in_step(store, other)
+            for value in (b"1", b"2"):
+                await other.set_many(dict.fromkeys(keys, value))
+                for key in keys:
+                    await seen(store, key, value)
+                reads = store.root.reads
+                for key in keys:
+                    assert await store.get(key) == value
+                assert store.root.reads == reads
+            await other.delete_all()
+            for key in keys:
+                await seen(store, key, None)
+            for node in nodes:
+                await all_in_step(store, other)
+                (listener,) = listeners(node)
+                node.ask("CLIENT", "KILL", "ID", listener)
+                await all_in_step(store, other)
+        for node in nodes:
+            await until(lambda node=node: not listeners(node))  # type: ignore[misc]  # bound at once
+
+    run(work)
+
+
+def test_slots_of_a_cluster_that_move(nodes: list[Server]) -> None:
+    async def work() -> None:
+        store, other = pair(nodes[0], url=None, cluster=(("127.0.0.1", nodes[0].port),), namespace="moving")
+        keys = [f"{{m{number}}}" for number in range(400)]
+        slots = {key: slot_of(b"moving::" + key.encode()) for key in keys}
+        moving = [key for key in keys if slots[key] < 16384 // 3][:10]
+        async with store, other:
+            await all_in_step(store, other)
+            for source, target in ((nodes[0], nodes[2]), (nodes[2], nodes[0])):
+                await other.set_many(dict.fromkeys(moving, b"before"))
+                for key in moving:
+                    await seen(store, key, b"before")
+                for key in moving:
+                    await asyncio.to_thread(_move, slots[key], source, target, nodes)
+                await other.set_many(dict.fromkeys(moving, b"after"))
+                for key in moving:
+                    await seen(store, key, b"after")
+            await store.delete_all()
+
+    run(work)
+
+
+@pytest.mark.slow
+def test_a_primary_that_sentinels_replace() -> None:
+    async def work() -> None:
+        with sentinels() as watched:
+            nodes = tuple(("127.0.0.1", sentinel.port) for sentinel in watched.sentinels)
+            options: dict[str, Any] = {"url": None, "sentinel": SentinelOptions(nodes, "shop"), "command_timeout": 2.0}
+            store, other = pair(watched.primary, **options)
+            async with store, other:
+                await other.set("k", b"before")
+                await in_step(store, other)
+                assert await store.get("k") == b"before"
+                await asyncio.to_thread(watched.fail_over)
+                async with asyncio.timeout(15):
+                    for each in (store, other):
+                        while f":{watched.replica.port}" not in str((await each.ping()).server):
+                            await asyncio.sleep(0.02)
+                await other.set("k", b"after")
+                await seen(store, "k", b"after")
+                await in_step(store, other)
+                await until(lambda: len(listeners(watched.replica)) == 1)
+                await asyncio.to_thread(_wait_for_replica, watched.primary)
+                watched.replica.stop()
+                async with asyncio.timeout(20):
+                    for each in (store, other):
+                        while f":{watched.primary.port}" not in str((await each.ping()).server):
+                            await asyncio.sleep(0.02)
+                await in_step(store, other)
+
+    run(work)
+
+
+def test_no_sentinel_at_all() -> None:
+    async def work() -> None:
+        options = ServerOptions(
+            sentinel=SentinelOptions((("127.0.0.1", 1),), "shop"), command_timeout=LIMIT, connect_timeout=LIMIT
+        )
+        store = cached(ValkeyStore.from_options(options, namespace="n"))
+        async with store:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError):
+                    await store.get("k")
+
+    run(work)
