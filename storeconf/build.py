@@ -132,6 +132,7 @@ class Builder:
                     raise PluginError(
                         f"the middleware {kind!r} gave store {name!r} another root than that of the store inside",
                         code="SC703",
+                        hint="a store around another one is a storeconf.StoreWrapper",
                     )
         finally:
             self._making.remove(name)

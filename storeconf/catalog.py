@@ -14,13 +14,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from storeconf.errors import PluginError
 from storeconf.plugin import API_VERSION, Backend, Middleware, Resolver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from storeconf.plugin import ResolveContext
     from storeconf.store import Capabilities
 
 __all__ = ["Catalog", "CatalogEntry", "Part", "State"]
@@ -152,8 +155,8 @@ class Catalog:
         """Return a catalog that also holds ``middleware``, whose ``kind`` is ``name``."""
         return self._with("middleware", name, middleware)
 
-    def with_resolver(self, name: str, resolver: Resolver) -> Catalog:
-        """Return a catalog that also holds ``resolver``, for ``${name:…}``."""
+    def with_resolver(self, name: str, resolver: Resolver | Callable[[str, ResolveContext], str]) -> Catalog:
+        """Return a catalog that also holds ``resolver``, an object or a function, for ``${name:…}``."""
         return self._with("resolver", name, resolver)
 
     def without(self, *names: str) -> Catalog:
@@ -363,6 +366,8 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
     hint = f"tell the author of {distribution}" if distribution else None
     fault = None
     if part == "resolver":
+        if isinstance(value, FunctionType):
+            value = SimpleNamespace(resolve=value, api_version=getattr(value, "api_version", API_VERSION))
         if isinstance(value, type):
             try:
                 value = _instance(value)

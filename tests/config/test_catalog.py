@@ -337,6 +337,19 @@ def test_a_resolver_may_be_a_class(install: Install) -> None:
     assert Catalog.installed().resolver("acme").resolve("x", None) == "xx"  # type: ignore[arg-type]  # unused there
 
 
+def test_a_resolver_may_be_a_function(install: Install) -> None:
+    code = (
+        "def twice(argument, context):\n    return argument * 2\ndef late(argument, context): ...\nlate.api_version = 9"
+    )
+    points = ("[storeconf.resolvers]", "acme = acme_vault:twice", "late = acme_vault:late")
+    install("acme-vault", "acme_vault", code, *points)
+    layout = read_layout({"stores": {"a": {"type": "redis", "url": "redis://h", "namespace": "${acme:x}"}}}, environ={})
+    assert layout.dump(masked=False)["stores"]["a"]["namespace"] == "xx"
+    assert failure(Catalog.installed().resolver, "late").code == "SC704"
+    given = Catalog.builtin().with_resolver("up", lambda argument, context: argument.upper())
+    assert given.resolver("up").resolve("x", None) == "X"  # type: ignore[arg-type]  # unused there
+
+
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part in BUILT_IN for name in BUILT_IN[part]])
 def test_every_built_in_kind_is_declared_like_a_plugin(part: str, name: str) -> None:
     (entry,) = (each for each in Catalog.builtin().entries() if (each.part, each.name) == (part, name))
