@@ -198,6 +198,10 @@ class _Assembler:
         shown = os.fspath(source)
         if not isinstance(shown, str):
             raise TypeError(f"a path must be a str, not {type(shown).__name__}")
+        if not shown:
+            self._problems.append(problem("SC101", "the file's name is empty", hint="name a file"))
+            files.complete = False
+            return []
         return files.file(working_directory() / shown, shown)
 
     def _forget(self, start: int, codes: frozenset[str]) -> None:

@@ -209,7 +209,7 @@ def _decode(data: bytes, name: str) -> str:
     if (at := data.find(0)) >= 0:
         wide = at < 4 and len(data) > 3 and data.count(0) >= len(data) // 3
         message = "the file is UTF-16 or UTF-32" if wide else "the file holds a NUL byte, so it is no text"
-        raise _not_text(data, name, at, message, "save it as UTF-8" if wide else None)
+        raise _not_text(data, name, 0 if wide else at, message, "save it as UTF-8" if wide else None)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
+from storeconf.config.problems import MOST_SOUGHT
 from storeconf.config.tree import nearest
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Kinship:
             return
         text = f"there is no store {name!r}"
         if name not in self._near:
-            self._near[name] = nearest(name, self._declared)
+            self._near[name] = nearest(name, self._declared) if len(self._near) < MOST_SOUGHT else None
         near = self._near[name]
         if near is not None:
             note = self._problems.note(f"{near!r} is declared here", ("stores", near), key=True)

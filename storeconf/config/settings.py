@@ -5,6 +5,7 @@ Paths become absolute and placeholders get values first; then the model validate
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from functools import lru_cache
@@ -235,7 +236,7 @@ class SettingsReader:
     def _fault(self, fault: Fault, spot: Spot, where: TreePath, value: Any) -> None:
         if fault.code == "SC502":
             example = spot.holder.example(str(where[-1]))
-            hint = None if example is None else f"for example {where[-1]}: {shown(example)}"
+            hint = None if example is None else f"for example {where[-1]}: {_sample(example)}"
             owner = _owner(where[:-1], spot.holder.model)
             text = f"{owner} needs {str(where[-1])!r}"
             self._problems.add(fault.code, text, where[:-1], key=True, hint=hint, lacking=True)
@@ -286,6 +287,10 @@ class SettingsReader:
             if field in fields_of(model).expects and field not in fields_of(Backend).expects:
                 found.append(name)
         return found
+
+
+def _sample(example: object) -> str:
+    return json.dumps(example, ensure_ascii=False) if isinstance(example, dict | list) else shown(example)
 
 
 def _likely(model: type[S], known: dict[str, Any], all_of_them: dict[str, Any]) -> S:

@@ -13,7 +13,7 @@ from storeconf.config import envelope
 from storeconf.config.fields import Expect, fields_of
 from storeconf.config.masking import MASK
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
-from storeconf.config.problems import NAME_RULE, Problems, listed, shown
+from storeconf.config.problems import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
 from storeconf.config.settings import SettingsReader
 from storeconf.config.tree import KIND_KEYS, Placeholder, Text, TreePath, nearest, valid_name
 from storeconf.store import check_name
@@ -70,6 +70,7 @@ class _Validator:
         self._report = problems.add
         self._settings = SettingsReader(assembly, catalog, problems)
         self._built: dict[tuple[object, ...], Middleware] = {}
+        self._sought = 0
 
     def run(self) -> Validated:
         tree, result = self._tree, Validated(models=self._settings.models, unknown=self._settings.unknown)
@@ -145,7 +146,9 @@ class _Validator:
         name = str(path[1])
         if name.startswith("x-"):
             return f"keys that begin with 'x-' are ignored at the top only; if it is a store: {_KINDS_HINT}"
-        near = nearest(name, [name for name, node in self._tree["stores"].items() if _has_kind(node)])
+        self._sought += 1
+        known = (name for name, node in self._tree["stores"].items() if _has_kind(node))
+        near = nearest(name, known) if self._sought <= MOST_SOUGHT else None
         return _KINDS_HINT if near is None else f"did you mean {near!r}? If it is a new store: {_KINDS_HINT}"
 
     def _child(self, name: str, path: TreePath, node: dict[str, Any]) -> ChildSpec | None:

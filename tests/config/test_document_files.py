@@ -146,7 +146,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     [
         ("a: 1".encode("utf-16"), 1, 1, "the file is UTF-16"),
         ("a: 1".encode("utf-32"), 1, 1, "the file is UTF-32"),
-        ("a: 1".encode("utf-16-le"), 1, 2, "the file is UTF-16 or UTF-32"),
+        ("a: 1".encode("utf-16-le"), 1, 1, "the file is UTF-16 or UTF-32"),
         (b"\x7fELF\x02\x01\x01\0\0\0", 1, 8, "NUL byte"),
         (b"a: 1\nb: \xc3\xa9\0\n", 2, 5, "NUL byte"),
         (b"a: 1\nb: \xc3\xa9\xe9\n", 2, 5, "the byte 0xE9 is not UTF-8"),

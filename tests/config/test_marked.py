@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from storeconf._render import render_text
+from storeconf.catalog import Catalog
+from storeconf.layout import examine
 from tests.config.marked import Case, place
 
 if TYPE_CHECKING:
@@ -203,6 +207,12 @@ stores:
         "environments: {p: {stores: {a: {type: memory, max_entries: ⟦SC503:x⟧}}}}\n",
         {"KIND": "redis"},
     ),
+    Case(
+        "two required fields",
+        "stores: {a: {type: redis, ⟦SC502:sentinel⟧: {tls: true}, namespace: x}}\n",
+        also=(("SC502", "storeconf.yaml:1:27-1:35"),),
+        says=('for example nodes: ["10.0.0.1:26379", "10.0.0.2:26379"]', 'for example service: "mymaster"'),
+    ),
     Case("a default factory that forbids", "⟦SC506:default_factory⟧: {forbid: true}\n", says=("{use: X}, or forbid",)),
     Case("a template among the stores", "stores: {⟦SC506:x-a⟧: {max_entries: 1}}\n", says=("at the top only",)),
     Case("bytes only", "stores: {a: {type: memory, objects: true, middleware: {⟦SC607:compress⟧: gzip}}}\n"),
@@ -305,3 +315,19 @@ def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch
     assert sorted((each.code, place(each)) for each in report.diagnostics) == sorted(expected), text
     for words in case.says:
         assert words in text
+
+
+@pytest.mark.parametrize("each", ["{{parent: nobody{0}}}", "{{max_size: {0}}}", "{{use: s{0}x}}"])
+def test_many_stores_in_error_take_no_longer_than_they_must(each: str) -> None:
+    stores = "".join(f"  s{number}: {each.format(number)}\n" for number in range(1_500))
+    known = "".join(f"  k{number}: {{type: memory}}\n" for number in range(1_500))
+    source = {"stores": yaml.safe_load(stores + known)}
+    before = time.process_time()
+    report = examine(source, environ={}, catalog=Catalog.builtin())
+    assert len(report.diagnostics) == 1_500
+    assert time.process_time() - before < 4  # seconds; a tenth of it on a quiet machine, and quadratic many times more
+
+
+def test_a_file_without_a_name() -> None:
+    (found,) = examine("", environ={}).diagnostics
+    assert (found.code, found.message, found.place) == ("SC101", "the file's name is empty", None)
