@@ -121,6 +121,13 @@ class Hooks:
         """Optional (``replace``): compare and set."""
         raise NotImplementedError
 
+    def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        """Optional: the live keys at and below ``path``, each with the names that follow it.
+
+        Without it `Store.walk` raises UnsupportedOperationError, and tools copy only namespaces that a layout lists.
+        """
+        raise NotImplementedError
+
     def do_raw_key(self, path: tuple[str, ...], key: str) -> str | None:
         """Override where other tools can look a key up: what they have to ask for. Does no I/O."""
         return None

@@ -537,6 +537,27 @@ class Store(LifeCycle, Hooks, _Litestars):
             new, expiry = None, None
         return await self._change((key,), self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
 
+    async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
+        """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.
+
+        What ``delete_all`` would remove, as the backend knows it: no middleware has a say. Those that live throughout
+        come at least once. UnsupportedOperationError where the backend can't tell which namespaces there are.
+        """
+        root = self._root
+        if type(root).do_walk is Hooks.do_walk:
+            raise UnsupportedOperationError(
+                f"store {self.name!r} ({type(root).__name__}) can't tell which namespaces it has",
+                store=self.name,
+                operation="walk",
+            )
+        found = root.do_walk(self._path)
+        try:
+            while (place := await self._call(_next(found), "walk")) is not None:
+                yield place
+        finally:
+            if isinstance(found, AsyncGenerator):
+                await found.aclose()
+
     def raw_key(self, key: str) -> str | None:
         """Return what the backend calls the key (a server's key, a file's path), or None where nothing else can see it.
 
@@ -566,5 +587,5 @@ NamespacedStore = Store
 """Every store has namespaces, so this is another name for `Store`."""
 
 
-async def _next(keys: AsyncIterator[str]) -> str | None:
-    return await anext(keys, None)
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

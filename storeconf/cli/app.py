@@ -68,6 +68,7 @@ SECTIONS = {
     "See the layout": ("init", "validate", "show", "explain", "diff", "env"),
     "See how it hangs together": ("tree", "graph"),
     "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "purge", "stats", "key"),
+    "Move data": ("copy", "dump", "restore"),
     "See what storeconf knows": ("schema", "plugins"),
 }
 """The commands, in the order in which one needs them."""
@@ -80,6 +81,7 @@ class Commands(click.Group):
         **dict.fromkeys(("init", "schema", "plugins"), "language"),
         **{name: name for name in ("validate", "show", "explain", "diff", "env", "tree", "graph", "ping")},
         **dict.fromkeys(("keys", "get", "set", "delete", "clear", "purge", "stats", "key"), "contents"),
+        **dict.fromkeys(("copy", "dump", "restore"), "move"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -12,12 +12,13 @@ from storeconf.errors import StoreconfError, StoreError, UnknownStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from storeconf.layout import Layout
     from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
-__all__ = ["readable", "run", "store_of", "with_store"]
+__all__ = ["failing", "readable", "run", "store_of", "told", "with_store"]
 
 T = TypeVar("T")
 
@@ -44,13 +45,13 @@ def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]
         return asyncio.run(closing())
 
 
-def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
-    """The registry and its store of that name; nothing is opened.
+def store_of(layout: Layout, name: str, registry: StoreRegistry | None = None) -> tuple[StoreRegistry, Store]:
+    """The registry, the layout's own unless one is given, and its store of that name; nothing is opened.
 
     A typing mistake makes no store: who gets one that is not listed is told.
     """
     with readable(layout):
-        registry = layout.compile()
+        registry = registry or layout.compile()
         # Where the layout says nothing of other names, they get an empty store in memory: of no use here.
         store = registry[name] if name in registry or layout.default_factory is None else _unlisted(registry, name)
     if name not in registry:
@@ -65,9 +66,14 @@ def where(layout: Layout) -> str | None:
     return layout.environment
 
 
-@contextmanager
-def readable(layout: Layout) -> Iterator[None]:
+def readable(layout: Layout) -> AbstractContextManager[None]:
     """Turn what went wrong with stores into messages and the status 1."""
+    return failing(where(layout))
+
+
+@contextmanager
+def failing(environment: str | None) -> Iterator[None]:
+    """As `readable`, for what is about more than one layout."""
     try:
         yield
     except StoreconfError as failure:
@@ -80,7 +86,7 @@ def readable(layout: Layout) -> Iterator[None]:
     else:
         return
     for each in failures:
-        error(_told(each), where(layout))
+        error(told(each), environment)
     raise SystemExit(1)
 
 
@@ -92,7 +98,8 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield each
 
 
-def _told(failure: BaseException) -> str:
+def told(failure: BaseException) -> str:
+    """What went wrong, for people: with the operation and the store where they are known."""
     if not isinstance(failure, StoreError):
         return str(failure)
     operation = (failure.operation or "").removesuffix("_with_expiry")

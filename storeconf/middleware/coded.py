@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CodedStore", "NotCoded"]
+__all__ = ["UNREADABLE", "CodedStore", "NotCoded"]
+
+
+UNREADABLE = "store %r: a value reads as missing: %s"
+"""What is logged of a value that can't be decoded, with the store and the reason."""
 
 
 class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
@@ -63,7 +67,7 @@ class CodedStore(StoreWrapper):
         try:
             return self.decode(key, data)
         except NotCoded as error:
-            self._logger.warning("store %r: a value reads as missing: %s", self.name, error)
+            self._logger.warning(UNREADABLE, self.name, error)
             return None
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:

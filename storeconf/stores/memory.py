@@ -328,6 +328,12 @@ class MemoryStore(Store):
                 if number % SLICE_STEPS == 0:
                     await asyncio.sleep(0)
 
+    async def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        """List namespace after namespace."""
+        for below in [each for each in list(self._spaces) if each[: len(path)] == path]:
+            async for key in self.do_keys(below, ""):
+                yield below[len(path) :], key
+
     async def do_delete_expired(self, path: tuple[str, ...]) -> None:
         """Drop what has expired, in all namespaces: nobody can tell."""
         await self._tidy_up()

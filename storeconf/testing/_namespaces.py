@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from storeconf import StoreClosedError
+from storeconf import StoreClosedError, UnsupportedOperationError
 from storeconf.testing._checks import equal, holds, raises, returns_none
 from storeconf.testing._suite import Suite, all_keys, promise
 
@@ -255,6 +255,26 @@ class Namespaces(Suite):
         for prefix in PREFIXES:
             expected = {key for key in LOOKALIKES if key.startswith(prefix)}
             equal(await all_keys(store, prefix), expected, f"keys({prefix!r})")
+
+    @promise
+    async def test_walk_lists_what_delete_all_removes(self, store: Store) -> None:
+        """walk() lists the keys of the namespace and of those below it, with their names, where it is offered."""
+        places = {((), "a::b"), ((), ""), (("a",), "b"), (("a", "b"), "k"), (("A-b_c",), ":k"), (("A-b_c", "a"), "k")}
+        top = store.with_namespace("top")
+        for names, key in places:
+            below = top
+            for name in names:
+                below = below.with_namespace(name)
+            await below.set(key, b"v")
+            await below.set(f"{key} over", b"v", expires_in=0)
+        for beside in (store, store.with_namespace("top2")):
+            await beside.set("k", b"v")
+        try:
+            found = [place async for place in top.walk()]
+        except UnsupportedOperationError:
+            return
+        equal(set(found), places, "walk()")
+        equal([place async for place in top.with_namespace("nothing").walk()], [], "walk() of an empty namespace")
 
     @promise
     async def test_keys_while_they_change(self, store: Store) -> None:

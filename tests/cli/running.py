@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROOT_COMMAND = [sys.executable, "-m", "storeconf"]
+
+# Who runs the tests in the background ignores interruptions, and children inherit that.
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, '-m', 'storeconf', *sys.argv[1:]])"
+)
+
+# Makes the terminal that is its stdin the one that interrupts it.
+LAUNCHER = f"import os; os.login_tty(0); {INTERRUPTIBLE}"
 
 
 @dataclass(frozen=True)
@@ -66,3 +76,36 @@ def process(*arguments: str, cwd: Path, environ: Mapping[str, str] | None = None
     return Done(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"), done.stdout
     )
+
+
+def on_terminal(
+    *arguments: str, cwd: Path, prompt: str = "", answer: bytes = b"", width: int = 120, **variables: str
+) -> Done:
+    """Run a command with a terminal as stdin, stdout and stderr; answer once it has asked."""
+    leader, follower = pty.openpty()
+    shown = b""
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, *arguments],
+            cwd=cwd,
+            env=environment({"TERM": "xterm-256color", "COLUMNS": str(width), **variables}),
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        while True:
+            try:
+                more = os.read(leader, 65536)
+            except OSError:  # how Linux tells that nobody holds the other end any more
+                break
+            if not more:
+                break
+            shown += more
+            if answer and prompt.encode() in shown:
+                os.write(leader, answer)
+                answer = b""
+        status = child.wait(30)
+    finally:
+        os.close(leader)
+    return Done(status, shown.decode(errors="replace").replace("\r\n", "\n"), "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pty
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from storeconf import __version__
 from storeconf.cli.app import SECTIONS, storeconf
-from tests.cli.running import ROOT_COMMAND, Done, environment, process, run
+from tests.cli.running import INTERRUPTIBLE, ROOT_COMMAND, Done, environment, on_terminal, process, run
 
 LAYOUT = """
 stores:
@@ -207,13 +206,6 @@ def test_an_encoding_without_our_characters_is_no_failure(directory: Path) -> No
     assert "e \\u2014 \\u251c" in done.out
 
 
-# Who runs the tests in the background ignores interruptions, and children inherit that.
-INTERRUPTIBLE = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    "os.execv(sys.executable, [sys.executable, '-m', 'storeconf', *sys.argv[1:]])"
-)
-
-
 def test_an_interruption_is_status_130_without_a_traceback(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -234,43 +226,6 @@ def test_an_interruption_is_status_130_without_a_traceback(directory: Path) -> N
 
 
 # ---------------------------------------------------------------------- terminals
-
-
-# Makes the terminal that is its stdin the one that interrupts it.
-LAUNCHER = f"import os; os.login_tty(0); {INTERRUPTIBLE}"
-
-
-def on_terminal(
-    *arguments: str, cwd: Path, prompt: str = "", answer: bytes = b"", width: int = 120, **variables: str
-) -> Done:
-    """Run a command with a terminal as stdin, stdout and stderr; answer once it has asked."""
-    leader, follower = pty.openpty()
-    shown = b""
-    try:
-        child = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER, *arguments],
-            cwd=cwd,
-            env=environment({"TERM": "xterm-256color", "COLUMNS": str(width), **variables}),
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-        )
-        os.close(follower)
-        while True:
-            try:
-                more = os.read(leader, 65536)
-            except OSError:  # how Linux tells that nobody holds the other end any more
-                break
-            if not more:
-                break
-            shown += more
-            if answer and prompt.encode() in shown:
-                os.write(leader, answer)
-                answer = b""
-        status = child.wait(30)
-    finally:
-        os.close(leader)
-    return Done(status, shown.decode(errors="replace").replace("\r\n", "\n"), "")
 
 
 def test_a_terminal_is_coloured_and_nothing_else_is(directory: Path) -> None:

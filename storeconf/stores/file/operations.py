@@ -11,10 +11,12 @@ import logging
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storeconf.errors import StoreTimeoutError
 from storeconf.store import counter_after
+from storeconf.stores.file.directory import Place
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
 from storeconf.stores.file.reading import Busy, Reader, has_expired, now
 from storeconf.stores.file.system import Locks
@@ -22,7 +24,6 @@ from storeconf.stores.file.system import Locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from storeconf.stores.file.directory import Place
     from storeconf.stores.file.writing import Writer
 
 __all__ = ["Reading", "Writing", "patiently"]
@@ -30,6 +31,8 @@ __all__ = ["Reading", "Writing", "patiently"]
 logger = logging.getLogger("storeconf.file")
 
 Path = tuple[str, ...]
+
+T = TypeVar("T")
 
 _SLICE = 0.002
 """Seconds after which a long operation lets others have their turn."""
@@ -118,21 +121,35 @@ class Reading:
     def pages(self, path: Path, prefix: str) -> Iterator[list[str]]:
         """The live keys of a namespace that begin with ``prefix``, a page for each step."""
         place = self.reader.directory.place(path)
-        waiting: list[bytes] = []
-        page: list[str] = []
+        return self._paged([place.directory], partial(self._matching, place, prefix), downwards=False)
+
+    def tree(self, path: Path) -> Iterator[list[tuple[Path, str]]]:
+        """The live keys of a namespace and of those below it, each with the names that follow, a page for each step."""
+        top = self.reader.directory.place(path).directory
+        return self._paged([top], partial(self._placed, len(path)), downwards=True)
+
+    def _paged(
+        self, directories: list[bytes], look: Callable[[bytes, bytes], list[T]], *, downwards: bool
+    ) -> Iterator[list[T]]:
+        """What ``look`` finds in the files of directories, in ``downwards`` also of those in them."""
+        waiting: list[tuple[bytes, bytes]] = []
+        page: list[T] = []
         due = time.monotonic() + _SLICE
-        for entry in _scan(place.directory):
-            if ENTRY_NAME.match(entry.name) is not None:
-                try:
-                    page += self._matching(place, entry.name, prefix)
-                except Busy:
-                    waiting.append(entry.name)
-            if time.monotonic() > due:
-                yield page
-                page = []
-                due = time.monotonic() + _SLICE
-        for name in waiting:
-            attempts = patiently(self._matching, place, name, prefix)
+        for directory in directories:
+            for entry in _scan(directory):
+                if ENTRY_NAME.match(entry.name) is not None:
+                    try:
+                        page += look(directory, entry.name)
+                    except Busy:
+                        waiting.append((directory, entry.name))
+                elif downwards and _is_namespace(entry):
+                    directories.append(directory + b"/" + entry.name)
+                if time.monotonic() > due:
+                    yield page
+                    page = []
+                    due = time.monotonic() + _SLICE
+        for directory, name in waiting:
+            attempts = patiently(look, directory, name)
             while True:
                 try:
                     next(attempts)
@@ -143,12 +160,22 @@ class Reading:
                 page = []
         yield page
 
-    def _matching(self, place: Place, name: bytes, prefix: str) -> list[str]:
+    def _matching(self, place: Place, prefix: str, directory: bytes, name: bytes) -> list[str]:
         header = self.reader.header(place, name)
         if header is None:
             return []
         key = header.key[len(place.prefix) :].decode()
         return [key] if key.startswith(prefix) else []
+
+    def _placed(self, depth: int, directory: bytes, name: bytes) -> list[tuple[Path, str]]:
+        header = self.reader.header(Place(directory, b""), name)
+        if header is None:
+            return []
+        names, _, key = header.key.decode().partition("::")
+        path = tuple(names.split(":")) if names else ()
+        if self.reader.directory.place(path).directory != directory:  # moved here from elsewhere: nobody finds it
+            return []
+        return [(path[depth:], key)]
 
 
 class Writing:
@@ -329,7 +356,7 @@ class Writing:
                         waiting.append((directory, entry.name))
                     except OSError as error:
                         failure = error
-                elif NAMESPACE_NAME.match(entry.name) is not None and entry.is_dir(follow_symlinks=False):
+                elif _is_namespace(entry):
                     directories.append(directory + b"/" + entry.name)
                 if time.monotonic() > due:
                     yield 0.0
@@ -358,6 +385,10 @@ class Writing:
                     os.unlink(target)  # without a sync: what comes back is expired and is removed again
             finally:
                 self.writer.unlock(number)
+
+
+def _is_namespace(entry: os.DirEntry[bytes]) -> bool:
+    return NAMESPACE_NAME.match(entry.name) is not None and entry.is_dir(follow_symlinks=False)
 
 
 def _scan(directory: bytes) -> Iterator[os.DirEntry[bytes]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory, Place
     from storeconf.stores.file.system import Locks
 
-__all__ = ["NO_FOLLOW", "Busy", "Reader", "has_expired", "lives", "now", "read_record", "warn"]
+__all__ = ["DAMAGED", "NO_FOLLOW", "Busy", "Reader", "has_expired", "lives", "now", "read_record", "warn"]
 
 logger = logging.getLogger("storeconf.file")
 
@@ -54,9 +54,13 @@ def lives(expiry: int) -> bool:
     return not expiry or time.time_ns() < expiry * 1_000_000
 
 
+DAMAGED = "%s is damaged and counts as missing"
+"""What is logged of a damaged entry, with its path."""
+
+
 def warn(target: bytes) -> None:
     """Tell that an entry is damaged."""
-    logger.warning("%s is damaged and counts as missing", os.fsdecode(target))
+    logger.warning(DAMAGED, os.fsdecode(target))
 
 
 def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None:

@@ -223,6 +223,13 @@ class FileStore(Store):
             for key in page:
                 yield key
 
+    async def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        """Read file after file of all directories, a page in each hand-over."""
+        pages = self._reading.tree(path)
+        while (page := await self._reader.submit(next, pages, None)) is not None:
+            for names, key in page:
+                yield names, key
+
     def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
         """Return the path of the key's file."""
         name = entry_name(key_prefix(path) + key.encode()).decode()

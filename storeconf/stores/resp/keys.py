@@ -66,6 +66,11 @@ class KeyLayout:
         """Return what the keys in and below that namespace, and no others, begin with."""
         return re.compile(re.escape(self.joiner.join(name.encode() for name in path)) + self.rest)
 
+    def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
+        """Return the names that follow ``path`` in a server's key, whose beginning up to ``end`` `tree` matches."""
+        start = len(self.prefix(path)) - len(self.end)
+        return tuple(name[start : end - len(self.end)].decode().split(":")[1:]), name[end:].decode()
+
 
 class LitestarLayout(KeyLayout):
     """Litestar's: the names joined by ``_``, then ``:``. A name that holds ``_`` looks like two."""
@@ -93,6 +98,12 @@ class LitestarLayout(KeyLayout):
         for other in others:
             paths = [path for p in paths for path in ((*p, other), (*p[:-1], f"{p[-1]}_{other}"))]
         return [(path, text) for path in paths]
+
+    def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
+        """See `KeyLayout`; what may be one name or several counts as one."""
+        start = len(self.prefix(path)) - len(self.end)
+        names = name[start + 1 : end - len(self.end)].decode()
+        return (names,) if names else (), name[end:].decode()
 
 
 _LAYOUTS: dict[str, KeyLayout] = {"storeconf": KeyLayout(), "litestar": LitestarLayout()}

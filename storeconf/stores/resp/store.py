@@ -341,6 +341,22 @@ class ServerStore(Store):
         except (ReplyError, LinkError) as error:
             raise self._failure(error, READ) from error
 
+    async def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        """SCAN."""
+        if not path:
+            async for key in self.do_keys((), ""):
+                yield (), key
+            return
+        ours = self._layout.tree(path)
+        try:
+            async for names in scan.walk(self._lanes.here(), self._layout.tree_glob(path)):
+                for name in names:
+                    if (found := ours.match(name)) is not None:
+                        with suppress(UnicodeDecodeError):  # no key of ours
+                            yield self._layout.split(name, path, found.end())
+        except (ReplyError, LinkError) as error:
+            raise self._failure(error, READ) from error
+
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """SET NX."""
         if expiry is not None and expiry <= 0:

@@ -1,0 +1,173 @@
+"""The form of a dump: one JSON object a line, each entry with a checksum, and a last line that tells what is missing.
+
+docs/reference/dump-format.md describes it for those who read or write dumps with other tools. Nothing here knows of
+stores or streams.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from storeconf.store import check_name, key_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from storeconf.cli.ends import Place
+
+__all__ = ["VERSION", "DumpError", "DumpReader", "DumpWriter", "Dumped"]
+
+VERSION: Final = 1
+
+_KIND: Final = "dump"
+
+_MOST_MILLISECONDS: Final = 1 << 62
+
+
+class DumpError(ValueError):
+    """A line is not what a dump has there. ``fatal``: nothing that follows can be trusted either."""
+
+    def __init__(self, why: str, *, fatal: bool = False) -> None:
+        super().__init__(why)
+        self.fatal = fatal
+
+
+class Dumped(NamedTuple):
+    """An entry of a dump; ``expires`` is in milliseconds since 1970 (UTC), None for never."""
+
+    place: Place
+    value: bytes
+    expires: int | None
+
+    def checksum(self) -> str:
+        """CRC-32 of names, key, expiry and value: what the line means, however it is spelt."""
+        names, key = self.place
+        expires = "" if self.expires is None else str(self.expires)
+        head = "\0".join((":".join(names), expires, key, "")).encode()
+        return f"{zlib.crc32(self.value, zlib.crc32(head)):08x}"
+
+
+class DumpWriter:
+    """The lines of a dump, with what its last one says about those before it."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self._digest = hashlib.sha256()
+
+    def first(self, store: str, environment: str | None, now: datetime) -> bytes:
+        """The line that says what this is."""
+        about = {"store": store, "environment": environment, "created": now.isoformat(timespec="seconds")}
+        return self._line({"storeconf": _KIND, "version": VERSION, **about})
+
+    def entry(self, entry: Dumped) -> bytes:
+        """The line of an entry."""
+        names, key = entry.place
+        line: dict[str, Any] = {"key": key}
+        if names:
+            line["namespaces"] = list(names)
+        if entry.expires is not None:
+            line["expires"] = entry.expires
+        line["value"] = base64.b64encode(entry.value).decode()
+        self.entries += 1
+        return self._line({**line, "crc32": entry.checksum()})
+
+    def last(self) -> bytes:
+        """The line without which a dump was cut."""
+        return self._line({"entries": self.entries, "sha256": self._digest.hexdigest()})
+
+    def _line(self, line: dict[str, Any]) -> bytes:
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        self._digest.update(text)
+        return text
+
+
+class DumpReader:
+    """Reads a dump line by line. Entries can be trusted one by one; the last line tells whether all are there."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.ended = False
+        self._digest = hashlib.sha256()
+        self._sound = True
+
+    def read(self, line: bytes) -> Dumped | None:
+        """The entry in the next line, None in the first and the last one. Raises DumpError."""
+        self.lines += 1
+        if self.ended:
+            raise DumpError("something follows the last line of the dump", fatal=True)
+        digest = self._digest.hexdigest()
+        self._digest.update(line)
+        try:
+            if not line.endswith(b"\n"):
+                raise DumpError("the line was cut off")
+            found = _object(line)
+            if self.lines == 1:
+                _check_first(found)
+                return None
+            if "key" in found or "value" in found:
+                return _entry(found)
+            self._check_last(found, digest)
+        except DumpError as error:
+            self._sound = False
+            if self.lines == 1:
+                raise DumpError(f"this is no dump of storeconf: {error}", fatal=True) from None
+            raise
+        return None
+
+    def missing(self) -> str | None:
+        """What is wrong with a dump that ends here."""
+        if self.ended:
+            return None
+        return "it is empty" if not self.lines else "it was cut: its last line is missing"
+
+    def _check_last(self, found: dict[str, Any], digest: str) -> None:
+        entries, said = found.get("entries"), found.get("sha256")
+        if type(entries) is not int or not isinstance(said, str):
+            raise DumpError("it is neither an entry nor the last line of a dump")
+        self.ended = True
+        if entries != self.lines - 2:
+            raise DumpError(f"the dump had {entries:,} entries, and {self.lines - 2:,} are here")
+        if self._sound and said != digest:
+            raise DumpError("the lines before this one are not all as they were written")
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):  # what it says may quote a value
+        raise DumpError("the line is not JSON") from None
+    if not isinstance(found, dict):
+        raise DumpError("the line is no JSON object")
+    return found
+
+
+def _check_first(found: dict[str, Any]) -> None:
+    if found.get("storeconf") != _KIND:
+        raise DumpError("its first line does not say so")
+    if found.get("version") != VERSION:
+        raise DumpError(f"it has version {json.dumps(found.get('version'))}, and this storeconf reads {VERSION}")
+
+
+def _entry(found: dict[str, Any]) -> Dumped:
+    key, names, expires, value = (found.get(name) for name in ("key", "namespaces", "expires", "value"))
+    if not isinstance(key, str) or not isinstance(value, str):
+        raise DumpError("the entry lacks its key or its value")
+    if expires is not None and not (type(expires) is int and abs(expires) < _MOST_MILLISECONDS):
+        raise DumpError("'expires' is no time in milliseconds")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DumpError("'namespaces' is no list of names")
+    try:
+        path = tuple(check_name(name) for name in names or ())
+        entry = Dumped((path, key_text(key)), base64.b64decode(value, validate=True), expires)
+    except binascii.Error:
+        raise DumpError("the value is not Base64") from None
+    except ValueError as error:
+        raise DumpError(str(error)) from None
+    if found.get("crc32") != entry.checksum():
+        raise DumpError("the entry is damaged: its checksum does not fit")
+    return entry

@@ -1,0 +1,201 @@
+"""One end of a move: a store with all that lies below it, and the chain that each of its namespaces has.
+
+Values go through the chains of both ends, so that what one compresses or encrypts arrives readable and is kept in the
+other's way. Set aside is what would keep a move from being exact: see `SET_ASIDE`.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from storeconf.cli.opened import readable, store_of
+from storeconf.cli.output import where
+from storeconf.errors import UnknownStoreError, UnsupportedOperationError
+from storeconf.middleware.encrypt import EncryptStore
+from storeconf.middleware.wrapper import GuardedStore, StoreWrapper
+from storeconf.registry import compile_plan
+from storeconf.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from storeconf.layout import Layout
+    from storeconf.plan import Chain, Plan
+    from storeconf.registry import StoreRegistry
+
+__all__ = ["SET_ASIDE", "End", "Names", "Place", "overlap"]
+
+Names: TypeAlias = tuple[str, ...]
+"""The namespaces from the store of an end down to one below it."""
+
+Place: TypeAlias = tuple[Names, str]
+"""Where an entry lies in an end: its namespace, and its key there."""
+
+SET_ASIDE: Final = frozenset({"cache", "fallback", "on_error", "ttl"})
+"""Middleware that would change an expiry, answer from elsewhere, or pass an outage off as an empty store."""
+
+_MOST_STORES = 4096
+
+
+class End:
+    """A store of a layout as source or target of a move."""
+
+    def __init__(self, layout: Layout, name: str, beside: End | None = None) -> None:
+        self.layout = layout
+        self.name = name
+        self.shown = name
+        self.listed_only: list[Names] | None = None
+        """After `places`, where the backend can't tell which namespaces there are: those that were looked at."""
+        with readable(layout):
+            self._plan: Plan = _exact(layout.plan())
+            self.registry: StoreRegistry = (
+                compile_plan(self._plan) if beside is None or beside.layout is not layout else beside.registry
+            )
+        self.store = store_of(layout, name, self.registry)[1]
+        top = self.store.namespaces
+        listed = {each.namespaces: each for each in map(self.registry.__getitem__, self.registry.names())
+                  if each.root is self.store.root}  # fmt: skip
+        self._listed = {path[len(top) :]: each for path, each in listed.items() if path[: len(top)] == top}
+        self._listed[()] = self.store
+        # Where two paths are the same keys, as in Litestar's layout, what the layout lists is meant.
+        self._known = {raw: names for names, each in self._listed.items() if (raw := each.raw_key("")) is not None}
+        self._stores: dict[Names, Store] = {}
+
+    def name_with_environment(self) -> None:
+        """Let messages tell the stores of this end from those of another environment's."""
+        stores = {id(store): store for store in map(self.registry.__getitem__, self.registry)}
+        for store in (*stores.values(), *([self.store] if id(self.store) not in stores else [])):
+            store.name = f"{where(self.layout)}:{store.name}"
+        self.shown = f"{where(self.layout)}:{self.name}"
+
+    # ------------------------------------------------------------------ stores
+
+    def at(self, names: Names) -> Store:
+        """The store of a namespace, with the chain that the layout gives it: its own or that of the nearest above."""
+        store = self._stores.get(names)
+        if store is None:
+            if len(self._stores) >= _MOST_STORES:
+                self._stores.clear()
+            store = self._stores[names] = self._make(names)
+        return store
+
+    def _make(self, names: Names) -> Store:
+        for depth in range(len(names), -1, -1):
+            above = self._listed.get(names[:depth]) or self._by_factory(names[:depth])
+            if above is not None:
+                for name in names[depth:]:
+                    above = above.with_namespace(name)
+                return above
+        raise AssertionError("the store itself is listed")
+
+    def _by_factory(self, names: Names) -> Store | None:
+        """The default factory's store in that namespace, if it is one of its."""
+        factory = self._plan.default_factory
+        path = (*self.store.namespaces, *names)
+        if factory is None or factory.kind not in ("namespace", "root") or not names or names[-1] in self.registry:
+            return None
+        if path[:-1] != factory.path:
+            return None
+        with suppress(UnknownStoreError):
+            made = self.registry.get(path[-1])
+            if made.root is self.store.root:
+                return made
+        return None
+
+    # ------------------------------------------------------------------ listing
+
+    async def places(self) -> AsyncGenerator[Place]:
+        """The live keys of the store and of the namespaces below it, each that lives throughout at least once."""
+        told: dict[Names, Names | None] = {}
+        peculiar: set[Names] = set()
+        try:
+            async with aclosing(self.store.walk()) as found:
+                async for names, key in found:
+                    if names not in told:
+                        told[names] = here = self._meant(names)
+                        if _lists_keys_itself(self.at(here)):
+                            told[names] = None
+                            peculiar.add(here)
+                    meant = told[names]
+                    if meant is not None:
+                        yield meant, key
+        except UnsupportedOperationError:
+            if told:
+                raise
+            peculiar.update(self._listed)
+            self.listed_only = sorted(names for names in self._listed if names)
+        for names in peculiar:
+            async for key in self.at(names).keys():
+                yield names, key
+
+    def _meant(self, names: Names) -> Names:
+        if names in self._listed:
+            return names
+        path = (*self.store.namespaces, *names)
+        raw = self.store.root.do_raw_key(path, "")
+        return names if raw is None else self._known.get(raw, names)
+
+    def called(self, names: Names) -> str:
+        """What messages call one of its namespaces."""
+        return "/".join((self.shown, *names))
+
+    def encrypted(self) -> list[str]:
+        """Those of the namespaces that were in use whose values are encrypted."""
+        return sorted(
+            self.called(names)
+            for names, store in self._stores.items()
+            if any(isinstance(link, EncryptStore) for link in _chain(store))
+        )
+
+    # ------------------------------------------------------------------ where it lies
+
+    def location(self) -> tuple[object, ...]:
+        """What tells whether two ends are the same keys: where the root keeps them, and the namespaces."""
+        root, factory = self.store.root, self._plan.default_factory
+        roots = [step for step in self._plan.steps if step.kind == "root"]
+        backends = [step.backend for step in roots if self.registry[step.name].root is root]
+        if not backends and factory is not None and factory.backend is not None:
+            backends = [factory.backend]
+        place = backends[0].location() if backends else None
+        return (*((id(root),) if place is None else place), *self.store.namespaces)
+
+
+def overlap(one: End, other: End) -> bool:
+    """Whether one of the two lies in the other."""
+    first, second = one.location(), other.location()
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
+
+
+def _exact(plan: Plan) -> Plan:
+    """The plan without what a move sets aside."""
+
+    def kept(chain: Chain) -> Chain:
+        return tuple((kind, link) for kind, link in chain if kind not in SET_ASIDE)
+
+    steps = tuple(replace(step, chain=kept(step.chain)) for step in plan.steps)
+    factory = plan.default_factory
+    return replace(
+        plan, steps=steps, default_factory=None if factory is None else replace(factory, chain=kept(factory.chain))
+    )
+
+
+def _chain(store: Store) -> Iterator[StoreWrapper]:
+    """The links around a store, from the caller inwards."""
+    while isinstance(store, StoreWrapper):
+        yield store
+        store = store.inner
+
+
+def _lists_keys_itself(store: Store) -> bool:
+    """Whether a plugin's middleware has a say in what the keys are called, of which the backend knows nothing."""
+    return any(
+        not type(link).__module__.startswith("storeconf.")
+        and (
+            type(link).keys not in (Store.keys, GuardedStore.keys)
+            or (isinstance(link, GuardedStore) and type(link).guard_keys is not GuardedStore.guard_keys)
+        )
+        for link in _chain(store)
+    )
