@@ -31,7 +31,8 @@ Expiry = int | float | timedelta
 """A span of time: seconds as int or float, or a timedelta."""
 
 Value = str | bytes | bytearray | memoryview
-"""What a store accepts as a value; a str is stored as UTF-8."""
+"""What a store accepts as a value; a str is stored as UTF-8. Whatever else is bytes-like (an array, say) is taken too,
+but only Python 3.12 has a type for that."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
@@ -80,9 +81,10 @@ def value_bytes(value: Value) -> bytes:
             return value.encode()
         except UnicodeEncodeError as error:
             raise StoreValueError("a str value must be encodable as UTF-8; this one holds lone surrogates") from error
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"a value must be str or bytes-like, not {type(value).__name__}")
+    try:
+        return memoryview(value).tobytes()
+    except TypeError:
+        raise TypeError(f"a value must be str or bytes-like, not {type(value).__name__}") from None
 
 
 def milliseconds(span: Expiry) -> int:

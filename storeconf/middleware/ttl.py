@@ -56,7 +56,7 @@ class Ttl(Middleware):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.default is None and self.max is None and self.renew_on_get is False:
+        if not self.model_fields_set:
             raise ValueError("give default, max, or renew_on_get")
         if self.renew_on_get is True and self.default is None:
             raise ValueError("renew_on_get: true renews by the default, and there is none; give default, or a duration")
