@@ -183,7 +183,7 @@ class Values(Suite):
         if self.capabilities(store).objects:
             return
         await store.set("k", b"old")
-        for value in (None, 1, 1.5, True, [b"a"], (b"a",), {"a": 1}, object(), array("B", [1])):
+        for value in (None, 1, 1.5, True, [b"a"], (b"a",), {"a": 1}, object()):
             await raises(TypeError, store.set, "k", value)
             await raises(TypeError, store.set, "k", value, expires_in=0)
             await raises(TypeError, store.set_many, {"fine": b"new", "k": value})
