@@ -246,7 +246,9 @@ class _Validator:
             if node is True and (main is None or not fields_of(model).takes(main, bool)):
                 node = {}  # switched on, with what it has by default
             elif main is None or (isinstance(node, list) and not fields_of(model).takes(main, list)):
-                self._settings.wrong_type(path, "a mapping of settings, or false", node)
+                several = main is not None and fields_of(model).expects[main].item is not None
+                hint = f"name the setting: {kind}: {{{main}: […]}}" if several and isinstance(node, list) else None
+                self._settings.wrong_type(path, "a mapping of settings, or false", node, hint=hint)
                 return None
             else:
                 node = {main: node}

@@ -346,6 +346,26 @@ def test_a_bracket_that_is_not_closed_shows_where_it_was_opened() -> None:
     assert (note.line, note.column) == (1, 4)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("a: {password: 'x', db: -1}", "a: {password: ***, db: -1}"),
+        ('a: {keys: [\'k1\', "k2"], b: {token: "t"}, c: 1}', "a: {keys: ****** *****, b: {token: ***}, c: 1}"),
+        ("a: {password: '${file:/x}', db: 1}", "a: {password: *${file:/x}*, db: 1}"),
+        ("a: {password: x, db: 1}", "a: {password: ** *** **"),
+        ("a: {password: 'x'y, db: 1}", "a: {password: ***** *** **"),
+        ("a: {password: 'x',y', db: 1}", "a: {password: ******* *** **"),
+        ("a: {password: 'it''s', db: 1}", "a: {password: ******** *** **"),
+        ('a: {password: "x\\"y", db: 1}', "a: {password: ******* *** **"),
+        ("a: {keys: ['k1', k2], c: 1}", "a: {keys: ****** **** ** **"),
+        ("password: 'x', {y: 1}", "password: **** *** **"),
+    ],
+)
+def test_of_a_mapping_in_one_line_only_the_secrets_are_hidden(line: str, shown: str) -> None:
+    document = parse(f"x: 1\n# {line}\n".encode(), "yaml", "a.yaml")
+    assert document.excerpt(2) == ((2, f"# {shown}"),)
+
+
 def test_excerpts_show_no_secrets() -> None:
     text = (
         "a:\n  url: redis://user:hunter2@host/0?token=hunter2\n  password: hunter2 x\n  keys:\n    - hunter2\n"

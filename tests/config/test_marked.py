@@ -163,6 +163,7 @@ stores:
   a: {type: memory, middleware: {ttl: ⟦SC504:soon⟧, read_only: ⟦SC503:yes⟧, on_error: ⟦SC504:mis⟧}}
   b: {type: memory, middleware: {ttl: ⟦SC504:0⟧, compress: ⟦SC504:gzp⟧, retry: ⟦SC503:"5"⟧}}
   c: {type: memory, middleware: {ttl: {default: ⟦SC504:0⟧, max: ⟦SC504:-1⟧}, read_only: {enabled: ⟦SC503:5⟧}}}
+  e: {type: memory, middleware: {encrypt: ⟦SC503:[some-key]⟧}}
   d: {type: memory, middleware: {⟦SC504:ttl⟧: true, limit: ⟦SC504:64KiBs⟧}}
 """,
         says=(
@@ -175,6 +176,7 @@ stores:
             "default must be longer than nothing",
             "enabled must be true or false, not the whole number 5",
             "give default, max, or renew_on_get",
+            "name the setting: encrypt: {keys: […]}",
         ),
     ),
     Case(

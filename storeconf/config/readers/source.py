@@ -51,6 +51,9 @@ _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
     r"(?:pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
 )
+_TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
+_QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
+"""A text, or a list of texts, after which a mapping in brackets goes on or ends."""
 _VISIBLE = re.compile(r"\S")
 _REFERENCE = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
@@ -157,7 +160,11 @@ class Source:
         for credentials in (_CREDENTIALS, _BARE_CREDENTIALS, _QUERY):
             line = credentials.sub(_second_starred, line)
         if match := _SECRET.search(line):
-            return _starred(line, match.end())
+            while match is not None:
+                end = _secret_end(line, match.end())
+                line = line[: match.end()] + _stars(line[match.end() : end]) + line[end:]
+                match = _SECRET.search(line, end)
+            return line
         if not _FIELD.match(line):
             # A list's item or a text's next line: the nearest line above with less before it says what it belongs to.
             indent = _indent(line)
@@ -203,6 +210,14 @@ def printable(text: str) -> str:
 
 def _second_starred(match: re.Match[str]) -> str:
     return match[1] + _stars(match[2])
+
+
+def _secret_end(line: str, start: int) -> int:
+    """Where a secret that begins at ``start`` ends: with its line, where that is not beyond doubt."""
+    match = _QUOTED.match(line, start)
+    if match is None or "{" not in line[:start] or any(line.count(quote, match.end()) % 2 for quote in "\"'"):
+        return len(line)
+    return match.end()
 
 
 def _starred(line: str, start: int) -> str:
