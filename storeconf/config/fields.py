@@ -92,6 +92,7 @@ class Fields:
 
     ``direct`` holds the plain classes of values that go to the model as they are, ``deep`` the fields some of whose
     values need a look inside, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
+    ``drops`` tells that it drops what it does not know, without a word and without having asked for that.
     """
 
     model: type[BaseModel]
@@ -100,6 +101,7 @@ class Fields:
     direct: Mapping[str, frozenset[type]]
     deep: frozenset[str]
     attributes: Mapping[str, str]
+    drops: bool
 
     def takes(self, name: str, kind: type) -> bool:
         """Whether a value of that plain class can be right for a field."""
@@ -132,6 +134,17 @@ def fields_of(model: type[BaseModel]) -> Fields:
         {name: expect.direct for name, expect in expects.items()},
         frozenset(name for name, expect in expects.items() if expect.deep),
         attributes,
+        _drops(model),
+    )
+
+
+def _drops(model: type[BaseModel]) -> bool:
+    """Whether a model ignores unknown fields only because Pydantic does by default, and has no other names for any."""
+    deciders = model.__pydantic_decorators__.model_validators.values()
+    return (
+        "extra" not in model.model_config
+        and all(decider.info.mode == "after" for decider in deciders)
+        and all(info.alias is None and info.validation_alias is None for info in model.model_fields.values())
     )
 
 

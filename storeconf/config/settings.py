@@ -172,7 +172,12 @@ class SettingsReader:
         if expect.classes is not None and value.__class__ in PLAIN and value.__class__ not in expect.classes:
             self.wrong_type(path, expect.what, value, expect=expect)
         elif isinstance(value, dict) and expect.model is not None:
-            return self._looked(fields_of(expect.model), value, path, marks)
+            fields = fields_of(expect.model)
+            strangers = value.keys() - fields.expects.keys() if fields.drops and not expect.union else ()
+            if strangers:
+                known = fields.expects.keys()
+                self.unknown_fields(path, filter(strangers.__contains__, value), known, _named(path))
+            return self._looked(fields, value, path, marks)
         elif isinstance(value, dict) and expect.item is not None:
             items = {key: self._look(expect.item, item, (*path, key), marks) for key, item in value.items()}
             return {key: item for key, item in items.items() if item is not _BAD}

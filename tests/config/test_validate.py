@@ -11,7 +11,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storeconf.catalog import Catalog
 from storeconf.layout import Report, examine
@@ -583,6 +583,19 @@ class Nested(Settings):
     file: ConfigPath | None = None
 
 
+class Plain(BaseModel):
+    """A model of Pydantic's own, as authors have them lying about."""
+
+    host: str = ""
+
+
+class Lenient(BaseModel):
+    """One whose author wants it to take anything."""
+
+    model_config = ConfigDict(extra="ignore")
+    host: str = ""
+
+
 class Odd(Backend):
     """A plugin with everything that fields can be."""
 
@@ -590,6 +603,9 @@ class Odd(Backend):
     renamed: int = Field(default=1, alias="from")
     several: int = Field(default=1, validation_alias=AliasChoices("one", "other"))
     nested: list[Nested] = Field(default_factory=list)
+    plain: Plain | None = None
+    plains: dict[str, Plain] = Field(default_factory=dict)
+    lenient: Lenient | None = None
     either: int | str = 0
     lapse: Duration | bool = False
     token: Secret | None = None
@@ -635,6 +651,14 @@ PLUGINS = Catalog.builtin().with_backend("odd", Odd).with_middleware("calls", Ca
             "list of models", "stores: {a: {type: odd, nested: [{}, {⟦deper⟧: {}}]}}", "SC501", "nested[1] has no field"
         ),
         case(
+            "plain model",
+            "stores: {a: {type: odd, plain: {⟦hots⟧: x}}}",
+            "SC501",
+            "plain has no field 'hots'",
+            "'host'?",
+        ),
+        case("plain models", "stores: {a: {type: odd, plains: {x: {⟦hots⟧: y}}}}", "SC501", "x has no field 'hots'"),
+        case(
             "deep",
             "stores: {a: {type: odd, nested: [{deeper: {x: [1, ⟦y⟧]}}]}}",
             "SC503",
@@ -657,7 +681,10 @@ def test_plugins_problems_are_located_as_well(example: Case) -> None:
 
 
 def test_what_plugins_take_is_taken() -> None:
-    text = "stores: {a: {type: odd, from: 2, other: 3, nested: [{file: x}], lapse: true, custom: 5, either: x}}"
+    text = (
+        "stores: {a: {type: odd, from: 2, other: 3, nested: [{file: x}], lapse: true, custom: 5, either: x, "
+        "plain: {host: h}, lenient: {host: h, more: x}}}"
+    )
     layout = check(text, catalog=PLUGINS).layout
     assert layout is not None
     backend: Any = layout.stores["a"].backend  # type: ignore[union-attr]  # it is a root
