@@ -41,8 +41,8 @@ class Watch(Protocol):
     async def during(self, change: Awaitable[T], path: tuple[str, ...], keys: Collection[str] | None) -> T:
         """Await a change, between its begin and its end."""
 
-    def changed(self, path: tuple[str, ...], key: str) -> None:
-        """Somebody has changed a key."""
+    def changed(self, path: tuple[str, ...], keys: Collection[str]) -> None:
+        """Somebody has changed these keys."""
 
     def all_changed(self) -> None:
         """Somebody may have changed anything."""

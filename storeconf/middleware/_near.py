@@ -262,10 +262,14 @@ class Coherence:
         finally:
             self.end(path, keys)
 
-    def changed(self, path: Path, key: str) -> None:
-        """Drop a key that another process has changed."""
+    def changed(self, path: Path, keys: Collection[str]) -> None:
+        """Drop keys that another process has changed."""
         with self._latch:
-            self._drop(path, key)
+            for space in self._spaces_at(path):
+                if space.table or space.readings:
+                    for key in keys:
+                        space.readings.pop(key, None)
+                        space.near.drop(space, key)
 
     def all_changed(self) -> None:
         """Drop everything."""

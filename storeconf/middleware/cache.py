@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["Cache"]
+
+MOST_KEPT_AT_ONCE = 64
+"""Keys of one `get_many` that are each read with its expiry, so that they can be kept; more are read without."""
 
 
 class Cache(Middleware):
@@ -83,6 +87,8 @@ class CacheStore(StoreWrapper):
         """Take what is near of this namespace, and the methods that are on the hot path, once."""
         self._space = self._coherence.space(self._near, self._path)
         self._get = self.inner.get
+        # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
+        self._in_one_step = type(self._root).do_get_with_expiry is not Store.do_get_with_expiry
         # What others write is not seen at once.
         self.capabilities = replace(self.inner.capabilities, shared=False)
 
@@ -94,11 +100,11 @@ class CacheStore(StoreWrapper):
         if entry is not None and entry.until > time.monotonic():
             entry.used = True
             return entry.value
-        return await self._read(key)
+        return await self._read("get", key)
 
-    async def _read(self, key: str) -> bytes | None:
+    async def _read(self, operation: str, key: str) -> bytes | None:
         if key.__class__ is not str or not key.isascii():
-            key = self._check("get", key_text, key)
+            key = self._check(operation, key_text, key)
         space, coherence = self._space, self._coherence
         reading = coherence.read(space, key)
         if reading is None:
@@ -114,7 +120,7 @@ class CacheStore(StoreWrapper):
             entry = Entry(space, key, value, begun, begun + age)
         except StoreError as error:
             if error.operation == "get_with_expiry":
-                error.operation = "get"
+                error.operation = operation
             raise
         finally:
             if entry is None:
@@ -123,19 +129,25 @@ class CacheStore(StoreWrapper):
         return value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """See `Store.get_many`; those that are not near are asked for together, and are not kept."""
+        """See `Store.get_many`; what is not near is kept, unless there are so many that it is no reading of a few."""
         if isinstance(keys, str | bytes):
             return await self.inner.get_many(keys)  # which says what is wrong with it
         table, now = self._space.table, time.monotonic()
         found: dict[str, bytes] = {}
         missing = []
         for key in keys:
-            entry = table.get(key) if key.__class__ is str else None
+            if key.__class__ is not str:
+                key = self._check("get_many", key_text, key)
+            entry = table.get(key)
             if entry is not None and entry.until > now:
                 entry.used = True
                 found[key] = entry.value
             else:
                 missing.append(key)
-        if missing or not found:
+        if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
+            missing = list(dict.fromkeys(missing))
+            values = await asyncio.gather(*[self._read("get_many", key) for key in missing])
+            found.update((key, value) for key, value in zip(missing, values, strict=True) if value is not None)
+        elif missing or not found:
             found |= await self.inner.get_many(missing)
         return found

@@ -146,16 +146,44 @@ def test_a_miss_is_not_kept() -> None:
     run(work)
 
 
-def test_get_many_asks_for_the_rest_in_one_call() -> None:
+def test_get_many_asks_for_what_is_not_near_and_keeps_it() -> None:
     async def work(far: Far) -> None:
         store = cached(far)
         await store.set_many({"a": b"1", "b": b"2", "c": b"3"})
         await store.get("a")
-        asked = far.reads.copy()
-        assert await store.get_many(iter(["a", "b", "c", "d"])) == {"a": b"1", "b": b"2", "c": b"3"}
-        assert far.reads - asked == {"b": 1, "c": 1, "d": 1}
-        with pytest.raises(TypeError):
-            await store.get_many("abc")
+        for asked in ({"b": 1, "c": 1, "d": 1}, {"d": 1}):
+            before = far.reads.copy()
+            assert await store.get_many(iter(["a", "b", "c", "b", "d"])) == {"a": b"1", "b": b"2", "c": b"3"}
+            assert far.reads - before == asked
+        assert await store.get_many([]) == {}
+        for wrong in ("abc", ["a", "b", 5]):
+            with pytest.raises(TypeError):
+                await store.get_many(wrong)
+
+    run(work)
+
+
+def test_a_get_many_of_very_many_is_one_call_and_keeps_nothing() -> None:
+    async def work(far: Far) -> None:
+        store = cached(far)
+        values = {f"k{number}": b"v" for number in range(65)}
+        await far.set_many(values)
+        far.down = True  # for readings of one key with its expiry
+        for _ in range(2):
+            assert await counted(far, store.get_many(values)) == (values, 65)
+
+    run(work)
+
+
+def test_a_get_many_that_a_change_has_overtaken() -> None:
+    async def work(far: Far) -> None:
+        store = cached(far)
+        await far.set_many({"k": b"old", "l": b"old"})
+        async with under_way(far, "after reading", store.get_many(["k", "l"])) as (reading, go_on):
+            await far.set_many({"k": b"new", "l": b"new"})
+            go_on.set()
+            assert (await reading)["k"] == b"old"
+        assert await store.get_many(["k", "l"]) == {"k": b"new", "l": b"new"}
 
     run(work)
 
@@ -517,9 +545,14 @@ def test_failures_are_told_as_those_of_get() -> None:
     async def work(far: Far) -> None:
         store = cached(far)
         far.down = True
-        with pytest.raises(StoreUnavailableError) as caught:
-            await store.get("k")
-        assert caught.value.operation == "get"
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "get": lambda: store.get("k"),
+            "get_many": lambda: store.get_many(["k", "l"]),
+        }
+        for operation, call in calls.items():
+            with pytest.raises(StoreUnavailableError) as caught:
+                await call()
+            assert caught.value.operation == operation
         far.down = False
         assert await store.get("k") is None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_temporary, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from storeconf._watch import Watch
     from storeconf.stores.resp.dial import Talk
@@ -69,13 +69,24 @@ class Ear:
         if names is None:  # the whole database was emptied
             self.drop_all()
             return
-        for name in names:
-            owners = self._layout.owners(name) if self._root else [((), name.decode("utf-8", "replace"))]
-            if owners is None:
+        for paths, keys in self._read(names):
+            if paths is None:
                 self.drop_all()
                 return
-            for path, key in owners:
-                self._watch.changed(path, key)
+            for path in paths:
+                self._watch.changed(path, keys)
+
+    def _read(self, names: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]] | None, list[str]]]:
+        """Yield what namespaces a server's keys may be of, and the keys. What is none of ours matches nothing near."""
+        if not self._root:
+            yield [()], [name.decode("utf-8", "replace") for name in names]
+            return
+        by_head: dict[bytes, list[str]] = {}
+        for name in names:
+            head, _, key = name.partition(self._layout.end)
+            by_head.setdefault(head, []).append(key.decode("utf-8", "replace"))
+        for head, keys in by_head.items():
+            yield self._layout.paths(head), keys
 
     def drop_all(self) -> None:
         """Drop everything, for changes may have been missed."""

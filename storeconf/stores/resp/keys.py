@@ -51,16 +51,9 @@ class KeyLayout:
         """Return what the keys in and below that namespace begin with, and perhaps others."""
         return self.joiner.join(name.encode() for name in path) + self.joiner if path else b""
 
-    def owners(self, name: bytes) -> list[tuple[tuple[str, ...], str]] | None:
-        """Return the namespace path and the key that a server's key stands for: none, if it is not ours.
-
-        Several, where the layout can't tell; None if these are too many.
-        """
-        path, end, key = name.partition(self.end)
-        try:
-            return [(tuple(path.decode().split(":")), key.decode())] if end else []
-        except UnicodeDecodeError:
-            return []
+    def paths(self, head: bytes) -> list[tuple[str, ...]] | None:
+        """Return the namespace paths that may stand before the end of the path in a server's key; None: too many."""
+        return [tuple(head.decode("utf-8", "replace").split(":"))]
 
     def tree(self, path: tuple[str, ...]) -> re.Pattern[bytes]:
         """Return what the keys in and below that namespace, and no others, begin with."""
@@ -84,20 +77,15 @@ class LitestarLayout(KeyLayout):
         """See `KeyLayout`; what follows is the end or another name."""
         return self.joiner.join(name.encode() for name in path)
 
-    def owners(self, name: bytes) -> list[tuple[tuple[str, ...], str]] | None:
+    def paths(self, head: bytes) -> list[tuple[str, ...]] | None:
         """See `KeyLayout`; each ``_`` may join two names, or be part of one."""
-        joined, end, key = name.partition(self.end)
-        try:
-            first, *others = joined.decode().split("_")
-            text = key.decode()
-        except UnicodeDecodeError:
-            return []
+        first, *others = head.decode("utf-8", "replace").split("_")
         if len(others) > MOST_JOINS:
             return None
-        paths: list[tuple[str, ...]] = [(first,)] if end else []
+        paths: list[tuple[str, ...]] = [(first,)]
         for other in others:
             paths = [path for p in paths for path in ((*p, other), (*p[:-1], f"{p[-1]}_{other}"))]
-        return [(path, text) for path in paths]
+        return paths
 
     def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
         """See `KeyLayout`; what may be one name or several counts as one."""
