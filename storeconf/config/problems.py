@@ -10,7 +10,7 @@ from storeconf._location import Diagnostic, Note
 from storeconf.config.tree import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from storeconf._location import Severity
     from storeconf.config.tree import TreePath
@@ -67,6 +67,10 @@ class Problems:
                 **self._place(path, key=key),
             )
         )
+
+    def place(self, path: TreePath, *, key: bool = False) -> Mapping[str, Any]:
+        """Where the value at a path, or its key, stands, with its ``layer``."""
+        return self._place(path, key=key)
 
     def note(self, message: str, path: TreePath, *, key: bool = False) -> Note:
         """A further place of a problem."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from storeconf.config.fields import fields_of
 from storeconf.config.kinship import Kinship, leads_to
 from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.needs import check_needs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
+    from storeconf._location import Note
     from storeconf.config.models import Links, StoreSpec
     from storeconf.config.problems import Problems
     from storeconf.config.tree import TreePath
@@ -131,7 +133,10 @@ class _Structure:
             use = f"write {second[2][-1]}: {{{kind}: {first[2][-1]}}}"
             self._problems.add(
                 "SC604", f"{first[3]} and {second[3]} {inside}", second[2], key=True,
-                notes=[self._problems.note(f"{first[3]} is declared here", first[2], key=True)],
+                notes=[
+                    self._problems.note(f"{first[3]} is declared here", first[2], key=True),
+                    *(note for _, _, path, name in (first, second) for note in self._said_elsewhere(path, name)),
+                ],
                 hint=f"if they should be one store, {use}; if not, give one of them another place or namespace",
                 lacking=True,
             )  # fmt: skip
@@ -149,6 +154,21 @@ class _Structure:
         places += ((tuple(map(str, location)), number, path, shown) for location in locations)
         for field, message in warnings:
             self._problems.add("SC801", message, (*path, *field.split(".")), severity="warning")
+
+    def _said_elsewhere(self, path: TreePath, shown: str) -> Iterator[Note]:
+        """What decides on a root's place and comes from another layer than the root itself."""
+        spec = self._validated.default_factory if path == FACTORY else self._stores[str(path[-1])]
+        backend: Backend | None = getattr(spec, "backend", None)
+        if backend is None:
+            return
+        fields = fields_of(type(backend))
+        home = self._problems.place(path, key=True)
+        deciding = {"namespace"}.union(*backend.exclusive)
+        for name, expect in fields.expects.items():
+            if fields.attributes[name] in backend.model_fields_set and (expect.path or name in deciding):
+                there = self._problems.place((*path, name))
+                if any(there.get(key) != home.get(key) for key in ("layer", "file", "variable")):
+                    yield self._problems.note(f"{shown} has its {name} from here", (*path, name))
 
     # ------------------------------------------------------------------ objects
 

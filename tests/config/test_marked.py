@@ -240,6 +240,25 @@ PLACES = [
         "stores: {a: {type: redis, cluster: ['127.0.0.1:1', 'localhost:1', '[::1]:1'], namespace: x}}\n",
     ),
     Case(
+        "roots that collide by what other layers say",
+        {
+            "storeconf.yaml": """
+stores:
+  a: {type: redis, url: "redis://a", namespace: x}
+  ⟦SC604:b⟧: {type: redis, url: "redis://b", namespace: x}
+  c: {type: file, path: var/c}
+environments:
+  production: {stores: {a: {url: "redis://one"}}}
+""",
+            "storeconf.production.yaml": "stores: {⟦SC604:d⟧: {type: file, path: var/c}}\n",
+        },
+        {"STORECONF__STORES__B__URL": "redis://one:6379"},
+        says=(
+            "'a' has its url from here\n --> storeconf.yaml:7:34\n",
+            "'b' has its url from here\n --> variable STORECONF__STORES__B__URL\n",
+        ),
+    ),
+    Case(
         "one socket",
         "stores:\n  a: {type: redis, url: 'unix:///run/s', namespace: x}\n"
         "  ⟦SC604:b⟧: {type: redis, url: 'unix:///run/../run/s', namespace: x}\n",
