@@ -520,22 +520,22 @@ class Store(LifeCycle, Hooks, _Litestars):
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expires_in: Expiry | None = None,
+        expiry: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
         """Compare and set: if the value is ``old`` (None: missing), make it ``new`` (None: delete). Atomic.
 
-        Whether it was so. The expiry becomes ``expires_in`` (None: for ever), or stays with ``keep_ttl``.
+        Whether it was so. The value lives for ``expiry`` (None: for ever), or with ``keep_ttl`` as long as the old one.
         """
         self._require("replace")
         key = self._check("replace", key_text, key)
-        if keep_ttl and expires_in is not None:
-            raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="replace")
-        expiry = None if expires_in is None else self._check("replace", milliseconds, expires_in)
-        if expiry is not None and expiry <= 0:
-            new, expiry = None, None
-        return await self._change((key,), self._root.do_replace(self._path, key, old, new, expiry, keep_ttl))
+        if keep_ttl and expiry is not None:
+            raise StoreValueError("give expiry or keep_ttl, not both", store=self.name, operation="replace")
+        span = None if expiry is None else self._check("replace", milliseconds, expiry)
+        if span is not None and span <= 0:
+            new, span = None, None
+        return await self._change((key,), self._root.do_replace(self._path, key, old, new, span, keep_ttl))
 
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.

@@ -145,7 +145,7 @@ class CodedStore(StoreWrapper):
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expires_in: Expiry | None = None,
+        expiry: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
@@ -156,7 +156,7 @@ class CodedStore(StoreWrapper):
             stored = await self.inner.get(key)
             if self._decoded(key, stored) != old:
                 return False
-            if await self.inner.replace(key, stored, data, expires_in, keep_ttl=keep_ttl):
+            if await self.inner.replace(key, stored, data, expiry, keep_ttl=keep_ttl):
                 return True
 
     def _offer(self, operation: str) -> None:

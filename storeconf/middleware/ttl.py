@@ -163,20 +163,20 @@ class TtlStore(StoreWrapper):
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expires_in: Expiry | None = None,
+        expiry: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
         """Only the greatest expiry applies: who compares and sets knows the expiry."""
         if keep_ttl:
-            return self._replace_keeping(key, old, new, expires_in)
-        return self.inner.replace(key, old, new, self._max if expires_in is None else self._capped(expires_in))
+            return self._replace_keeping(key, old, new, expiry)
+        return self.inner.replace(key, old, new, self._max if expiry is None else self._capped(expiry))
 
-    async def _replace_keeping(self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None) -> bool:
-        if self._max_ms is not None and expires_in is None:
+    async def _replace_keeping(self, key: str, old: bytes | None, new: bytes | None, expiry: Expiry | None) -> bool:
+        if self._max_ms is not None and expiry is None:
             # What is made has no expiry that could be kept.
             found = None if old is None else await self.inner.get_with_expiry(key)
             left = None if found is None else found[1]
             if left is None or left > self._max_ms:
                 return await self.inner.replace(key, old, new, self._max)
-        return await self.inner.replace(key, old, new, expires_in, keep_ttl=True)
+        return await self.inner.replace(key, old, new, expiry, keep_ttl=True)

@@ -229,19 +229,19 @@ class GuardedStore(StoreWrapper):
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expires_in: Expiry | None = None,
+        expiry: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
         """See `Store.replace`."""
         if keep_ttl:
-            return self.guard("replace", self._replace_keeping, key, old, new, expires_in)
-        return self.guard("replace", self._at["replace"], key, old, new, expires_in)
+            return self.guard("replace", self._replace_keeping, key, old, new, expiry)
+        return self.guard("replace", self._at["replace"], key, old, new, expiry)
 
     def _replace_keeping(
-        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
+        self, key: str, old: bytes | None, new: bytes | None, expiry: Expiry | None
     ) -> Coroutine[Any, Any, bool]:
-        return self.inner.replace(key, old, new, expires_in, keep_ttl=True)
+        return self.inner.replace(key, old, new, expiry, keep_ttl=True)
 
 
 class CatchingStore(GuardedStore):

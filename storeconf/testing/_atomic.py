@@ -283,11 +283,11 @@ class Atomic(Suite):
         if not self._offers(store, "replace"):
             return
         since = self.now()
-        equal(await store.replace("k", None, b"1", expires_in=LONG), True, "created with an expiry")
+        equal(await store.replace("k", None, b"1", expiry=LONG), True, "created with an expiry")
         await self.check_left(store, "k", LONG, since, "replace sets the expiry")
         equal(await store.replace("k", b"1", b"2", keep_ttl=True), True, "replaced with keep_ttl")
         await self.check_left(store, "k", LONG, since, "which keeps the expiry")
-        equal(await store.replace("k", b"other", b"3", expires_in=5), False, "not replaced")
+        equal(await store.replace("k", b"other", b"3", expiry=5), False, "not replaced")
         await self.check_left(store, "k", LONG, since, "which leaves the expiry")
         equal(await store.replace("k", b"2", b"3"), True, "replaced without an expiry")
         equal(await store.get_with_expiry("k"), (b"3", None), "which makes it permanent")
@@ -297,8 +297,8 @@ class Atomic(Suite):
         equal(await store.get_with_expiry("new"), (b"1", None), "makes it permanent")
         for span in OVER:
             await store.set("k", b"v")
-            equal(await store.replace("k", b"w", b"x", expires_in=span), False, "an expiry that is over compares")
-            equal(await store.replace("k", b"v", b"w", expires_in=span), True, "and ends the key")
+            equal(await store.replace("k", b"w", b"x", expiry=span), False, "an expiry that is over compares")
+            equal(await store.replace("k", b"v", b"w", expiry=span), True, "and ends the key")
             equal(await store.exists("k"), False, f"replace(expires_in={span!r}) stores nothing")
         await raises(ValueError, store.replace, "new", b"1", b"2", expires_in=60, keep_ttl=True)
         equal(await store.get("new"), b"1", "the refused call changes nothing")

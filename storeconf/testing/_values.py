@@ -74,7 +74,7 @@ def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaita
         "add": lambda span: store.add("missing", b"new", expires_in=span),
         "touch": lambda span: store.touch("k", span),
         "increment": lambda span: store.increment("missing", expires_in=span),
-        "replace": lambda span: store.replace("k", b"old", b"new", expires_in=span),
+        "replace": lambda span: store.replace("k", b"old", b"new", expiry=span),
     }
     declared = suite.capabilities(store).atomic
     return calls | {name: call for name, call in atomic.items() if name in declared}
