@@ -741,6 +741,105 @@ def test_restore_does_not_wait_for_a_terminal(directory: Path) -> None:
     assert "give FILE, or a dump on stdin" in done.out
 
 
+# ---------------------------------------------------------------------- plugins
+
+PLUGIN = """
+from typing import ClassVar, Literal
+
+from storeconf import Backend, Capabilities, ConfigPath, FileStore, Middleware, StoreWrapper
+from storeconf._hooks import Hooks
+
+
+class SimpleStore(FileStore):  # has nothing that is optional
+    capabilities = Capabilities(persistent=True, shared=True)
+    do_walk = Hooks.do_walk
+
+
+class Simple(Backend):
+    capabilities = SimpleStore.capabilities
+    type: Literal["simple"] = "simple"
+    path: ConfigPath
+
+    def build(self, context):
+        return SimpleStore(self.path, create_directories=True)
+
+
+class ReversedStore(StoreWrapper):  # calls keys otherwise than its callers do
+    async def keys(self, prefix=""):
+        async for key in self.inner.keys():
+            yield key[::-1]
+
+    async def get_with_expiry(self, key):
+        return await self.inner.get_with_expiry(key[::-1])
+
+    async def set(self, key, value, expires_in=None, *, keep_ttl=False):
+        await self.inner.set(key[::-1], value, expires_in, keep_ttl=keep_ttl)
+
+
+class Reversed(Middleware):
+    kind: ClassVar[str] = "reversed"
+
+    def wrap(self, inner, context):
+        return ReversedStore(inner)
+"""
+
+WITH_PLUGINS = """
+stores:
+  simple: {type: simple, path: var/simple}
+  listed: {parent: simple}
+  full: {type: file, path: var/full}
+  backwards: {parent: full, middleware: {reversed: {}}}
+"""
+
+
+@pytest.fixture
+def plugins(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The variables with which commands find the plugins."""
+    place = directory / "plugins"
+    (place / "moved-1.0.dist-info").mkdir(parents=True)
+    (place / "moved_plugin.py").write_text(PLUGIN)
+    (place / "moved-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: moved\nVersion: 1.0\n")
+    (place / "moved-1.0.dist-info/entry_points.txt").write_text(
+        "[storeconf.backends]\nsimple = moved_plugin:Simple\n[storeconf.middleware]\nreversed = moved_plugin:Reversed\n"
+    )
+    (directory / "storeconf.yaml").write_text(WITH_PLUGINS)
+    (directory / "as-files.yaml").write_text("stores: {simple: {type: file, path: var/simple}}")
+    monkeypatch.delenv("STORECONF_ENV")
+    return {"PYTHONPATH": os.pathsep.join([str(place), *filter(None, sys.path)])}
+
+
+def test_where_namespaces_can_not_be_listed_it_is_said(directory: Path, plugins: Mapping[str, str]) -> None:
+    async def work(store: Store) -> None:
+        for names in ((), ("listed",), ("unlisted",)):
+            await below(store, names).set("k", b"v", 1000)
+
+    on("simple", work, "as-files.yaml")
+    for arguments in (("copy", "simple", "full"), ("dump", "simple", "dump.jsonl")):
+        done = process(*arguments, cwd=directory, environ=plugins)
+        assert done.status == 0
+        assert "2 keys" in done.err
+        assert done.err.endswith(
+            "warning: 'simple' can't tell which namespaces it has: of those below it, only listed ones came along "
+            "(simple/listed)\n"
+        )
+    # Such a store has no add either: what is there stays all the same.
+    for arguments in (("copy", "full", "simple"), ("restore", "simple", "dump.jsonl")):
+        done = process(*arguments, "--format", "json", cwd=directory, environ=plugins)
+        told = fields(done, arguments[0])
+        assert (done.status, told["copied"], told["existing"]) == (0, 0, 2)
+    assert process("clear", "simple", "--yes", cwd=directory, environ=plugins).status == 0
+    assert process("copy", "full", "simple", cwd=directory, environ=plugins).status == 0
+    assert process("get", "listed", "k", cwd=directory, environ=plugins).raw == b"v"
+
+
+def test_keys_are_those_that_applications_use(directory: Path, plugins: Mapping[str, str]) -> None:
+    for key in ("abc", "xyz"):
+        assert process("set", "backwards", key, key, cwd=directory, environ=plugins).status == 0
+    done = process("copy", "full", "simple", cwd=directory, environ=plugins)
+    assert (done.status, done.err) == (0, "no environment: copied 2 keys from 'full' to 'simple'\n")
+    assert content("simple", "backwards", layout="as-files.yaml") == {"abc": b"abc", "xyz": b"xyz"}
+
+
 # ---------------------------------------------------------------------- bars, memory
 
 

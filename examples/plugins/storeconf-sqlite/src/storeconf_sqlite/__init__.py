@@ -160,6 +160,16 @@ class SqliteStore(Store):
             ),
         )
 
+    async def do_walk(self, path: Path) -> AsyncIterator[tuple[Path, str]]:
+        name = ":".join(path)
+        page = f"path >= ? AND {BELOW} GROUP BY path ORDER BY path LIMIT 1"
+        at = name
+        while rows := await self._read("walk", f"SELECT path FROM entries WHERE {page}", at, *(name,) * 4):
+            below = tuple(rows[0][0].split(":")) if rows[0][0] else ()
+            async for key in self.do_keys(below, ""):
+                yield below[len(path) :], key
+            at = rows[0][0] + "\0"
+
     async def do_keys(self, path: Path, prefix: str) -> AsyncIterator[str]:
         start = prefix.encode()
         # UTF-8 has no byte 0xFF, so there is always a next one: what begins with the prefix lies below it.
