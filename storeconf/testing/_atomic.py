@@ -299,8 +299,8 @@ class Atomic(Suite):
             await store.set("k", b"v")
             equal(await store.replace("k", b"w", b"x", expiry=span), False, "an expiry that is over compares")
             equal(await store.replace("k", b"v", b"w", expiry=span), True, "and ends the key")
-            equal(await store.exists("k"), False, f"replace(expires_in={span!r}) stores nothing")
-        await raises(ValueError, store.replace, "new", b"1", b"2", expires_in=60, keep_ttl=True)
+            equal(await store.exists("k"), False, f"replace(expiry={span!r}) stores nothing")
+        await raises(ValueError, store.replace, "new", b"1", b"2", expiry=60, keep_ttl=True)
         equal(await store.get("new"), b"1", "the refused call changes nothing")
 
     @promise
