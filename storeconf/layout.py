@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that were read, lowest first, as shown to people."""
+        """The files that were read, in that order, as shown to people."""
         return self.assembly.files
 
     def origin(self, path: str) -> Origin | None:
@@ -115,7 +115,7 @@ class Layout:
 class Report:
     """What an examination found: the layouts that could be made, and every problem, ordered by place.
 
-    ``environments`` were examined; it is empty where only the base was. ``files`` were read, in any of them.
+    ``environments`` were examined; it is empty where only the base was. ``files`` were looked at, in any of them.
     """
 
     diagnostics: tuple[Diagnostic, ...]

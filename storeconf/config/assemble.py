@@ -49,7 +49,8 @@ class Assembly:
     """The merged tree and what it was made of.
 
     ``tree`` holds ``version``, ``stores``, ``default_factory`` and whatever else was said at the top that nobody
-    knows. ``environments`` are all known ones, by section or overlay. ``complete``: every file could be read.
+    knows. ``environments`` are all known ones, by section or overlay. ``files`` are the
+    names of all files that are there, ``documents`` those that could be read. ``complete``: all of them could.
     """
 
     environment: str | None
@@ -57,15 +58,11 @@ class Assembly:
     tree: dict[str, Any]
     problems: list[Diagnostic]
     documents: tuple[Document, ...]
+    files: tuple[str, ...]
     complete: bool
     _origins: Origins
     _secrets: frozenset[str]
     _secret_paths: Mapping[TreePath, str]
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files that were read, as shown to people."""
-        return tuple(document.file for document in self.documents)
 
     def history(self, path: TreePath, mask: Callable[[TreePath, Any], object] | None = None) -> Origin | None:
         """Return what every layer did at ``path``, highest first and linked by ``shadowed``; None if none did.
@@ -177,6 +174,7 @@ class _Assembler:
             tree,
             self._problems,
             tuple(files.documents),
+            tuple(files.names),
             files.complete,
             self._origins,
             secrets | interpolation.secrets,

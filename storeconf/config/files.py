@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf._location import Note
 from storeconf.config.document import read
 from storeconf.config.layers import Place, place_of, problem, working_directory
+from storeconf.config.readers.source import printable
 from storeconf.config.tree import TreePath, valid_name
 from storeconf.errors import ConfigError
 
@@ -25,6 +26,9 @@ __all__ = ["FORMATS", "Files", "Part", "plain_data"]
 
 FORMATS: Final = ("yaml", "yml", "toml", "json")
 """The suffixes of the formats that are read."""
+
+_SCHEMA: Final = "schema.json"
+"""The end of a file's name that editors expect of a JSON Schema, so it is no environment's overlay."""
 
 _MAX_CHAIN: Final = 100
 _MAX_DEPTH: Final = 100
@@ -65,6 +69,8 @@ class _Step:
 class Files:
     """Reads documents; what can't be read goes to ``problems``, and leaves ``complete`` false.
 
+    ``names`` has all files that are there, as shown to people.
+
     ``overlays_complete``: it is no overlay, so everything that is known may be lower than it, but nothing higher.
     """
 
@@ -73,6 +79,7 @@ class Files:
         self.complete = True
         self.overlays_complete = True
         self.documents: list[Document] = []
+        self.names: list[str] = []
         self._seen: set[str] = set()
         self._overlays: set[str] = set()
         self._listings: dict[str, list[str]] = {}
@@ -127,6 +134,7 @@ class Files:
         self.problems.append(problem(code, message, path, place, hint=hint, notes=notes))
 
     def _read(self, path: Path, shown: str, step: _Step | None = None) -> Part | None:
+        self.names.append(printable(shown))
         try:
             document = read(path, shown)
         except ConfigError as error:
@@ -215,6 +223,8 @@ class Files:
         for name in self._listings[directory]:
             if name.startswith(start) and name != path.name:
                 environment, _, suffix = name[len(start) :].rpartition(".")
+                if name == f"{start}{_SCHEMA}":
+                    continue
                 if suffix in FORMATS and valid_name(environment):
                     found.setdefault(environment, []).append(path.parent / name)
         return found

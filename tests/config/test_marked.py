@@ -129,6 +129,14 @@ stores:
         },
     ),
     Case(
+        "a JSON Schema that lies beside",
+        {
+            "storeconf.yaml": "stores: {a: {type: memory, ⟦SC501:b⟧: 1}}\n",
+            "storeconf.schema.json": '{"definitions": {}}\n',
+            "storeconf.schema.yaml": "⟦SC501:definitions⟧: {}\n",
+        },
+    ),
+    Case(
         "an extended directory",
         {"storeconf.yaml": "extends: [sub]\nstores: {a: {type: memory, ⟦SC501:b⟧: 1}}\n", "sub/x": ""},
         also=(("SC102", "sub"),),
