@@ -88,7 +88,8 @@ class Diagnostic:
         return _place(self)
 
     def __str__(self) -> str:
-        head = f"{self.place}: " if self.place else ""
+        environments = f"{', '.join(self.environments)}: " if self.environments else ""
+        head = f"{environments}{self.place}: " if self.place else environments
         path = f" [{self.path}]" if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{head}{self.severity} {self.code}: {self.message}{path}{hint}"

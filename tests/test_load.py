@@ -49,6 +49,14 @@ def load(file: Path, environment: str | None = None) -> StoreRegistry:
     return storeconf.load(file, environment=environment, environ={})
 
 
+def test_a_warning_that_is_logged_names_the_environment_first(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.write_text(LAYOUT + "  odd: {unset: [stores.main.max_entries]}\n")
+    with caplog.at_level(logging.WARNING, "storeconf"):
+        load(file, "odd")
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"odd: {file}:23:17: warning SC802: ")
+
+
 def test_a_file_becomes_a_live_registry(file: Path) -> None:
     async def main() -> None:
         async with load(file, "plain") as registry:
