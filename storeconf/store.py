@@ -83,10 +83,10 @@ CLOSE_LIMIT = 10.0
 class Capabilities:
     """What a kind of store can do, declared by its author and held to by the conformance suite.
 
-    ``persistent``: values survive the process. ``shared``: other processes see the same values. ``resolution``:
-    seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``, ``increment``,
-    ``replace`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five that is absent
-    raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects as they are, not only bytes.
+    ``persistent``: values survive the process. ``shared``: other processes see the same values, each as soon as it is
+    written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
+    ``increment``, ``replace`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five that is
+    absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects as they are, not only bytes.
     """
 
     persistent: bool = False
@@ -127,8 +127,8 @@ class Store(LifeCycle, Hooks, _Litestars):
     never_wait: ClassVar[frozenset[str]] = frozenset()
     """Operations of exactly this class that end without giving way to the event loop: a time limit can pass them by."""
 
-    announces: ClassVar[frozenset[str]] = frozenset()
-    """Public operations of exactly this class that give way to ours, which tell of changes, where a watch is set."""
+    tells: ClassVar[frozenset[str]] = frozenset()
+    """Public operations that exactly this class takes over and that tell of changes; others are made to."""
 
     owns_resources: ClassVar[bool] = True
     """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
@@ -139,7 +139,7 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("announces", frozenset()):
+        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("tells", frozenset()):
             setattr(cls, name, told(name, vars(cls)[name]))
 
     def __init__(self) -> None:

@@ -172,7 +172,8 @@ class ServerBackend(Backend):
         default=1,
         ge=1,
         le=1000,
-        description="The most connections per event loop and node; one carries the calls of thousands of tasks.",
+        description="The most connections for calls per event loop and node; one carries the calls of thousands of "
+        "tasks.",
         examples=[1],
     )
     client_name: Annotated[str, AfterValidator(_client_name)] = Field(

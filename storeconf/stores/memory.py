@@ -74,7 +74,7 @@ class MemoryStore(Store):
     capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     owns_resources = False
     never_wait = frozenset({"get", "set", "delete", "exists"})
-    announces = frozenset({"get", "set", "delete"})
+    tells = frozenset({"get", "set", "delete"})
 
     _root: MemoryStore
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio
+import uvloop
 
 import storeconf
 from storeconf import BuildContext, Store, StoreError, StoreUnavailableError
@@ -312,6 +313,12 @@ def listeners(server: Server) -> list[str]:
     return [m[1] for line in clients.splitlines() if (m := re.search(r"\bid=(\d+) .*\bflags=\w*t\w*B", line))]
 
 
+async def the_listener(server: Server) -> str:
+    """The one connection that the server announces changes to, as soon as there is one."""
+    await until(lambda: len(listeners(server)) == 1)
+    return listeners(server)[0]
+
+
 async def until(condition: Callable[[], bool], within: float = SOON) -> None:
     async with asyncio.timeout(within):
         while not condition():
@@ -327,7 +334,7 @@ def test_a_lost_connection_empties_the_cache_and_a_new_one_is_made() -> None:
                     await other.set("k", b"%d" % turn)
                     await in_step(store, other)
                     assert await store.get("k") == b"%d" % turn
-                    (listener,) = listeners(server)
+                    listener = await the_listener(server)
                     server.ask("CLIENT", "KILL", "ID", listener)
                     await other.set("k", b"missed %d" % turn)
                     await seen(store, "k", b"missed %d" % turn)
@@ -352,7 +359,7 @@ def test_while_nothing_is_announced_max_age_holds(
                 await in_step(store, other)
                 assert await store.get("k") == b"1"
                 server.ask("ACL", "SETUSER", "app", "-client|tracking")
-                (listener,) = listeners(server)
+                listener = await the_listener(server)
                 server.ask("CLIENT", "KILL", "ID", listener)
                 await other.set("k", b"2")
                 await seen(store, "k", b"2")
@@ -527,7 +534,7 @@ def test_other_ways_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
         store, other = pair(server, **settings)
         async with store, other:
             await in_step(store, other)
-            assert len(listeners(server)) == 1
+            await the_listener(server)
 
     with Server() as server:
         server.ask("ACL", "SETUSER", "app", "on", ">p@ss", "~*", "+@read", "+@write", "+@scripting", "+@connection")
@@ -562,7 +569,7 @@ def test_connections_end_with_the_store_and_with_the_loop() -> None:
 
         async def work() -> None:
             await in_step(store, other)
-            assert len(listeners(server)) == 1
+            await the_listener(server)
 
         for _ in range(2):
             asyncio.run(work())
@@ -575,6 +582,33 @@ def test_connections_end_with_the_store_and_with_the_loop() -> None:
             assert len(asyncio.all_tasks()) == 1
 
         asyncio.run(close())
+
+
+def test_a_task_that_the_application_has_cancelled_begins_again() -> None:
+    async def work() -> None:
+        store, other = pair(shared())
+        async with store, other:
+            await in_step(store, other)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as some do when they end
+                task.cancel()
+            await in_step(store, other)
+            await in_step(store, other)
+
+    run(work)
+
+
+def test_on_uvloop() -> None:
+    async def work() -> None:
+        with Server() as server:
+            store, other = pair(server)
+            async with store, other:
+                for _ in range(3):
+                    await in_step(store, other)
+                    listener = await the_listener(server)
+                    server.ask("CLIENT", "KILL", "ID", listener)
+                await in_step(store, other)
+
+    uvloop.run(work())
 
 
 def test_each_loop_listens_for_itself() -> None:
@@ -658,7 +692,7 @@ def test_every_node_of_a_cluster_announces(nodes: list[Server]) -> None:
                 await seen(store, key, None)
             for node in nodes:
                 await all_in_step(store, other)
-                (listener,) = listeners(node)
+                listener = await the_listener(node)
                 node.ask("CLIENT", "KILL", "ID", listener)
                 await all_in_step(store, other)
         for node in nodes:
@@ -708,7 +742,7 @@ def test_a_primary_that_sentinels_replace() -> None:
                 await other.set("k", b"after")
                 await seen(store, "k", b"after")
                 await in_step(store, other)
-                await until(lambda: len(listeners(watched.replica)) == 1)
+                await the_listener(watched.replica)
                 await asyncio.to_thread(_wait_for_replica, watched.primary)
                 watched.replica.stop()
                 async with asyncio.timeout(20):

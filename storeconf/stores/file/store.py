@@ -40,7 +40,7 @@ class FileStore(Store):
     _root: FileStore
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    announces = frozenset({"get"})
+    tells = frozenset({"get"})
 
     def __init__(
         self,

@@ -110,8 +110,10 @@ class Listener:
         self._told_of_refusal = False
         self._task = asyncio.get_running_loop().create_task(self._work())
 
-    def see_to_prefixes(self) -> None:
-        """Listen anew if there is more to hear of than was asked for."""
+    def see_to_it(self) -> None:
+        """Listen anew if there is more to hear of than was asked for, or if somebody has cancelled the task."""
+        if self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
         wanted = self._ear.prefixes
         if wanted is not self._seen:
             self._seen = wanted

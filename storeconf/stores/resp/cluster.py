@@ -221,7 +221,7 @@ class ClusterLane(Lane):
     def listen(self, ear: Ear) -> None:
         """Listen to each primary, for each announces only the keys that it serves."""
         for listener in self._listeners.values():
-            listener.see_to_prefixes()
+            listener.see_to_it()
         if self._ear is None and self._template.client_name and not self._closed:
             self._ear = ear
             self._listen_to({address for _, _, address in self._owners}, ear)

@@ -242,7 +242,7 @@ class StandaloneLane(Lane):
     def listen(self, ear: Ear) -> None:
         """Listen on a connection of its own, for which a server that forbids CLIENT has no use."""
         if self._listener is not None:
-            self._listener.see_to_prefixes()
+            self._listener.see_to_it()
         elif self.endpoint.client_name:
             self._listener = Listener(
                 ear,

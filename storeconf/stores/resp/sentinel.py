@@ -93,6 +93,9 @@ class SentinelLane(StandaloneLane):
         if role != b"master":
             talk.transport.abort()
             raise LinkDownError(f"the Sentinels say that {peer} is the primary, but it is a {role.decode()}")
+        if address != self._primary:
+            talk.transport.abort()
+            raise LinkDownError(f"{peer} is the primary no more")
         return talk, peer
 
     async def _find(self) -> Address:

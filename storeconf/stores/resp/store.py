@@ -55,7 +55,7 @@ class ServerStore(Store):
     driver: ClassVar[str]
     default_url: ClassVar[str]
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    announces = frozenset({"get", "set"})
+    tells = frozenset({"get", "set"})
 
     _root: ServerStore
 
