@@ -48,7 +48,7 @@ def init_command(path: Path | None, named: Path | None) -> None:
         error(f"{shown} exists; nothing was written")
         raise SystemExit(1) from None
     about = "" if path.name == shown and _is_found(path) else f" -f {shown}"
-    message(f"wrote {shown}; next: storeconf validate --without-secrets{about}")
+    message(f"wrote {shown}; next: storeconf validate{about}")
 
 
 def _is_found(path: Path) -> bool:

@@ -47,7 +47,8 @@ environments:                            # what differs; --env, STORECONF_ENV or
     stores:
       main:
         type: valkey
-        url: "${{VALKEY_URL:?production needs VALKEY_URL}}"
+        # The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+        url: "${{VALKEY_URL:-valkey://localhost:6379/0}}"
       uploads: {{path: /srv/app/uploads, durability: fsync}}
 """
 
@@ -86,7 +87,8 @@ path = "var/uploads"                     # relative to this file
 
 [environments.production.stores.main]
 type = "valkey"
-url = "${{VALKEY_URL:?production needs VALKEY_URL}}"
+# The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+url = "${{VALKEY_URL:-valkey://localhost:6379/0}}"
 
 [environments.production.stores.uploads]
 path = "/srv/app/uploads"

@@ -22,11 +22,11 @@ def test_the_starter_is_without_a_fault(name: str, directory: Path) -> None:
     done = run("init", name)
     assert (done.status, done.out) == (0, "")
     assert done.err.startswith(f"wrote {name}; next: ")
-    report = examine_all(name, environ={}, without_secrets=True)
+    report = examine_all(name, environ={})
     assert report.diagnostics == ()
     assert report.environments == ("development", "production")
     named = () if name.startswith("storeconf") else ("-f", name)
-    assert run("validate", "--without-secrets", *named).status == 0
+    assert run("validate", *named).status == 0
     assert run("tree", "--env", "development", *named).err == ""
 
 
