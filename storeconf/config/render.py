@@ -89,6 +89,8 @@ def _github(each: Diagnostic) -> str:
 
 
 def _at(note: Note) -> str:
+    if note.variable is not None:
+        return f" (variable {note.variable})"
     return f" ({note.file}:{note.line}:{note.column})" if note.file is not None and note.line is not None else ""
 
 
@@ -137,12 +139,17 @@ def _result(each: Diagnostic, rule: int) -> dict[str, Any]:
         "message": {"text": _sentence(each)},
         "locations": [location] if location else [],
     }
-    related = [{**_location(note), "message": {"text": printable(note.message)}} for note in each.notes]
+    related = [{**_location(note), "message": {"text": _related(note)}} for note in each.notes]
     if related:
         result["relatedLocations"] = related
     if each.environments:
         result["properties"] = {"environments": list(each.environments)}
     return result
+
+
+def _related(note: Note) -> str:
+    """What a note says; a variable is no location."""
+    return printable(f"{note.message}{_at(note)}" if note.variable is not None else note.message)
 
 
 def _location(each: Diagnostic | Note) -> dict[str, Any]:

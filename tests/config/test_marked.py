@@ -10,6 +10,7 @@ import yaml
 
 from storeconf._render import render_text
 from storeconf.catalog import Catalog
+from storeconf.config.render import Format, render
 from storeconf.layout import examine
 from tests.config.marked import Case, place
 
@@ -28,6 +29,11 @@ TEXTS = [
     Case("root list in JSON", {"storeconf.json": "⟦SC117:[]⟧\n"}),
     Case("half a character", {"storeconf.json": '{"x-a": ⟦SC106:"\\ud800"⟧}\n'}),
     Case("a date", {"storeconf.toml": "x-a = ⟦SC116:2026-01-01⟧\n"}),
+    Case(
+        "a table twice",
+        {"storeconf.toml": "[stores.a]\ntype = 'memory'\n[stores.⟦SC108:a⟧]\n[ stores . ⟦SC108:'a'⟧ ]\n"},
+        says=("it is said first here\n --> storeconf.toml:1:9",),
+    ),
     Case("a tag", "stores: {a: {type: memory, max_entries: ⟦SC112:!!int⟧ '5'}}\n"),
     Case("a tag with a handle", "x-a: [⟦SC112:!<tag:example.com,2026:a>⟧ 5, ⟦SC112:!b⟧ 6]\n"),
     Case("one of several merged", "x-a: &a {type: memory}\nstores: {a: {<<: [*a, ⟦SC115:5⟧, *a, ⟦SC115:t⟧]}}\n"),
@@ -344,6 +350,15 @@ def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch
     assert sorted((each.code, place(each)) for each in report.diagnostics) == sorted(expected), text
     for words in case.says:
         assert words in text
+
+
+def test_notes_that_stand_in_variables_are_shown_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(each for each in PLACES if each.name.startswith("roots that collide"))
+    report, _ = case.examine(tmp_path, monkeypatch)
+    said = "'b' has its url from here (variable STORECONF__STORES__B__URL)"
+    forms: tuple[Format, ...] = ("github", "sarif")
+    for form in forms:
+        assert said in render(report.diagnostics, form)
 
 
 @pytest.mark.parametrize("each", ["{{parent: nobody{0}}}", "{{max_size: {0}}}", "{{use: s{0}x}}"])

@@ -108,9 +108,10 @@ class Scan:
                 self._put(inner, inner_path, parts[-1], match.end(), child)
             elif bracket == "[":
                 table, path = self._down(self.root, parts, ())
+                last = parts[-1][1]
                 if id(table) in declared:
-                    self._duplicate(path, start, declared[id(table)])
-                declared[id(table)] = start
+                    self._duplicate(path, last, declared[id(table)])
+                declared[id(table)] = last
             else:
                 table, path = self._row(parts)
             rest = _REST.match(text, at)
