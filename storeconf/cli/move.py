@@ -168,17 +168,17 @@ def _output(file: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     try:
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except FileExistsError:
         error(f"{escaped(file)} exists; nothing was written")
         raise SystemExit(1) from None
-    with os.fdopen(fd, "wb", buffering=0) as stream:
-        try:
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as stream:
             yield stream
             os.fsync(fd)
-        finally:
-            if not os.fstat(fd).st_size:
-                os.unlink(file)
+    finally:
+        if not os.path.getsize(file):
+            os.unlink(file)
 
 
 _ENOUGH = 1 << 18

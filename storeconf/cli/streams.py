@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from io import UnsupportedOperation
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,8 +15,8 @@ __all__ = ["lines_of", "put"]
 
 _CHUNK = 1 << 18
 
-_PIECE = 4096
-"""Bytes that a pipe which is ready takes without making anyone wait (PIPE_BUF on Linux)."""
+_PIECE = getattr(select, "PIPE_BUF", 512)
+"""Bytes that a pipe which is ready takes without making anyone wait."""
 
 _FIRST_LINE = 1 << 16
 """Bytes of a first line; what has a longer one is no text of lines."""

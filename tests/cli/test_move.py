@@ -429,6 +429,7 @@ def start(*arguments: str, cwd: Path, **streams: Any) -> subprocess.Popen[bytes]
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_the_middle(directory: Path) -> None:
     old = shared()
     with Server() as new:
@@ -455,6 +456,7 @@ def test_a_server_that_is_killed_in_the_middle(directory: Path) -> None:
         assert size(new) == MANY
 
 
+@pytest.mark.slow
 def test_an_interruption_in_the_middle(directory: Path) -> None:
     old = shared()
     with Server() as new:
@@ -483,6 +485,7 @@ def test_an_interruption_in_the_middle(directory: Path) -> None:
         assert size(new) == MANY
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stuck_ends_the_copy(directory: Path) -> None:
     old = shared()
     with Server() as new:
@@ -860,6 +863,7 @@ def test_a_terminal_shows_a_bar_and_nothing_else_does(directory: Path) -> None:
     assert done.both == "production: copied 0 keys from 'old' to 'new', skipped 100 existing\n"
 
 
+@pytest.mark.slow
 def test_large_values_do_not_pile_up(directory: Path) -> None:
     fill("old", {f"small{n}": b"v" for n in range(300)})
     fill("old", {f"k{n}": bytes(2 << 20) for n in range(100)})
