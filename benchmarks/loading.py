@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import statistics
 import sys
+import tempfile
 import time
 import tomllib
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tomli_w
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,6 +30,8 @@ from storeconf.layout import read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from storeconf.layout import Layout
 
 STORES = 1_000
 ROUNDS = 9
@@ -142,57 +149,78 @@ def mixed(count: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def load() -> None:
+PARSERS: dict[Format, Callable[[str], object]] = {
+    "yaml": lambda text: yaml.load(text, Loader=yaml.CSafeLoader),
+    "toml": tomllib.loads,
+    "json": json.loads,
+}
+RENDERERS: dict[Format, Callable[[object], str]] = {
+    "yaml": lambda content: yaml.safe_dump(content, sort_keys=False),
+    "toml": tomli_w.dumps,  # type: ignore[dict-item]  # it takes mappings, and is given some
+    "json": lambda content: json.dumps(content, indent=2),
+}
+
+
+@dataclass
+class Case:
+    """One layout in one format: its files, what is loaded, and per round the milliseconds of each step."""
+
+    name: str
+    format: Format
+    texts: dict[str, str]
+    load: Callable[[], Layout]
+    figures: dict[str, list[float]] = field(default_factory=lambda: {"parser": [], "load": [], "compile": []})
+
+    def measure(self) -> None:
+        parse, made = PARSERS[self.format], []
+        self.figures["parser"].append(milliseconds(lambda: [parse(text) for text in self.texts.values()]))
+        self.figures["load"].append(milliseconds(lambda: made.append(self.load())))
+        self.figures["compile"].append(milliseconds(made[0].compile))
+
+    def row(self) -> list[str]:
+        parser, load, compile = (self.figures[step] for step in ("parser", "load", "compile"))
+        whole = [a + b for a, b in zip(load, compile, strict=True)]
+        shares = [statistics.median(a / b for a, b in zip(each, parser, strict=True)) for each in (load, whole)]
+        times = [f"{statistics.median(each):.1f}" for each in (parser, load, whole)]
+        goal = {"yaml": "1.5 x", "toml": "2 x", "json": ""}[self.format]
+        return [self.name, self.format, *times, *(f"{share:.2f} x" for share in shares), goal]
+
+
+def load() -> None:
     """Loading whole: one file, and three layers with 100 variables, read, located, validated, planned and compiled."""
-    import tempfile
-
-    import tomli_w
-
-    described = {f"store{number}": {"description": f"Again {number}"} for number in range(STORES)}
+    again = {"stores": {f"store{number}": {"description": f"Again {number}"} for number in range(STORES)}}
     tree = {"stores": mixed(STORES)}
-    layered = {**tree, "environments": {"e": {"stores": described}}}
     variables = {f"STORECONF__STORES__STORE{number * 4}__MAX_ENTRIES": str(number + 1) for number in range(100)}
+    layouts: dict[str, dict[str, object]] = {
+        "servers, 10 keys": {"": {"stores": stores(STORES)}},
+        "mixed, chains": {"": tree},
+        "3 layers, 100 variables": {"": {**tree, "environments": {"e": again}}, ".e": again},
+    }
+    cases = []
     with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
-        texts = {}
-        for name, content in (("one", tree), ("three", layered), ("three.e", {"stores": described})):
-            texts[f"y_{name}.yaml"] = yaml.safe_dump(content, sort_keys=False)
-            texts[f"t_{name}.toml"] = tomli_w.dumps(content)
-        for name, text in texts.items():
-            (directory / name).write_text(text)
-
-        def parsers(loads: Callable[[str], object], suffix: str) -> Callable[[], object]:
-            wanted = [text for name, text in texts.items() if "three" in name and name.endswith(suffix)]
-            return lambda: [loads(text) for text in wanted]
-
-        def whole(name: str, environment: str | None, environ: dict[str, str]) -> Callable[[], object]:
-            return lambda: read_layout(directory / name, environment=environment, environ=environ).compile()
-
-        csafe = lambda text: yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: E731
-
-        async def bare() -> dict[str, float]:
-            return {
-                "yaml": milliseconds(lambda: csafe(texts["y_one.yaml"])),
-                "toml": milliseconds(lambda: tomllib.loads(texts["t_one.toml"])),
-                "yaml, 3 layers": milliseconds(parsers(csafe, "yaml")),
-                "toml, 3 layers": milliseconds(parsers(tomllib.loads, "toml")),
-            }
-
-        async def ours() -> dict[str, float]:
-            return {
-                "yaml": milliseconds(whole("y_one.yaml", None, {})),
-                "toml": milliseconds(whole("t_one.toml", None, {})),
-                "yaml, 3 layers": milliseconds(whole("y_three.yaml", "e", variables)),
-                "toml, 3 layers": milliseconds(whole("t_three.toml", "e", variables)),
-            }
-
-        figures = await compete({"parser alone": bare, "storeconf, load and compile": ours}, ROUNDS)
-        show(
-            f"{STORES:,} stores of about 10 values, loaded and compiled; 3 layers with 100 variables; milliseconds",
-            figures,
-            ours=["storeconf, load and compile"],
-            peers=["parser alone"],
-        )
+        for number, (name, contents) in enumerate(layouts.items()):
+            for form in PARSERS:
+                texts = {key: RENDERERS[form](content) for key, content in contents.items()}
+                stem = Path(temporary) / f"{form}{number}"
+                for key, text in texts.items():
+                    Path(f"{stem}{key}.{form}").write_text(text, encoding="utf-8")
+                layered = len(contents) > 1
+                reading = partial(
+                    read_layout,
+                    f"{stem}.{form}",
+                    environment="e" if layered else None,
+                    environ=variables if layered else {},
+                )
+                cases.append(Case(name, form, texts, reading))
+        for number in range(ROUNDS):
+            for case in cases[number % len(cases) :] + cases[: number % len(cases)]:
+                case.measure()
+    heads = ["", "", "parser", "load", "and compile", "load : parser", "and compile", "goal"]
+    rows = [heads, *(case.row() for case in cases)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print(f"\n{STORES:,} stores, loaded and compiled: milliseconds of processor time, and the rounds' median ratios\n")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 async def importing() -> None:
@@ -224,5 +252,6 @@ async def importing() -> None:
 
 
 if __name__ == "__main__":
-    for part in (main, load, importing):
-        asyncio.run(part())
+    asyncio.run(main())
+    load()
+    asyncio.run(importing())
