@@ -286,7 +286,7 @@ LINES = (
     "[a]", "[a.b]", "[a.b.c]", "[b]", "[[a]]", "[ a ]", '["a"]', "[]", "[a..b]", "[a] # c", "[a] b", "[a]]",
     "a = 1", "  a = 1", "\ta\t=\t1\t", "b = 1", "c = 1", "a.b = 1", "b.c = {d = 1}", "a = {b = 1}", '"a" = 1',
     "c = [1, 2]", "c = [", "1,", "]", "1.2 = 3",
-    'd = """', 'x"""', "d = '''y'''", 'd = """x"""', "d = 'x'", 'd = ""', 'd = "',
+    'd = """', 'x"""', "d = '''y'''", 'd = """x"""', "d = 'x'", "d = ''", "d = 'x' y", 'd = ""', 'd = "',
     'e = "é # x" # y', 'e = "\\n"', 'e = "\t"', 'e = "\x7f"', 'e = "\u2028"', 'e = "x" y',
     "f = +0", "f = -0", "f = -7", "f = 01", "f = 1_0", "f = 99999999999999999999", "f = 0x1F",
     "f = 1.50", "f = -0.0", "f = 1.", "f = .5", "f = 1e5", "f = inf", "f = nan",
@@ -304,3 +304,10 @@ def test_the_values_are_those_of_tomllib(lines: list[tuple[str, str]]) -> None:
         assert problems(text)
     else:
         assert repr(read(text).value) == repr(wanted)
+
+
+def test_many_lines_in_one_table_take_time_in_proportion() -> None:
+    text = "".join(f"k{n} = [1]\n" for n in range(40_000))
+    began = time.process_time()
+    assert len(read(text).value) == 40_000
+    assert time.process_time() - began < 5

@@ -21,7 +21,7 @@ _LINE: Final = re.compile(
     (?:
         (?:
             ({_NAME})[ \t]*+=[ \t]*+
-            (?:"([^"\\{_TEXT}]*+)"|(true|false)|([+-]?+(?:0|[1-9][0-9]{{0,17}}+)(\.[0-9]++)?+))
+            (?:"([^"\\{_TEXT}]*+)"|'([^'{_TEXT}]*+)'|(true|false)|([+-]?+(?:0|[1-9][0-9]{{0,17}}+)(\.[0-9]++)?+))
         |
             \[({_NAME}(?:\.{_NAME})*+)\]
         )?+
@@ -46,12 +46,14 @@ def read_lines(text: str) -> dict[str, Any] | None:
         if line.start() != end:
             return None
         end = line.end()
-        key, string, truth, number, fraction, header, other = line.groups()
+        key, string, literal, truth, number, fraction, header, other = line.groups()
         if key is not None:
             if key in table:
                 return None
             if string is not None:
                 table[key] = string
+            elif literal is not None:
+                table[key] = literal
             elif truth is not None:
                 table[key] = truth == "true"
             else:
@@ -66,7 +68,7 @@ def read_lines(text: str) -> dict[str, Any] | None:
                 said = tomllib.loads(other)
             except ValueError:
                 return None
-            if not said.keys().isdisjoint(table):
+            if not table.keys().isdisjoint(said):
                 return None
             table |= said
     return root if end == len(text) else None
