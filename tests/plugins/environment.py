@@ -98,7 +98,7 @@ class Environment:
             env={**kept, "NO_COLOR": "1", "PYTHONWARNINGS": "error", "CANARY": str(cwd / "canary"), **environ},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
             check=False,
         )
 
@@ -150,5 +150,5 @@ def _project(directory: Path, plugin: Plugin) -> Path:
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

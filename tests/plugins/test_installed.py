@@ -185,6 +185,7 @@ def test_the_schema_holds_what_is_installed(installed: Environment, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # a whole suite each, on a machine that has other work
 @pytest.mark.parametrize("project", EXAMPLES, ids=lambda project: project.name)
 def test_the_plugins_own_tests_pass_on_the_wheels(installed: Environment, tmp_path: Path, project: Path) -> None:
     done = installed.run(
