@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
@@ -97,7 +97,7 @@ class CacheStore(StoreWrapper):
         if renew_for is not None:
             return await self._get(key, renew_for)
         entry = self._space.table.get(key)
-        if entry is not None and entry.until > time.monotonic():
+        if entry is not None and entry.until > monotonic():
             entry.used = True
             return entry.value
         return await self._read("get", key)
@@ -109,7 +109,7 @@ class CacheStore(StoreWrapper):
         reading = coherence.read(space, key)
         if reading is None:
             return await self._get(key)
-        entry, begun = None, time.monotonic()
+        entry, begun = None, monotonic()
         try:
             found = await self.inner.get_with_expiry(key)
             if found is None:
@@ -132,7 +132,7 @@ class CacheStore(StoreWrapper):
         """See `Store.get_many`; what is not near is kept, unless there are so many that it is no reading of a few."""
         if isinstance(keys, str | bytes):
             return await self.inner.get_many(keys)  # which says what is wrong with it
-        table, now = self._space.table, time.monotonic()
+        table, now = self._space.table, monotonic()
         found: dict[str, bytes] = {}
         missing = []
         for key in keys:
