@@ -157,8 +157,9 @@ def _takes(expect: Expect, schema: Mapping[str, Any]) -> str:
         kinds = [each["type"] for each in schema.get("anyOf", [schema]) if each.get("type") != "null"]
         return " or ".join({"string": "text", "integer": "whole number"}.get(kind, kind) for kind in kinds)
     words = expect.what.replace("'", "`")
-    if expect.item is not None:
-        words += f" of {expect.item.what.removeprefix('a ')}s"
+    inner = expect.item or expect.value
+    if inner is not None and inner is not ANY:
+        words += f" of {inner.what.removeprefix('a ')}s"
     return " or ".join(word.removeprefix("a ") for word in words.split(" or "))
 
 

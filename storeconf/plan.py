@@ -6,12 +6,12 @@ Pure data: making a plan imports no driver, opens nothing, and always gives the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from storeconf.catalog import BUILT_IN
-from storeconf.config.fields import fields_of
+from storeconf.config.fields import store_fields
 from storeconf.config.models import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
 from storeconf.errors import PluginError
 
@@ -362,13 +362,8 @@ def _contradiction(kinds: Mapping[str, type[Middleware]], trail: Iterable[str]) 
 
 def _needs(chain: Chain) -> tuple[str, ...]:
     """The stores that a chain calls, as its settings name them."""
-    named = [getattr(link, name) for _, link in chain for name in _store_fields(type(link))]
+    named = [getattr(link, name) for _, link in chain for name in store_fields(type(link))]
     return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
-
-
-@cache
-def _store_fields(model: type[Middleware]) -> tuple[str, ...]:
-    return tuple(name for name, expect in fields_of(model).expects.items() if expect.store)
 
 
 # ---------------------------------------------------------------------- text

@@ -40,7 +40,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "config.document",
         "config.tree",
         "config.readers",
-        "config.shape",
     ),
     ("catalog", "config.models"),
     ("config", "layout"),

@@ -82,8 +82,8 @@ def expected(layout: Layout, path: TreePath) -> Expect:
     for step in path:
         if model is not None and str(step) in fields_of(model).expects:
             expect = fields_of(model).expects[str(step)]
-        elif expect.item is not None:
-            expect = expect.item
+        elif (inner := expect.inside(step)) is not None:
+            expect = inner
         elif isinstance(step, str):
             expect = _SECRET_VALUE if _SECRET.fullmatch(step) else ANY
         model = expect.model
@@ -133,7 +133,7 @@ class _Walk:
                 return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}
             fields = {} if expect.model is None else fields_of(expect.model).expects
             return {
-                key: self.value(fields.get(key) or expect.item or self._unknown(key), each, None, (*path, key))
+                key: self.value(fields.get(key) or expect.value or self._unknown(key), each, None, (*path, key))
                 for key, each in value.items()
             }
         if isinstance(value, list):

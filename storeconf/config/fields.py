@@ -1,13 +1,14 @@
-"""What the fields of a settings model take, worked out once per class, and Pydantic's errors in plain words.
+"""What the fields of a settings model take, worked out once per class from its annotations.
 
 Pydantic is lenient where a file should not be (``"5"`` for 5, ``true`` for 1), so the classes of plain values are
-compared first: a file's values have types of their own. Values of variables are `str` subclasses and left to Pydantic.
+compared first: a file's values have types of their own. Values of variables are `str` subclasses and left to Pydantic;
+for them it is said here when a text is read as a list or a mapping, and what a variable's segments may name inside.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
@@ -15,23 +16,19 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr, WrapValidator
-from pydantic_core.core_schema import ErrorType
 
 from storeconf._units import parse_duration, parse_size
-from storeconf.plugin import EXCLUSIVE_FIELDS, NamesStore, PathFromFile
+from storeconf.plugin import NamesStore, PathFromFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
-__all__ = ["ANY", "PLAIN", "Expect", "Fault", "Fields", "Spot", "fault_of", "fields_of", "kind_of", "spot_of"]
+__all__ = ["ANY", "MAPPING", "PLAIN", "TEXT", "WORDS", "Expect", "Fields", "expect_of", "fields_of", "store_fields"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, list, dict})
 """The classes of what files hold; anything else (a variable's text, an object in a mapping) is left to the model."""
 
-_WORDS: Final[Mapping[type, str]] = {
+WORDS: Final[Mapping[type, str]] = {
     str: "a text",
     int: "a whole number",
     float: "a number",
@@ -45,19 +42,32 @@ _WORDS: Final[Mapping[type, str]] = {
 class Expect:
     """What one field, list item or mapping value takes.
 
-    ``classes`` are those of the plain values that can be right, None where only the model's own code knows.
-    ``model`` is the settings model of a mapping, ``item`` what the items of a list or mapping are.
+    ``kinds`` are the plain classes of its type, None for any. Not ``strict``: the model's own code may take others.
+    ``item`` is what a list there holds, ``value`` what a mapping with free keys holds, ``models`` whose settings a
+    mapping there can be.
     """
 
     what: str
-    classes: frozenset[type] | None = None
+    kinds: frozenset[type] | None = None
     choices: tuple[object, ...] = ()
-    model: type[BaseModel] | None = None
+    models: tuple[type[BaseModel], ...] = ()
     item: Expect | None = None
+    value: Expect | None = None
     path: bool = False
     secret: bool = False
     store: bool = False
     union: bool = False
+    strict: bool = True
+
+    @property
+    def classes(self) -> frozenset[type] | None:
+        """The classes of the plain values that can be right, None where only the model's own code knows."""
+        return self.kinds if self.strict else None
+
+    @property
+    def model(self) -> type[BaseModel] | None:
+        """The settings that a mapping here is."""
+        return self.models[0] if self.models else None
 
     @property
     def stand_in(self) -> object:
@@ -70,12 +80,13 @@ class Expect:
     @property
     def hides(self) -> bool:
         """Whether a value that stands here alone is a secret."""
-        return self.secret or (self.item is not None and self.item.hides)
+        return self.secret or any(inner is not None and inner.hides for inner in (self.item, self.value))
 
     @property
     def deep(self) -> bool:
         """Whether there is something to look at inside a value of the right class."""
-        return self.path or self.model is not None or (self.item is not None and self.item is not ANY)
+        inside = (inner for inner in (self.item, self.value) if inner is not None)
+        return self.path or bool(self.models) or any(inner is not ANY for inner in inside)
 
     @property
     def direct(self) -> frozenset[type]:
@@ -83,7 +94,32 @@ class Expect:
         classes = PLAIN if self.classes is None else self.classes
         if self.path:
             classes -= {str}
-        return classes if self.model is None and self.item is None else classes - {dict, list}
+        return classes - {dict, list} if self.models or self.item or self.value else classes
+
+    # ------------------------------------------------------------------ for texts that may mean lists and mappings
+
+    @property
+    def scalar(self) -> bool:
+        """Whether a text can stand here as it is."""
+        return self.classes is None or not self.classes <= {list, dict}
+
+    @property
+    def listing(self) -> bool:
+        """Whether a list can stand here."""
+        return self.kinds is None or list in self.kinds
+
+    @property
+    def mapping(self) -> bool:
+        """Whether a mapping can stand here."""
+        return self.kinds is None or dict in self.kinds
+
+    def inside(self, step: int | str) -> Expect | None:
+        """What an item of a list here takes, or a value of a mapping with free keys; None if there is no such thing."""
+        return self.item if isinstance(step, int) else self.value
+
+    def fields(self) -> dict[str, Expect]:
+        """The fields that a mapping of settings here has."""
+        return {name: expect for model in reversed(self.models) for name, expect in fields_of(model).expects.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +151,8 @@ class Fields:
 
 
 ANY: Final = Expect("a value")
+TEXT: Final = Expect("a text", frozenset({str}))
+MAPPING: Final = Expect("a mapping", frozenset({dict}), value=ANY)
 
 
 @cache
@@ -124,7 +162,7 @@ def fields_of(model: type[BaseModel]) -> Fields:
     before = _validated_before(model)
     for name, info in model.model_fields.items():
         shown = info.validation_alias if isinstance(info.validation_alias, str) else name
-        expects[shown] = _expect(info.annotation, tuple(info.metadata), custom=name in before)
+        expects[shown] = expect_of(info.annotation, tuple(info.metadata), custom=name in before)
         infos[shown] = info
         attributes[shown] = name
     return Fields(
@@ -136,6 +174,12 @@ def fields_of(model: type[BaseModel]) -> Fields:
         attributes,
         _drops(model),
     )
+
+
+@cache
+def store_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the fields of ``model`` that name stores."""
+    return tuple(name for name, expect in fields_of(model).expects.items() if expect.store)
 
 
 def _drops(model: type[BaseModel]) -> bool:
@@ -151,15 +195,20 @@ def _drops(model: type[BaseModel]) -> bool:
 def _validated_before(model: type[BaseModel]) -> frozenset[str]:
     """The fields whose values the model's own code sees before their type does."""
     decorators = model.__pydantic_decorators__.field_validators.values()
-    return frozenset(
-        name for decorator in decorators if decorator.info.mode != "after" for name in decorator.info.fields
-    )
+    seen = {name for decorator in decorators if decorator.info.mode != "after" for name in decorator.info.fields}
+    return frozenset(model.model_fields) if "*" in seen else frozenset(seen)
 
 
-def _expect(annotation: Any, metadata: tuple[Any, ...], *, custom: bool = False) -> Expect:
-    if get_origin(annotation) is Annotated:
-        annotation, *more = get_args(annotation)
-        return _expect(annotation, (*metadata, *more), custom=custom)
+def expect_of(annotation: Any, metadata: tuple[Any, ...] = (), *, custom: bool = False) -> Expect:
+    """Return what an annotation admits; ``custom``: after the model's own code has seen it."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata = (*metadata, *more)
+        elif not isinstance(annotation, type) and hasattr(annotation, "__value__"):  # a type alias
+            annotation = annotation.__value__
+        else:
+            break
     path = any(mark is PathFromFile or isinstance(mark, PathFromFile) for mark in metadata)
     store = any(mark is NamesStore or isinstance(mark, NamesStore) for mark in metadata)
     for mark in metadata:
@@ -170,161 +219,59 @@ def _expect(annotation: Any, metadata: tuple[Any, ...], *, custom: bool = False)
             if mark.func is parse_size:
                 return Expect("a size", frozenset({int, float, str}))
     typed = _typed(annotation, path=path, store=store)
-    if custom:  # the model's own code may take other classes than those of its type
-        return replace(typed, classes=None, what=typed.what if typed.deep else ANY.what)
+    if custom:
+        return replace(typed, strict=False, what=typed.what if typed.deep else ANY.what)
     return typed
 
 
 def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
     origin = get_origin(annotation) or annotation
+    arguments = get_args(annotation)
     if origin is Union or origin is types.UnionType:
-        return _union([_expect(each, ()) for each in get_args(annotation) if each is not type(None)])
+        return _union([expect_of(each) for each in arguments if each is not type(None)])
     if origin is Literal:
-        choices = get_args(annotation)
-        return Expect(_one_of(choices), frozenset(map(type, choices)), choices)
-    if not isinstance(origin, type):
+        return Expect(_one_of(arguments), frozenset(map(type, arguments)), arguments)
+    if not isinstance(origin, type) or origin in (object, Any):
         return ANY
     if origin in (str, int, bool):
-        return Expect(_WORDS[origin], frozenset({origin}), store=store)
+        return Expect(WORDS[origin], frozenset({origin}), store=store)
     if origin is float:
-        return Expect(_WORDS[float], frozenset({int, float}))
+        return Expect(WORDS[float], frozenset({int, float}))
     if issubclass(origin, PurePath):
         return Expect("a path", frozenset({str}), path=path)
     if issubclass(origin, SecretStr | SecretBytes):
         return Expect("a text", frozenset({str}), secret=True)
     if issubclass(origin, BaseModel):
-        return Expect("a mapping", frozenset({dict}), model=origin)
+        return Expect("a mapping", frozenset({dict}), models=(origin,))
     if issubclass(origin, Enum):
         choices = tuple(member.value for member in origin)
         return Expect(_one_of(choices), frozenset(map(type, choices)), choices)
-    arguments = get_args(annotation)
-    if issubclass(origin, collections.abc.Mapping):
-        return Expect("a mapping", frozenset({dict}), item=_expect(arguments[1], ()) if arguments else None)
-    if issubclass(origin, list | tuple | set | frozenset) or origin is collections.abc.Sequence:
-        return Expect("a list", frozenset({list}), item=_expect(arguments[0], ()) if arguments else None)
-    return ANY
+    if issubclass(origin, Mapping):
+        return replace(MAPPING, value=expect_of(arguments[1])) if arguments else MAPPING
+    if issubclass(origin, Sequence | set | frozenset) and not issubclass(origin, str | bytes | bytearray):
+        return Expect("a list", frozenset({list}), item=expect_of(arguments[0]) if arguments else ANY)
+    return Expect(ANY.what, PLAIN - {list, dict}, strict=False)
 
 
 def _union(members: list[Expect]) -> Expect:
     if len(members) == 1:
         return members[0]
-    known = [member.classes for member in members if member.classes is not None]
+    known = [member.kinds for member in members if member.kinds is not None]
     return Expect(
         " or ".join(dict.fromkeys(member.what for member in members)),
         frozenset().union(*known) if len(known) == len(members) else None,
         tuple(choice for member in members for choice in member.choices),
-        next((member.model for member in members if member.model is not None), None),
+        tuple(model for member in members for model in member.models),
         next((member.item for member in members if member.item is not None), None),
+        next((member.value for member in members if member.value is not None), None),
         path=any(member.path for member in members),
         secret=any(member.secret for member in members),
         store=any(member.store for member in members),
         union=True,
+        strict=all(member.strict for member in members),
     )
 
 
 def _one_of(choices: tuple[object, ...]) -> str:
     shown = [repr(choice) if isinstance(choice, str) else str(choice).lower() for choice in choices]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in the words of this module's messages."""
-    for each, words in _WORDS.items():
-        if type(value) is each:
-            return words if each is not bool else str(value).lower()
-    return _WORDS[str] if isinstance(value, str) else "null" if value is None else f"a {type(value).__name__}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A Pydantic error in plain words: ``text`` goes behind the field's name unless ``whole``."""
-
-    code: str
-    text: str
-    hint: str | None = None
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Where an error is: the keys and indices from the model to it, what is expected there, whose field it is."""
-
-    trail: tuple[int | str, ...]
-    expect: Expect
-    holder: Fields
-
-
-def spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> Spot | None:
-    """Take the tags of unions' members out of a location of Pydantic's; None when ``values`` can't mean that member."""
-    trail: list[int | str] = []
-    holder = fields
-    here: Fields | None = fields
-    expect = ANY
-    steps = iter(location)
-    for step in steps:
-        trail.append(step)
-        values = _inner(values, step)
-        if here is None:
-            expect = expect.item or ANY
-        else:
-            holder, expect = here, here.expects.get(str(step), ANY)
-        tag = next(steps, None) if expect.union else None
-        meant = expect.model is None or (expect.model.__name__ in str(tag)) == isinstance(values, dict)
-        if tag is not None and not meant:
-            return None
-        here = None if expect.model is None else fields_of(expect.model)
-    return Spot(tuple(trail), expect, holder)
-
-
-def _inner(values: object, step: int | str) -> object:
-    if isinstance(values, dict):
-        return values.get(step)
-    if isinstance(values, list) and isinstance(step, int) and step < len(values):
-        return values[step]
-    return None
-
-
-_OWN_ERRORS: Final = frozenset(get_args(ErrorType))
-"""Pydantic's own kinds of errors; any other is a model's, in its own words."""
-
-_BOUNDS: Final = {
-    "greater_than": ("must be greater than {}", "gt"),
-    "greater_than_equal": ("must be at least {}", "ge"),
-    "less_than": ("must be less than {}", "lt"),
-    "less_than_equal": ("must be at most {}", "le"),
-    "multiple_of": ("must be a multiple of {}", "multiple_of"),
-    "string_too_short": ("must have at least {} characters", "min_length"),
-    "string_too_long": ("must have at most {} characters", "max_length"),
-    "string_pattern_mismatch": ("must match the pattern {}", "pattern"),
-    "too_short": ("must have at least {} items", "min_length"),
-    "too_long": ("must have at most {} items", "max_length"),
-    "finite_number": ("must be finite{}", None),
-}
-
-
-def fault_of(error: ErrorDetails, expect: Expect) -> Fault:
-    """Put one of Pydantic's errors into plain words. Neither the value nor Pydantic's own terms appear in them."""
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "missing":
-        return Fault("SC502", "is missing")
-    if kind in _BOUNDS:
-        text, name = _BOUNDS[kind]
-        bound = context[name] if name else ""
-        if name == "min_length" and bound == 1:
-            return Fault("SC504", "must not be empty")
-        return Fault("SC504", text.format(bound))
-    if kind == "int_parsing_size":
-        return Fault("SC504", "is too large a number")
-    if kind == "string_unicode":
-        return Fault("SC504", "must be encodable as UTF-8")
-    if kind in ("value_error", "assertion_error"):
-        text, _, hint = str(context["error"]).partition("; ")
-        return Fault("SC504", text, hint or None, whole=True)
-    if expect.choices and (kind in ("literal_error", "enum") or expect.union):
-        return Fault("SC504", f"must be {expect.what}")
-    if kind.endswith(("_type", "_parsing", "_instance_of")) or kind in ("int_from_float", "path_type"):
-        return Fault("SC503", f"must be {expect.what}")
-    if kind not in _OWN_ERRORS:
-        text, _, hint = error["msg"].partition("; ")
-        return Fault("SC510" if kind == EXCLUSIVE_FIELDS else "SC504", text, hint or None, whole=True)
-    return Fault("SC504", error["msg"].removeprefix("Input ").replace("should be", "must be"))

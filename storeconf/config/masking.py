@@ -78,9 +78,9 @@ def _secrets(expect: Expect, value: Any, path: TreePath) -> Iterator[TreePath]:
         yield path
     elif isinstance(value, dict) and expect.model is not None:
         yield from _in_model(expect.model, value, path)
-    elif isinstance(value, dict) and expect.item is not None:
+    elif isinstance(value, dict) and expect.value is not None:
         for key, item in value.items():
-            yield from _secrets(expect.item, item, (*path, key))
+            yield from _secrets(expect.value, item, (*path, key))
     elif isinstance(value, list) and expect.item is not None:
         for index, item in enumerate(value):
             yield from _secrets(expect.item, item, (*path, index))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.catalog import BUILT_IN
-from storeconf.config.shape import ANYTHING, SCALAR, Shape, field_shapes
+from storeconf.config.fields import ANY, MAPPING, TEXT, Expect, fields_of
 from storeconf.config.tree import (
     KIND_KEYS,
     TreePath,
@@ -33,9 +33,8 @@ __all__ = ["PREFIX", "SUFFIX", "Found", "Misfit", "Names", "kind_key", "listed_k
 PREFIX: Final = "STORECONF__"
 SUFFIX: Final = "_FILE"
 
-_MAPPING: Final = Shape(scalar=False, value=ANYTHING)
-_FACTORY: Final = Shape(value=ANYTHING, choices=("forbid",))
-_TOP: Final[Mapping[str, Shape]] = {"stores": _MAPPING, "default_factory": _FACTORY}
+_FACTORY: Final = Expect("forbid or a mapping", frozenset({str, dict}), value=ANY)
+_TOP: Final[Mapping[str, Expect]] = {"stores": MAPPING, "default_factory": _FACTORY}
 _MOST_LISTED: Final = 12
 _MANY: Final = 100
 _MOST_SEARCHES: Final = 20
@@ -46,7 +45,7 @@ class Found:
     """The place that was meant; ``from_file``: the last segment had the suffix ``_FILE``."""
 
     path: TreePath
-    shape: Shape
+    expect: Expect
     from_file: bool = False
 
 
@@ -65,10 +64,10 @@ class Misfit(Exception):  # noqa: N818 - not an error of anybody, but the answer
 class _Level:
     """What can be named at one place: by name, and whether other names are free, or indices of a list."""
 
-    names: Mapping[str, Shape]
+    names: Mapping[str, Expect]
     by_normal: Mapping[str, Sequence[str]]
-    free: Shape | None = None
-    item: Shape | None = None
+    free: Expect | None = None
+    item: Expect | None = None
 
 
 def variable_name(path: TreePath) -> str:
@@ -89,7 +88,7 @@ def _flat(segments: Iterable[str]) -> str:
     return "_".join(filter(None, (_normal(segment).strip("_") for segment in segments)))
 
 
-def _by_normal(names: Mapping[str, Shape]) -> Mapping[str, Sequence[str]]:
+def _by_normal(names: Mapping[str, Expect]) -> Mapping[str, Sequence[str]]:
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(_normal(name), []).append(name)
@@ -110,11 +109,11 @@ class Names:
     def find(self, segments: Sequence[str], *, create: bool = False) -> Found:
         """Return what the segments mean, or raise `Misfit`; ``create``: a store's kind may make a new store."""
         path: TreePath = ()
-        shape = Shape(scalar=False)
+        expect = MAPPING
         from_file = False
         for position, segment in enumerate(segments):
             last = position == len(segments) - 1
-            level = self._level(path, shape)
+            level = self._level(path, expect)
             step = self._match(level, path, segment)
             if step is None and last and segment.upper().endswith(SUFFIX) and len(segment) > len(SUFFIX):
                 from_file = True
@@ -122,17 +121,17 @@ class Names:
                 step = self._match(level, path, segment)
             if step is None:
                 step = self._new(level, path, segment, segments[position + 1 :] if create else None)
-            shape = self._inner(level, path, step)
+            expect = self._inner(level, path, step)
             path = (*path, step)
-        return Found(path, shape, from_file)
+        return Found(path, expect, from_file)
 
-    def shape(self, path: TreePath) -> Shape:
+    def expect(self, path: TreePath) -> Expect:
         """Return what can stand at an exact path; anything where that is not known."""
-        shape = Shape(scalar=False)
+        expect = MAPPING
         for depth, step in enumerate(path):
-            level = self._level(path[:depth], shape)
-            shape = self._inner(level, path[:depth], step)
-        return shape
+            level = self._level(path[:depth], expect)
+            expect = self._inner(level, path[:depth], step)
+        return expect
 
     def meant(self, segments: Sequence[str]) -> TreePath | None:
         """Return the place that was most likely meant by segments that fit nothing."""
@@ -140,7 +139,7 @@ class Names:
 
     def spelt(self, segments: Sequence[str]) -> TreePath | None:
         """Return the place whose name differs from the segments only in what stands between the words."""
-        return self._spelt((), Shape(scalar=False), _flat(segments))
+        return self._spelt((), MAPPING, _flat(segments))
 
     def say(self, path: TreePath, value: Any) -> None:
         """Take note of what a variable says, for the indices of those that follow."""
@@ -154,10 +153,10 @@ class Names:
         for top in ("stores", "default_factory"):
             node = self._tree.get(top)
             if top == "stores":
-                level = self._level(("stores",), _MAPPING)
+                level = self._level(("stores",), MAPPING)
                 for names in level.by_normal.values():
                     if len(names) == 1:
-                        yield from self._below(("stores", names[0]), _MAPPING)
+                        yield from self._below(("stores", names[0]), MAPPING)
             elif node is not None:
                 yield (top,)
                 if isinstance(node, dict):
@@ -165,8 +164,8 @@ class Names:
 
     # ------------------------------------------------------------------ inside
 
-    def _spelt(self, path: TreePath, shape: Shape, rest: str) -> TreePath | None:
-        level = self._level(path, shape)
+    def _spelt(self, path: TreePath, expect: Expect, rest: str) -> TreePath | None:
+        level = self._level(path, expect)
         for flat, names in level.by_normal.items():
             if len(names) == 1 and rest.startswith(flat):
                 inner = (*path, names[0])
@@ -179,8 +178,8 @@ class Names:
         index = None if level.item is None else item_index(rest)
         return None if index is None or index > self._size(path) else (*path, index)
 
-    def _below(self, path: TreePath, shape: Shape) -> Iterator[TreePath]:
-        level = self._level(path, shape)
+    def _below(self, path: TreePath, expect: Expect) -> Iterator[TreePath]:
+        level = self._level(path, expect)
         there = lookup(self._tree, path)
         for name in level.names:
             if _is_chain(path) and name not in there:
@@ -193,18 +192,18 @@ class Names:
         if level.item is not None and isinstance(there, list):
             yield from ((*path, index) for index in range(len(there)))
 
-    def _inner(self, level: _Level, path: TreePath, step: str | int) -> Shape:
+    def _inner(self, level: _Level, path: TreePath, step: str | int) -> Expect:
         """What can stand one step further; a middleware's model is imported only here, where it is named."""
         if isinstance(step, int):
-            return level.item or ANYTHING
+            return level.item or ANY
         if path == ("stores",):
-            return _MAPPING
+            return MAPPING
         if not _is_chain(path):
-            return level.names.get(step) or level.free or ANYTHING
+            return level.names.get(step) or level.free or ANY
         try:
-            return Shape(models=(self._catalog.middleware(step),))
+            return Expect("a text or a mapping", frozenset({str, dict}), models=(self._catalog.middleware(step),))
         except PluginError:  # reported by validation if the layout uses it
-            return ANYTHING
+            return ANY
 
     def _match(self, level: _Level, path: TreePath, segment: str) -> str | int | None:
         names = level.by_normal.get(_normal(segment), ())
@@ -254,7 +253,7 @@ class Names:
 
     def _nearest(self, path: TreePath, segments: Sequence[str]) -> TreePath | None:
         for position, segment in enumerate(segments):
-            level = self._level(path, self.shape(path))
+            level = self._level(path, self.expect(path))
             chain = _is_chain(path)
             kinds = self._catalog.middleware_names() if chain or "middleware" in level.names else ()
             exact = level.by_normal.get(_normal(segment), ())
@@ -284,33 +283,33 @@ class Names:
 
     # ------------------------------------------------------------------ what there is at a place
 
-    def _level(self, path: TreePath, shape: Shape) -> _Level:
+    def _level(self, path: TreePath, expect: Expect) -> _Level:
         node = lookup(self._tree, path)
         fields = node if isinstance(node, dict) else {}
         if not path:
             return self._cached("top", lambda: _TOP)
         if path == ("stores",):
             return self._cached(
-                "stores", lambda: {name: _MAPPING for name, store in fields.items() if store is not None}
+                "stores", lambda: {name: MAPPING for name, store in fields.items() if store is not None}
             )
         if (len(path) == 2 and path[0] == "stores") or path == ("default_factory",):
             return self._kind_level(fields, factory=len(path) == 1)
         if _is_chain(path):
-            names = dict.fromkeys((*fields, *BUILT_IN["middleware"]), ANYTHING)
+            names = dict.fromkeys((*fields, *BUILT_IN["middleware"]), ANY)
             return _Level(names, _by_normal(names))
-        if shape is ANYTHING:
-            return _Level({}, {}, ANYTHING, ANYTHING)
-        if shape.models:
-            return self._cached(shape, shape.fields, shape.value, shape.item)
-        names = dict.fromkeys(fields, shape.value) if shape.value is not None else {}
-        return _Level(names, _by_normal(names), shape.value, shape.item)
+        if expect.kinds is None:
+            return _Level({}, {}, ANY, ANY)
+        if expect.models:
+            return self._cached(expect, expect.fields, expect.value, expect.item)
+        names = dict.fromkeys(fields, expect.value) if expect.value is not None else {}
+        return _Level(names, _by_normal(names), expect.value, expect.item)
 
     def _cached(
         self,
         key: object,
-        names: Callable[[], Mapping[str, Shape]],
-        free: Shape | None = None,
-        item: Shape | None = None,
+        names: Callable[[], Mapping[str, Expect]],
+        free: Expect | None = None,
+        item: Expect | None = None,
     ) -> _Level:
         level = self._levels.get(key)
         if level is None:
@@ -320,18 +319,18 @@ class Names:
 
     def _kind_level(self, node: Mapping[str, Any], *, factory: bool) -> _Level:
         """The fields of a store or of the default factory: its kind's, and those that make or change its kind."""
-        base = dict.fromkeys(KIND_KEYS, SCALAR)
+        base = dict.fromkeys(KIND_KEYS, TEXT)
         if node.get("type") is not None:
             type_ = self._rules.type_name(node["type"])
             known = (FACTORY if factory else COMMON) | {"namespace"}
             try:
-                fields = field_shapes(self._catalog.backend(type_))
+                fields = fields_of(self._catalog.backend(type_)).expects
             except PluginError:  # reported by validation; what such a store takes is not known
-                return self._cached(("nobody knows", factory), lambda: base | _shapes(known), ANYTHING)
-            return self._cached(("type", type_, factory), lambda: {**fields, **base, **_shapes(known - fields.keys())})
+                return self._cached(("nobody knows", factory), lambda: base | _expects(known), ANY)
+            return self._cached(("type", type_, factory), lambda: {**fields, **base, **_expects(known - fields.keys())})
         kind = "use" if node.get("use") is not None else "parent"
         known = ALIAS if kind == "use" else FACTORY if factory else CHILD
-        return self._cached((kind, factory), lambda: base | _shapes(known))
+        return self._cached((kind, factory), lambda: base | _expects(known))
 
 
 def _is_chain(path: TreePath) -> bool:
@@ -339,8 +338,8 @@ def _is_chain(path: TreePath) -> bool:
     return is_middleware_path((*path, ""))
 
 
-def _shapes(names: frozenset[str]) -> dict[str, Shape]:
-    return {name: _MAPPING if name == "middleware" else SCALAR for name in sorted(names)}
+def _expects(names: frozenset[str]) -> dict[str, Expect]:
+    return {name: MAPPING if name == "middleware" else TEXT for name in sorted(names)}
 
 
 def kind_key(segment: str) -> bool:

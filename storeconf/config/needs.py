@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from storeconf.config.fields import fields_of
+from storeconf.config.fields import store_fields
 from storeconf.config.kinship import leads_to
 from storeconf.config.models import AliasSpec
 from storeconf.config.problems import listed
@@ -17,15 +16,8 @@ if TYPE_CHECKING:
     from storeconf.config.models import DefaultFactorySpec, Links
     from storeconf.config.problems import Problems
     from storeconf.config.tree import TreePath
-    from storeconf.plugin import Middleware
 
-__all__ = ["check_needs", "store_fields"]
-
-
-@cache
-def store_fields(model: type[Middleware]) -> tuple[str, ...]:
-    """The settings of a kind of middleware that name stores."""
-    return tuple(name for name, expect in fields_of(model).expects.items() if expect.store)
+__all__ = ["check_needs"]
 
 
 class _Need(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from storeconf.config.fields import TEXT
 from storeconf.config.files import plain_data
 from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import Merge
 from storeconf.config.names import Names
-from storeconf.config.shape import SCALAR
 from storeconf.config.texts import BadText, at, literal, value_of
 from storeconf.config.tree import Items, Removals, TreePath, dotted, item_index, lookup, parse_path
 from storeconf.config.variables import FORBIDDEN
@@ -110,6 +110,6 @@ def _typed(value: Any, path: TreePath, names: Names) -> Any:
     if isinstance(value, dict):
         return {key: _typed(item, (*path, key), names) for key, item in value.items()}
     if isinstance(value, str):
-        shape = names.shape(path)
-        return value_of(value, shape, path) if shape.container else value_of(value, SCALAR, path)
+        expect = names.expect(path)
+        return value_of(value, expect if expect.listing or expect.mapping else TEXT, path)
     return literal(value)

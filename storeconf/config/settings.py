@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 from pydantic import ValidationError
 
 from storeconf.catalog import BUILT_IN
-from storeconf.config.fields import PLAIN, fault_of, fields_of, kind_of, spot_of
+from storeconf.config.faults import fault_of, kind_of, spot_of
+from storeconf.config.fields import PLAIN, fields_of
 from storeconf.config.problems import Problems, listed, shown
 from storeconf.config.tree import Placeholder, TreePath, lookup, nearest
 from storeconf.errors import PluginError
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from storeconf.catalog import Catalog, Part
     from storeconf.config.assemble import Assembly
-    from storeconf.config.fields import Expect, Fault, Fields, Spot
+    from storeconf.config.faults import Fault, Spot
+    from storeconf.config.fields import Expect, Fields
 
 __all__ = ["SettingsReader"]
 
@@ -178,8 +180,8 @@ class SettingsReader:
                 known = fields.expects.keys()
                 self.unknown_fields(path, filter(strangers.__contains__, value), known, _named(path))
             return self._looked(fields, value, path, marks)
-        elif isinstance(value, dict) and expect.item is not None:
-            items = {key: self._look(expect.item, item, (*path, key), marks) for key, item in value.items()}
+        elif isinstance(value, dict) and expect.value is not None:
+            items = {key: self._look(expect.value, item, (*path, key), marks) for key, item in value.items()}
             return {key: item for key, item in items.items() if item is not _BAD}
         elif isinstance(value, list) and expect.item is not None:
             return [self._look(expect.item, item, (*path, index), marks) for index, item in enumerate(value)]

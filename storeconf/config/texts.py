@@ -9,7 +9,7 @@ from storeconf.config.tree import Items, Text, TreePath, is_middleware_path
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storeconf.config.shape import Shape
+    from storeconf.config.fields import Expect
 
 __all__ = ["BadText", "at", "literal", "value_of"]
 
@@ -24,7 +24,7 @@ class BadText(Exception):  # noqa: N818 - an answer of this module, made a diagn
         self.code = code
 
 
-def value_of(text: str, shape: Shape, path: TreePath) -> Any:
+def value_of(text: str, expect: Expect, path: TreePath) -> Any:
     """Return what ``text`` means at ``path``: a list or mapping in JSON or YAML flow where one can stand there.
 
     Everything else stays text, whose type the field decides. Raises `BadText`.
@@ -32,20 +32,20 @@ def value_of(text: str, shape: Shape, path: TreePath) -> Any:
     if is_middleware_path(path) and text.lower() in ("true", "false"):
         return text.lower() == "true"
     flow = text.strip()
-    if shape.container and flow[:1] in ("[", "{"):
-        wanted = shape.item is not None if flow[0] == "[" else shape.mapping
+    if (expect.listing or expect.mapping) and flow[:1] in ("[", "{"):
+        wanted = expect.listing if flow[0] == "[" else expect.mapping
         try:
             value = _flow(flow)
         except ConfigError as error:
-            if not shape.scalar:
+            if not expect.scalar:
                 reason = str(error.diagnostics[0].message)
-                raise BadText(f"the text is neither JSON nor YAML flow: {reason}", _how(shape)) from None
+                raise BadText(f"the text is neither JSON nor YAML flow: {reason}", _how(expect)) from None
         else:
             if wanted and isinstance(value, list | dict):
                 return literal(value)
-    if shape.scalar:
+    if expect.scalar:
         return Text(text)
-    raise BadText(f"{shape.what} is wanted", _how(shape))
+    raise BadText(f"{expect.what} is wanted", _how(expect))
 
 
 def literal(value: Any) -> Any:
@@ -73,8 +73,8 @@ def _flow(text: str) -> Any:
     return found["value"] if len(found) == 1 else None
 
 
-def _how(shape: Shape) -> str:
+def _how(expect: Expect) -> str:
     """How to write what is wanted."""
-    ways = ["[first, second]"] if shape.item is not None else []
-    ways += ["{name: value}"] if shape.mapping else []
+    ways = ["[first, second]"] if expect.listing else []
+    ways += ["{name: value}"] if expect.mapping else []
     return f"write {' or '.join(ways)}"

@@ -51,7 +51,7 @@ def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]
     """Every variable that could override something in ``tree``, by path."""
     names = Names(tree, Rules(catalog))
     for path in names.paths():
-        yield Variable(variable_name(path), path, names.shape(path).secret)
+        yield Variable(variable_name(path), path, names.expect(path).secret)
 
 
 def read_variables(
@@ -140,7 +140,7 @@ class _Reader:
             return
         if value.__class__ is not Placeholder:
             try:
-                value = value_of(value, found.shape, found.path)
+                value = value_of(value, found.expect, found.path)
             except BadText as error:
                 self._fail(error.code, name, f"{dotted(found.path)}: {error.reason}", found.path, hint=error.hint)
                 return
