@@ -218,7 +218,8 @@ def load() -> None:
     heads = ["", "", "parser", "load", "and compile", "load : parser", "and compile", "goal"]
     rows = [heads, *(case.row() for case in cases)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(f"\n{STORES:,} stores, loaded and compiled: milliseconds of processor time, and the rounds' median ratios\n")
+    print(f"\n{STORES:,} stores, loaded and compiled: milliseconds of processor time, and how many times the parser's")
+    print("that is (the rounds' median; the other tables' ratios say how many times as fast)\n")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
