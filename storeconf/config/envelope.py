@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ALIAS", "CHILD", "COMMON", "FACTORY", "TOP", "EnvelopeField"]
+__all__ = ["ALIAS", "CHILD", "COMMON", "FACTORY", "NOT_HERE", "TOP", "EnvelopeField"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +111,11 @@ FACTORY: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
     }
 )
 """What a default factory takes besides its kind."""
+
+NOT_HERE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "environment": frozenset({"version", "extends", "environments"}),
+        "overlay": frozenset({"extends", "environments"}),
+    }
+)
+"""The keys that a kind of layer can't hold at its top."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from storeconf.config.envelope import NOT_HERE
 from storeconf.config.layers import Layer, problem
 from storeconf.config.merge import Merge
 from storeconf.config.problems import NAME_RULE
@@ -21,12 +22,6 @@ __all__ = ["Layering", "environments_of"]
 
 _HANDLED: Final = frozenset({"$schema", "extends", "environments", "unset"})
 """The top-level keys that say nothing of the layout itself."""
-
-_NOT_HERE: Final[dict[str, frozenset[str]]] = {
-    "environment": frozenset({"version", "extends", "environments"}),
-    "overlay": frozenset({"extends", "environments"}),
-}
-"""The keys that a kind of layer can't hold."""
 
 
 def environments_of(parts: list[Part]) -> tuple[str, ...]:
@@ -80,7 +75,7 @@ class Layering:
                 self._problems.append(problem("SC207", message, path, part.place(path)))
 
     def _layer(self, kind: str, part: Part, value: dict[str, Any], prefix: TreePath = ()) -> Layer:
-        misplaced = _NOT_HERE.get(kind, frozenset())
+        misplaced = NOT_HERE.get(kind, frozenset())
         data = {}
         for key, said in value.items():
             if key in misplaced:

@@ -38,6 +38,9 @@ _Marks: TypeAlias = dict[TreePath, bool]
 
 _BAD: Final[Any] = object()
 
+_ASSIGNMENT: Final = re.compile(r"\s*[\w.-]+\s*[:=]")
+"""How a field with its value begins that YAML took for one text; what it holds may be a secret."""
+
 
 class SettingsReader:
     """Reads the settings of backends and middleware.
@@ -106,6 +109,7 @@ class SettingsReader:
         secret = self._hidden(path, expect)
         name = self._named(path)
         got = kind_of(value)
+        secret = secret or (isinstance(value, str) and _ASSIGNMENT.match(value) is not None)
         if not secret and isinstance(value, str | int | float) and not isinstance(value, bool):
             got = f"the {got.partition(' ')[2]} {shown(value)}"
         if expect is not None and hint is None and not secret:

@@ -6,11 +6,12 @@ for them. References between stores are checked in `structure`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf.config import envelope
-from storeconf.config.fields import Expect, fields_of
+from storeconf.config.fields import Expect, fields_of, kind_of
 from storeconf.config.masking import MASK
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.problems import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
@@ -37,6 +38,7 @@ FACTORY: Final = frozenset(envelope.FACTORY)
 _TEXT: Final = Expect("a text", frozenset({str}))
 _WHOLE: Final = Expect("a whole number", frozenset({int}))
 
+_NO_BLANK: Final = re.compile(r"[A-Za-z_]+:(?!//)\S")
 _KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
 _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
 
@@ -79,9 +81,7 @@ class _Validator:
             text = f"this storeconf reads version 1 of its language, not {shown(version)}"
             self._report("SC505", text, ("version",), hint="write version: 1, or leave it out")
         for key in tree.keys() - {"version", "stores", "default_factory"}:
-            near = nearest(key, TOP)
-            hint = f"did you mean {near!r}?" if near else f"known keys: {', '.join(TOP)}; those with 'x-' are ignored"
-            self._report("SC501", f"there is no top-level key {key!r}", (key,), key=True, hint=hint)
+            self._no_such_key(key, tree[key])
         stores = tree.get("stores", {})
         if isinstance(stores, dict):
             for name, node in stores.items():
@@ -98,11 +98,26 @@ class _Validator:
         self._settings.check_shadows()
         return result
 
+    def _no_such_key(self, key: str, value: object) -> None:
+        """Report a key beside ``stores``; a store that stands there has lost its indentation, or its heading."""
+        layer = self._problems.place((key,), key=True).get("layer")
+        known = [name for name in TOP if name not in envelope.NOT_HERE.get(str(layer), ())]
+        if isinstance(value, dict) and any(kind in value for kind in KIND_KEYS):
+            hint = f"if {key!r} is a store, write it below 'stores', indented"
+        elif near := nearest(key, known):
+            hint = f"did you mean {near!r}?"
+        else:
+            hint = f"known keys: {', '.join(known)}; those with 'x-' are ignored"
+        what = "an environment's section has no" if layer == "environment" else "there is no top-level"
+        self._report("SC501", f"{what} key {key!r}", (key,), key=True, hint=hint)
+
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
         if not valid_name(name):
             self._report("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
         if not isinstance(node, dict):
-            self._settings.wrong_type(path, "a mapping", node, hint="write the store's fields below its name")
+            # What it says is not repeated: out of its place, it may be a password that nobody takes for one.
+            text = f"{name} must be a mapping, not {kind_of(node)}"
+            self._report("SC503", text, path, hint=self._fields_belong(name, node))
             return None
         kind = self._kind(path, node, f"store {name!r}")
         if kind == "type":
@@ -118,6 +133,15 @@ class _Validator:
             use = self._name(path, node, "use")
             return None if use is None else AliasSpec(name, use, self._description(path, node.get("description")))
         return None
+
+    def _fields_belong(self, name: str, node: object) -> str:
+        """What may be meant by a store that is no mapping."""
+        beside = self._tree["stores"]
+        if any(kind in beside and not isinstance(beside[kind], dict) for kind in KIND_KEYS):
+            return f"if {name!r} is a field of a store, indent it below that store's name"
+        if isinstance(node, str) and _NO_BLANK.match(node):
+            return "a blank belongs after the ':'"
+        return "write the store's fields below its name"
 
     def _kind(self, path: TreePath, node: dict[str, Any], what: str) -> str | None:
         """The one field that makes the kind of a store or default factory."""
@@ -181,7 +205,8 @@ class _Validator:
                 self._settings.unknown.setdefault(str(node), path)
                 return None
             if isinstance(node, str):
-                self._report("SC506", f"default_factory can't be {shown(node)}", path, hint=_FACTORY_HINT)
+                what = shown(node) if valid_name(node) else "this text"
+                self._report("SC506", f"default_factory can't be {what}", path, hint=_FACTORY_HINT)
             else:
                 self._settings.wrong_type(path, "a mapping or 'forbid'", node, hint=_FACTORY_HINT)
             return None

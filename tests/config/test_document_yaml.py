@@ -302,6 +302,7 @@ def test_escapes_that_make_no_character() -> None:
     [
         ("a:\n\tb: 1\n", 2, 1, "a tab can't indent YAML (use blanks)"),
         ("a: 1\n \tb: 2\n", 2, 2, "a tab can't indent YAML"),
+        ("a:\n  b: c\n\td: {e: f}\n", 3, 1, "a tab can't indent YAML (use blanks)"),
         ("a: b: c\n", 1, 5, "a second ': ' in one line (put the value in quotes"),
         ("a: 1\n  b: 2\n", 2, 4, "a key can't stand here: the line above has a value already"),
         ("a:1\nb: 2\n", 1, 2, "a blank is missing after this colon"),
@@ -351,7 +352,9 @@ def test_a_bracket_that_is_not_closed_shows_where_it_was_opened() -> None:
     [
         ("a: {password: 'x', db: -1}", "a: {password: ***, db: -1}"),
         ('a: {keys: [\'k1\', "k2"], b: {token: "t"}, c: 1}', "a: {keys: ****** *****, b: {token: ***}, c: 1}"),
-        ("a: {password: '${file:/x}', db: 1}", "a: {password: *${file:/x}*, db: 1}"),
+        ("a: {password: '${file:/x}', db: 1}", "a: {password: '${file:/x}', db: 1}"),
+        ("a: {keys: ['${A}', \"${B}\"], db: 1}", "a: {keys: *'${A}'* \"${B}\"*, db: 1}"),
+        ("a: {password: 'x${A}', db: 1}", "a: {password: **${A}*, db: 1}"),
         ("a: {password: x, db: 1}", "a: {password: ** *** **"),
         ("a: {password: 'x'y, db: 1}", "a: {password: ***** *** **"),
         ("a: {password: 'x',y', db: 1}", "a: {password: ******* *** **"),

@@ -332,6 +332,12 @@ BREAKS = {
     "crash with a secret of a file": f"  x: {{type: vault, phrase: {CANARY}-crash, count: 13}}\n",
     "crash with a secret of a variable": "",
     "malformed URL elsewhere": f"  x: {{type: 'redis://u:{CANARY}-a/{CANARY}-b@h'}}\n",
+    "password beside the stores": f"  password: {CANARY}-lost\n",
+    "no blank before a password": f"  x:\n    password:{CANARY}-glued\n",
+    "no blank before the Sentinels' password": (
+        f"  x:\n    type: redis\n    namespace: x\n    sentinel:\n      password:{CANARY}-glued\n"
+    ),
+    "factory without a blank": f"default_factory:\n  password:{CANARY}-glued\n",
     "syntax": f"  x: {{type: vault, password: {CANARY}-syntax\n",
     "duplicate": f"  x: {{type: vault, password: {CANARY}-dup, password: {CANARY}-dup2}}\n",
 }

@@ -74,7 +74,19 @@ ENVELOPE = [
     case("unknown key", "⟦store⟧: {}", "SC501", "there is no top-level key 'store'", "did you mean 'stores'?"),
     case("strange key", "⟦zzz⟧: 1", "SC501", "there is no top-level key 'zzz'", "known keys: version, extends"),
     case("stores is a list", "stores: ⟦[a, b]⟧", "SC503", "stores must be a mapping from names to stores, not a list"),
-    case("store is a text", "stores: {a: ⟦memory⟧}", "SC503", 'a must be a mapping, not the text "memory"', "below"),
+    case("store is a text", "stores: {a: ⟦memory⟧}", "SC503", "a must be a mapping, not a text", "below its name"),
+    case("no blank after a colon", "stores:\n  a:\n    ⟦type:memory⟧\n", "SC503", "not a text", "a blank belongs"),
+    case("a store's field too far left", "stores: {type: ⟦memory⟧}", "SC503", "not a text", "if 'type' is a field of"),
+    case(
+        "a store beside its heading",
+        "{⟦main⟧: {type: memory}}",
+        "SC501",
+        "there is no top-level key 'main'",
+        "if 'main' is a store, write it below 'stores'",
+    ),
+    case(
+        "a factory that is a field", "default_factory: ⟦a=b⟧", "SC506", "default_factory can't be this text", "forbid"
+    ),
     case("bad name", "stores: {⟦a__b⟧: {type: memory}}", "SC509", "'a__b' can't name a store", "without '__'"),
     case("bad last letter", "stores: {⟦a-⟧: {type: memory}}", "SC509", "'a-' can't name a store"),
     case("no kind", "stores: {⟦a⟧: {}}", "SC506", "store 'a' needs one of 'type', 'parent' and 'use'"),
@@ -408,6 +420,21 @@ def test_one_problem(example: Case) -> None:
     assert found.file == "storeconf.yaml"
     assert found.layer == "file"
     assert not any(word in str(found).lower() for word in ("pydantic", "input should", "type=", "http"))
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("⟦main⟧: {type: memory}", "if 'main' is a store, write it below 'stores', indented"),
+        ("⟦zzz⟧: 1", "known keys: unset, stores, default_factory; those with 'x-' are ignored"),
+        ("⟦store⟧: {}", "did you mean 'stores'?"),
+    ],
+)
+def test_a_strange_key_in_an_environment_is_none_of_the_top_level(said: str, hint: str) -> None:
+    text = f"environments: {{test: {{{said}}}}}"
+    found = the_error(text, environment="test")
+    assert (found.code, marked(found), found.hint) == ("SC501", span(text), hint)
+    assert found.message.startswith("an environment's section has no key ")
 
 
 def test_all_problems_come_at_once_in_the_order_of_their_places() -> None:

@@ -49,13 +49,13 @@ _CREDENTIALS = re.compile(r"(?<=://)([^\s:@/]*:)(\S+)(?=@)")
 _BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # where no scheme is said
 _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
-    r"(?:pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
+    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
 )
 _TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
 _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
 """A text, or a list of texts, after which a mapping in brackets goes on or ends."""
 _VISIBLE = re.compile(r"\S")
-_REFERENCE = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
+_REFERENCE = re.compile(r"([\"']?)\$\{[^}:]*(?::(?!-)[^}]*)?\}\1")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 
 
@@ -225,7 +225,7 @@ def _starred(line: str, start: int) -> str:
 
 
 def _stars(text: str) -> str:
-    """Stars for everything but blanks and substitutions, which tell where a secret is, not what."""
+    """Stars for everything but blanks and substitutions with their quotes, which tell where a secret is, not what."""
     stars = _VISIBLE.sub("*", text)
     for match in _REFERENCE.finditer(text):
         stars = stars[: match.start()] + match[0] + stars[match.end() :]

@@ -232,6 +232,7 @@ _RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] =
     ("expected <block end>", _no_block_end),
     ("expected key", _no_key),
     ("expected '-' indicator", _no_dash),
+    ("violates indentation", _said("a tab can't indent YAML", "use blanks")),
     ("sequence entries are not allowed", _no_entry),
     ("node content", _no_content),
     ("document start>", _no_document),
