@@ -72,6 +72,13 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
             if reads or not isinstance(key, str) or not watch.concerns(self._path):
                 return operation(self, *args, **kwargs)
             keys = (str.__str__(key),)
-        return watch.during(operation(self, *args, **kwargs), self._path, keys)
+        # Within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
+        return _tell(watch, self._path, keys, lambda: operation(self, *args, **kwargs))
 
     return telling
+
+
+async def _tell(
+    watch: Watch, path: tuple[str, ...], keys: Collection[str] | None, change: Callable[[], Awaitable[T]]
+) -> T:
+    return await watch.during(change(), path, keys)

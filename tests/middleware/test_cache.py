@@ -414,6 +414,20 @@ def test_backends_that_take_over_public_operations_are_watched_too() -> None:
     asyncio.run(work())
 
 
+def test_a_change_that_is_cancelled_before_it_begins_leaves_nothing_behind() -> None:
+    async def work() -> None:
+        async with OwnWay() as root:
+            store = cached(root)
+            change = asyncio.create_task(store.set("k", b"v"))
+            change.cancel()
+            await asyncio.wait([change])
+            del change
+            gc.collect()  # would warn of a coroutine that was never awaited
+            assert await store.get("k") is None
+
+    asyncio.run(work())
+
+
 # ---------------------------------------------------------------------- races
 
 
