@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf.config import envelope
-from storeconf.config.fields import Expect, fields_of, kind_of
+from storeconf.config.faults import kind_of
+from storeconf.config.fields import Expect, fields_of
 from storeconf.config.masking import MASK
 from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.problems import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
