@@ -27,7 +27,7 @@ MASK: Final = "***"
 _SHORTEST: Final = 4
 """Shorter texts stand everywhere; hiding them would garble messages and tell what they are."""
 
-REFERENCE: Final = re.compile(r"\$\{[^}:]*(?::(?!-)[^}]*)?\}")
+REFERENCE: Final = re.compile(r"\$\{(?:(?!:-)[^}])*\}")
 """One substitution without a default: it tells where a secret is, not what."""
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*):(\S*)(?=@)")

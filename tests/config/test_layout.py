@@ -301,6 +301,9 @@ STORES = f"""
   resolved: {{type: vault, phrase: "${{res:phrase}}"}}
   whole: {{type: redis, namespace: d, url: "${{file:url.txt}}"}}
   texts: {{type: redis, namespace: e, url: "redis://e", username: "${{res:user}}", client_name: "${{file:secret.txt}}"}}
+  default: {{type: redis, namespace: f, url: redis://f, password: "${{file:nothing:-{CANARY}-default}}"}}
+  named: {{type: redis, namespace: g, url: "${{env:NOTHING:-redis://g:{CANARY}-env@g}}"}}
+  listed: {{parent: vault, middleware: {{encrypt: {{keys: ["${{env:NOTHING:-{CANARY}-key}}"]}}}}}}
   described: {{parent: vault, description: "${{file:secret.txt}}"}}
 """
 ENVIRON = {

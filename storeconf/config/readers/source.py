@@ -55,7 +55,7 @@ _TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
 _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
 """A text, or a list of texts, after which a mapping in brackets goes on or ends."""
 _VISIBLE = re.compile(r"\S")
-_REFERENCE = re.compile(r"([\"']?)\$\{[^}:]*(?::(?!-)[^}]*)?\}\1")
+_REFERENCE = re.compile(r"([\"']?)\$\{(?:(?!:-)[^}])*\}\1")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 
 
