@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator  # noqa: TC003 - Pydantic reads a
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
@@ -150,7 +150,10 @@ class Backend(Settings):
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
     capabilities: ClassVar[Capabilities] = Capabilities()
 
-    type: str
+    if TYPE_CHECKING:
+        type: Any  # else pyright refuses the Literal of a subclass: it takes fields for writable, and so for invariant
+    else:
+        type: str
     namespace: str | None = Field(
         default=None, description="The namespace that this root keeps all its keys in.", examples=["shop"]
     )
