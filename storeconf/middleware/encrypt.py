@@ -1,9 +1,10 @@
 """``encrypt``: store values so that only those who have the key can read or change them.
 
 AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce for each value, under a key that HKDF-SHA256 (RFC 5869) derives
-from the configured text and a random 128-bit salt stored with the value: so the nonce never repeats under one key,
-however many values there are. The namespace path and the key are authenticated with the value, which therefore can't
-be moved to another key.
+from the configured text and a random 128-bit salt stored with the value. A store takes a new salt long before as many
+values are encrypted under one key as the specification allows for random nonces (2^32), so that nonces do not repeat,
+however many values there are. The namespace path and the key are authenticated with the value, which therefore can't be
+moved to another key.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ MAGIC = b"\x93SCe"
 VERSION = 1
 _ID, _SALT, _NONCE, _TAG = 8, 16, 12, 16
 _HEAD = len(MAGIC) + 1
+
+_VALUES_PER_SALT = 1 << 20
+"""Values that are encrypted under one derived key, also by processes forked since: far below 2^32."""
+
+_MOST_CIPHERS = 1024
+"""Derived keys that are kept ready; every process that writes has one or few."""
 
 
 class Encrypt(Middleware):
@@ -64,18 +71,34 @@ class Encrypt(Middleware):
 
 
 class _Key:
-    """One configured key: its identifier, and what values are encrypted with."""
+    """One configured key: its identifier, and what values are encrypted with. Threads may use it at once."""
 
     def __init__(self, text: str) -> None:
         self._secret = hashlib.sha256(b"storeconf encrypt 1" + text.encode()).digest()
         self.identifier = hmac.digest(self._secret, b"identifier", "sha256")[:_ID]
+        self._ciphers: dict[bytes, Any] = {}
+        self._salt = b""
+        self._left = 0
+
+    def salt(self) -> bytes:
+        """The salt for a value that is encrypted now."""
+        self._left -= 1
+        if self._left < 0:
+            self._salt, self._left = os.urandom(_SALT), _VALUES_PER_SALT - 1
+        return self._salt
 
     def cipher(self, salt: bytes) -> Any:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        """What encrypts and decrypts values with that salt."""
+        cipher = self._ciphers.get(salt)
+        if cipher is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        # HKDF with one block of output: extract with the salt, expand with the purpose.
-        extracted = hmac.digest(salt, self._secret, "sha256")
-        return AESGCM(hmac.digest(extracted, b"value\x01", "sha256"))
+            if len(self._ciphers) >= _MOST_CIPHERS:
+                self._ciphers.clear()
+            # HKDF with one block of output: extract with the salt, expand with the purpose.
+            extracted = hmac.digest(salt, self._secret, "sha256")
+            cipher = self._ciphers[salt] = AESGCM(hmac.digest(extracted, b"value\x01", "sha256"))
+        return cipher
 
 
 class EncryptStore(CodedStore):
@@ -102,7 +125,7 @@ class EncryptStore(CodedStore):
 
     def encode(self, key: str, value: bytes) -> bytes:
         """Encrypt under the first key."""
-        salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
+        salt, nonce = self._first.salt(), os.urandom(_NONCE)
         body = self._first.cipher(salt).encrypt(nonce, value, self._bound_to(key))
         return b"".join((MAGIC, bytes((VERSION,)), self._first.identifier, salt, nonce, body))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from storeconf import (
     StoreUnavailableError,
     StoreValueError,
 )
+from storeconf.middleware import encrypt
 from storeconf.middleware.breaker import Breaker
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.encrypt import Encrypt
@@ -506,6 +508,33 @@ def test_encrypt_rotates_keys_and_binds_values_to_their_place() -> None:
 
     run(check())
     assert "old-" not in repr(made(Encrypt, keys=["old-" * 8]))
+
+
+def test_encrypt_takes_new_salts_and_reads_those_of_any_number_of_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encrypt, "_VALUES_PER_SALT", 3)
+    monkeypatch.setattr(encrypt, "_MOST_CIPHERS", 4)
+
+    async def check() -> None:
+        inner = MemoryStore()
+        writers = [wrapped(made(Encrypt, keys="k" * 32), inner) for _ in range(4)]
+        wanted = {}
+        for number in range(40):
+            wanted[f"k{number}"] = value = b"v"
+            await writers[number % 4].set(f"k{number}", value)
+        stored = [value async for value in _values(inner)]
+        salts = Counter(value[13:29] for value in stored)
+        assert len(salts) == 16
+        assert max(salts.values()) == 3
+        assert len({value[29:41] for value in stored}) == 40  # the nonces
+        for store in writers:
+            assert await store.get_many(wanted) == wanted
+
+    run(check())
+
+
+async def _values(store: MemoryStore) -> AsyncIterator[bytes]:
+    async for key in store.keys():
+        yield await store.get(key) or b""
 
 
 def test_metrics_record_outcomes_and_never_keys() -> None:
