@@ -26,8 +26,9 @@ class Watch(Protocol):
     A backend that hears of what others change tells that as well.
     """
 
-    cached: frozenset[tuple[str, ...]]
-    """The namespaces that are cached, with those below them; another object when it changes."""
+    @property
+    def cached(self) -> frozenset[tuple[str, ...]]:
+        """The namespaces that are cached, with those below them; another object when it changes."""
 
     def concerns(self, path: tuple[str, ...]) -> bool:
         """Whether anybody wants to know of single keys of that namespace."""

@@ -29,6 +29,9 @@ FREED_AT_ONCE = 64
 _MOST_PATHS = 1024
 """Namespaces of which is remembered whether they are cached."""
 
+_FEW_NEARS = 64
+"""Caches that may be remembered though nobody uses them any more."""
+
 _FEW_SPACES = 64
 """Namespaces that may be remembered though nobody uses them any more."""
 
@@ -142,7 +145,8 @@ class Coherence:
         self._nears: list[weakref.ref[Near]] = []
         self._spaces: dict[Path, list[weakref.ref[Space]]] = {}
         self._most_spaces = _FEW_SPACES
-        self.cached: frozenset[Path] = frozenset()
+        self._most_nears = _FEW_NEARS
+        self._cached: frozenset[Path] | None = frozenset()
         self._concerns: dict[Path, bool] = {}
         self._start_anew()
 
@@ -161,10 +165,21 @@ class Coherence:
     def add(self, near: Near) -> None:
         """Keep a cache right from now on, as long as somebody uses it."""
         with self._latch:
-            self._nears = [ref for ref in self._nears if ref() is not None]
+            if len(self._nears) > self._most_nears:
+                self._nears = [ref for ref in self._nears if ref() is not None]
+                self._most_nears = 2 * len(self._nears) + _FEW_NEARS
             self._nears.append(weakref.ref(near))
-            self.cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+            self._cached = None
             self._concerns = {}
+
+    @property
+    def cached(self) -> frozenset[Path]:
+        """The namespaces that are cached; found when it is asked for, as a layout may have thousands of them."""
+        cached = self._cached
+        if cached is None:
+            with self._latch:
+                cached = self._cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+        return cached
 
     def space(self, near: Near, path: Path) -> Space:
         """Return the namespace of a cache, the same one as long as anybody uses it or it holds anything."""
@@ -229,12 +244,13 @@ class Coherence:
 
     def concerns(self, path: Path) -> bool:
         """Whether that namespace lies in one that is cached."""
-        known = self._concerns.get(path)
+        concerns = self._concerns  # before a look at what is cached: another thread may add a cache meanwhile
+        known = concerns.get(path)
         if known is None:
-            if len(self._concerns) >= _MOST_PATHS:
-                self._concerns = {}
+            if len(concerns) >= _MOST_PATHS:
+                concerns.clear()
             cached = self.cached
-            known = self._concerns[path] = any(path[:depth] in cached for depth in range(len(path) + 1))
+            known = concerns[path] = any(path[:depth] in cached for depth in range(len(path) + 1))
         return known
 
     def begin(self, path: Path, keys: Collection[str] | None) -> None:
