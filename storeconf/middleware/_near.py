@@ -69,15 +69,24 @@ class Space:
 
 
 class Near:
-    """One near cache: the entries of a namespace and of those below it, within common bounds."""
+    """One near cache: the entries of a namespace and of those below it, as one chain decodes them."""
 
-    def __init__(self, coherence: Coherence, path: Path, max_entries: int, max_size: int) -> None:
-        self.coherence = coherence
+    def __init__(self, path: Path, bounds: Bounds) -> None:
         self.path = path
+        self.bounds = bounds
+
+
+class Bounds:
+    """What those near caches of a root that have the same bounds hold together.
+
+    So children that inherit a cache, however many there are, take no more than their parent. Used under the latch of
+    the `Coherence` that it belongs to.
+    """
+
+    def __init__(self, max_entries: int, max_size: int) -> None:
         self.max_entries = max_entries
         self.max_size = max_size
         self.reset()
-        coherence.add(self)
 
     def reset(self) -> None:
         """Hold nothing."""
@@ -143,6 +152,7 @@ class Coherence:
 
     def __init__(self) -> None:
         self._nears: list[weakref.ref[Near]] = []
+        self._bounds: weakref.WeakValueDictionary[tuple[int, int], Bounds] = weakref.WeakValueDictionary()
         self._spaces: dict[Path, list[weakref.ref[Space]]] = {}
         self._most_spaces = _FEW_SPACES
         self._most_nears = _FEW_NEARS
@@ -162,15 +172,20 @@ class Coherence:
 
     # ------------------------------------------------------------------ caches and their namespaces
 
-    def add(self, near: Near) -> None:
-        """Keep a cache right from now on, as long as somebody uses it."""
+    def near(self, path: Path, max_entries: int, max_size: int) -> Near:
+        """Return a new cache, and keep it right as long as somebody uses it."""
         with self._latch:
+            bounds = self._bounds.get((max_entries, max_size))
+            if bounds is None:
+                bounds = self._bounds[max_entries, max_size] = Bounds(max_entries, max_size)
+            near = Near(path, bounds)
             if len(self._nears) > self._most_nears:
                 self._nears = [ref for ref in self._nears if ref() is not None]
                 self._most_nears = 2 * len(self._nears) + _FEW_NEARS
             self._nears.append(weakref.ref(near))
             self._cached = None
             self._concerns = {}
+            return near
 
     @property
     def cached(self) -> frozenset[Path]:
@@ -221,7 +236,7 @@ class Coherence:
         """End a reading, and keep what was read, unless a change has overtaken it."""
         with self._latch:
             if entry.space.readings.get(entry.key) is reading:
-                entry.space.near.keep(entry)
+                entry.space.near.bounds.keep(entry)
             self._have_read(entry.space, entry.key, reading)
 
     def give_up(self, space: Space, key: str, reading: Reading) -> None:
@@ -285,7 +300,7 @@ class Coherence:
                 if space.table or space.readings:
                     for key in keys:
                         space.readings.pop(key, None)
-                        space.near.drop(space, key)
+                        space.near.bounds.drop(space, key)
 
     def all_changed(self) -> None:
         """Drop everything."""
@@ -307,13 +322,13 @@ class Coherence:
             space = ref()
             if space is not None:
                 space.readings.pop(key, None)
-                space.near.drop(space, key)
+                space.near.bounds.drop(space, key)
 
     def _empty_below(self, path: Path) -> None:
         for each in [each for each in self._spaces if each[: len(path)] == path]:
             for space in self._spaces_at(each):
                 space.readings = {}
-                space.near.empty(space)
+                space.near.bounds.empty(space)
 
     # ------------------------------------------------------------------ the life of the root
 
@@ -339,7 +354,7 @@ class Coherence:
         for ref in self._nears:
             near = ref()
             if near is not None:
-                near.reset()
+                near.bounds.reset()
 
 
 def _alive(refs: Collection[weakref.ref[Space]]) -> list[weakref.ref[Space]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from storeconf.errors import StoreError
-from storeconf.middleware._near import Coherence, Entry, Near
+from storeconf.middleware._near import Coherence, Entry
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
 from storeconf.store import Expiry, Store, key_text
@@ -40,8 +40,8 @@ class Cache(Middleware):
     max_entries: int = Field(
         default=10_000,
         gt=0,
-        description="The most values that are kept of the store and all its namespaces together; beyond it those go "
-        "that nobody has asked for since long.",
+        description="The most values that are kept of the store, its namespaces, and all stores of its root with the "
+        "same bounds, together; beyond it those go that nobody has asked for since long.",
         examples=[10_000],
     )
     max_size: Annotated[Size, Field(gt=0)] = Field(
@@ -80,7 +80,7 @@ class CacheStore(StoreWrapper):
     def __init__(self, inner: Store, settings: Cache) -> None:
         self._max_age = settings.max_age.total_seconds()
         self._coherence = _coherence(inner.root)
-        self._near = Near(self._coherence, inner.namespaces, settings.max_entries, settings.max_size)
+        self._near = self._coherence.near(inner.namespaces, settings.max_entries, settings.max_size)
         super().__init__(inner)
 
     def bound(self) -> None:

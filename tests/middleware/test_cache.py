@@ -281,7 +281,7 @@ def test_bounds_hold_for_all_namespaces_together_and_after_they_were_emptied() -
                 (_, asked) = await counted(far, space.get_many(keys))
                 near += len(keys) - asked
             assert near == 100
-            assert len(store._near._order) <= 100
+            assert len(store._near.bounds._order) <= 100
             await store.delete_all()
             for space in spaces:
                 assert await space.get_many(keys) == {}
@@ -758,6 +758,36 @@ def test_children_aliases_and_the_default_factory_share_what_they_write() -> Non
             await main.delete_all()
             for name in ("pages", "bare", "unlisted", "also"):
                 assert await registry.get(name).get("k") is None
+
+    asyncio.run(work())
+
+
+def test_caches_of_one_root_with_the_same_bounds_hold_together_what_they_allow() -> None:
+    async def work() -> None:
+        registry = compiled(
+            {
+                "main": {"type": "far", "middleware": {"cache": {"max_entries": 10}}},
+                "pages": {"parent": "main"},
+                "own": {"parent": "main", "middleware": {"cache": {"max_entries": 7}}},
+            },
+            default_factory={"parent": "main"},
+        )
+        async with registry:
+            far = registry["main"].root
+            assert isinstance(far, Far)
+            keys = [f"k{number}" for number in range(10)]
+            stores = {name: registry.get(name) for name in ("own", "pages", *(f"tenant{n}" for n in range(20)))}
+            for store in stores.values():
+                await store.set_many(dict.fromkeys(keys, b"v"))
+                for key in keys:
+                    assert await store.get(key) == b"v"
+            near = {}
+            for name in reversed(stores):  # the last one's are near, and each look at another one takes their place
+                (_, asked) = await counted(far, stores[name].get_many(keys))
+                near[name] = len(keys) - asked
+            assert near.pop("own") == 7
+            assert near.pop("tenant19") == 10
+            assert set(near.values()) == {0}
 
     asyncio.run(work())
 
