@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from storeconf._location import Diagnostic, Location, Note
@@ -122,7 +123,11 @@ class Source:
     def starts(self) -> list[int]:
         """The offset of each line's first character."""
         if self._starts is None:
-            self._starts = [0, *(match.end() for match in _BREAK.finditer(self.text))]
+            if "\r" in self.text:
+                self._starts = [0, *(match.end() for match in _BREAK.finditer(self.text))]
+            else:
+                self._starts = list(accumulate(map((1).__add__, map(len, self.text.split("\n"))), initial=0))
+                self._starts.pop()  # behind the last line
         return self._starts
 
     def position(self, offset: int) -> tuple[int, int]:
