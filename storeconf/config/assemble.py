@@ -267,7 +267,7 @@ class _Assembler:
     def _report_futile(self, futile: list[TreePath]) -> None:
         for path in dict.fromkeys([*self._merge.doubtful, *futile]):
             for layer in self._origins.futile(path):
-                message = f"there is no {dotted(path)} below this layer, so this removes nothing"
+                message = f"no lower layer has {dotted(path)}, so this removes nothing"
                 place = layer.place(path, key=True, removal=True)
                 unset = layer.is_unset(path)
                 hint = None if unset else "null, or nothing where a value is expected, removes what lower layers say"
