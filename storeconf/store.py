@@ -203,7 +203,7 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     # ------------------------------------------------------------------ life cycle
 
-    async def __aenter__(self) -> Self:  # type: ignore[override]
+    async def __aenter__(self) -> Self:  # type: ignore[override]  # for checkers that know Litestar's, which gives None
         await self._root._acquire()
         self._root._guests += 1
         return self
