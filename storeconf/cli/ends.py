@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from storeconf.cli.opened import readable, store_of
@@ -19,7 +20,7 @@ from storeconf.registry import compile_plan
 from storeconf.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from storeconf.layout import Layout
     from storeconf.plan import Chain, Plan
@@ -151,22 +152,23 @@ class End:
 
     # ------------------------------------------------------------------ where it lies
 
-    def location(self) -> tuple[object, ...]:
-        """What tells whether two ends are the same keys: where the root keeps them, and the namespaces."""
+    def locations(self) -> list[tuple[object, ...]]:
+        """What tells whether two ends are the same keys: wherever the root's can be reached, and the namespaces."""
         root, factory = self.store.root, self._plan.default_factory
         roots = [step for step in self._plan.steps if step.kind == "root"]
         backends = [step.backend for step in roots if self.registry[step.name].root is root]
         if not backends and factory is not None and factory.backend is not None:
             backends = [factory.backend]
-        place = backends[0].location() if backends else None
-        return (*((id(root),) if place is None else place), *self.store.namespaces)
+        places: Sequence[tuple[object, ...]] = backends[0].locations() if backends else ()
+        return [(*place, *self.store.namespaces) for place in places or [(id(root),)]]
 
 
 def overlap(one: End, other: End) -> bool:
     """Whether one of the two lies in the other."""
-    first, second = one.location(), other.location()
-    shorter = min(len(first), len(second))
-    return first[:shorter] == second[:shorter]
+    return any(
+        all(step == other_step for step, other_step in zip(first, second, strict=False))
+        for first, second in product(one.locations(), other.locations())
+    )
 
 
 def _exact(plan: Plan) -> Plan:

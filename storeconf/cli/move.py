@@ -283,19 +283,16 @@ async def _entries(stream: BinaryIO, name: str, tally: Tally, bar: Progress) -> 
                 dumped = reader.read(line)
             except DumpError as failure:
                 why = f"{name}:{reader.lines}: {failure}"
-                if failure.fatal:
-                    tally.blame(None, why)
+                if failure.fatal or reader.ended:
+                    tally.blame(why)
                     return
-                if reader.ended:
-                    tally.blame(None, why)
-                else:
-                    tally.fail(None, why)
+                tally.fail(None, why)
                 continue
             bar.update(len(line))
             if dumped is not None:
                 yield dumped
     if (missing := reader.missing()) is not None:
-        tally.blame(None, f"{name}:{reader.lines}: {missing}")
+        tally.blame(f"{name}:{reader.lines}: {missing}")
 
 
 async def _restore(dumped: AsyncIterator[Dumped], writer: Writer, tally: Tally, *, dry_run: bool) -> None:

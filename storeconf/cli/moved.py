@@ -42,8 +42,8 @@ class Report:
         tally = self.tally
         for place, why in tally.failures:
             error(self._failure(place, why), self.environment)
-        if tally.failed > len(tally.failures):
-            error(f"{tally.failed - len(tally.failures):,} more failed", self.environment)
+        if tally.untold:
+            error(f"{tally.untold:,} more failed", self.environment)
         if self.form == "json":
             emit_json({"environment": self.ends[-1].layout.environment, self.command: self._document(complete)})
         else:

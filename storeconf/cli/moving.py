@@ -112,12 +112,17 @@ class Tally:
     def fail(self, place: Place | None, why: str) -> None:
         """Count one that could not be moved."""
         self.failed += 1
-        self.blame(place, why)
-
-    def blame(self, place: Place | None, why: str) -> None:
-        """Keep what is wrong, though with no entry that could be counted."""
-        if len(self.failures) < _SHOWN:
+        if self.failed <= _SHOWN:
             self.failures.append((place, why))
+
+    @property
+    def untold(self) -> int:
+        """How many of those that failed are only counted."""
+        return max(0, self.failed - _SHOWN)
+
+    def blame(self, why: str) -> None:
+        """Keep what is wrong with the whole."""
+        self.failures.append((None, why))
 
 
 class Batch:

@@ -93,7 +93,7 @@ class Pending:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pending) and self.layers == other.layers
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # how Python says that it can't be hashed
 
     def __repr__(self) -> str:
         return f"Pending({self.layers!r})"

@@ -218,16 +218,22 @@ class _Visit:
         if "replace" not in self._store.capabilities.atomic:
             await self._store.set(identifier, data, self._max_age)
         else:
-            expected, new = self._stored, data
-            try:
-                while not await self._store.replace(identifier, expected, new, self._max_age):
-                    found = await self._store.get(identifier)
-                    if found is None:
-                        return False
-                    expected, new = found, _encode(self._merge(found, session))
-            except (StoreUnavailableError, StoreTimeoutError):
-                # What a layout says of outages (on_error, fallback) covers setting, but nothing that compares first.
-                await self._store.set(identifier, new, self._max_age)
+            expected, new, failures = self._stored, data, 0
+            while True:
+                try:
+                    if await self._store.replace(identifier, expected, new, self._max_age):
+                        break
+                except (StoreUnavailableError, StoreTimeoutError):
+                    # What a layout says of outages covers reading, but nothing that compares first: under on_error:
+                    # miss there is no session now, without it reading fails as well. It may have been the reply alone
+                    # that was lost; then nothing is left to change.
+                    failures += 1
+                    if failures > 1:
+                        raise
+                found = await self._store.get(identifier)
+                if found is None:
+                    return False
+                expected, new = found, _encode(self._merge(found, session))
         self._stored = data
         return True
 

@@ -83,8 +83,8 @@ class TimeoutStore(GuardedStore):
         try:
             waiting_for = running.send(None)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        return await self._bounded("get" if renew_for is None else "renew", running, waiting_for)  # type: ignore[no-any-return]
+            return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
+        return await self._bounded("get" if renew_for is None else "renew", running, waiting_for)  # type: ignore[no-any-return]  # as it is for all calls
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """As `guard` does, in fewer steps."""

@@ -106,7 +106,7 @@ class TtlStore(StoreWrapper):
 
     def _expiry(self, span: Expiry | None) -> Expiry | None:
         if span is not None:
-            return self._capped(span)  # type: ignore[no-any-return]
+            return self._capped(span)  # type: ignore[no-any-return]  # what is no span is for the store to say
         if self._jitter and self._absent is not None:
             return self._absent * (1 - self._jitter * random.random())
         return self._absent

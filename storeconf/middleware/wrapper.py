@@ -266,7 +266,7 @@ class CatchingStore(GuardedStore):
             return await self._at["get"](key, renew_for)  # type: ignore[no-any-return]  # methods are kept untyped
         except (StoreUnavailableError, StoreTimeoutError) as error:
             operation = "get" if renew_for is None else "renew"
-            return await self.failed(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]
+            return await self.failed(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # likewise
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""

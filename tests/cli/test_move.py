@@ -689,6 +689,28 @@ def test_a_damaged_dump_is_told_with_its_line(directory: Path, damage: str) -> N
     assert says.replace("dump:", "stdin:", 1) in done.err
 
 
+def test_a_cut_is_told_after_whatever_number_of_damaged_lines(directory: Path) -> None:
+    fill("old", {f"k{n}": f"v{n}" for n in range(30)})
+    dump_of("old")
+    lines = (directory / "dump.jsonl").read_bytes().splitlines(keepends=True)
+    (directory / "dump").write_bytes(b"".join([lines[0], *(b"{}\n" for _ in range(25)), *lines[26:-1]]))
+    done = run("restore", "new", "dump")
+    assert done.status == 1
+    assert "error: 5 more failed" in done.err
+    assert "dump:31: it was cut: its last line is missing" in done.err
+    assert "restored 5 keys to 'new', 25 failed" in done.err
+
+
+def test_clusters_that_share_a_node_are_the_same_keys(directory: Path) -> None:
+    cluster = {"type": "redis", "cluster": ["127.0.0.1:1", "127.0.0.1:2"], "namespace": "shop"}
+    other = {"stores": {"main": {"cluster": ["127.0.0.1:2", "127.0.0.1:3"]}}}
+    layout = {"stores": {"main": cluster}, "environments": {"a": {}, "b": other}}
+    (directory / "clusters.json").write_text(json.dumps(layout))
+    done = run("copy", "a:main", "b:main", "-f", "clusters.json")
+    assert done.status == 1
+    assert "are the same keys, or those of one lie in the other" in done.err
+
+
 def test_a_dump_that_is_interrupted_is_cut(directory: Path) -> None:
     old = shared()
     name = servers(old, old)

@@ -364,6 +364,10 @@ def test_a_bracket_that_is_not_closed_shows_where_it_was_opened() -> None:
         ("a: {password: 'it''s', db: 1}", "a: {password: ******** *** **"),
         ('a: {password: "x\\"y", db: 1}', "a: {password: ******* *** **"),
         ("a: {keys: ['k1', k2], c: 1}", "a: {keys: ****** **** ** **"),
+        ("a: {encrypt: 'x', password: 'y', db: 1}", "a: {encrypt: ***, password: ***, db: 1}"),
+        ("a: {encrypt: {keys: 'x'}, db: 1}", "a: {encrypt: {keys: ***}, db: 1}"),
+        ("encrypt: x", "encrypt: *"),
+        ("encrypt: false-ish name", "encrypt: ********* ****"),
         ("password: 'x', {y: 1}", "password: **** *** **"),
     ],
 )

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 
-from storeconf import MemoryStore, Store, StoreRegistry
+from storeconf import MemoryStore, Store, StoreRegistry, StoreTimeoutError
 from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
 from tests.conformance.plain import PlainStore
 from tests.servers import Server
@@ -465,6 +465,31 @@ def test_no_request_brings_back_a_session_that_another_has_ended() -> None:
     assert value is None
     assert any(name == b"set-cookie" and b"Max-Age=0" in line for name, line in ended.headers)
     assert not any(name == b"set-cookie" for name, _ in late.headers)
+
+
+class Deaf(MemoryStore):
+    """Loses one reply to a compare-and-set, before or after it was done."""
+
+    def __init__(self, *, done: bool) -> None:
+        super().__init__()
+        self.done: bool | None = done
+
+    async def do_replace(self, *arguments: Any) -> bool:
+        done, self.done = self.done, None
+        if done is None or done:
+            replaced = await super().do_replace(*arguments)
+        if done is not None:
+            raise StoreTimeoutError("no reply", outcome_unknown=True)
+        return replaced
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_a_lost_reply_neither_brings_an_ended_session_back_nor_undoes_changes(done: bool) -> None:
+    value, (_, late), _ = together({"remove": ("a", "b")}, {"set": {"a": 10}}, store=Deaf(done=done))
+    assert value is None
+    assert not any(name == b"set-cookie" for name, _ in late.headers)
+    value, _, _ = together({"set": {"c": 3}}, {"set": {"a": 10}}, store=Deaf(done=done))
+    assert value == b'{"a":10,"b":2,"c":3}'
 
 
 def begun_by(login: Exchange, store: Store) -> bytes | None:

@@ -50,7 +50,10 @@ _CREDENTIALS = re.compile(r"(?<=://)([^\s:@/]*:)(\S+)(?=@)")
 _BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # where no scheme is said
 _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
-    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?)[\"']?\s*[:=]\s*(?![:=])", re.IGNORECASE
+    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?|"
+    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may stand for its keys
+    r"[\"']?\s*[:=]\s*(?![:=])",
+    re.IGNORECASE,
 )
 _TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
 _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")

@@ -139,7 +139,7 @@ class FileStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            return await root._reader.submit(root._reading.get, self._path, key)  # type: ignore[no-any-return]
+            return await root._reader.submit(root._reading.get, self._path, key)
         except StoreError as error:
             self._sign(error, "get")
             raise
@@ -151,8 +151,8 @@ class FileStore(Store):
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""
         if renew is None:
-            return await self._reader.submit(self._reading.get, path, key)  # type: ignore[no-any-return]
-        return await self._writer.submit(self._writing.renew, path, key, renew)  # type: ignore[no-any-return]
+            return await self._reader.submit(self._reading.get, path, key)
+        return await self._writer.submit(self._writing.renew, path, key, renew)
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Swap a new record into the key's place."""
@@ -164,11 +164,11 @@ class FileStore(Store):
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """Read the record."""
-        return await self._reader.submit(self._reading.exists, path, key)  # type: ignore[no-any-return]
+        return await self._reader.submit(self._reading.exists, path, key)
 
     async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
         """Read the record."""
-        return await self._reader.submit(self._reading.expires_in, path, key)  # type: ignore[no-any-return]
+        return await self._reader.submit(self._reading.expires_in, path, key)
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
@@ -180,7 +180,7 @@ class FileStore(Store):
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """Read all in one hand-over."""
-        return await self._reader.submit(self._reading.get_many, path, keys)  # type: ignore[no-any-return]
+        return await self._reader.submit(self._reading.get_many, path, keys)
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """Set all in one hand-over."""
@@ -192,29 +192,29 @@ class FileStore(Store):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """Read the record."""
-        return await self._reader.submit(self._reading.get_with_expiry, path, key)  # type: ignore[no-any-return]
+        return await self._reader.submit(self._reading.get_with_expiry, path, key)
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Look and set under the key's lock."""
-        return await self._writer.submit(self._writing.add, path, key, value, expiry)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.add, path, key, value, expiry)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """Overwrite the header under the key's lock."""
-        return await self._writer.submit(self._writing.touch, path, key, expiry)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.touch, path, key, expiry)
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
         """Read and remove under the key's lock."""
-        return await self._writer.submit(self._writing.pop, path, key)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.pop, path, key)
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
         """Read and set under the key's lock."""
-        return await self._writer.submit(self._writing.increment, path, key, by, expiry)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.increment, path, key, by, expiry)
 
     async def do_replace(
         self, path: tuple[str, ...], key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set under the key's lock."""
-        return await self._writer.submit(self._writing.replace, path, key, old, new, expiry, keep_ttl)  # type: ignore[no-any-return]
+        return await self._writer.submit(self._writing.replace, path, key, old, new, expiry, keep_ttl)
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """Read file after file, a page in each hand-over."""

@@ -15,7 +15,7 @@ from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
 from storeconf.errors import StoreClosedError, StoreError
 from storeconf.stores.file.directory import translate
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from storeconf.stores.file.group import Group
 
 __all__ = ["Worker"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 Call = tuple["asyncio.Future[Any]", "Callable[..., Any]", tuple[Any, ...]]
 Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
@@ -159,7 +162,13 @@ class Worker:
             self._jobs.append(_Job(background, None, None))
         self._thread.start()
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    @overload
+    def submit(self, work: Callable[[*Ts], Generator[float, None, T]], *arguments: *Ts) -> asyncio.Future[T]: ...
+
+    @overload
+    def submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]: ...
+
+    def submit(self, work: Callable[[*Ts], Any], *arguments: *Ts) -> asyncio.Future[Any]:
         """Have something done on behalf of the running loop; the future of its outcome."""
         loop = asyncio.get_running_loop()
         lane = self._last

@@ -270,7 +270,7 @@ class ClusterLane(Lane):
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return answers  # type: ignore[return-value]
+        return answers  # type: ignore[return-value]  # none of them is an exception
 
     def abort(self) -> None:
         """Let go of every connection, now."""
