@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from storeconf.errors import PluginError as PluginError
     from storeconf.errors import StoreClosedError as StoreClosedError
     from storeconf.errors import StoreconfError as StoreconfError
+    from storeconf.errors import StoreDeadlockError as StoreDeadlockError
     from storeconf.errors import StoreError as StoreError
     from storeconf.errors import StoreReadOnlyError as StoreReadOnlyError
+    from storeconf.errors import StoreRefusedError as StoreRefusedError
     from storeconf.errors import StoreTimeoutError as StoreTimeoutError
     from storeconf.errors import StoreUnavailableError as StoreUnavailableError
     from storeconf.errors import StoreValueError as StoreValueError
@@ -67,8 +69,10 @@ _HOME = {
         "ConfigError",
         "PluginError",
         "StoreClosedError",
+        "StoreDeadlockError",
         "StoreError",
         "StoreReadOnlyError",
+        "StoreRefusedError",
         "StoreTimeoutError",
         "StoreUnavailableError",
         "StoreValueError",
@@ -138,9 +142,11 @@ __all__ = [
     "Size",
     "Store",
     "StoreClosedError",
+    "StoreDeadlockError",
     "StoreError",
     "StoreName",
     "StoreReadOnlyError",
+    "StoreRefusedError",
     "StoreRegistry",
     "StoreTimeoutError",
     "StoreUnavailableError",
@@ -159,12 +165,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(module), name)
-    return value
+if not TYPE_CHECKING:  # a type checker that saw it would accept every misspelt name
+
+    def __getattr__(name: str) -> Any:
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(module), name)
+        return value
 
 
 def __dir__() -> list[str]:

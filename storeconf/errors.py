@@ -6,7 +6,9 @@ StoreconfError
 ├── UnknownStoreError(LookupError)     the application: no store of that name
 └── StoreError                         the operator: one operation on one store failed
     ├── StoreUnavailableError(ConnectionError)
+    │   └── StoreRefusedError          the server answers, but refused this write
     ├── StoreTimeoutError(TimeoutError)
+    ├── StoreDeadlockError(RuntimeError)
     ├── StoreClosedError
     ├── StoreReadOnlyError
     ├── StoreValueError(ValueError)
@@ -28,8 +30,10 @@ __all__ = [
     "ConfigError",
     "PluginError",
     "StoreClosedError",
+    "StoreDeadlockError",
     "StoreError",
     "StoreReadOnlyError",
+    "StoreRefusedError",
     "StoreTimeoutError",
     "StoreUnavailableError",
     "StoreValueError",
@@ -103,11 +107,45 @@ class StoreError(StoreconfError):
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The backend can't be reached, or the connection to it was lost."""
+    """The backend can't be reached, or the connection to it was lost.
+
+    ``partial`` is the result of the part of a bulk operation that succeeded: the values found by ``get_many``, the
+    number of keys that ``delete_many`` removed. It is None where no part succeeded, and for all other operations.
+    """
+
+    partial: dict[str, bytes] | int | None = None
+
+
+class StoreRefusedError(StoreUnavailableError):
+    """The server answers and can be read, but refused this write; nothing has changed.
+
+    ``code`` is the server's error code: ``OOM``, ``READONLY``, ``MISCONF`` or ``NOREPLICAS``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        store: str | None = None,
+        operation: str | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        super().__init__(message, store=store, operation=operation, outcome_unknown=outcome_unknown)
+        self.code = code
 
 
 class StoreTimeoutError(StoreError, TimeoutError):
-    """The backend did not answer within the time that the layout allows."""
+    """The backend did not answer within the time that the layout allows.
+
+    ``partial`` is as for `StoreUnavailableError`.
+    """
+
+    partial: dict[str, bytes] | int | None = None
+
+
+class StoreDeadlockError(StoreError, RuntimeError):
+    """A factory of ``get_or_set`` would wait for its own key, directly or through other keys."""
 
 
 class StoreClosedError(StoreError):
@@ -115,7 +153,7 @@ class StoreClosedError(StoreError):
 
 
 class StoreReadOnlyError(StoreError):
-    """The store, or the server behind it, accepts no writes."""
+    """The ``read_only`` middleware of this store accepts no writes."""
 
 
 class StoreValueError(StoreError, ValueError):
