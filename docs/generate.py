@@ -93,7 +93,7 @@ def language() -> str:
     parts.append("\n# Middleware\n\nIn the order of the chain, from the caller inwards.\n")
     for kind in BUILT_IN["middleware"]:
         model = catalog.middleware(kind)
-        main = f" A value alone stands for `{model.main}`." if model.main else ""
+        main = f" A value alone stands for `{model.shorthand_field}`." if model.shorthand_field else ""
         parts.append(_model(f"`{kind}`", model, main))
     return "".join(parts)
 
@@ -204,7 +204,7 @@ def diagnostic(code: str) -> str:
     text = (DIAGNOSTICS / f"{code}.md").read_text(encoding="utf-8")
     about = CODES[code]
     text = _paragraphs_after("", text, f"# {code}: {about.title}", about.explanation)
-    text = _paragraphs_after("## How to mend it\n\n", text, _filled(about.mend))
+    text = _paragraphs_after("## How to fix it\n\n", text, _filled(about.remedy))
     page: str = run_page(text)
     return page
 

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from storeconf.store import PingResult as PingResult
     from storeconf.store import Store as Store
     from storeconf.store import Value as Value
-    from storeconf.store import counter_after as counter_after
-    from storeconf.store import uninterrupted as uninterrupted
+    from storeconf.store import next_counter as next_counter
+    from storeconf.store import run_shielded as run_shielded
     from storeconf.stores import FileStore as FileStore
     from storeconf.stores import MemoryStore as MemoryStore
     from storeconf.stores import RedisStore as RedisStore
@@ -104,8 +104,8 @@ _HOME = {
         "PingResult",
         "Store",
         "Value",
-        "counter_after",
-        "uninterrupted",
+        "next_counter",
+        "run_shielded",
     ),
     "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
 }
@@ -158,10 +158,10 @@ __all__ = [
     "ValkeyStore",
     "Value",
     "__version__",
-    "counter_after",
     "load",
+    "next_counter",
     "read_layout",
-    "uninterrupted",
+    "run_shielded",
 ]
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "Value",
     "check_name",
     "check_step",
-    "counter_after",
+    "next_counter",
     "key_list",
     "key_text",
     "milliseconds",
@@ -118,7 +118,7 @@ def check_step(by: int) -> int:
     return by
 
 
-def counter_after(value: bytes | None, by: int) -> int:
+def next_counter(value: bytes | None, by: int) -> int:
     """Return what a counter holds after a step from ``value``, where None counts as 0.
 
     Raises StoreValueError if the value is no canonical signed 64-bit decimal in ASCII, or if the sum is none.

@@ -106,10 +106,10 @@ class Hooks:
         raise NotImplementedError
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
-        """Optional (``increment``): see `counter_after`; ``expiry`` applies on creation, and may be zero or less."""
+        """Optional (``increment``): see `next_counter`; ``expiry`` applies on creation, and may be zero or less."""
         raise NotImplementedError
 
-    async def do_replace(
+    async def do_compare_and_set(
         self,
         path: tuple[str, ...],
         key: str,
@@ -118,7 +118,7 @@ class Hooks:
         expiry: int | None,
         keep_ttl: bool,
     ) -> bool:
-        """Optional (``replace``): compare and set."""
+        """Optional (``compare_and_set``): compare and set."""
         raise NotImplementedError
 
     def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "uninterrupted"]
+__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "run_shielded"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ NEW, OPEN, CLOSING, CLOSED = range(4)
 _logger = logging.getLogger("storeconf")
 
 
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` to its end even if the caller is cancelled meanwhile; the cancellation is raised afterwards."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -87,7 +87,7 @@ class LifeCycle:
                 # The last holder may have left it to this one to close.
                 deserted = self._entered and not self._holders
             if deserted:
-                await uninterrupted(self._close(unless_held=True))
+                await run_shielded(self._close(unless_held=True))
             raise
 
     def _hold(self) -> None:
@@ -103,7 +103,7 @@ class LifeCycle:
             self._holders = max(0, self._holders - 1)
             if self._holders:
                 return
-        await uninterrupted(self._close(unless_held=True))
+        await run_shielded(self._close(unless_held=True))
 
     # ------------------------------------------------------------------ changing state
 

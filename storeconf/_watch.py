@@ -13,7 +13,19 @@ __all__ = ["CHANGES", "Watch", "told"]
 T = TypeVar("T")
 
 CHANGES = frozenset(
-    {"add", "delete", "delete_all", "delete_many", "get", "increment", "pop", "replace", "set", "set_many", "touch"}
+    {
+        "add",
+        "delete",
+        "delete_all",
+        "delete_many",
+        "get",
+        "increment",
+        "pop",
+        "compare_and_set",
+        "set",
+        "set_many",
+        "touch",
+    }
 )
 """The public operations that change something; ``get`` does when it renews."""
 

@@ -142,12 +142,13 @@ class BuildContext:
 class Backend(Settings):
     """A kind of store, declared as the model of its settings. Subclass it, give ``type`` a Literal, and build.
 
-    ``exclusive`` lists groups of fields of which a layout may set only one; a higher layer's drops the lower one's.
+    ``exclusive_groups`` lists groups of fields of which a layout may set only one; a field in a higher layer drops the
+    others of its group in lower layers.
     ``capabilities`` are those of the store that it builds.
     """
 
     api_version: ClassVar[int] = API_VERSION
-    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    exclusive_groups: ClassVar[tuple[tuple[str, ...], ...]] = ()
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     if TYPE_CHECKING:
@@ -189,17 +190,17 @@ class Backend(Settings):
 class Middleware(Settings):
     """A link of the chain around a store, declared as the model of its settings.
 
-    ``kind`` is its name in layouts; ``main`` the setting that a scalar stands for; ``after`` and ``before`` name kinds
-    that stand closer to the caller and closer to the backend; one name may stand alone. ``bytes_only``: it can't be
-    where objects are kept.
+    ``kind`` is its name in layouts; ``shorthand_field`` is the setting that a scalar sets; ``after`` and ``before``
+    name kinds that are closer to the caller and closer to the backend, several or one. ``requires_bytes``: it can't be
+    used where objects are kept.
     """
 
     api_version: ClassVar[int] = API_VERSION
     kind: ClassVar[str]
-    main: ClassVar[str | None] = None
+    shorthand_field: ClassVar[str | None] = None
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
-    bytes_only: ClassVar[bool] = False
+    requires_bytes: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -211,7 +212,7 @@ class Middleware(Settings):
                 setattr(cls, side, (names,))
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
-        """Return a store around ``inner``."""
+        """Return a store around ``wrapped``."""
         raise NotImplementedError
 
 

@@ -10,7 +10,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, uninterrupted
+from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, run_shielded
 from storeconf.build import Builder, unknown_store
 from storeconf.errors import StoreTimeoutError
 from storeconf.store import CLOSE_LIMIT, PingResult, Store
@@ -194,7 +194,7 @@ class StoreRegistry(LifeCycle):
 
         A registered store that others hold open, too, stays open for them.
         """
-        await uninterrupted(self._shut())
+        await run_shielded(self._shut())
 
     @property
     def is_open(self) -> bool:
@@ -209,7 +209,7 @@ class StoreRegistry(LifeCycle):
             for resource in resources:
                 await self._enter(resource)
         except BaseException as error:
-            failures = await uninterrupted(self._leave_all())
+            failures = await run_shielded(self._leave_all())
             if not failures:
                 raise
             if isinstance(error, Exception):

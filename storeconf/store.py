@@ -25,15 +25,15 @@ from storeconf._arguments import (
     Value,
     check_name,
     check_step,
-    counter_after,
     key_list,
     key_text,
     milliseconds,
+    next_counter,
     value_bytes,
 )
 from storeconf._flights import FlightEndedError, Flights
 from storeconf._hooks import Hooks
-from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, uninterrupted
+from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, run_shielded
 from storeconf._watch import CHANGES, told
 from storeconf.errors import (
     StoreClosedError,
@@ -61,10 +61,10 @@ __all__ = [
     "Value",
     "check_name",
     "check_step",
-    "counter_after",
+    "next_counter",
     "key_text",
     "milliseconds",
-    "uninterrupted",
+    "run_shielded",
     "value_bytes",
 ]
 
@@ -85,8 +85,8 @@ class Capabilities:
 
     ``persistent``: values survive the process. ``shared``: other processes see the same values, each as soon as it is
     written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
-    ``increment``, ``replace`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five that is
-    absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects as they are, not only bytes.
+    ``increment``, ``compare_and_set`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five
+    that is absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects, not only bytes.
     """
 
     persistent: bool = False
@@ -95,7 +95,7 @@ class Capabilities:
     atomic: frozenset[str] = frozenset()
     objects: bool = False
 
-    ALL_ATOMIC: ClassVar[frozenset[str]] = frozenset({"add", "touch", "pop", "increment", "replace", "renew"})
+    ALL_ATOMIC: ClassVar[frozenset[str]] = frozenset({"add", "touch", "pop", "increment", "compare_and_set", "renew"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +124,13 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     capabilities: Capabilities = Capabilities()
 
-    never_wait: ClassVar[frozenset[str]] = frozenset()
+    synchronous_operations: ClassVar[frozenset[str]] = frozenset()
     """Operations of exactly this class that end without giving way to the event loop: a time limit can pass them by."""
 
-    tells: ClassVar[frozenset[str]] = frozenset()
+    notifies: ClassVar[frozenset[str]] = frozenset()
     """Public operations that exactly this class takes over and that tell of changes; others are made to."""
 
-    owns_resources: ClassVar[bool] = True
+    warn_if_left_open: ClassVar[bool] = True
     """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
     nothing needs to be given back. One that somebody entered and never left deserves it anyway."""
 
@@ -139,7 +139,7 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("tells", frozenset()):
+        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("notifies", frozenset()):
             setattr(cls, name, told(name, vars(cls)[name]))
 
     def __init__(self) -> None:
@@ -219,7 +219,7 @@ class Store(LifeCycle, Hooks, _Litestars):
 
         Those who hold it still leave it later, so that one who opens it again meanwhile counts with them.
         """
-        await uninterrupted(self._root._close())
+        await run_shielded(self._root._close())
 
     @property
     def is_open(self) -> bool:
@@ -338,7 +338,7 @@ class Store(LifeCycle, Hooks, _Litestars):
     def __del__(self) -> None:
         if getattr(self, "_root", None) is not self or self._state != OPEN:
             return
-        if self.owns_resources or self._guests > 0:
+        if self.warn_if_left_open or self._guests > 0:
             warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
     # ------------------------------------------------------------------ reading and writing
@@ -515,27 +515,28 @@ class Store(LifeCycle, Hooks, _Litestars):
             self._root.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
         )
 
-    async def replace(
+    async def compare_and_set(
         self,
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expiry: Expiry | None = None,
+        expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
         """Compare and set: if the value is ``old`` (None: missing), make it ``new`` (None: delete). Atomic.
 
-        Whether it was so. The value lives for ``expiry`` (None: for ever), or with ``keep_ttl`` as long as the old one.
+        Returns whether it did. The value expires after ``expires_in`` (None: never), or with ``keep_ttl`` when the old
+        one would have.
         """
-        self._require("replace")
-        key = self._check("replace", key_text, key)
-        if keep_ttl and expiry is not None:
-            raise StoreValueError("give expiry or keep_ttl, not both", store=self.name, operation="replace")
-        span = None if expiry is None else self._check("replace", milliseconds, expiry)
+        self._require("compare_and_set")
+        key = self._check("compare_and_set", key_text, key)
+        if keep_ttl and expires_in is not None:
+            raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="compare_and_set")
+        span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         if span is not None and span <= 0:
             new, span = None, None
-        return await self._change((key,), self._root.do_replace(self._path, key, old, new, span, keep_ttl))
+        return await self._change((key,), self._root.do_compare_and_set(self._path, key, old, new, span, keep_ttl))
 
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.

@@ -52,7 +52,7 @@ def test_the_page_of_a_code_says_what_its_examples_say(code: str) -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_the_page_of_a_code_fails_first_and_then_mends_it(code: str) -> None:
     text = (PAGES / f"{code}.md").read_text(encoding="utf-8")
-    failing, _, mended = text.partition("## How to mend it\n")
+    failing, _, mended = text.partition("## How to fix it\n")
     assert f"[{code}]" in outputs(failing)
     assert not re.search(r"(error|warning)\[", outputs(mended))
     assert re.search(r"^\$ .*(storeconf|python) ", outputs(mended), re.MULTILINE)

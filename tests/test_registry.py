@@ -279,7 +279,7 @@ def labels(store: Store) -> list[str]:
     found = []
     while isinstance(store, StoreWrapper):
         found.append(getattr(store, "label", type(store).__name__))
-        store = store.inner
+        store = store.wrapped
     return found
 
 

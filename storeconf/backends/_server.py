@@ -118,7 +118,7 @@ class SentinelSettings(Settings):
 class ServerBackend(Backend):
     """What the backends redis and valkey have in common."""
 
-    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (("url", "cluster", "sentinel"),)
+    exclusive_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("url", "cluster", "sentinel"),)
     capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
     url: UrlField | None = Field(
@@ -198,7 +198,7 @@ class ServerBackend(Backend):
 
     @model_validator(mode="after")
     def _check(self) -> ServerBackend:
-        given = [name for name in self.exclusive[0] if getattr(self, name) is not None]
+        given = [name for name in self.exclusive_groups[0] if getattr(self, name) is not None]
         if len(given) != 1:
             said = (
                 f"give only one of {', '.join(given)}" if given else "say where the server is: url, cluster or sentinel"

@@ -67,7 +67,7 @@ class Source:
 SECTIONS = {
     "See the layout": ("init", "validate", "show", "explain", "diff", "env"),
     "See how it hangs together": ("tree", "graph"),
-    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "purge", "stats", "key"),
+    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "key"),
     "Move data": ("copy", "dump", "restore"),
     "See what storeconf knows": ("schema", "plugins"),
 }
@@ -80,7 +80,7 @@ class Commands(click.Group):
     _homes: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("init", "schema", "plugins"), "language"),
         **{name: name for name in ("validate", "show", "explain", "diff", "env", "tree", "graph", "ping")},
-        **dict.fromkeys(("keys", "get", "set", "delete", "clear", "purge", "stats", "key"), "contents"),
+        **dict.fromkeys(("keys", "get", "set", "delete", "clear", "prune", "stats", "key"), "contents"),
         **dict.fromkeys(("copy", "dump", "restore"), "move"),
     }
 

@@ -1,4 +1,4 @@
-"""Commands on the data of one store: keys, get, set, delete, clear, purge, stats, key."""
+"""Commands on the data of one store: keys, get, set, delete, clear, prune, stats, key."""
 
 from __future__ import annotations
 
@@ -301,10 +301,10 @@ def _agreed(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-@click.command("purge")
+@click.command("prune")
 @click.argument("store", required=False)
 @on_layout()
-def purge_command(source: Source, store: str | None) -> None:
+def prune_command(source: Source, store: str | None) -> None:
     """Drop what has expired.
 
     In STORE with the namespaces below it, or in all stores. Servers do that by themselves.

@@ -85,7 +85,7 @@ class Described:
         if isinstance(said, dict):
             text = _settings(said, model)
         else:
-            main = getattr(model, "main", None)
+            main = getattr(model, "shorthand_field", None)
             text = "" if said is True or main is None else _value(said, fields_of(model).expects[main])
         return Link(kind, text, holder is not step)
 
@@ -103,7 +103,7 @@ class Described:
 
 def _settings(values: Mapping[str, Any], model: type[BaseModel]) -> str:
     fields = fields_of(model).expects
-    main = getattr(model, "main", None)
+    main = getattr(model, "shorthand_field", None)
     parts = []
     for name, value in values.items():
         text = _value(value, fields[name])

@@ -188,7 +188,7 @@ def _chain(store: Store) -> Iterator[StoreWrapper]:
     """The links around a store, from the caller inwards."""
     while isinstance(store, StoreWrapper):
         yield store
-        store = store.inner
+        store = store.wrapped
 
 
 def _lists_keys_itself(store: Store) -> bool:
@@ -197,7 +197,7 @@ def _lists_keys_itself(store: Store) -> bool:
         not type(link).__module__.startswith("storeconf.")
         and (
             type(link).keys not in (Store.keys, GuardedStore.keys)
-            or (isinstance(link, GuardedStore) and type(link).guard_keys is not GuardedStore.guard_keys)
+            or (isinstance(link, GuardedStore) and type(link).around_keys is not GuardedStore.around_keys)
         )
         for link in _chain(store)
     )

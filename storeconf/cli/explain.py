@@ -81,12 +81,12 @@ def _explain_code(code: str, form: str) -> None:
         error(f"there is no code {code}")
         raise SystemExit(1)
     if form == "json":
-        emit_json({"code": code, "title": about.title, "explanation": about.explanation, "mend": about.mend})
+        emit_json({"code": code, "title": about.title, "explanation": about.explanation, "remedy": about.remedy})
     else:
         data(f"{style(code, bold=True, underline=True)}: {about.title}")
         _paragraph(about.explanation)
         data()
-        _paragraph(about.mend)
+        _paragraph(about.remedy)
 
 
 def _answer(layout: Layout, path: str) -> _Answer | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lacking"]
 
-OPTIONAL: Final = ("add", "touch", "pop", "increment", "replace")
+OPTIONAL: Final = ("add", "touch", "pop", "increment", "compare_and_set")
 """What a store may lack; the rest every store has."""
 
 

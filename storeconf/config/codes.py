@@ -22,7 +22,7 @@ class Code:
 
     title: str
     explanation: str
-    mend: str
+    remedy: str
 
 
 CODES: Final[Mapping[str, Code]] = MappingProxyType(

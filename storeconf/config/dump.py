@@ -74,7 +74,7 @@ def expected(layout: Layout, path: TreePath) -> Expect:
     backend = getattr(spec, "backend", None)
     if path[0] == "middleware" and len(path) > 1:
         model = layout.kinds.get(("middleware", str(path[1])))
-        main = getattr(model, "main", None)
+        main = getattr(model, "shorthand_field", None)
         path = path[2:] or ((main,) if main else ())
     elif backend is not None:
         model = type(backend)
@@ -162,7 +162,7 @@ class _Walk:
             return False if link is False else self._guessed(node, path)
         if isinstance(node, dict):
             return {key: self._field(link, key, value, (*path, key)) for key, value in node.items()}
-        main = getattr(link, "main", None)
+        main = getattr(link, "shorthand_field", None)
         return node if main is None or isinstance(node, bool) else self._field(link, main, node, path)
 
     def _field(self, model: BaseModel, key: str, value: Any, path: TreePath) -> Any:

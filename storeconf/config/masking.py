@@ -60,7 +60,7 @@ def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[Part, str], type
             if isinstance(settings, dict):
                 yield from _in_model(link, settings, here)
                 continue
-            main: str | None = getattr(link, "main", None)
+            main: str | None = getattr(link, "shorthand_field", None)
             if main is not None and fields_of(link).expects[main].hides:
                 yield here
 

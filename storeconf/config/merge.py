@@ -78,7 +78,7 @@ class Rules:
         groups = self._exclusive.get(type_)
         if groups is None:
             try:
-                groups = self.catalog.backend(self.type_name(type_)).exclusive
+                groups = self.catalog.backend(self.type_name(type_)).exclusive_groups
             except PluginError:  # reported by validation if the kind survives the merge
                 groups = ()
             self._exclusive[type_] = groups
@@ -96,7 +96,7 @@ class Rules:
         model = self._middleware[kind]
         if model is None:
             return None
-        main = model.main
+        main = model.shorthand_field
         if value is True and (main is None or not fields_of(model).takes(main, bool)):
             return {}
         if main is None or (isinstance(value, list) and not fields_of(model).takes(main, list)):

@@ -124,7 +124,7 @@ def _rule(code: str) -> dict[str, Any]:
         "id": code,
         "name": about.title,
         "shortDescription": {"text": about.explanation},
-        "help": {"text": about.mend},
+        "help": {"text": about.remedy},
     }
 
 

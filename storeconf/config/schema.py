@@ -132,7 +132,7 @@ def _root(model: type[Backend], name: str, also: Mapping[str, EnvelopeField], de
         **{field: _envelope(each) for field, each in also.items()},
     }
     schema["required"] = ["type"]
-    pairs = [pair for group in model.exclusive for pair in combinations(group, 2)]
+    pairs = [pair for group in model.exclusive_groups for pair in combinations(group, 2)]
     if pairs:
         schema["not"] = {"anyOf": [{"required": list(pair)} for pair in pairs]}
     return schema
@@ -166,8 +166,8 @@ def _middleware_schema(links: Mapping[str, type[Middleware]], definitions: Schem
     for kind, model in links.items():
         definitions[f"middleware_{kind}"] = settings = _model(model, definitions)
         forms: list[Schema] = [{"$ref": f"#/definitions/middleware_{kind}"}]
-        if model.main is not None:
-            forms += settings["properties"][model.main].get("anyOf", [])
+        if model.shorthand_field is not None:
+            forms += settings["properties"][model.shorthand_field].get("anyOf", [])
         forms += [each for each in ({"type": "boolean"}, _REMOVED) if each not in forms]
         properties[kind] = {"description": settings.get("description", ""), "anyOf": forms}
     return {"type": "object", "properties": properties, "additionalProperties": False}

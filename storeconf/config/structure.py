@@ -163,7 +163,7 @@ class _Structure:
             return
         fields = fields_of(type(backend))
         home = self._problems.place(path, key=True)
-        deciding = {"namespace"}.union(*backend.exclusive)
+        deciding = {"namespace"}.union(*backend.exclusive_groups)
         for name, expect in fields.expects.items():
             if fields.attributes[name] in backend.model_fields_set and (expect.path or name in deciding):
                 there = self._problems.place((*path, name))
@@ -190,7 +190,7 @@ class _Structure:
         if backend is None or not backend.keeps_objects():
             return
         for kind, link in links.items():
-            if link and link.bytes_only:
+            if link and link.requires_bytes:
                 keeper = repr(root) if root is not None else "default_factory"
                 keeping = path if root is None else ("stores", root)
                 text = f"{kind} works on bytes, and {keeper} keeps objects"

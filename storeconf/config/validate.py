@@ -268,7 +268,7 @@ class _Validator:
         if node is False:
             return False
         if not isinstance(node, dict):
-            main = model.main
+            main = model.shorthand_field
             if node is True and (main is None or not fields_of(model).takes(main, bool)):
                 node = {}  # switched on, with what it has by default
             elif main is None or (isinstance(node, list) and not fields_of(model).takes(main, list)):

@@ -215,13 +215,13 @@ class _Visit:
 
     async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
         """Store what has changed on top of what others have stored meanwhile; False if one of them ended it."""
-        if "replace" not in self._store.capabilities.atomic:
+        if "compare_and_set" not in self._store.capabilities.atomic:
             await self._store.set(identifier, data, self._max_age)
         else:
             expected, new, failures = self._stored, data, 0
             while True:
                 try:
-                    if await self._store.replace(identifier, expected, new, self._max_age):
+                    if await self._store.compare_and_set(identifier, expected, new, self._max_age):
                         break
                 except (StoreUnavailableError, StoreTimeoutError):
                     # What a layout says of outages covers reading, but nothing that compares first: under on_error:

@@ -28,27 +28,27 @@ class LitestarBacked(Store):
 
     def __init__(self, inner: LitestarStore, *, persistent: bool = False, shared: bool = False) -> None:
         super().__init__()
-        self.inner = inner
+        self.wrapped = inner
         self.capabilities = Capabilities(persistent=persistent, shared=shared, resolution=1.0)
 
     async def do_open(self) -> None:
         """Enter the store inside."""
-        await self._ask("open", self.inner.__aenter__())
+        await self._ask("open", self.wrapped.__aenter__())
 
     async def do_close(self) -> None:
         """Leave the store inside."""
-        await self._ask("close", self.inner.__aexit__(None, None, None))
+        await self._ask("close", self.wrapped.__aexit__(None, None, None))
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """See `Store.get`."""
         name = _name(path, key)
         if renew is None:
-            return await self._ask("get", self.inner.get(name))
+            return await self._ask("get", self.wrapped.get(name))
         if renew > 0:
-            return await self._ask("get", self.inner.get(name, _span(renew)))
-        value = await self._ask("get", self.inner.get(name))
+            return await self._ask("get", self.wrapped.get(name, _span(renew)))
+        value = await self._ask("get", self.wrapped.get(name))
         if value is not None and await self._left("get", name) != -1:
-            await self._ask("get", self.inner.delete(name))
+            await self._ask("get", self.wrapped.delete(name))
         return value
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
@@ -57,16 +57,16 @@ class LitestarBacked(Store):
         if keep_ttl:
             left = await self._left("set", name)
             expiry = None if left is None or left < 0 else left
-        await self._ask("set", self.inner.set(name, value, None if expiry is None else _span(expiry)), write=True)
+        await self._ask("set", self.wrapped.set(name, value, None if expiry is None else _span(expiry)), write=True)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> None:
         """See `Store.delete`."""
-        await self._ask("delete", self.inner.delete(_name(path, key)), write=True)
+        await self._ask("delete", self.wrapped.delete(_name(path, key)), write=True)
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """See `Store.exists`."""
         # Not all of Litestar's own `exists` look at the expiry; all `get` do.
-        return await self._ask("exists", self.inner.get(_name(path, key))) is not None
+        return await self._ask("exists", self.wrapped.get(_name(path, key))) is not None
 
     async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
         """See `Store.expires_in`."""
@@ -76,18 +76,18 @@ class LitestarBacked(Store):
         """See `Store.delete_all`."""
         if path:
             raise self._unsupported("delete_all", "has no delete_all() for one namespace")
-        await self._ask("delete_all", self.inner.delete_all(), write=True)
+        await self._ask("delete_all", self.wrapped.delete_all(), write=True)
 
     def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """See `Store.keys`."""
         raise self._unsupported("keys", "can't list its keys")
 
     async def _left(self, operation: str, name: str) -> int | None:
-        seconds = await self._ask(operation, self.inner.expires_in(name))
+        seconds = await self._ask(operation, self.wrapped.expires_in(name))
         if seconds is not None and seconds >= 0:
             return (seconds + 1) * 1000  # Litestar's stores cut off what is less than a second
         # Some give None for what never expires, some -1, and some -2 for what is missing.
-        return None if await self._ask(operation, self.inner.get(name)) is None else -1
+        return None if await self._ask(operation, self.wrapped.get(name)) is None else -1
 
     async def _ask(self, operation: str, call: Awaitable[T], *, write: bool = False) -> T:
         try:
@@ -96,14 +96,14 @@ class LitestarBacked(Store):
             raise
         except Exception as error:
             raise StoreUnavailableError(
-                f"{type(self.inner).__name__} failed: {type(error).__name__}",
+                f"{type(self.wrapped).__name__} failed: {type(error).__name__}",
                 operation=operation,
                 outcome_unknown=write,
             ) from error
 
     def _unsupported(self, operation: str, why: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
-            f"store {self.name!r} can't do {operation}(): {type(self.inner).__name__}, written for Litestar, {why}",
+            f"store {self.name!r} can't do {operation}(): {type(self.wrapped).__name__}, written for Litestar, {why}",
             store=self.name,
             operation=operation,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore, passing
+from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Duration, Middleware
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Breaker(Middleware):
     """Fail at once while the backend is known to be unavailable."""
 
     kind: ClassVar[str] = "breaker"
-    main: ClassVar[str | None] = "failures"
+    shorthand_field: ClassVar[str | None] = "failures"
 
     failures: int = Field(
         default=5, ge=1, description="After so many failures in a row, calls fail at once.", examples=[5]
@@ -92,7 +92,7 @@ class _Circuit:
         self._trying = False
 
 
-@passing("ping")
+@pass_through("ping")
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
@@ -100,7 +100,7 @@ class BreakerStore(GuardedStore):
         self._circuit = circuit
         super().__init__(inner)
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call unless the circuit is open."""
         circuit = self._circuit
         if circuit.failures:
@@ -117,7 +117,7 @@ class BreakerStore(GuardedStore):
             circuit.succeeded(self.name)
         return result
 
-    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Fail at once while the circuit is open; an iteration that breaks counts as a failure."""
         self._circuit.check(self.name, "keys")
         try:

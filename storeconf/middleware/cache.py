@@ -29,7 +29,7 @@ class Cache(Middleware):
     """Keep what was read near, in this process."""
 
     kind: ClassVar[str] = "cache"
-    main: ClassVar[str | None] = "max_age"
+    shorthand_field: ClassVar[str | None] = "max_age"
 
     max_age: Duration = Field(
         default=timedelta(seconds=10),
@@ -60,7 +60,7 @@ class Cache(Middleware):
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store with a near cache; a store in this process's memory is near already, so it stays as it is."""
-        if inner.capabilities.objects or "get" in vars(type(inner.root)).get("never_wait", ()):
+        if inner.capabilities.objects or "get" in vars(type(inner.root)).get("synchronous_operations", ()):
             return inner
         return CacheStore(inner, self)
 
@@ -83,14 +83,14 @@ class CacheStore(StoreWrapper):
         self._near = self._coherence.near(inner.namespaces, settings.max_entries, settings.max_size)
         super().__init__(inner)
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Take what is near of this namespace, and the methods that are on the hot path, once."""
         self._space = self._coherence.space(self._near, self._path)
-        self._get = self.inner.get
+        self._get = self.wrapped.get
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
         self._in_one_step = type(self._root).do_get_with_expiry is not Store.do_get_with_expiry
         # What others write is not seen at once.
-        self.capabilities = replace(self.inner.capabilities, shared=False)
+        self.capabilities = replace(self.wrapped.capabilities, shared=False)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`; renewing goes to the store inside."""
@@ -111,7 +111,7 @@ class CacheStore(StoreWrapper):
             return await self._get(key)
         entry, begun = None, monotonic()
         try:
-            found = await self.inner.get_with_expiry(key)
+            found = await self.wrapped.get_with_expiry(key)
             if found is None:
                 return None
             value, left = found
@@ -131,7 +131,7 @@ class CacheStore(StoreWrapper):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`; what is not near is kept, unless there are so many that it is no reading of a few."""
         if isinstance(keys, str | bytes):
-            return await self.inner.get_many(keys)  # which says what is wrong with it
+            return await self.wrapped.get_many(keys)  # which says what is wrong with it
         table, now = self._space.table, monotonic()
         found: dict[str, bytes] = {}
         missing = []
@@ -149,5 +149,5 @@ class CacheStore(StoreWrapper):
             values = await asyncio.gather(*[self._read("get_many", key) for key in missing])
             found.update((key, value) for key, value in zip(missing, values, strict=True) if value is not None)
         elif missing or not found:
-            found |= await self.inner.get_many(missing)
+            found |= await self.wrapped.get_many(missing)
         return found

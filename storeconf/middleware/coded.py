@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from storeconf.errors import UnsupportedOperationError
 from storeconf.middleware.wrapper import StoreWrapper
-from storeconf.store import Expiry, Store, Value, check_step, counter_after, key_text, milliseconds, value_bytes
+from storeconf.store import Expiry, Store, Value, check_step, key_text, milliseconds, next_counter, value_bytes
 
 if TYPE_CHECKING:
     import logging
@@ -52,11 +52,11 @@ class CodedStore(StoreWrapper):
         """Whether the stored data do not begin with this middleware's magic."""
         raise NotImplementedError
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Announce which atomic operations remain: those that compare-and-set can build."""
-        self._get, self._set = self.inner.get, self.inner.set
-        inner = self.inner.capabilities
-        atomic = inner.atomic | {"increment"} if "replace" in inner.atomic else inner.atomic - {"increment"}
+        self._get, self._set = self.wrapped.get, self.wrapped.set
+        inner = self.wrapped.capabilities
+        atomic = inner.atomic | {"increment"} if "compare_and_set" in inner.atomic else inner.atomic - {"increment"}
         self.capabilities = replace(inner, atomic=atomic, objects=False)
 
     def _decoded(self, key: str, data: bytes | None) -> bytes | None:
@@ -89,26 +89,26 @@ class CodedStore(StoreWrapper):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
-        stored = await self.inner.get_many(keys)
+        stored = await self.wrapped.get_many(keys)
         values = ((key, self._decoded(key, data)) for key, data in stored.items())
         return {key: value for key, value in values if value is not None}
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
         coded = {key: self._coded("set_many", key, value) for key, value in mapping.items()}
-        await self.inner.set_many(coded, expires_in)
+        await self.wrapped.set_many(coded, expires_in)
 
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """See `Store.add`."""
-        return await self.inner.add(key, self._coded("add", key, value), expires_in)
+        return await self.wrapped.add(key, self._coded("add", key, value), expires_in)
 
     async def pop(self, key: str) -> bytes | None:
         """See `Store.pop`."""
-        return self._decoded(key, await self.inner.pop(key))
+        return self._decoded(key, await self.wrapped.pop(key))
 
     async def get_with_expiry(self, key: str) -> tuple[bytes, int | None] | None:
         """See `Store.get_with_expiry`."""
-        found = await self.inner.get_with_expiry(key)
+        found = await self.wrapped.get_with_expiry(key)
         value = None if found is None else self._decoded(key, found[0])
         return None if found is None or value is None else (value, found[1])
 
@@ -119,16 +119,16 @@ class CodedStore(StoreWrapper):
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
         async with self._turn(key):
             while True:
-                stored = await self.inner.get(key)
+                stored = await self.wrapped.get(key)
                 value = self._decoded(key, stored)
-                number = self._check("increment", lambda value: counter_after(value, by), value)
+                number = self._check("increment", lambda value: next_counter(value, by), value)
                 data = self.encode(key, b"%d" % number)
                 if value is not None:
-                    done = await self.inner.replace(key, stored, data, keep_ttl=True)
+                    done = await self.wrapped.compare_and_set(key, stored, data, keep_ttl=True)
                 elif ends_at_once:
                     return number
                 else:
-                    done = await self.inner.replace(key, stored, data, expires_in)
+                    done = await self.wrapped.compare_and_set(key, stored, data, expires_in)
                 if done:
                     return number
 
@@ -140,23 +140,23 @@ class CodedStore(StoreWrapper):
             turn = self._turns[place] = asyncio.Lock()
         return turn
 
-    async def replace(
+    async def compare_and_set(
         self,
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expiry: Expiry | None = None,
+        expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
-        """See `Store.replace`."""
-        self._offer("replace")
-        data = None if new is None else self._coded("replace", key, new)
+        """See `Store.compare_and_set`."""
+        self._offer("compare_and_set")
+        data = None if new is None else self._coded("compare_and_set", key, new)
         while True:
-            stored = await self.inner.get(key)
+            stored = await self.wrapped.get(key)
             if self._decoded(key, stored) != old:
                 return False
-            if await self.inner.replace(key, stored, data, expiry, keep_ttl=keep_ttl):
+            if await self.wrapped.compare_and_set(key, stored, data, expires_in, keep_ttl=keep_ttl):
                 return True
 
     def _offer(self, operation: str) -> None:

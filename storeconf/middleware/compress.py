@@ -31,8 +31,8 @@ class Compress(Middleware):
     """Compress values above a size."""
 
     kind: ClassVar[str] = "compress"
-    main: ClassVar[str | None] = "algorithm"
-    bytes_only: ClassVar[bool] = True
+    shorthand_field: ClassVar[str | None] = "algorithm"
+    requires_bytes: ClassVar[bool] = True
 
     algorithm: Literal["zstd", "gzip", "lz4"] = Field(
         default="gzip",

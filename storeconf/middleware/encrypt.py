@@ -41,8 +41,8 @@ class Encrypt(Middleware):
     """Encrypt and authenticate values."""
 
     kind: ClassVar[str] = "encrypt"
-    main: ClassVar[str | None] = "keys"
-    bytes_only: ClassVar[bool] = True
+    shorthand_field: ClassVar[str | None] = "keys"
+    requires_bytes: ClassVar[bool] = True
 
     keys: tuple[Secret, ...] = Field(
         min_length=1,

@@ -28,7 +28,7 @@ class Fallback(Middleware):
     """Another store for the time that this one is unavailable."""
 
     kind: ClassVar[str] = "fallback"
-    main: ClassVar[str | None] = "store"
+    shorthand_field: ClassVar[str | None] = "store"
 
     store: StoreName = Field(
         description="The store that takes the calls meanwhile, in a namespace of it that repeats this store's. "
@@ -74,10 +74,10 @@ class FallbackStore(CatchingStore):
         """Return the store of a namespace; it falls back to the same namespace of the other store."""
         child = copy.copy(self)
         child.other = self.other.with_namespace(namespace)
-        child._bind(self.inner.with_namespace(namespace))
+        child._bind(self.wrapped.with_namespace(namespace))
         return child
 
-    async def failed(
+    async def on_unavailable(
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Run the call on the other store, where that is promised."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf.errors import StoreValueError
-from storeconf.middleware.wrapper import GuardedStore, passing
+from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, value_bytes
 
@@ -23,7 +23,7 @@ class Limit(Middleware):
     """The greatest sizes of keys and values."""
 
     kind: ClassVar[str] = "limit"
-    main: ClassVar[str | None] = "value_size"
+    shorthand_field: ClassVar[str | None] = "value_size"
 
     value_size: Size | None = Field(
         default=None, description="The greatest size of a value; larger ones are refused.", examples=["1MiB"]
@@ -43,7 +43,7 @@ class Limit(Middleware):
         return LimitStore(inner, self.key_size, self.value_size)
 
 
-@passing("delete_all", "delete_expired", "keys", "ping")
+@pass_through("delete_all", "delete_expired", "keys", "ping")
 class LimitStore(GuardedStore):
     """Checks sizes on the way in; a refused call has changed nothing."""
 
@@ -55,16 +55,16 @@ class LimitStore(GuardedStore):
         self._small = sys.maxsize if value_size is None else value_size
         super().__init__(inner)
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Where keys have no limit, only writes are looked at."""
-        super().bound()
-        self._get, self._set = self.inner.get, self.inner.set
+        super().on_bind()
+        self._get, self._set = self.wrapped.get, self.wrapped.set
         if self._key_size is None:
             for name in ("get", "delete", "exists", "expires_in", "get_many", "delete_many", "touch", "pop",
                          "get_with_expiry", "increment"):  # fmt: skip
-                self.__dict__[name] = getattr(self.inner, name)
+                self.__dict__[name] = getattr(self.wrapped, name)
 
-    def guard(
+    def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Coroutine[Any, Any, Any]:
         """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
@@ -86,22 +86,22 @@ class LimitStore(GuardedStore):
             self._check_key(args[0], operation)
             if operation in ("set", "add"):
                 self._check_value(args[1], operation)
-            elif operation == "replace" and args[2] is not None:
+            elif operation == "compare_and_set" and args[2] is not None:
                 self._check_value(args[2], operation)
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
-        """As `guard` does, in fewer steps."""
+        """As `around` does, in fewer steps."""
         if key.__class__ is not str or len(key) > self._short:
             try:
                 self._check_key(key, "get")
-            except Exception as error:  # noqa: BLE001  # as in `guard`
+            except Exception as error:  # noqa: BLE001  # as in `around`
                 return _refused(error)
         return self._get(key, renew_for)
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
     ) -> Coroutine[Any, Any, None]:
-        """As `guard` does, in fewer steps."""
+        """As `around` does, in fewer steps."""
         if (
             key.__class__ is not str
             or len(key) > self._short
@@ -111,7 +111,7 @@ class LimitStore(GuardedStore):
             try:
                 self._check_key(key, "set")
                 self._check_value(value, "set")
-            except Exception as error:  # noqa: BLE001  # as in `guard`
+            except Exception as error:  # noqa: BLE001  # as in `around`
                 return _refused(error)
         if keep_ttl:
             return self._set(key, value, expires_in, keep_ttl=True)

@@ -26,7 +26,7 @@ class Metrics(Middleware):
     """Measure the calls of this store."""
 
     kind: ClassVar[str] = "metrics"
-    main: ClassVar[str | None] = "enabled"
+    shorthand_field: ClassVar[str | None] = "enabled"
 
     enabled: bool = Field(
         default=True,
@@ -56,7 +56,7 @@ class MetricsStore(GuardedStore):
         )
         super().__init__(inner)
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call and record it."""
         start = time.perf_counter()
         outcome = "ok"
@@ -71,7 +71,7 @@ class MetricsStore(GuardedStore):
         finally:
             self._record(operation, outcome, start)
 
-    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Record the whole iteration as one call."""
         start = time.perf_counter()
         outcome = "ok"

@@ -27,7 +27,7 @@ class OnError(Middleware):
     """What an unavailable backend looks like to the application."""
 
     kind: ClassVar[str] = "on_error"
-    main: ClassVar[str | None] = "action"
+    shorthand_field: ClassVar[str | None] = "action"
 
     action: Literal["raise", "miss"] = Field(
         default="raise",
@@ -93,7 +93,7 @@ class MissStore(CatchingStore):
         """How many calls failed and were answered as misses, namespaces included."""
         return self._failures.count
 
-    async def failed(
+    async def on_unavailable(
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Return a miss, where that is promised."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from storeconf.errors import StoreReadOnlyError
-from storeconf.middleware.wrapper import GuardedStore, passing
+from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ReadOnly(Middleware):
     """Refuse everything that would change data."""
 
     kind: ClassVar[str] = "read_only"
-    main: ClassVar[str | None] = "enabled"
+    shorthand_field: ClassVar[str | None] = "enabled"
 
     enabled: bool = Field(default=True, description="Whether writes are refused.", examples=[True])
 
@@ -31,11 +31,11 @@ class ReadOnly(Middleware):
         return ReadOnlyStore(inner) if self.enabled else inner
 
 
-@passing("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
+@pass_through("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
 class ReadOnlyStore(GuardedStore):
     """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Let plain reads through."""
         if operation == "get":
             return await call(*args)

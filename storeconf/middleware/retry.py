@@ -31,7 +31,7 @@ class Retry(Middleware):
     """Repeat failed calls, waiting longer each time."""
 
     kind: ClassVar[str] = "retry"
-    main: ClassVar[str | None] = "attempts"
+    shorthand_field: ClassVar[str | None] = "attempts"
 
     attempts: int = Field(default=3, ge=1, le=100, description="How often a call is tried in all.", examples=[3])
     backoff: Duration = Field(
@@ -66,7 +66,7 @@ class RetryStore(CatchingStore):
         self._max_backoff = max_backoff
         super().__init__(inner)
 
-    async def failed(
+    async def on_unavailable(
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""

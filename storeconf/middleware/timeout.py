@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Timeout"]
 
 WRITES = frozenset(
-    {"add", "delete", "delete_all", "delete_expired", "delete_many", "increment", "pop", "renew", "replace", "set",
-     "set_many", "touch"}
+    {"add", "compare_and_set", "delete", "delete_all", "delete_expired", "delete_many", "increment", "pop", "renew",
+     "set", "set_many", "touch"}
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Timeout(Middleware):
     """The longest that one attempt of a call may take."""
 
     kind: ClassVar[str] = "timeout"
-    main: ClassVar[str | None] = "per_attempt"
+    shorthand_field: ClassVar[str | None] = "per_attempt"
 
     per_attempt: Duration = Field(
         description="How long one attempt of a call may take; then it fails with StoreTimeoutError.", examples=["2s"]
@@ -69,16 +69,16 @@ class TimeoutStore(GuardedStore):
         self._seconds = seconds
         super().__init__(inner)
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Take the methods that are on the hot path once, and those that never wait as they are."""
-        super().bound()
-        self._get, self._set = self.inner.get, self.inner.set
+        super().on_bind()
+        self._get, self._set = self.wrapped.get, self.wrapped.set
         # Only what the class itself declares: a subclass of it may wait.
-        for name in vars(type(self.inner)).get("never_wait", ()):
-            self.__dict__[name] = getattr(self.inner, name)
+        for name in vars(type(self.wrapped)).get("synchronous_operations", ()):
+            self.__dict__[name] = getattr(self.wrapped, name)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
-        """As `guard` does, in fewer steps."""
+        """As `around` does, in fewer steps."""
         running = self._get(key, renew_for)
         try:
             waiting_for = running.send(None)
@@ -87,7 +87,7 @@ class TimeoutStore(GuardedStore):
         return await self._bounded("get" if renew_for is None else "renew", running, waiting_for)  # type: ignore[no-any-return]  # as it is for all calls
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """As `guard` does, in fewer steps."""
+        """As `around` does, in fewer steps."""
         running = self._set(key, value, expires_in, keep_ttl=True) if keep_ttl else self._set(key, value, expires_in)
         try:
             waiting_for = running.send(None)
@@ -95,7 +95,7 @@ class TimeoutStore(GuardedStore):
             return
         await self._bounded("set", running, waiting_for)
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call; the clock starts when it first waits."""
         running = call(*args)
         try:
@@ -113,7 +113,7 @@ class TimeoutStore(GuardedStore):
                 raise
             raise self._late(operation) from error
 
-    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Bound the wait for each key."""
         while True:
             try:

@@ -23,7 +23,7 @@ class Ttl(Middleware):
     """Default and greatest expiries, and renewing on read."""
 
     kind: ClassVar[str] = "ttl"
-    main: ClassVar[str | None] = "default"
+    shorthand_field: ClassVar[str | None] = "default"
 
     default: Duration | None = Field(
         default=None, description="The expiry of what is stored without one.", examples=["14d"]
@@ -92,12 +92,12 @@ class TtlStore(StoreWrapper):
         self._renew: float | None = self._capped(_seconds(renew)) if isinstance(renew, timedelta) else None
         super().__init__(inner)
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Take the methods that are on the hot path once."""
-        self._get, self._set = self.inner.get, self.inner.set
+        self._get, self._set = self.wrapped.get, self.wrapped.set
         if self._renew is None and self._max is None:
             self.__dict__["get"] = self._get
-            self.__dict__["get_many"] = self.inner.get_many
+            self.__dict__["get_many"] = self.wrapped.get_many
 
     def _capped(self, span: Any) -> Any:
         if self._max_ms is not None and span is not None and milliseconds(span) > self._max_ms:
@@ -118,7 +118,7 @@ class TtlStore(StoreWrapper):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Read several keys, renewing as the settings say, in one round trip where the backend pipelines."""
         if self._renew is None:
-            return await self.inner.get_many(keys)
+            return await self.wrapped.get_many(keys)
         if isinstance(keys, str | bytes):
             raise TypeError("give an iterable of keys, not one key")
         wanted = list(dict.fromkeys(keys))
@@ -135,7 +135,7 @@ class TtlStore(StoreWrapper):
 
     async def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> None:
         if self._max_ms is not None and expires_in is None:
-            found = await self.inner.get_with_expiry(key)
+            found = await self.wrapped.get_with_expiry(key)
             left = None if found is None else found[1]
             if left is None or left > self._max_ms:
                 await self._set(key, value, self._max)
@@ -144,39 +144,43 @@ class TtlStore(StoreWrapper):
 
     def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
         """As `set`, with one expiry for all."""
-        return self.inner.set_many(mapping, self._expiry(expires_in))
+        return self.wrapped.set_many(mapping, self._expiry(expires_in))
 
     def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
         """As `set`."""
-        return self.inner.add(key, value, self._expiry(expires_in))
+        return self.wrapped.add(key, value, self._expiry(expires_in))
 
     def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
         """The default applies if the call creates the counter."""
-        return self.inner.increment(key, by, self._expiry(expires_in))
+        return self.wrapped.increment(key, by, self._expiry(expires_in))
 
     def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
         """None asks for no expiry, which is the greatest one where there is one."""
-        return self.inner.touch(key, self._max if expires_in is None else self._capped(expires_in))
+        return self.wrapped.touch(key, self._max if expires_in is None else self._capped(expires_in))
 
-    def replace(
+    def compare_and_set(
         self,
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expiry: Expiry | None = None,
+        expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
         """Only the greatest expiry applies: who compares and sets knows the expiry."""
         if keep_ttl:
-            return self._replace_keeping(key, old, new, expiry)
-        return self.inner.replace(key, old, new, self._max if expiry is None else self._capped(expiry))
+            return self._compare_and_set_keeping(key, old, new, expires_in)
+        return self.wrapped.compare_and_set(
+            key, old, new, self._max if expires_in is None else self._capped(expires_in)
+        )
 
-    async def _replace_keeping(self, key: str, old: bytes | None, new: bytes | None, expiry: Expiry | None) -> bool:
-        if self._max_ms is not None and expiry is None:
+    async def _compare_and_set_keeping(
+        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
+    ) -> bool:
+        if self._max_ms is not None and expires_in is None:
             # What is made has no expiry that could be kept.
-            found = None if old is None else await self.inner.get_with_expiry(key)
+            found = None if old is None else await self.wrapped.get_with_expiry(key)
             left = None if found is None else found[1]
             if left is None or left > self._max_ms:
-                return await self.inner.replace(key, old, new, self._max)
-        return await self.inner.replace(key, old, new, expiry, keep_ttl=True)
+                return await self.wrapped.compare_and_set(key, old, new, self._max)
+        return await self.wrapped.compare_and_set(key, old, new, expires_in, keep_ttl=True)

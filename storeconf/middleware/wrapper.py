@@ -16,7 +16,7 @@ from storeconf.store import Expiry, Store, Value
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "passing"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "pass_through"]
 
 OPERATIONS = (
     "add",
@@ -33,7 +33,7 @@ OPERATIONS = (
     "keys",
     "ping",
     "pop",
-    "replace",
+    "compare_and_set",
     "set",
     "set_many",
     "touch",
@@ -55,13 +55,13 @@ class _Passed:
         own = getattr(Store, self._name)
         if handle is None:
             return own
-        method = getattr(handle.inner, self._name)
+        method = getattr(handle.wrapped, self._name)
         if getattr(kind, self._name) is own:  # not so where an override asks for ``super()``'s
             setattr(handle, self._name, method)
         return method
 
 
-def passing(*operations: str) -> Callable[[type[W]], type[W]]:
+def pass_through(*operations: str) -> Callable[[type[W]], type[W]]:
     """Return a decorator for wrappers that leave these operations as they are, whatever their bases do."""
 
     def decorate(kind: type[W]) -> type[W]:
@@ -72,14 +72,14 @@ def passing(*operations: str) -> Callable[[type[W]], type[W]]:
     return decorate
 
 
-@passing(*OPERATIONS)
+@pass_through(*OPERATIONS)
 class StoreWrapper(Store):
-    """A store around another one. Override the operations that the middleware changes, and call ``self.inner``'s.
+    """A store around another one. Override the operations that the middleware changes, and call ``self.wrapped``'s.
 
     ``get_or_set`` needs no override: it is made of the outermost store's ``get`` and ``set``.
     """
 
-    inner: Store
+    wrapped: Store
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Not the base's: of changes the store inside tells, when it is asked for them.
@@ -89,35 +89,35 @@ class StoreWrapper(Store):
         self._bind(inner)
 
     def _bind(self, inner: Store) -> None:
-        if hasattr(self, "inner"):  # a copy, which has kept methods of another store
+        if hasattr(self, "wrapped"):  # a copy, which has kept methods of another store
             for name in OPERATIONS:
                 self.__dict__.pop(name, None)
-        self.inner = inner
+        self.wrapped = inner
         self._root = inner.root
         self._path = inner.namespaces
         self.capabilities = inner.capabilities
-        self.bound()
+        self.on_bind()
 
-    def bound(self) -> None:
-        """Prepare this handle: ``inner`` is set. Called at making, and again for the handle of each namespace."""
+    def on_bind(self) -> None:
+        """Prepare this handle: ``wrapped`` is set. Called at making, and again for the handle of each namespace."""
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, with the same middleware around it."""
         child = copy.copy(self)
-        child._bind(self.inner.with_namespace(namespace))
+        child._bind(self.wrapped.with_namespace(namespace))
         return child
 
     @property
     def name(self) -> str:
         """The name of the store inside."""
-        return self.inner.name
+        return self.wrapped.name
 
     @name.setter
     def name(self, name: str) -> None:
-        self.inner.name = name
+        self.wrapped.name = name
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} around {self.inner!r}>"
+        return f"<{type(self).__name__} around {self.wrapped!r}>"
 
 
 class _Methods(dict[str, Any]):
@@ -135,130 +135,132 @@ class _Methods(dict[str, Any]):
 
 
 class GuardedStore(StoreWrapper):
-    """A wrapper that treats all operations alike: each call goes through `guard`, ``keys`` through `guard_keys`."""
+    """A wrapper that treats all operations alike: each call goes through `around`, ``keys`` through `around_keys`."""
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run ``call(*args)``, the operation of that name on the store inside."""
         raise NotImplementedError
 
-    async def guard_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Iterate over the keys of the store inside."""
         async for key in keys:
             yield key
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Take the methods of the store inside once, not at each call."""
-        self._at = _Methods(self.inner)
+        self._at = _Methods(self.wrapped)
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
         """See `Store.get`."""
         if renew_for is None:
-            return self.guard("get", self._at["get"], key)
-        return self.guard("renew", self._at["get"], key, renew_for)
+            return self.around("get", self._at["get"], key)
+        return self.around("renew", self._at["get"], key, renew_for)
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
     ) -> Coroutine[Any, Any, None]:
         """See `Store.set`."""
         if keep_ttl:
-            return self.guard("set", self._set_keeping, key, value, expires_in)
-        return self.guard("set", self._at["set"], key, value, expires_in)
+            return self.around("set", self._set_keeping, key, value, expires_in)
+        return self.around("set", self._at["set"], key, value, expires_in)
 
     def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> Coroutine[Any, Any, None]:
-        return self.inner.set(key, value, expires_in, keep_ttl=True)
+        return self.wrapped.set(key, value, expires_in, keep_ttl=True)
 
     def delete(self, key: str) -> Coroutine[Any, Any, None]:
         """See `Store.delete`."""
-        return self.guard("delete", self._at["delete"], key)
+        return self.around("delete", self._at["delete"], key)
 
     def exists(self, key: str) -> Coroutine[Any, Any, bool]:
         """See `Store.exists`."""
-        return self.guard("exists", self._at["exists"], key)
+        return self.around("exists", self._at["exists"], key)
 
     def expires_in(self, key: str) -> Coroutine[Any, Any, int | None]:
         """See `Store.expires_in`."""
-        return self.guard("expires_in", self._at["expires_in"], key)
+        return self.around("expires_in", self._at["expires_in"], key)
 
     def delete_all(self) -> Coroutine[Any, Any, None]:
         """See `Store.delete_all`."""
-        return self.guard("delete_all", self._at["delete_all"])
+        return self.around("delete_all", self._at["delete_all"])
 
     def delete_expired(self) -> Coroutine[Any, Any, None]:
         """See `Store.delete_expired`."""
-        return self.guard("delete_expired", self._at["delete_expired"])
+        return self.around("delete_expired", self._at["delete_expired"])
 
     def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """See `Store.keys`."""
-        return self.guard_keys(self.inner.keys(prefix))
+        return self.around_keys(self.wrapped.keys(prefix))
 
     def get_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, dict[str, bytes]]:
         """See `Store.get_many`."""
         # A list, because a guard may need the keys a second time.
-        return self.guard("get_many", self._at["get_many"], keys if isinstance(keys, str | bytes) else list(keys))
+        return self.around("get_many", self._at["get_many"], keys if isinstance(keys, str | bytes) else list(keys))
 
     def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
         """See `Store.set_many`."""
-        return self.guard("set_many", self._at["set_many"], mapping, expires_in)
+        return self.around("set_many", self._at["set_many"], mapping, expires_in)
 
     def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, None]:
         """See `Store.delete_many`."""
-        return self.guard("delete_many", self._at["delete_many"], keys if isinstance(keys, str | bytes) else list(keys))
+        return self.around(
+            "delete_many", self._at["delete_many"], keys if isinstance(keys, str | bytes) else list(keys)
+        )
 
     def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
         """See `Store.add`."""
-        return self.guard("add", self._at["add"], key, value, expires_in)
+        return self.around("add", self._at["add"], key, value, expires_in)
 
     def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
         """See `Store.touch`."""
-        return self.guard("touch", self._at["touch"], key, expires_in)
+        return self.around("touch", self._at["touch"], key, expires_in)
 
     def pop(self, key: str) -> Coroutine[Any, Any, bytes | None]:
         """See `Store.pop`."""
-        return self.guard("pop", self._at["pop"], key)
+        return self.around("pop", self._at["pop"], key)
 
     def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
         """See `Store.increment`."""
-        return self.guard("increment", self._at["increment"], key, by, expires_in)
+        return self.around("increment", self._at["increment"], key, by, expires_in)
 
     def get_with_expiry(self, key: str) -> Coroutine[Any, Any, tuple[bytes, int | None] | None]:
         """See `Store.get_with_expiry`."""
-        return self.guard("get_with_expiry", self._at["get_with_expiry"], key)
+        return self.around("get_with_expiry", self._at["get_with_expiry"], key)
 
-    def replace(
+    def compare_and_set(
         self,
         key: str,
         old: bytes | None,
         new: bytes | None,
-        expiry: Expiry | None = None,
+        expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
-        """See `Store.replace`."""
+        """See `Store.compare_and_set`."""
         if keep_ttl:
-            return self.guard("replace", self._replace_keeping, key, old, new, expiry)
-        return self.guard("replace", self._at["replace"], key, old, new, expiry)
+            return self.around("compare_and_set", self._compare_and_set_keeping, key, old, new, expires_in)
+        return self.around("compare_and_set", self._at["compare_and_set"], key, old, new, expires_in)
 
-    def _replace_keeping(
-        self, key: str, old: bytes | None, new: bytes | None, expiry: Expiry | None
+    def _compare_and_set_keeping(
+        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
     ) -> Coroutine[Any, Any, bool]:
-        return self.inner.replace(key, old, new, expiry, keep_ttl=True)
+        return self.wrapped.compare_and_set(key, old, new, expires_in, keep_ttl=True)
 
 
 class CatchingStore(GuardedStore):
-    """A wrapper that acts only when the backend was unavailable: see `failed`. Reads and writes take the short way."""
+    """A wrapper that acts only when the backend was unavailable: see `on_unavailable`."""
 
-    async def failed(
+    async def on_unavailable(
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Return what ``call(*args)``, which has just raised ``error``, is to return instead, or raise."""
         raise NotImplementedError
 
-    async def guard(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call; what to do about a failure is `failed`'s to say."""
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call; what to do about a failure is `on_unavailable`'s to say."""
         try:
             return await call(*args)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            return await self.failed(operation, error, call, *args)
+            return await self.on_unavailable(operation, error, call, *args)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`."""
@@ -266,7 +268,7 @@ class CatchingStore(GuardedStore):
             return await self._at["get"](key, renew_for)  # type: ignore[no-any-return]  # methods are kept untyped
         except (StoreUnavailableError, StoreTimeoutError) as error:
             operation = "get" if renew_for is None else "renew"
-            return await self.failed(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # likewise
+            return await self.on_unavailable(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # likewise
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
@@ -277,4 +279,4 @@ class CatchingStore(GuardedStore):
                 await self._at["set"](key, value, expires_in)
         except (StoreUnavailableError, StoreTimeoutError) as error:
             call = self._set_keeping if keep_ttl else self._at["set"]
-            await self.failed("set", error, call, key, value, expires_in)
+            await self.on_unavailable("set", error, call, key, value, expires_in)

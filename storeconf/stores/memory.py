@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, Store, counter_after, key_text, milliseconds
+from storeconf.store import Capabilities, Store, key_text, milliseconds, next_counter
 from storeconf.stores._deadlines import Deadlines
 from storeconf.stores._latch import Latch
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Space, peek
@@ -72,9 +72,9 @@ class MemoryStore(Store):
     """
 
     capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
-    owns_resources = False
-    never_wait = frozenset({"get", "set", "delete", "exists"})
-    tells = frozenset({"get", "set", "delete"})
+    warn_if_left_open = False
+    synchronous_operations = frozenset({"get", "set", "delete", "exists"})
+    notifies = frozenset({"get", "set", "delete"})
 
     _root: MemoryStore
 
@@ -377,11 +377,11 @@ class MemoryStore(Store):
             if entry is None:
                 self._put(space, key, b"%d" % by, expiry, now)
                 return by
-            number = counter_after(_counter(entry[0]), by)
+            number = next_counter(_counter(entry[0]), by)
             self._write(space, key, b"%d" % number, entry[1], now, entry[1] - now)
             return number
 
-    async def do_replace(
+    async def do_compare_and_set(
         self,
         path: tuple[str, ...],
         key: str,

@@ -41,7 +41,7 @@ class Atomic(Suite):
             "touch": lambda: store.touch("k", None),
             "pop": lambda: store.pop("k"),
             "increment": lambda: store.increment("k"),
-            "replace": lambda: store.replace("k", b"1", b"2"),
+            "compare_and_set": lambda: store.compare_and_set("k", b"1", b"2"),
         }
         known = self.capabilities(store).atomic - Capabilities.ALL_ATOMIC
         equal(known, frozenset[str](), "only operations that exist are declared")
@@ -261,58 +261,60 @@ class Atomic(Suite):
     @promise
     async def test_replace_compares_and_sets(self, store: Store) -> None:
         """Replace changes the value only if it is the old one; None means missing, on either side."""
-        if not self._offers(store, "replace"):
+        if not self._offers(store, "compare_and_set"):
             return
-        equal(await store.replace("k", b"v", b"w"), False, "a missing key has no value")
-        equal(await store.replace("k", None, None), True, "a missing key is missing")
+        equal(await store.compare_and_set("k", b"v", b"w"), False, "a missing key has no value")
+        equal(await store.compare_and_set("k", None, None), True, "a missing key is missing")
         equal(await store.exists("k"), False, "nothing was created")
-        equal(await store.replace("k", None, b"v"), True, "a missing key can be created")
-        equal(await store.replace("k", None, b"w"), False, "once")
-        equal(await store.replace("k", b"other", b"w"), False, "another value is not replaced")
-        equal(await store.replace("k", b"other", None), False, "nor deleted")
+        equal(await store.compare_and_set("k", None, b"v"), True, "a missing key can be created")
+        equal(await store.compare_and_set("k", None, b"w"), False, "once")
+        equal(await store.compare_and_set("k", b"other", b"w"), False, "another value is not replaced")
+        equal(await store.compare_and_set("k", b"other", None), False, "nor deleted")
         equal(await store.get_with_expiry("k"), (b"v", None), "it stays")
-        equal(await store.replace("k", b"v", b""), True, "the old value is replaced")
+        equal(await store.compare_and_set("k", b"v", b""), True, "the old value is replaced")
         equal(await store.get("k"), b"", "by the new one, also an empty one")
-        equal(await store.replace("k", None, b"w"), False, "an empty value is there")
-        equal(await store.replace("k", b"", None), True, "the old value can be deleted")
+        equal(await store.compare_and_set("k", None, b"w"), False, "an empty value is there")
+        equal(await store.compare_and_set("k", b"", None), True, "the old value can be deleted")
         equal(await store.exists("k"), False, "and is gone")
 
     @promise
     async def test_replace_and_expiry(self, store: Store) -> None:
         """Replace sets the expiry that it is given, or keeps it with keep_ttl; over means deleted."""
-        if not self._offers(store, "replace"):
+        if not self._offers(store, "compare_and_set"):
             return
         since = self.now()
-        equal(await store.replace("k", None, b"1", expiry=LONG), True, "created with an expiry")
+        equal(await store.compare_and_set("k", None, b"1", expires_in=LONG), True, "created with an expiry")
         await self.check_left(store, "k", LONG, since, "replace sets the expiry")
-        equal(await store.replace("k", b"1", b"2", keep_ttl=True), True, "replaced with keep_ttl")
+        equal(await store.compare_and_set("k", b"1", b"2", keep_ttl=True), True, "replaced with keep_ttl")
         await self.check_left(store, "k", LONG, since, "which keeps the expiry")
-        equal(await store.replace("k", b"other", b"3", expiry=5), False, "not replaced")
+        equal(await store.compare_and_set("k", b"other", b"3", expires_in=5), False, "not replaced")
         await self.check_left(store, "k", LONG, since, "which leaves the expiry")
-        equal(await store.replace("k", b"2", b"3"), True, "replaced without an expiry")
+        equal(await store.compare_and_set("k", b"2", b"3"), True, "replaced without an expiry")
         equal(await store.get_with_expiry("k"), (b"3", None), "which makes it permanent")
-        equal(await store.replace("k", b"3", b"4", keep_ttl=True), True, "keep_ttl of a permanent key")
+        equal(await store.compare_and_set("k", b"3", b"4", keep_ttl=True), True, "keep_ttl of a permanent key")
         equal(await store.get_with_expiry("k"), (b"4", None), "keeps it permanent")
-        equal(await store.replace("new", None, b"1", keep_ttl=True), True, "keep_ttl of a missing key")
+        equal(await store.compare_and_set("new", None, b"1", keep_ttl=True), True, "keep_ttl of a missing key")
         equal(await store.get_with_expiry("new"), (b"1", None), "makes it permanent")
         for span in OVER:
             await store.set("k", b"v")
-            equal(await store.replace("k", b"w", b"x", expiry=span), False, "an expiry that is over compares")
-            equal(await store.replace("k", b"v", b"w", expiry=span), True, "and ends the key")
-            equal(await store.exists("k"), False, f"replace(expiry={span!r}) stores nothing")
-        await raises(ValueError, store.replace, "new", b"1", b"2", expiry=60, keep_ttl=True)
+            equal(
+                await store.compare_and_set("k", b"w", b"x", expires_in=span), False, "an expiry that is over compares"
+            )
+            equal(await store.compare_and_set("k", b"v", b"w", expires_in=span), True, "and ends the key")
+            equal(await store.exists("k"), False, f"compare_and_set(expires_in={span!r}) stores nothing")
+        await raises(ValueError, store.compare_and_set, "new", b"1", b"2", expires_in=60, keep_ttl=True)
         equal(await store.get("new"), b"1", "the refused call changes nothing")
 
     @promise
     async def test_replace_is_atomic(self, store: Store) -> None:
         """Counters built on replace are exact."""
-        if not self._offers(store, "replace"):
+        if not self._offers(store, "compare_and_set"):
             return
 
         async def add_one() -> None:
             while True:
                 old = await store.get("k")
-                if await store.replace("k", old, b"%d" % (int(old or 0) + 1)):
+                if await store.compare_and_set("k", old, b"%d" % (int(old or 0) + 1)):
                     return
 
         await asyncio.gather(*(add_one() for _ in range(12)))

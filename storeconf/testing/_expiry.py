@@ -120,7 +120,7 @@ class Expiry(Suite):
     async def test_expired_key_is_missing_to_writers(self, store: Store) -> None:
         """Operations that change take an expired key for a missing one."""
         atomic = self.capabilities(store).atomic
-        for name in ("set", "keep", "made", "add", "touch", "pop", "replace", "create"):
+        for name in ("set", "keep", "made", "add", "touch", "pop", "compare_and_set", "create"):
             await store.set(name, b"old", expires_in=SHORT)
         await store.set("increment", b"41", expires_in=SHORT)
         await self.outlive(store)
@@ -141,10 +141,12 @@ class Expiry(Suite):
         if "increment" in atomic:
             equal(await store.increment("increment"), 1, "increment after expiry begins at 0")
             equal(await store.get_with_expiry("increment"), (b"1", None), "the old expiry is gone")
-        if "replace" in atomic:
-            equal(await store.replace("replace", b"old", b"new"), False, "replace finds no expired value")
-            equal(await store.exists("replace"), False, "replace revives nothing")
-            equal(await store.replace("create", None, b"new"), True, "replace takes an expired key for missing")
+        if "compare_and_set" in atomic:
+            equal(
+                await store.compare_and_set("compare_and_set", b"old", b"new"), False, "replace finds no expired value"
+            )
+            equal(await store.exists("compare_and_set"), False, "replace revives nothing")
+            equal(await store.compare_and_set("create", None, b"new"), True, "replace takes an expired key for missing")
             equal(await store.get_with_expiry("create"), (b"new", None), "replace after expiry begins anew")
 
     @promise

@@ -243,7 +243,7 @@ class LifeCycle(Suite):
     def test_left_open_is_told(self) -> None:
         """A store that holds a resource and is left open ends with a ResourceWarning."""
         with self.place() as store:
-            if not store.root.owns_resources:
+            if not store.root.warn_if_left_open:
                 return
             left = self.handle()
 

@@ -56,7 +56,7 @@ def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable
         "touch": lambda key: store.touch(key, 60),
         "pop": store.pop,
         "increment": store.increment,
-        "replace": lambda key: store.replace(key, None, b"new"),
+        "compare_and_set": lambda key: store.compare_and_set(key, None, b"new"),
     }
     declared = suite.capabilities(store).atomic
     return calls | {name: call for name, call in atomic.items() if name in declared}
@@ -74,7 +74,7 @@ def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaita
         "add": lambda span: store.add("missing", b"new", expires_in=span),
         "touch": lambda span: store.touch("k", span),
         "increment": lambda span: store.increment("missing", expires_in=span),
-        "replace": lambda span: store.replace("k", b"old", b"new", expiry=span),
+        "compare_and_set": lambda span: store.compare_and_set("k", b"old", b"new", expires_in=span),
     }
     declared = suite.capabilities(store).atomic
     return calls | {name: call for name, call in atomic.items() if name in declared}

@@ -228,8 +228,8 @@ class StoreModel(History):
         path, key = self.pick(at)
         keep = keep and expiry is None
         store = self.handle(second, path)
-        reply, when = self.call(lambda: store.replace(key, old, new, expiry, keep_ttl=keep))
-        if not self.offered("replace", reply):
+        reply, when = self.call(lambda: store.compare_and_set(key, old, new, expiry, keep_ttl=keep))
+        if not self.offered("compare_and_set", reply):
             return
 
         def step(entry: State) -> Iterator[State]:

@@ -74,7 +74,10 @@ def process(*arguments: str, cwd: Path, environ: Mapping[str, str] | None = None
         check=False,
     )
     return Done(
-        done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"), done.stdout
+        done.returncode,
+        done.stdout.decode(errors="replace"),
+        done.stderr.decode(errors="replace"),
+        done.stdout,
     )
 
 

@@ -174,7 +174,7 @@ def test_many_keys_come_each_once() -> None:
     assert server.ask("EXISTS", f"{name}::k1") == b":0\r\n"
 
 
-# ---------------------------------------------------------------------- clear, purge
+# ---------------------------------------------------------------------- clear, prune
 
 
 def test_clear_reaches_downwards_and_nowhere_else() -> None:
@@ -220,12 +220,12 @@ def test_purge_drops_what_has_expired(directory: Path) -> None:
     while any(run("get", store, "brief").status == 0 for store in ("main", "cache", "other")):
         time.sleep(0.001)
     assert files(directory) == 6
-    assert run("purge", "cache").both == ""
+    assert run("prune", "cache").both == ""
     assert files(directory) == 5
-    assert run("purge", "main").status == 0
+    assert run("prune", "main").status == 0
     assert files(directory) == 4
     (directory / "var/absent").mkdir()
-    assert run("purge").both == ""
+    assert run("prune").both == ""
     assert files(directory) == 3
 
 
@@ -233,7 +233,7 @@ def test_purge_of_all_stores_tells_of_the_one_that_fails_and_does_the_others(dir
     run("set", "other", "brief", "v", "--expires-in", "1ms")
     while run("get", "other", "brief").status == 0:
         time.sleep(0.001)
-    done = run("purge")
+    done = run("prune")
     assert done.status == 1
     assert done.err.startswith("production: error: ")
     assert "var/absent" in done.err

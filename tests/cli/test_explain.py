@@ -185,10 +185,10 @@ def test_a_code_is_explained_without_a_layout(directory: Path) -> None:
     assert (done.status, done.err) == (0, "")
     title, means, empty, *mend = done.out.splitlines()
     assert (title, means, empty) == ("SC406: unsafe-url-part", f"  {CODES['SC406'].explanation}", "")
-    assert " ".join(line.strip() for line in mend) == CODES["SC406"].mend
+    assert " ".join(line.strip() for line in mend) == CODES["SC406"].remedy
     shown = run("explain", "SC406", "--format", "json").json
-    assert shown.keys() == {"format", "code", "title", "explanation", "mend"}
-    assert (shown["code"], shown["mend"]) == ("SC406", CODES["SC406"].mend)
+    assert shown.keys() == {"format", "code", "title", "explanation", "remedy"}
+    assert (shown["code"], shown["remedy"]) == ("SC406", CODES["SC406"].remedy)
 
 
 def test_a_code_that_does_not_exist_is_said_to() -> None:

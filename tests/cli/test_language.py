@@ -102,7 +102,7 @@ def test_plugins_are_listed_with_what_they_can_do() -> None:
     assert next(line for line in lines if line[:1] == ["file"])[-2:] == ["persistent,", "shared"]
     listed = run("plugins", "--format", "json").json["plugins"]
     assert {"part": "backend", "name": "memory", "state": "built-in"}.items() <= listed[0].items()
-    assert listed[0]["capabilities"]["atomic"] == ["add", "increment", "pop", "renew", "replace", "touch"]
+    assert listed[0]["capabilities"]["atomic"] == ["add", "compare_and_set", "increment", "pop", "renew", "touch"]
 
 
 BAD = """

@@ -791,14 +791,14 @@ class Simple(Backend):
 
 class ReversedStore(StoreWrapper):  # calls keys otherwise than its callers do
     async def keys(self, prefix=""):
-        async for key in self.inner.keys():
+        async for key in self.wrapped.keys():
             yield key[::-1]
 
     async def get_with_expiry(self, key):
-        return await self.inner.get_with_expiry(key[::-1])
+        return await self.wrapped.get_with_expiry(key[::-1])
 
     async def set(self, key, value, expires_in=None, *, keep_ttl=False):
-        await self.inner.set(key[::-1], value, expires_in, keep_ttl=keep_ttl)
+        await self.wrapped.set(key[::-1], value, expires_in, keep_ttl=keep_ttl)
 
 
 class Reversed(Middleware):

@@ -96,7 +96,7 @@ from storeconf.stores import MemoryStore
 
 
 class Plain(MemoryStore):
-    capabilities = storeconf.Capabilities(atomic=frozenset({"add", "touch", "pop", "replace"}))
+    capabilities = storeconf.Capabilities(atomic=frozenset({"add", "touch", "pop", "compare_and_set"}))
 
 
 class PlainBackend(storeconf.Backend):
@@ -108,8 +108,8 @@ class PlainBackend(storeconf.Backend):
 
 
 class Less(StoreWrapper):
-    def bound(self):
-        self.capabilities = storeconf.Capabilities(atomic=self.inner.capabilities.atomic - {"pop"})
+    def on_bind(self):
+        self.capabilities = storeconf.Capabilities(atomic=self.wrapped.capabilities.atomic - {"pop"})
 
 
 class LessMiddleware(storeconf.Middleware):

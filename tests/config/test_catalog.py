@@ -194,7 +194,7 @@ from storeconf import Middleware
 
 class Mark(Middleware):
     kind: Literal["mark"] = "mark"
-    main: ClassVar[str] = "sign"
+    shorthand_field: ClassVar[str] = "sign"
     before: ClassVar[str] = "ttl"
     sign: str = "!"
 

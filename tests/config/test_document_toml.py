@@ -60,7 +60,7 @@ list = [ # [
   1,
   [ 2, 3 ], # ]
 ]
-[[rows.inner]]
+[[rows.wrapped]]
 k = true
 '''
 

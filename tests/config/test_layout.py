@@ -266,7 +266,7 @@ class Vault(Backend):
 
 class Seal(Middleware):
     kind: ClassVar[str] = "seal"
-    main: ClassVar[str] = "wax"
+    shorthand_field: ClassVar[str] = "wax"
     wax: Secret
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:

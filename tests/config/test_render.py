@@ -176,7 +176,7 @@ def test_sarif() -> None:
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["SC101", "SC501", "SC503", "SC602"]
     about = CODES["SC101"]
-    assert (rules[0]["shortDescription"], rules[0]["help"]) == ({"text": about.explanation}, {"text": about.mend})
+    assert (rules[0]["shortDescription"], rules[0]["help"]) == ({"text": about.explanation}, {"text": about.remedy})
     assert all(rules[each["ruleIndex"]]["id"] == each["ruleId"] for each in run["results"])
     assert run["columnKind"] == "unicodeCodePoints"
     unknown, circle, variable, nowhere = run["results"]
@@ -207,4 +207,4 @@ def test_every_code_is_numbered_and_titled() -> None:
         assert re.fullmatch(r"SC[1-8][0-9]{2}", number)
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code.title)
         assert code.explanation.endswith(".")
-        assert code.mend.endswith(".")
+        assert code.remedy.endswith(".")

@@ -501,7 +501,7 @@ class OddBackend(Backend):
 
 class OddMiddleware(Middleware):
     kind: ClassVar[str] = "odd-kind"
-    main: ClassVar[str | None] = "level"
+    shorthand_field: ClassVar[str | None] = "level"
     level: int = 0
 
 

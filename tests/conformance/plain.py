@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from storeconf import Capabilities, Store
-from storeconf.store import counter_after
+from storeconf.store import next_counter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,7 +26,7 @@ class PlainStore(Store):
     """The seven required hooks over a dict. Every hook yields to the loop, as one that does I/O would."""
 
     capabilities = WITHOUT_ATOMICS
-    owns_resources = False
+    warn_if_left_open = False
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__()
@@ -126,11 +126,11 @@ class AtomicStore(PlainStore):
         await asyncio.sleep(0)
         with self.entries() as entries:
             value, end = entries.get((path, key), (b"0", self.end(expiry)))
-            number = counter_after(value, by)
+            number = next_counter(value, by)
             entries[path, key] = (str(number).encode(), end)
             return number
 
-    async def do_replace(
+    async def do_compare_and_set(
         self,
         path: tuple[str, ...],
         key: str,
@@ -155,7 +155,7 @@ class PickleStore(AtomicStore):
     """The same in one locked file: persistent, and shared between processes."""
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    owns_resources = True
+    warn_if_left_open = True
 
     def __init__(self, path: Path) -> None:
         super().__init__()

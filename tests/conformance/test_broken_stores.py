@@ -120,7 +120,7 @@ class PopReadsThenDeletes(AtomicStore):
 
 
 class ReplaceReadsThenWrites(AtomicStore):
-    async def do_replace(
+    async def do_compare_and_set(
         self, path: Path, key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         if await self.do_get(path, key, None) != old:

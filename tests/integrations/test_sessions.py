@@ -474,10 +474,10 @@ class Deaf(MemoryStore):
         super().__init__()
         self.done: bool | None = done
 
-    async def do_replace(self, *arguments: Any) -> bool:
+    async def do_compare_and_set(self, *arguments: Any) -> bool:
         done, self.done = self.done, None
         if done is None or done:
-            replaced = await super().do_replace(*arguments)
+            replaced = await super().do_compare_and_set(*arguments)
         if done is not None:
             raise StoreTimeoutError("no reply", outcome_unknown=True)
         return replaced

@@ -329,7 +329,7 @@ CHANGES: dict[str, tuple[Callable[[Store], Coroutine[Any, Any, Any]], bytes | No
     "delete_all": (lambda store: store.delete_all(), None),
     "touch": (lambda store: store.touch("k", 0), None),
     "pop": (lambda store: store.pop("k"), None),
-    "replace": (lambda store: store.replace("k", b"1", b"new"), b"new"),
+    "compare_and_set": (lambda store: store.compare_and_set("k", b"1", b"new"), b"new"),
     "increment": (lambda store: store.increment("k"), b"2"),
     "renewing to the end": (lambda store: store.get("k", renew_for=0), None),
     "get_or_set": (lambda store: set_anew(store), b"new"),
@@ -837,7 +837,7 @@ def test_a_memory_store_is_near_already() -> None:
         inside: Any = registry[store]
         while isinstance(inside, StoreWrapper):
             assert type(inside).__name__ != "CacheStore"
-            inside = inside.inner
+            inside = inside.wrapped
 
 
 def test_a_failing_cached_store_names_itself() -> None:

@@ -97,7 +97,7 @@ def test_many_stay_one_call_also_in_namespaces(chain: dict[str, Any]) -> None:
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_a_namespace_has_the_chain_of_its_store(chain: dict[str, Any]) -> None:
     def links(store: Any) -> list[str]:
-        return [type(store).__name__, *(links(store.inner) if "inner" in vars(store) else [])]
+        return [type(store).__name__, *(links(store.wrapped) if "inner" in vars(store) else [])]
 
     async def use(store: Store, root: Any) -> None:
         assert links(store.with_namespace("below")) == links(store)
@@ -116,7 +116,7 @@ def test_what_the_backend_has_not_the_chain_refuses(chain: dict[str, Any]) -> No
             lambda: store.touch("k", 5),
             lambda: store.pop("k"),
             lambda: store.increment("k"),
-            lambda: store.replace("k", b"1", b"2"),
+            lambda: store.compare_and_set("k", b"1", b"2"),
         ):
             with pytest.raises(UnsupportedOperationError):
                 await call()

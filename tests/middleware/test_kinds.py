@@ -159,7 +159,7 @@ def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
         assert await store.expires_in("short") == 60
         await store.touch("short", None)
         assert await store.expires_in("short") == 60
-        await store.inner.set("permanent", "v")
+        await store.wrapped.set("permanent", "v")
         await store.set("permanent", "w", keep_ttl=True)
         assert await store.expires_in("permanent") == 60
         await store.set("short", "v", 5)
@@ -173,21 +173,21 @@ def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
 def test_ttl_max_leaves_nothing_for_ever_that_is_compared_and_set() -> None:
     async def check() -> None:
         store = wrapped(made(Ttl, max="60s"))
-        assert await store.replace("new", None, b"v", keep_ttl=True)
-        await store.inner.set("permanent", "v")
-        assert await store.replace("permanent", b"v", b"w", keep_ttl=True)
-        await store.inner.set("long", "v", 1000)
-        assert await store.replace("long", b"v", b"w", keep_ttl=True)
+        assert await store.compare_and_set("new", None, b"v", keep_ttl=True)
+        await store.wrapped.set("permanent", "v")
+        assert await store.compare_and_set("permanent", b"v", b"w", keep_ttl=True)
+        await store.wrapped.set("long", "v", 1000)
+        assert await store.compare_and_set("long", b"v", b"w", keep_ttl=True)
         await store.set("short", "v", 5)
-        assert await store.replace("short", b"v", b"w", keep_ttl=True)
+        assert await store.compare_and_set("short", b"v", b"w", keep_ttl=True)
         expiries = [await store.expires_in(key) for key in ("new", "permanent", "long", "short")]
         assert expiries == [60, 60, 60, 5]
-        assert not await store.replace("missing", b"v", b"w", keep_ttl=True)
-        assert not await store.replace("short", None, b"x", keep_ttl=True)
-        assert await store.replace("short", b"w", None, keep_ttl=True)
+        assert not await store.compare_and_set("missing", b"v", b"w", keep_ttl=True)
+        assert not await store.compare_and_set("short", None, b"x", keep_ttl=True)
+        assert await store.compare_and_set("short", b"w", None, keep_ttl=True)
         assert not await store.exists("short")
         with pytest.raises(StoreValueError):
-            await store.replace("new", b"v", b"w", 5, keep_ttl=True)
+            await store.compare_and_set("new", b"v", b"w", 5, keep_ttl=True)
 
     run(check())
 
@@ -210,7 +210,7 @@ def test_ttl_renews_on_get_what_has_an_expiry() -> None:
     async def check() -> None:
         store = wrapped(made(Ttl, default="100s", renew_on_get=True))
         await store.set("a", "v", 5)
-        await store.inner.set("permanent", "v")
+        await store.wrapped.set("permanent", "v")
         assert await store.get("a") == b"v"
         assert await store.expires_in("a") == 100
         await store.set("a", "v", 5)
@@ -250,7 +250,7 @@ def test_limit_refuses_large_keys_and_values_before_anything_changes() -> None:
             lambda: store.increment("abcd"),
             lambda: store.get_many(["a", "abcd"]),
             lambda: store.set_many({"a": "1", "b": "12345"}),
-            lambda: store.replace("abc", b"1234", b"12345"),
+            lambda: store.compare_and_set("abc", b"1234", b"12345"),
             lambda: store.get_or_set("x", lambda: "12345"),
             lambda: store.with_namespace("below").set("abc", "12345"),
         )
@@ -302,7 +302,7 @@ def test_read_only_reads_and_refuses_the_rest() -> None:
             lambda: store.touch("k", 5),
             lambda: store.pop("k"),
             lambda: store.increment("n"),
-            lambda: store.replace("k", b"v", b"w"),
+            lambda: store.compare_and_set("k", b"v", b"w"),
             lambda: store.get_or_set("n", lambda: never()),
             lambda: store.with_namespace("below").set("k", "w"),
         )
@@ -454,8 +454,8 @@ def test_compress_stores_large_values_smaller(algorithm: Any) -> None:
         assert await store.get_many(["large", "small"]) == {"large": b"abc" * 1000, "small": b"abc"}
         assert await store.increment("n", 5) == 5
         assert await store.increment("n") == 6
-        assert await store.replace("small", b"abc", b"def")
-        assert not await store.replace("small", b"abc", b"ghi")
+        assert await store.compare_and_set("small", b"abc", b"def")
+        assert not await store.compare_and_set("small", b"abc", b"ghi")
         assert await store.pop("small") == b"def"
         # Values packed by another setting stay readable.
         assert await wrapped(made(Compress, algorithm="gzip"), inner).get("large") == b"abc" * 1000

@@ -38,7 +38,7 @@ class Gated(MemoryStore):
 class Declared(Gated):
     """Declares `get` alone, and does not keep its word: so one sees which limit holds."""
 
-    never_wait = frozenset({"get"})
+    synchronous_operations = frozenset({"get"})
 
 
 class Heir(Declared):
@@ -95,7 +95,7 @@ def test_the_memory_store_keeps_its_word_under_a_limit(above: dict[str, Any]) ->
     """Each call that it declares ends at the first step of its coroutine, so that no other task ran."""
 
     async def check() -> None:
-        assert MemoryStore.never_wait == set(OPERATIONS)
+        assert MemoryStore.synchronous_operations == set(OPERATIONS)
         async with registry(MemoryStore, {**above, "timeout": "1h"}) as stores:
             for name in ("main", "child"):
                 for operation in OPERATIONS:

@@ -163,7 +163,7 @@ def test_the_list_of_plugins(installed: Environment, tmp_path: Path) -> None:
     assert found["memory", "bad-shadow"]["state"] == "conflict"
     shown = installed.storeconf("plugins", cwd=tmp_path).stdout
     assert "it went up in smoke" in shown
-    assert "without add, increment, pop, renew, replace, touch" in shown
+    assert "without add, compare_and_set, increment, pop, renew, touch" in shown
 
 
 def test_the_list_with_plugins_switched_off(installed: Environment, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ async def is_a_miss(store: FileStore, place: Path, caplog: pytest.LogCaptureFixt
     assert await store.touch("k", 5) is False
     assert await store.pop("k") is None
     assert await store.get("k", 5) is None
-    assert await store.replace("k", b"value", b"new") is False
+    assert await store.compare_and_set("k", b"value", b"new") is False
 
 
 async def damage_and_look(
@@ -66,7 +66,7 @@ async def damage_and_look(
         lambda: store.set("k", b"new"),
         lambda: store.add("k", b"new"),
         lambda: store.set("k", b"new", keep_ttl=True),
-        lambda: store.replace("k", None, b"new"),
+        lambda: store.compare_and_set("k", None, b"new"),
     ):
         damage()
         await is_a_miss(store, place, caplog)
@@ -250,7 +250,7 @@ async def fails(call):
         await call
     except StoreUnavailableError as error:
         assert error.outcome_unknown is False and "File too large" in str(error), error
-        assert error.operation in ("set", "add", "replace", "set_many", "increment"), error.operation
+        assert error.operation in ("set", "add", "compare_and_set", "set_many", "increment"), error.operation
         return
     raise AssertionError("nothing was raised")
 
@@ -264,7 +264,7 @@ async def main():
             for size in (6000, 100_000):
                 await fails(store.set("k", b"x" * size))
                 await fails(store.add("new", b"x" * size))
-                await fails(store.replace("k", b"older", b"x" * size))
+                await fails(store.compare_and_set("k", b"older", b"x" * size))
                 await fails(store.set_many({"k": b"x" * size}))
             if limit < 5000:
                 await fails(store.increment("n"))

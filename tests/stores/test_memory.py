@@ -85,7 +85,7 @@ def test_objects_come_back_as_they_are() -> None:
                 assert await handle.add("added", value)
                 assert await handle.pop("added") is value
                 assert await handle.get_or_set("made", lambda value=value: value) is value
-                assert await handle.replace("made", value, thing)
+                assert await handle.compare_and_set("made", value, thing)
                 assert await handle.pop("made") is thing
 
     asyncio.run(run())

@@ -70,7 +70,7 @@ KEYS = ["k", "l", "m", "né", "longer"]
 SPANS = [None, None, 0, 0.5, 2, 100]
 OPERATIONS = [
     *("set", "set", "set", "keep", "get", "get_many", "get_with_expiry", "exists", "touch", "renew", "delete", "pop"),
-    *("add", "increment", "replace", "delete_all", "delete_expired", "wait"),
+    *("add", "increment", "compare_and_set", "delete_all", "delete_expired", "wait"),
 ]
 
 steps = st.lists(
@@ -163,9 +163,9 @@ async def compare(
             case "increment" if known is None:
                 by = 10 ** (number % 18)
                 await expect(handle.increment(key, by, span), model.write(place, b"%d" % by, deadline))
-            case "replace" if known is not None:
+            case "compare_and_set" if known is not None:
                 await expect(
-                    handle.replace(key, known[0], value, None if over else span),
+                    handle.compare_and_set(key, known[0], value, None if over else span),
                     model.write(place, value, None if over else deadline),
                 )
             case "delete_all":
@@ -196,7 +196,7 @@ REFUSED: dict[str, Callable[[Store], Awaitable[object]]] = {
     "set with expiry": lambda store: store.set("k", b"v" * 20, 60),
     "set with a fraction": lambda store: store.set("k", b"v" * 20, 0.5),
     "set_many": lambda store: store.set_many({"k": b"v" * 20}),
-    "replace": lambda store: store.replace("k", b"1", b"v" * 20),
+    "compare_and_set": lambda store: store.compare_and_set("k", b"1", b"v" * 20),
     "get_or_set": lambda store: store.get_or_set("new", lambda: b"v" * 18),
     "add": lambda store: store.add("new", b"v" * 18),
     "increment": lambda store: store.increment("a name that is long"),

@@ -121,7 +121,7 @@ CHANGES: dict[str, tuple[Callable[[Store], Coroutine[Any, Any, Any]], bytes | No
     "touch": (lambda store: store.touch("k", 0.02), None),
     "renewing": (lambda store: store.get("k", renew_for=0.02), None),
     "increment": (lambda store: store.increment("k"), b"2"),
-    "replace": (lambda store: store.replace("k", b"1", b"new"), b"new"),
+    "compare_and_set": (lambda store: store.compare_and_set("k", b"1", b"new"), b"new"),
     "pop": (lambda store: store.pop("k"), None),
 }
 
@@ -265,11 +265,11 @@ class Settling(storeconf.GuardedStore):
         self.suite = suite
         super().__init__(inner)
 
-    async def guard(self, operation: str, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         try:
             return await call(*args)
         finally:
-            await self.suite.settle(self.inner)
+            await self.suite.settle(self.wrapped)
 
 
 class OnServer(Told):
@@ -381,7 +381,7 @@ def test_max_age_where_the_server_announces_nothing() -> None:
     async def work() -> None:
         with Server() as server:
             store, other = pair(server, client_name="")
-            store = cached(store.inner, max_age=0.2)
+            store = cached(store.wrapped, max_age=0.2)
             async with store, other:
                 await other.set("k", b"1")
                 assert await store.get("k") == b"1"

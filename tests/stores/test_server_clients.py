@@ -61,7 +61,7 @@ async def round_trip(store: ServerStore) -> None:
     assert await store.touch("a", None) is True
     assert await store.touch("a", 10) is True
     assert await store.touch("none", 10) is False
-    assert await store.replace("k", b"v", b"w", keep_ttl=True) is True
+    assert await store.compare_and_set("k", b"v", b"w", keep_ttl=True) is True
     assert await store.get_with_expiry("none") is None
     value, left = await store.get_with_expiry("k") or (None, 0)
     assert value == b"w"

@@ -231,10 +231,10 @@ def test_what_may_not_be_repeated_is_not_and_says_so() -> None:
                 "increment": lambda: store.increment("n"),
                 "add": lambda: store.add("a", b"1"),
                 "pop": lambda: store.pop("p"),
-                "replace": lambda: store.replace("r", None, b"1"),
+                "compare_and_set": lambda: store.compare_and_set("r", None, b"1"),
             }
             await store.set("p", b"1")
-            await store.replace("w", None, b"1")
+            await store.compare_and_set("w", None, b"1")
             for name, call in calls.items():
                 await store.exists("w")
                 proxy.cut_after = 0

@@ -187,7 +187,7 @@ def test_scripts_are_sent_again_to_a_server_that_forgot_them() -> None:
                 await store.set("k", b"v", 10)
                 assert await store.get("k", renew_for=100) == b"v"
                 assert await store.touch("k", None) is True
-                assert await store.replace("k", b"v", None) is True
+                assert await store.compare_and_set("k", b"v", None) is True
 
     with Server("redis-6.2") as server:
         asyncio.run(work())

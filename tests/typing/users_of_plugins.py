@@ -9,7 +9,7 @@ from storeconf import BuildContext, Capabilities, Store
 
 class DictStore(Store):
     capabilities = Capabilities(atomic=frozenset({"pop"}))
-    owns_resources = False
+    warn_if_left_open = False
 
     def __init__(self) -> None:
         super().__init__()

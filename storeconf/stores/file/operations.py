@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storeconf.errors import StoreTimeoutError
-from storeconf.store import counter_after
+from storeconf.store import next_counter
 from storeconf.stores.file.directory import Place
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
 from storeconf.stores.file.reading import Busy, Reader, has_expired, now
@@ -248,7 +248,7 @@ class Writing:
                 if expiry is None or expiry > 0:
                     entry.put(b"%d" % by, _deadline(expiry))
                 return by
-            number = counter_after(record.value, by)
+            number = next_counter(record.value, by)
             entry.put(b"%d" % number, record.expiry)
             return number
 

@@ -40,7 +40,7 @@ class FileStore(Store):
     _root: FileStore
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    tells = frozenset({"get"})
+    notifies = frozenset({"get"})
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class FileStore(Store):
         """Read and set under the key's lock."""
         return await self._writer.submit(self._writing.increment, path, key, by, expiry)
 
-    async def do_replace(
+    async def do_compare_and_set(
         self, path: tuple[str, ...], key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set under the key's lock."""

@@ -55,7 +55,7 @@ class ServerStore(Store):
     driver: ClassVar[str]
     default_url: ClassVar[str]
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    tells = frozenset({"get", "set"})
+    notifies = frozenset({"get", "set"})
 
     _root: ServerStore
 
@@ -392,7 +392,7 @@ class ServerStore(Store):
             return int(await self._do(pack(b"INCRBY", name, by), name, ONCE))
         return int(await self._run(commands.INCREMENT, name, ONCE, by, expiry, int(expiry <= 0)))
 
-    async def do_replace(
+    async def do_compare_and_set(
         self,
         path: tuple[str, ...],
         key: str,

@@ -23,7 +23,7 @@ class Audit(Middleware):
     """Log every write, without values."""
 
     kind: ClassVar[str] = "audit"
-    main: ClassVar[str | None] = "logger"
+    shorthand_field: ClassVar[str | None] = "logger"
     # What these refuse was never done; and what a call asks for is logged before `ttl` and the rest change it.
     after: ClassVar[tuple[str, ...]] = ("read_only", "limit")
     before: ClassVar[tuple[str, ...]] = ("ttl",)
@@ -54,13 +54,13 @@ class AuditStore(GuardedStore):
         self._keys = keys
         super().__init__(inner)
 
-    def bound(self) -> None:
+    def on_bind(self) -> None:
         """Reads go straight to the store inside, and cost nothing."""
-        super().bound()
+        super().on_bind()
         for name in READS:
-            self.__dict__[name] = getattr(self.inner, name)
+            self.__dict__[name] = getattr(self.wrapped, name)
 
-    def guard(
+    def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Coroutine[Any, Any, Any]:
         """Log what changes something; a get that renews is "renew"."""

@@ -21,7 +21,7 @@ from storeconf import (
     ConfigPath,
     Store,
     StoreUnavailableError,
-    counter_after,
+    next_counter,
 )
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class SqliteStore(Store):
 
         def work(database: sqlite3.Connection, now: int) -> int:
             found = _live(database, where, now)
-            number = counter_after(None if found is None else found[0], by)
+            number = next_counter(None if found is None else found[0], by)
             if found is not None:
                 _write(database, where, b"%d" % number, found[1])
             elif expiry is None or expiry > 0:
@@ -265,7 +265,7 @@ class SqliteStore(Store):
 
         return await self._transact("increment", work)
 
-    async def do_replace(
+    async def do_compare_and_set(
         self, path: Path, key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         where = _where(path, key)
@@ -282,7 +282,7 @@ class SqliteStore(Store):
                 _write(database, where, new, None if expiry is None else now + expiry)
             return True
 
-        return await self._transact("replace", work)
+        return await self._transact("compare_and_set", work)
 
     async def do_ping(self, path: Path) -> str | None:
         await self._read("ping", "SELECT 1")
