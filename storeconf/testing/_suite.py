@@ -220,9 +220,7 @@ def in_child(*works: Callable[[], None]) -> None:
         if not answered:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-        report = (
-            os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {_CHILD_LIMIT:g} s"
-        )
+        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {_CHILD_LIMIT:g} s"
         os.close(read)
         if status or report:
             failures.append(f"a forked process works; one ended with status {status}\n{report}")

@@ -172,9 +172,7 @@ def in_shell(script: str, cwd: Path, **variables: str) -> Done:
         timeout=60,
         check=False,
     )
-    return Done(
-        done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+    return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
 def test_a_reader_that_goes_away_is_no_reason_for_a_word(directory: Path) -> None:
