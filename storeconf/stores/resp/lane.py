@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial, talk_to
-from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, is_temporary
+from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_temporary
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class StandaloneLane(Lane):
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
         """Also: look for the primary anew when it has become a replica."""
-        if isinstance(error, ReplyError) and str(error).startswith("READONLY"):
+        if isinstance(error, ReplyError) and code_of(error) == "READONLY":
             now = self.loop.time()
             if now - self._looked_anew > PAUSE_BETWEEN_LOOKS:
                 self._looked_anew = now

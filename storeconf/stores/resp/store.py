@@ -327,7 +327,6 @@ class ServerStore(Store):
         try:
             await scan.delete_tree(self._lanes.here(), self._layout.tree_glob(path), self._layout.tree(path))
         except (ReplyError, LinkError) as error:
-            error.sent = True  # some of the keys may be gone
             raise self._failure(error, WRITE) from error
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
