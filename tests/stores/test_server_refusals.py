@@ -53,7 +53,7 @@ WRITES: dict[str, Callable[[RedisStore], Awaitable[Any]]] = {
     "set_many": lambda store: store.set_many({"k": b"new", "l": b"new"}),
     "increment": lambda store: store.increment("n"),
     "increment in a script": lambda store: store.increment("m", expires_in=60),
-    "replace in a script": lambda store: store.replace("k", b"old", b"new"),
+    "compare_and_set in a script": lambda store: store.compare_and_set("k", b"old", b"new"),
     "add": lambda store: store.add("a", b"new"),
 }
 
@@ -163,7 +163,7 @@ def test_wrong_credentials_and_missing_rights_are_neither_outages_nor_refusals(
             ({"username": "fewer", "password": "p"}, "permissions|can't run"),
         ]:
             async with make(server, **login) as store:
-                for name in ("set", "increment in a script", "replace in a script"):
+                for name in ("set", "increment in a script", "compare_and_set in a script"):
                     with pytest.raises(StoreError, match=text) as caught:
                         await WRITES[name](store)
                     assert type(caught.value) is StoreError, name
@@ -184,7 +184,7 @@ def test_a_missing_right_to_an_optional_command(server: Server, make: Callable[.
                 "delete_all": store.delete_all,
                 "pop": lambda: store.pop("k"),
                 "increment": lambda: store.increment("n", expires_in=5),
-                "replace": lambda: store.replace("k", b"v", b"w"),
+                "compare_and_set": lambda: store.compare_and_set("k", b"v", b"w"),
                 "touch": lambda: store.touch("k", None),
                 "get": lambda: store.get("k", renew_for=5),
             }
