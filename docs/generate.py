@@ -21,9 +21,9 @@ from pydantic_core import PydanticUndefined
 
 from storeconf._units import format_duration, format_size
 from storeconf.catalog import BUILT_IN, Catalog
-from storeconf.config import envelope
 from storeconf.config.codes import CODES
 from storeconf.config.fields import ANY, fields_of
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP, EnvelopeField
 from storeconf.config.schema import build_schema
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def language() -> str:
     catalog = Catalog.builtin()
     parts = [
         HEAD,
-        _section("The top level", "", _envelope(envelope.TOP)),
-        _section("Every store", "What any store with a `type` or a `parent` takes.", _envelope(envelope.COMMON)),
-        _section("A child", "A namespace of another store.", _envelope(_without(envelope.CHILD, envelope.COMMON))),
-        _section("An alias", "It takes nothing else.", _envelope(_without(envelope.ALIAS, envelope.COMMON))),
+        _section("The top level", "", _envelope(TOP)),
+        _section("Every store", "What any store with a `type` or a `parent` takes.", _envelope(COMMON)),
+        _section("A child", "A namespace of another store.", _envelope(_without(CHILD, COMMON))),
+        _section("An alias", "It takes nothing else.", _envelope(_without(ALIAS, COMMON))),
         _section(
             "The default factory",
             "It has a `parent`, a `type` with that type's fields, or `use`; or it is the word `forbid`.",
-            _envelope(_without(envelope.FACTORY, envelope.COMMON)),
+            _envelope(_without(FACTORY, COMMON)),
         ),
     ]
     parts += (_model(f"`type: {name}`", catalog.backend(name)) for name in BUILT_IN["backend"])
@@ -114,7 +114,7 @@ def _section(title: str, text: str, rows: Iterable[tuple[str, str, str, str]]) -
     return "\n".join(lines) + "\n"
 
 
-def _envelope(fields: Mapping[str, envelope.EnvelopeField]) -> Iterable[tuple[str, str, str, str]]:
+def _envelope(fields: Mapping[str, EnvelopeField]) -> Iterable[tuple[str, str, str, str]]:
     for name, each in fields.items():
         yield name, _kind(each.schema), "", f"{each.description} For example {_code(each.examples[0])}."
 

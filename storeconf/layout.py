@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf._collection import collection_paused
 from storeconf.catalog import BUILT_IN, Catalog
-from storeconf.config.assemble import Assembly, Source, assemble
 from storeconf.config.dump import dump, masked
 from storeconf.config.layers import problem
-from storeconf.config.masking import Masks, secret_paths
-from storeconf.config.models import AliasSpec
-from storeconf.config.problems import Problems, merged, ordered
-from storeconf.config.structure import check_structure
+from storeconf.config.pipeline import Assembly, Source, assemble
+from storeconf.config.relations import check_structure
+from storeconf.config.reporter import Problems, merged, ordered
+from storeconf.config.secrets import Masks, secret_paths
+from storeconf.config.specs import AliasSpec
 from storeconf.config.tree import Placeholder, dotted, item_index, lookup
 from storeconf.config.validate import validate
 from storeconf.config.variables import Variable, iter_variables
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Origin
     from storeconf.catalog import Part
-    from storeconf.config.models import DefaultFactorySpec, StoreSpec
     from storeconf.config.overrides import Overrides
+    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.plan import Plan
     from storeconf.plugin import Settings

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from storeconf.catalog import BUILT_IN
 from storeconf.config.fields import store_fields
-from storeconf.config.models import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
+from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from storeconf.config.models import Links
+    from storeconf.config.specs import Links
     from storeconf.plugin import Backend, Middleware
     from storeconf.store import Capabilities
 

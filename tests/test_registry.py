@@ -19,7 +19,7 @@ from litestar.stores.memory import MemoryStore as LitestarMemoryStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf.build import NamespaceTakenError
-from storeconf.config.models import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
+from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.errors import PluginError, StoreClosedError, StoreError, UnknownStoreError
 from storeconf.middleware.fallback import Fallback
 from storeconf.middleware.limit import Limit
@@ -33,7 +33,7 @@ from storeconf.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from storeconf.config.models import StoreSpec
+    from storeconf.config.specs import StoreSpec
 
 happened: list[str] = []
 """What the stores of one test did, in order."""

@@ -41,7 +41,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "config.tree",
         "config.readers",
     ),
-    ("catalog", "config.models"),
+    ("catalog", "config.specs"),
     ("config", "layout"),
     ("plan",),
     ("build", "registry"),

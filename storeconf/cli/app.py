@@ -50,7 +50,7 @@ class Source:
 
     def layouts(self, *environments: str | None) -> list[Layout]:
         """Read the layouts of several environments; a problem that they share is shown once."""
-        from storeconf.config.problems import merged
+        from storeconf.config.reporter import merged
         from storeconf.layout import examine
 
         reports = [

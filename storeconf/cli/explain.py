@@ -15,7 +15,7 @@ from storeconf.cli.origins import history_of, leaves, origin_fields, place_of
 from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, style, terminal_width
 from storeconf.cli.report import error
 from storeconf.cli.settings import setting_at
-from storeconf.config.models import AliasSpec
+from storeconf.config.specs import AliasSpec
 from storeconf.config.tree import MISSING, dotted, item_index, lookup, nearest
 
 if TYPE_CHECKING:

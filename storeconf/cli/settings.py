@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
 
 from storeconf._units import format_duration, format_size
-from storeconf.config.envelope import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.fields import fields_of
-from storeconf.config.masking import MASK, mask_url
-from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
+from storeconf.config.secrets import MASK, mask_url
+from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf.config.envelope import EnvelopeField
-    from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.config.language import EnvelopeField
+    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.layout import Layout
 

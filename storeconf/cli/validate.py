@@ -27,8 +27,8 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
     With --env in that one alone; with FILEs in each of them. Connects to nothing. What is found goes to stdout; errors
     make the status 1, warnings do not.
     """
-    from storeconf.config.problems import merged
     from storeconf.config.render import render
+    from storeconf.config.reporter import merged
     from storeconf.layout import examine_all
 
     if files and source.file is not None:

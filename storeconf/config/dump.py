@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
-from storeconf.config.masking import MASK, REFERENCE, mask_url
+from storeconf.config.secrets import MASK, REFERENCE, mask_url
 from storeconf.config.tree import Placeholder, Text, TreePath
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf.config.models import DefaultFactorySpec, StoreSpec
+    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.layout import Layout
 
 __all__ = ["dump", "expected", "masked"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
-from storeconf.config.problems import MOST_SOUGHT
+from storeconf.config.reporter import MOST_SOUGHT
+from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.tree import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from storeconf.config.models import StoreSpec
-    from storeconf.config.problems import Problems
+    from storeconf.config.reporter import Problems
+    from storeconf.config.specs import StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.plugin import Backend
 

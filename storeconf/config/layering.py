@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.envelope import NOT_HERE
+from storeconf.config.language import NOT_HERE
 from storeconf.config.layers import Layer, problem
 from storeconf.config.merge import Merge
-from storeconf.config.problems import NAME_RULE
+from storeconf.config.reporter import NAME_RULE
 from storeconf.config.tree import Removals, TreePath, parse_path, valid_name
 from storeconf.config.variables import FORBIDDEN
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storeconf._location import Diagnostic
-    from storeconf.config.files import Files, Part
     from storeconf.config.merge import Rules
+    from storeconf.config.sources import Files, Part
 
 __all__ = ["Layering", "environments_of"]
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from storeconf.config.fields import store_fields
 from storeconf.config.kinship import leads_to
-from storeconf.config.models import AliasSpec
-from storeconf.config.problems import listed
+from storeconf.config.reporter import listed
+from storeconf.config.specs import AliasSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from storeconf.config.kinship import Kinship, Place
-    from storeconf.config.models import DefaultFactorySpec, Links
-    from storeconf.config.problems import Problems
+    from storeconf.config.reporter import Problems
+    from storeconf.config.specs import DefaultFactorySpec, Links
     from storeconf.config.tree import TreePath
 
 __all__ = ["check_needs"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from storeconf.config.addresses import Names
 from storeconf.config.fields import TEXT
-from storeconf.config.files import plain_data
 from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import Merge
-from storeconf.config.names import Names
+from storeconf.config.sources import plain_data
 from storeconf.config.texts import BadText, at, literal, value_of
 from storeconf.config.tree import Items, Removals, TreePath, dotted, item_index, lookup, parse_path
 from storeconf.config.variables import FORBIDDEN

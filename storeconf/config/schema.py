@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.envelope import ALIAS, CHILD, COMMON, FACTORY, TOP
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.tree import KIND_KEYS
 from storeconf.errors import PluginError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from storeconf.catalog import Catalog
-    from storeconf.config.envelope import EnvelopeField
+    from storeconf.config.language import EnvelopeField
     from storeconf.plugin import Backend, Middleware, Settings
 
 __all__ = ["SCHEMA_ID", "build_schema"]

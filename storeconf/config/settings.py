@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from storeconf.catalog import BUILT_IN
 from storeconf.config.faults import fault_of, kind_of, spot_of
 from storeconf.config.fields import PLAIN, fields_of
-from storeconf.config.problems import Problems, listed, shown
+from storeconf.config.reporter import Problems, listed, shown
 from storeconf.config.tree import Placeholder, TreePath, lookup, nearest
 from storeconf.errors import PluginError
 from storeconf.plugin import Backend, Middleware, Settings
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from storeconf.catalog import Catalog, Part
-    from storeconf.config.assemble import Assembly
     from storeconf.config.faults import Fault, Spot
     from storeconf.config.fields import Expect, Fields
+    from storeconf.config.pipeline import Assembly
 
 __all__ = ["SettingsReader"]
 

@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from storeconf.config import envelope
+from storeconf.config import language
 from storeconf.config.faults import kind_of
 from storeconf.config.fields import Expect, fields_of
-from storeconf.config.masking import MASK
-from storeconf.config.models import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
-from storeconf.config.problems import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
+from storeconf.config.reporter import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
+from storeconf.config.secrets import MASK
 from storeconf.config.settings import SettingsReader
+from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.tree import KIND_KEYS, Placeholder, Text, TreePath, nearest, valid_name
 from storeconf.store import check_name
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from storeconf.catalog import Catalog, Part
-    from storeconf.config.assemble import Assembly
-    from storeconf.config.models import Links, StoreSpec
+    from storeconf.config.pipeline import Assembly
+    from storeconf.config.specs import Links, StoreSpec
     from storeconf.plugin import Backend, Middleware, Settings
 
 __all__ = ["Validated", "validate"]
 
-TOP: Final = tuple(envelope.TOP)
-COMMON: Final = frozenset(envelope.COMMON)
-CHILD: Final = frozenset(envelope.CHILD)
-ALIAS: Final = frozenset(envelope.ALIAS)
-FACTORY: Final = frozenset(envelope.FACTORY)
+TOP: Final = tuple(language.TOP)
+COMMON: Final = frozenset(language.COMMON)
+CHILD: Final = frozenset(language.CHILD)
+ALIAS: Final = frozenset(language.ALIAS)
+FACTORY: Final = frozenset(language.FACTORY)
 
 _TEXT: Final = Expect("a text", frozenset({str}))
 _WHOLE: Final = Expect("a whole number", frozenset({int}))
@@ -102,7 +102,7 @@ class _Validator:
     def _no_such_key(self, key: str, value: object) -> None:
         """Report a key beside ``stores``; a store that stands there has lost its indentation, or its heading."""
         layer = self._problems.place((key,), key=True).get("layer")
-        known = [name for name in TOP if name not in envelope.NOT_HERE.get(str(layer), ())]
+        known = [name for name in TOP if name not in language.NOT_HERE.get(str(layer), ())]
         if isinstance(value, dict) and any(kind in value for kind in KIND_KEYS):
             hint = f"if {key!r} is a store, write it below 'stores', indented"
         elif near := nearest(key, known):

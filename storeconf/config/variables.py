@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
+from storeconf.config.addresses import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
-from storeconf.config.names import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
 from storeconf.config.secretfile import SecretFileError, read_secret
 from storeconf.config.texts import BadText, at, value_of
 from storeconf.config.tree import MISSING, Placeholder, TreePath, almost, dotted, slips
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Severity
     from storeconf.catalog import Catalog
-    from storeconf.config.names import Found
+    from storeconf.config.addresses import Found
 
 __all__ = ["FORBIDDEN", "SWITCHES", "Variable", "iter_variables", "read_variables"]
 

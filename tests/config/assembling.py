@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from storeconf.catalog import Catalog
-from storeconf.config.assemble import Assembly, assemble
+from storeconf.config.pipeline import Assembly, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

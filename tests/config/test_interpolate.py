@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.assemble import assemble
+from storeconf.config.pipeline import assemble
 from storeconf.config.references import BadReference, Reference, parse_references
 from storeconf.config.tree import Placeholder, Text
 from tests.config.assembling import Workplace, place, work
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from storeconf._location import Diagnostic
-    from storeconf.config.assemble import Assembly
+    from storeconf.config.pipeline import Assembly
     from storeconf.plugin import ResolveContext
 
 __all__ = ["work"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.assemble import assemble
+from storeconf.config.pipeline import assemble
 from storeconf.layout import examine
 from tests.config.assembling import Workplace, events, place, work
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from storeconf.catalog import Catalog
-from storeconf.config.assemble import assemble
+from storeconf.config.pipeline import assemble
 from storeconf.config.tree import Placeholder, Text
 from storeconf.config.variables import iter_variables
 from storeconf.plugin import Backend, Middleware, Settings

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from storeconf.config.fields import fields_of
 from storeconf.config.kinship import Kinship, leads_to
-from storeconf.config.models import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.needs import check_needs
+from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from storeconf._location import Note
-    from storeconf.config.models import Links, StoreSpec
-    from storeconf.config.problems import Problems
+    from storeconf.config.reporter import Problems
+    from storeconf.config.specs import Links, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.plugin import Backend
