@@ -1,20 +1,24 @@
-"""What only all stores together can get wrong: unknown names, circles, and stores that would share their keys."""
+"""What only all stores together can get wrong: unknown names, cycles, and stores that would share their keys.
+
+Three parts: how stores are related (`_Kinship`), what their declarations make of that, and what middleware that calls
+other stores adds to it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from storeconf.config.fields import fields_of
-from storeconf.config.kinship import Kinship, leads_to
-from storeconf.config.needs import check_needs
+from storeconf.config.fields import fields_of, store_fields
+from storeconf.config.reporter import MOST_SOUGHT, listed
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
+from storeconf.config.tree import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from storeconf._location import Note
     from storeconf.config.reporter import Problems
-    from storeconf.config.specs import Links, StoreSpec
+    from storeconf.config.specs import DefaultFactorySpec, Links, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.plugin import Backend
@@ -23,16 +27,115 @@ __all__ = ["check_structure"]
 
 FACTORY: Final[TreePath] = ("default_factory",)
 
+_Place = tuple[str, tuple[str, ...]]
+"""A root's name, and the names of a namespace path in it."""
+
+_MOST_NAMES: Final = 10
+
 
 def check_structure(validated: Validated, declared: Collection[str], problems: Problems) -> None:
     """Check the references between stores and where their keys lie. ``declared`` holds also the stores in error."""
-    kinship = Kinship(validated.stores, declared, validated.unknown, problems)
+    kinship = _Kinship(validated.stores, declared, validated.unknown, problems)
     _Structure(validated, kinship, problems).check()
-    check_needs(kinship, validated.default_factory, problems)
+    _NeedsCheck(kinship, problems).check(validated.default_factory)
+
+
+def _leads_to(spec: StoreSpec | None) -> str | None:
+    """The store that a store refers to by its kind, None for a root."""
+    if isinstance(spec, ChildSpec):
+        return spec.parent
+    return spec.use if isinstance(spec, AliasSpec) else None
+
+
+class _Kinship:
+    """Answers questions about the stores; those in error are only ``declared``, ``circular`` ones lead in a circle.
+
+    ``unknown`` are placeholders for names.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, StoreSpec],
+        declared: Collection[str],
+        unknown: Collection[str],
+        problems: Problems,
+    ) -> None:
+        self.stores = stores
+        self.circular: set[str] = set()
+        self._declared = declared
+        self._unknown = unknown
+        self._problems = problems
+        self._places: dict[str, _Place | None] = {}
+        self._near: dict[str, str | None] = {}
+
+    def check_known(self, name: str, path: TreePath) -> None:
+        """Report a reference, which stands at ``path``, to a store that nobody declares."""
+        if name in self._declared or name in self._unknown:
+            return
+        text = f"there is no store {name!r}"
+        if name not in self._near:
+            self._near[name] = nearest(name, self._declared) if len(self._near) < MOST_SOUGHT else None
+        near = self._near[name]
+        if near is not None:
+            note = self._problems.note(f"{near!r} is declared here", ("stores", near), key=True)
+            self._problems.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note], lacking=True)
+        elif self._declared:
+            names = list(self._declared)
+            more = ", …" if len(names) > _MOST_NAMES else ""
+            self._problems.add(
+                "SC601", text, path, hint=f"declared are: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
+            )
+        else:
+            self._problems.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
+
+    def check_divisible(self, name: str, path: TreePath) -> None:
+        """Report the use, at ``path``, of namespaces of a root that keeps raw keys."""
+        root = self.stores.get(name)
+        if isinstance(root, RootSpec) and _keeps_raw_keys(root.backend):
+            self._problems.add(
+                "SC605", f"{name!r} has no namespace of its own, so it can't have namespaces below it", path,
+                notes=[self._problems.note(f"{name!r} is declared here", ("stores", name), key=True)],
+                hint=f"give {name!r} a namespace",
+            )  # fmt: skip
+
+    def target(self, name: str) -> str:
+        """The store that a name stands for, through aliases."""
+        spec = self.stores.get(name)
+        while isinstance(spec, AliasSpec) and name not in self.circular:
+            name = spec.use
+            spec = self.stores.get(name)
+        return name
+
+    def place(self, name: str) -> _Place | None:
+        """Where a store keeps its keys; None when that can't be known."""
+        line: list[str] = []
+        here: str | None = name
+        while here is not None and here not in self._places and here not in self.circular:
+            line.append(here)
+            here = _leads_to(self.stores.get(here))
+        place = None if here is None else self._places.get(here)
+        for each in reversed(line):
+            spec = self.stores.get(each)
+            if isinstance(spec, RootSpec):
+                place = (each, (spec.backend.namespace,) if spec.backend.namespace else ())
+            elif spec is None:
+                place = None
+            elif isinstance(spec, ChildSpec) and place is not None:
+                place = (place[0], (*place[1], spec.namespace))
+            self._places[each] = place
+        return place
+
+
+def _keeps_raw_keys(backend: Backend) -> bool:
+    """Whether a root without namespace has nothing that could separate its namespaces' keys from its own."""
+    return backend.namespace == "" and type(backend).model_fields["namespace"].is_required()
+
+
+# ---------------------------------------------------------------------- what stores declare
 
 
 class _Structure:
-    def __init__(self, validated: Validated, kinship: Kinship, problems: Problems) -> None:
+    def __init__(self, validated: Validated, kinship: _Kinship, problems: Problems) -> None:
         self._validated = validated
         self._stores: Mapping[str, StoreSpec] = validated.stores
         self._kinship = kinship
@@ -64,7 +167,7 @@ class _Structure:
             name: str | None = start
             while name is not None and name not in done and name not in trail:
                 trail[name] = None
-                name = leads_to(self._stores.get(name))
+                name = _leads_to(self._stores.get(name))
             if name is not None and name in trail:
                 steps = list(trail)
                 self._circle(steps[steps.index(name) :])
@@ -77,7 +180,7 @@ class _Structure:
         for name in names:
             field = "use" if isinstance(self._stores[name], AliasSpec) else "parent"
             verb = "uses" if field == "use" else "has parent"
-            other = leads_to(self._stores[name])
+            other = _leads_to(self._stores[name])
             notes.append(self._problems.note(f"{name!r} {verb} {other!r}", ("stores", name, field)))
         first = names[0]
         field = "use" if isinstance(self._stores[first], AliasSpec) else "parent"
@@ -199,3 +302,152 @@ class _Structure:
                     notes=[self._problems.note(f"{keeper} keeps objects", (*keeping, "objects"))],
                     hint=f"leave {kind} out, or let {keeper} keep bytes",
                 )  # fmt: skip
+
+
+# ---------------------------------------------------------------------- what chains call
+
+
+class _Need(NamedTuple):
+    """A store that another one's chain calls, and who says so: itself, or the parent that it inherits from."""
+
+    store: str
+    said_by: str
+
+
+_Needs = dict[str, _Need]
+"""What one chain needs, by the kind of middleware."""
+
+
+class _NeedsCheck:
+    def __init__(self, kinship: _Kinship, problems: Problems) -> None:
+        self._kinship = kinship
+        self._problems = problems
+        self._needs: dict[str, _Needs] = {}
+
+    def check(self, factory: DefaultFactorySpec | None) -> None:
+        named: dict[str, Mapping[str, str]] = {}
+        for name, spec in self._kinship.stores.items():
+            if not isinstance(spec, AliasSpec) and spec.middleware:
+                found = self._named(spec.middleware, ("stores", name, "middleware"))
+                if found:
+                    named[name] = found
+        own = {}
+        if factory is not None and factory.middleware:
+            own = self._named(factory.middleware, ("default_factory", "middleware"))
+            if "fallback" in own:
+                path = ("default_factory", "middleware", "fallback", "store")
+                self._kinship.check_divisible(self._kinship.target(own["fallback"]), path)
+        if named:
+            for name in self._kinship.stores:
+                self._work_out(name, named)
+            self._check_circles()
+            self._check_fallbacks()
+
+    def _named(self, links: Links, path: TreePath) -> dict[str, str]:
+        """The stores that a chain names, by kind; unknown ones are reported and left out."""
+        found = {}
+        for kind, link in links.items():
+            for field in store_fields(type(link)) if link else ():
+                name = getattr(link, field)
+                if isinstance(name, str):
+                    self._kinship.check_known(name, (*path, kind, field))
+                    if name in self._kinship.stores:
+                        found[kind] = name
+        return found
+
+    def _work_out(self, name: str, named: Mapping[str, Mapping[str, str]]) -> None:
+        """Fill in, from the root down, what each store on the way to ``name`` needs."""
+        stores = self._kinship.stores
+        line: list[str] = []
+        here: str | None = name
+        while here is not None and here not in self._needs and here not in self._kinship.circular:
+            line.append(here)
+            here = _leads_to(stores.get(here))
+        for each in reversed(line):
+            spec = stores.get(each)
+            inherited = self._needs.get(self._kinship.target(_leads_to(spec) or ""), {})
+            if spec is None or isinstance(spec, AliasSpec):
+                self._needs[each] = {}  # an alias is its target, which is checked by its own name
+                continue
+            needs = {kind: need for kind, need in inherited.items() if kind not in spec.middleware}
+            needs |= {kind: _Need(store, each) for kind, store in named.get(each, {}).items()}
+            self._needs[each] = needs
+
+    # ------------------------------------------------------------------ circles
+
+    def _check_circles(self) -> None:
+        done: set[str] = set()
+        for start in self._needs:
+            trail = [start]
+            branches = [iter(self._needs[start].values())]
+            while branches and start not in done:
+                need = next(branches[-1], None)
+                if need is None:
+                    branches.pop()
+                    done.add(trail.pop())
+                    continue
+                target = self._kinship.target(need.store)
+                if target in trail:
+                    self._report_circle(trail[trail.index(target) :])
+                    done.update(trail)
+                elif target not in done and self._needs.get(target):
+                    trail.append(target)
+                    branches.append(iter(self._needs[target].values()))
+
+    def _report_circle(self, names: list[str]) -> None:
+        notes = []
+        steps = []
+        for name, following in zip(names, [*names[1:], names[0]], strict=True):
+            kind, need = next(
+                (kind, need)
+                for kind, need in self._needs[name].items()
+                if self._kinship.target(need.store) == following
+            )
+            inherits = "" if need.said_by == name else f", which it inherits from {need.said_by!r}"
+            path = ("stores", need.said_by, "middleware", kind)
+            notes.append(self._problems.note(f"{name!r} needs {need.store!r} for its {kind}{inherits}", path))
+            steps.append((name, kind, need))
+        _, kind, need = steps[0]
+        if len(names) == 1:
+            text = f"{names[0]!r} would need itself for its {kind}"
+        else:
+            text = f"stores need one another in a circle: {' -> '.join([*names, names[0]])}"
+        heirs = [name for name, _, need in steps if need.said_by != name]
+        hint = f"switch it off there: {listed(heirs)}: {{middleware: {{{kind}: false}}}}" if heirs else None
+        self._problems.add("SC602", text, ("stores", need.said_by, "middleware", kind), notes=notes, hint=hint)
+
+    # ------------------------------------------------------------------ where fallbacks keep their keys
+
+    def _check_fallbacks(self) -> None:
+        """A fallback's keys lie in a namespace of the other store that repeats the names of this one's."""
+        kinship = self._kinship
+        own: dict[_Place, str] = {}
+        for name, spec in kinship.stores.items():
+            place = kinship.place(name)
+            if place is not None and not isinstance(spec, AliasSpec):
+                own.setdefault(place, name)
+        taken: dict[_Place, str] = {}
+        for name, needs in self._needs.items():
+            need, place = needs.get("fallback"), kinship.place(name)
+            if need is None or place is None:
+                continue
+            target = kinship.target(need.store)
+            there = kinship.place(target)
+            path = ("stores", need.said_by, "middleware", "fallback")
+            if place[1]:
+                kinship.check_divisible(target, (*path, "store"))
+            if there is None:
+                continue
+            there = (there[0], (*there[1], *place[1]))
+            other = taken.setdefault(there, name)
+            if other != name:
+                self._report_shared(name, f"{other!r} falls back there too", other, path)
+            elif place[1] and own.get(there, name) != name:
+                self._report_shared(name, f"{own[there]!r} keeps its keys there", own[there], path)
+
+    def _report_shared(self, name: str, why: str, other: str, path: TreePath) -> None:
+        note = self._problems.note(f"{other!r} is declared here", ("stores", other), key=True)
+        text = f"{name!r} would share its fallback's keys: {why}"
+        self._problems.add(
+            "SC606", text, path, notes=[note], hint=f"give {name!r} another store to fall back to", lacking=True
+        )
