@@ -25,12 +25,13 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks._harness import compete, show
-from storeconf.config.document import Format, parse
+from storeconf.config.document import parse
 from storeconf.layout import read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from storeconf.config.language import Format
     from storeconf.layout import Layout
 
 STORES = 1_000

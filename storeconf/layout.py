@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Origin
     from storeconf.catalog import Part
-    from storeconf.config.overrides import Overrides
     from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
+    from storeconf.config.variables import Overrides
     from storeconf.plan import Plan
     from storeconf.plugin import Settings
     from storeconf.registry import StoreRegistry

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from storeconf.config.document import Format, parse
+from storeconf.config.document import parse
+from storeconf.config.language import Format
 from storeconf.config.readers import yaml_reader
 from storeconf.errors import ConfigError
 from storeconf.layout import read_layout

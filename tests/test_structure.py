@@ -38,6 +38,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "backends",
         "config.codes",
         "config.document",
+        "config.language",
+        "config.suggest",
         "config.tree",
         "config.readers",
     ),

@@ -15,7 +15,7 @@ import click
 
 from storeconf._version import __version__
 from storeconf.cli.report import complain, error, warning
-from storeconf.config.tree import nearest
+from storeconf.config.suggest import nearest
 from storeconf.errors import StoreconfError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from storeconf.cli.output import columns, data, emit_json, escaped, heading, lin
 from storeconf.cli.report import error
 from storeconf.cli.settings import setting_at
 from storeconf.config.specs import AliasSpec
-from storeconf.config.tree import MISSING, dotted, item_index, lookup, nearest
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import MISSING, dotted, item_index, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

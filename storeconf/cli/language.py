@@ -53,14 +53,14 @@ def init_command(path: Path | None, named: Path | None) -> None:
 
 def _is_found(path: Path) -> bool:
     """Whether commands find a layout of that name by themselves."""
-    from storeconf.config.discover import CANDIDATES
+    from storeconf.config.language import CANDIDATES
 
     return path.name in CANDIDATES
 
 
 def _other_layout(path: Path) -> str | None:
     """The layout in the working directory that a second one would make ambiguous."""
-    from storeconf.config.discover import Discovered, discover
+    from storeconf.config.sources import Discovered, discover
 
     if path.parent.absolute() != Path.cwd() or not _is_found(path) or path.exists():
         return None

@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.catalog import BUILT_IN
 from storeconf.config.fields import ANY, MAPPING, TEXT, Expect, fields_of
-from storeconf.config.tree import (
-    KIND_KEYS,
-    TreePath,
-    dotted,
-    is_middleware_path,
-    item_index,
-    lookup,
-    nearest,
-    valid_name,
-)
-from storeconf.config.validate import ALIAS, CHILD, COMMON, FACTORY
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, valid_name
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import TreePath, dotted, is_middleware_path, item_index, lookup
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
@@ -322,15 +314,15 @@ class Names:
         base = dict.fromkeys(KIND_KEYS, TEXT)
         if node.get("type") is not None:
             type_ = self._rules.type_name(node["type"])
-            known = (FACTORY if factory else COMMON) | {"namespace"}
+            known = {*(FACTORY if factory else COMMON), "namespace"}
             try:
                 fields = fields_of(self._catalog.backend(type_)).expects
             except PluginError:  # reported by validation; what such a store takes is not known
                 return self._cached(("nobody knows", factory), lambda: base | _expects(known), ANY)
             return self._cached(("type", type_, factory), lambda: {**fields, **base, **_expects(known - fields.keys())})
         kind = "use" if node.get("use") is not None else "parent"
-        known = ALIAS if kind == "use" else FACTORY if factory else CHILD
-        return self._cached((kind, factory), lambda: base | _expects(known))
+        others = ALIAS if kind == "use" else FACTORY if factory else CHILD
+        return self._cached((kind, factory), lambda: base | _expects(others))
 
 
 def _is_chain(path: TreePath) -> bool:
@@ -338,7 +330,7 @@ def _is_chain(path: TreePath) -> bool:
     return is_middleware_path((*path, ""))
 
 
-def _expects(names: frozenset[str]) -> dict[str, Expect]:
+def _expects(names: Iterable[str]) -> dict[str, Expect]:
     return {name: MAPPING if name == "middleware" else TEXT for name in sorted(names)}
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Diagnostic
 from storeconf._units import format_size
+from storeconf.config.language import SUFFIXES
 from storeconf.config.readers.source import Problem, Source, find, printable
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
@@ -24,15 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from storeconf._location import Location
+    from storeconf.config.language import Format
     from storeconf.config.readers.source import Entry, Reading
     from storeconf.config.tree import TreePath
 
-__all__ = ["MAX_BYTES", "SUFFIXES", "Document", "Format", "parse", "read"]
-
-Format: TypeAlias = Literal["yaml", "toml", "json"]
-
-SUFFIXES: Final[dict[str, Format]] = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
-"""What the end of a file's name says about its format."""
+__all__ = ["MAX_BYTES", "Document", "parse", "read"]
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest file that is read: room for some 18,000 stores."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf.config.layers import Layer, Place, problem, working_directory
-from storeconf.config.origins import MASK
+from storeconf.config.layers import MASK, Layer, Place, problem, working_directory
 from storeconf.config.references import BadReference, Reference, parse_references
 from storeconf.config.secretfile import SecretFileError, read_secret
-from storeconf.config.tree import Placeholder, Text, TreePath, nearest
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import Placeholder, Text, TreePath
 from storeconf.errors import PluginError
 from storeconf.plugin import ResolveContext
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic
     from storeconf.catalog import Catalog
-    from storeconf.config.origins import Origins
+    from storeconf.config.layers import Origins
 
 __all__ = ["Interpolation"]
 

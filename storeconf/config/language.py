@@ -1,18 +1,66 @@
-"""The fields that belong to no backend's or middleware's model: those of the layout itself and of every store.
+"""The language itself: every key, reserved name and rule that belongs to no backend's or middleware's model.
 
-Validation, the JSON Schema and the language reference all read these tables.
+All stages, the JSON Schema and the language reference read these tables.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ALIAS", "CHILD", "COMMON", "FACTORY", "NOT_HERE", "TOP", "EnvelopeField"]
+__all__ = [
+    "ALIAS",
+    "CANDIDATES",
+    "CHILD",
+    "COMMON",
+    "FACTORY",
+    "FORBIDDEN",
+    "KIND_KEYS",
+    "NAME_RULE",
+    "NOT_HERE",
+    "SUFFIXES",
+    "SWITCHES",
+    "TOP",
+    "EnvelopeField",
+    "Format",
+    "valid_name",
+]
+
+KIND_KEYS: Final = ("type", "parent", "use")
+"""The fields of which exactly one makes the kind of a store or default factory."""
+
+CANDIDATES: Final = ("storeconf.yaml", "storeconf.yml", "storeconf.toml", "storeconf.json", "pyproject.toml")
+"""What discovery looks for in the working directory; the last only counts with a table ``[tool.storeconf]``."""
+
+Format: TypeAlias = Literal["yaml", "toml", "json"]
+
+SUFFIXES: Final[Mapping[str, Format]] = MappingProxyType(
+    {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+)
+"""The format of a file, by the end of its name."""
+
+SWITCHES: Final = ("STORECONF_ENV", "STORECONF_FILE", "STORECONF_DISABLE_PLUGINS")
+"""The variables that set no value of the layout."""
+
+FORBIDDEN: Final = ("version", "extends", "unset", "environments")
+"""What neither variables nor overrides can set, and ``unset`` can't remove."""
+
+NAME_RULE: Final = (
+    "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__', "
+    "which separates the parts of a variable's name"
+)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*(?<![-_])\Z")
+
+
+def valid_name(name: object) -> bool:
+    """Whether ``name`` can name a store or an environment."""
+    return isinstance(name, str) and _NAME.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._location import Diagnostic, Note
-from storeconf.config.discover import discover
 from storeconf.config.interpolate import Interpolation
-from storeconf.config.layering import Layering, environments_of
-from storeconf.config.layers import problem, working_directory
+from storeconf.config.layers import MASK, Origins, problem, working_directory
 from storeconf.config.merge import Merge, Rules
-from storeconf.config.origins import MASK, Origins
-from storeconf.config.overrides import Overrides, declared, parse_overrides, read_overrides
-from storeconf.config.sources import Files, Part
-from storeconf.config.texts import at
-from storeconf.config.tree import MISSING, TreePath, dotted, lookup, nearest
-from storeconf.config.variables import read_variables
+from storeconf.config.sources import Files, Layering, Part, discover, environments_of
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import MISSING, TreePath, dotted, lookup
+from storeconf.config.variables import Overrides, at, declared, parse_overrides, read_overrides, read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

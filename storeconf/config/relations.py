@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from storeconf.config.fields import fields_of, store_fields
 from storeconf.config.reporter import MOST_SOUGHT, listed
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
-from storeconf.config.tree import nearest
+from storeconf.config.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

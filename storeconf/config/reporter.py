@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from storeconf._location import Severity
     from storeconf.config.tree import TreePath
 
-__all__ = ["MOST_SOUGHT", "NAME_RULE", "Problems", "listed", "merged", "ordered", "shown"]
+__all__ = ["MOST_SOUGHT", "Problems", "listed", "merged", "ordered", "shown"]
 
-NAME_RULE: Final = (
-    "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__', "
-    "which separates the parts of a variable's name"
-)
 _LONGEST: Final = 40
 
 MOST_SOUGHT: Final = 50

@@ -9,8 +9,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
-from storeconf.config.tree import KIND_KEYS
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, TOP
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:

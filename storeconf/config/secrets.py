@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.fields import fields_of
-from storeconf.config.tree import MISSING, TreePath, lookup, nearest
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import MISSING, TreePath, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

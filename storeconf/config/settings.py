@@ -17,7 +17,8 @@ from storeconf.catalog import BUILT_IN
 from storeconf.config.faults import fault_of, kind_of, spot_of
 from storeconf.config.fields import PLAIN, fields_of
 from storeconf.config.reporter import Problems, listed, shown
-from storeconf.config.tree import Placeholder, TreePath, lookup, nearest
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import Placeholder, TreePath, lookup
 from storeconf.errors import PluginError
 from storeconf.plugin import Backend, Middleware, Settings
 
@@ -78,9 +79,7 @@ class SettingsReader:
                 key = part == "middleware"
                 self._problems.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
 
-    def build(
-        self, model: type[S], values: dict[str, Any], path: TreePath, also: frozenset[str] = frozenset()
-    ) -> S | None:
+    def build(self, model: type[S], values: dict[str, Any], path: TreePath, also: Collection[str] = ()) -> S | None:
         """Make the settings at ``path``, or report everything that is wrong with them.
 
         ``also`` names what may stand in the same mapping besides the model's own fields.
@@ -211,7 +210,7 @@ class SettingsReader:
         values: dict[str, Any],
         path: TreePath,
         marks: _Marks,
-        also: frozenset[str],
+        also: Collection[str],
     ) -> bool:
         """Report Pydantic's errors, but for those that follow from what ``marks`` says is wrong or unknown.
 
@@ -229,7 +228,7 @@ class SettingsReader:
             if each["type"] == "extra_forbidden":
                 strangers[where] = (
                     spot,
-                    frozenset(spot.holder.expects) | (also if len(spot.trail) == 1 else frozenset()),
+                    frozenset(spot.holder.expects).union(also if len(spot.trail) == 1 else ()),
                 )
             else:
                 faults.setdefault(where, []).append((fault_of(each, spot.expect), spot))

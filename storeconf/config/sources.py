@@ -1,8 +1,13 @@
-"""The documents of a layout: the file (or mapping), all that it extends, and the overlays beside them."""
+"""From a source to layers, lowest first.
+
+The file (or mapping, or what discovery finds) comes with all that it extends, and with the overlays beside them. Each
+of these parts, and each section for the environment, becomes a layer.
+"""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -10,22 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Note
 from storeconf.config.document import read
-from storeconf.config.layers import Place, place_of, problem, working_directory
+from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
+from storeconf.config.layers import Layer, Place, place_of, problem, working_directory
+from storeconf.config.merge import Merge
 from storeconf.config.readers.source import printable
-from storeconf.config.tree import TreePath, valid_name
+from storeconf.config.tree import Removals, TreePath, parse_path
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from storeconf._location import Diagnostic
     from storeconf.config.document import Document
+    from storeconf.config.merge import Rules
 
-__all__ = ["FORMATS", "Files", "Part", "plain_data"]
-
-FORMATS: Final = ("yaml", "yml", "toml", "json")
-"""The suffixes of the formats that are read."""
+__all__ = ["Discovered", "Files", "Layering", "Part", "discover", "environments_of", "plain_data"]
 
 _SCHEMA: Final = "schema.json"
 """The end of a file's name that editors expect of a JSON Schema, so it is no environment's overlay."""
@@ -225,7 +230,7 @@ class Files:
                 environment, _, suffix = name[len(start) :].rpartition(".")
                 if name == f"{start}{_SCHEMA}":
                     continue
-                if suffix in FORMATS and valid_name(environment):
+                if f".{suffix}" in SUFFIXES and valid_name(environment):
                     found.setdefault(environment, []).append(path.parent / name)
         return found
 
@@ -268,3 +273,149 @@ def _identity(path: Path) -> str:
         return os.path.realpath(path)
     except (OSError, ValueError):  # no file can have such a name, or the working directory is gone
         return str(path)
+
+
+# ---------------------------------------------------------------------- discovery
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A file, and its name as shown to people."""
+
+    path: Path
+    shown: str
+
+
+def discover(environ: Mapping[str, str]) -> Discovered | Diagnostic:
+    """Return the file that ``STORECONF_FILE`` names, else the only one in the working directory, else why not."""
+    directory = working_directory()
+    named = environ.get("STORECONF_FILE")
+    if named:
+        path = directory / named
+        if "\0" in named or not path.exists():
+            message = f"STORECONF_FILE names {named!r}, which does not exist"
+            return problem("SC101", message, place={"variable": "STORECONF_FILE"}, hint=f"it was looked for at {path}")
+        return Discovered(path, named)
+    found = [name for name in CANDIDATES if _counts(directory / name)]
+    if len(found) == 1:
+        return Discovered(directory / found[0], found[0])
+    if found:
+        message = f"{' and '.join(found)} could each be the layout in {directory}"
+        return problem("SC202", message, hint="name one of them, or set STORECONF_FILE")
+    looked = f"{', '.join(CANDIDATES[:-1])}, and {CANDIDATES[-1]} with [tool.storeconf]"
+    message = f"no layout was named, STORECONF_FILE is not set, and {directory} holds none of {looked}"
+    return problem("SC201", message, hint="name a file, or write one: storeconf init")
+
+
+def _counts(path: Path) -> bool:
+    if path.name != CANDIDATES[-1]:
+        return path.is_file() or path.is_symlink()
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    if b"storeconf" not in data:
+        return False
+    try:
+        tool = tomllib.loads(data.decode()).get("tool")
+    except (ValueError, RecursionError):
+        return b"tool.storeconf" in data  # reading it will say what is wrong
+    return isinstance(tool, dict) and "storeconf" in tool
+
+
+# ---------------------------------------------------------------------- layers
+
+_HANDLED: Final = frozenset({"$schema", "extends", "environments", "unset"})
+"""The top-level keys that say nothing of the layout itself."""
+
+
+def environments_of(parts: list[Part]) -> tuple[str, ...]:
+    """Return all environments that the parts declare, by section or overlay, in the order of their first mention."""
+    names: dict[str, None] = {}
+    for part in parts:
+        sections = part.value.get("environments")
+        if isinstance(sections, dict):
+            names |= dict.fromkeys(filter(valid_name, sections))
+        names |= dict.fromkeys(sorted(part.overlays))
+    return tuple(names)
+
+
+class Layering:
+    """Makes layers of parts; what is wrong goes to ``problems``."""
+
+    def __init__(self, rules: Rules, problems: list[Diagnostic]) -> None:
+        self._merge = Merge(rules)
+        self._problems = problems
+
+    def layers(self, parts: list[Part], files: Files, environment: str | None) -> Iterator[Layer]:
+        """All plain parts, then all of the environment's sections, then all of its overlays, in the parts' order."""
+        for part in parts:
+            self._check_sections(part)
+            yield self._layer("mapping" if part.document is None else "file", part, part.value)
+        if environment is None:
+            return
+        for part in parts:
+            sections = part.value.get("environments")
+            section = sections.get(environment) if isinstance(sections, dict) else None
+            if isinstance(section, dict):
+                yield self._layer("environment", part, section, ("environments", environment))
+        for part in parts:
+            overlay = files.overlay(part, environment)
+            if overlay is not None:
+                yield self._layer("overlay", overlay, overlay.value)
+
+    def _check_sections(self, part: Part) -> None:
+        sections = part.value.get("environments")
+        if sections is not None and not isinstance(sections, dict):
+            message = "environments must be a mapping from names to what they change"
+            self._problems.append(problem("SC207", message, ("environments",), part.place(("environments",))))
+            return
+        for name, section in (sections or {}).items():
+            path = ("environments", name)
+            if not valid_name(name):
+                message = f"{name!r} can't name an environment"
+                self._problems.append(problem("SC509", message, path, part.place(path, key=True), hint=NAME_RULE))
+            if section is not None and not isinstance(section, dict):
+                message = f"what environment {name!r} changes must be a mapping"
+                self._problems.append(problem("SC207", message, path, part.place(path)))
+
+    def _layer(self, kind: str, part: Part, value: dict[str, Any], prefix: TreePath = ()) -> Layer:
+        misplaced = NOT_HERE.get(kind, frozenset())
+        data = {}
+        for key, said in value.items():
+            if key in misplaced:
+                where = "an environment" if kind == "environment" else "an overlay"
+                place = part.place((*prefix, key), key=True) | {"layer": kind}
+                self._problems.append(problem("SC208", f"{where} can't hold {key!r}", (*prefix, key), place))
+            elif key not in _HANDLED and key[:2] != "x-":
+                data[key] = said
+        layer = Layer(kind, data, part.directory, part.document, prefix)
+        if value.get("unset") is not None:
+            self._unset(layer, value["unset"])
+        return layer
+
+    def _unset(self, layer: Layer, entries: Any) -> None:
+        """Put the removals that ``unset`` names below the layer's other values."""
+        if not isinstance(entries, list):
+            message = "unset must be a list of dotted paths"
+            self._problems.append(problem("SC210", message, (*layer.prefix, "unset"), layer.place(("unset",))))
+            return
+        removals: Any = Removals()
+        unset: dict[TreePath, int] = {}
+        for number, entry in enumerate(entries):
+            path = parse_path(entry) if isinstance(entry, str) else None
+            if path is None or path[0] in FORBIDDEN:
+                message = "what is unset must be a dotted path, such as stores.main.tls"
+                if path is not None:
+                    message = f"{path[0]!r} can't be unset"
+                where = ("unset", number)
+                self._problems.append(problem("SC210", message, (*layer.prefix, *where), layer.place(where)))
+                continue
+            unset[path] = number
+            said: Any = None
+            for step in reversed(path):
+                said = Removals({step: said})
+            removals = self._merge.combine(removals, said, one_layer=True)
+        layer.data = dict(self._merge.combine(removals, layer.data, one_layer=True))
+        layer.unset = unset
+        layer.plain = False

@@ -10,18 +10,19 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from storeconf.config import language
 from storeconf.config.faults import kind_of
 from storeconf.config.fields import Expect, fields_of
-from storeconf.config.reporter import MOST_SOUGHT, NAME_RULE, Problems, listed, shown
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, NAME_RULE, NOT_HERE, TOP, valid_name
+from storeconf.config.reporter import MOST_SOUGHT, Problems, listed, shown
 from storeconf.config.secrets import MASK
 from storeconf.config.settings import SettingsReader
 from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
-from storeconf.config.tree import KIND_KEYS, Placeholder, Text, TreePath, nearest, valid_name
+from storeconf.config.suggest import nearest
+from storeconf.config.tree import Placeholder, Text, TreePath
 from storeconf.store import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from storeconf.catalog import Catalog, Part
     from storeconf.config.pipeline import Assembly
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Validated", "validate"]
 
-TOP: Final = tuple(language.TOP)
-COMMON: Final = frozenset(language.COMMON)
-CHILD: Final = frozenset(language.CHILD)
-ALIAS: Final = frozenset(language.ALIAS)
-FACTORY: Final = frozenset(language.FACTORY)
 
 _TEXT: Final = Expect("a text", frozenset({str}))
 _WHOLE: Final = Expect("a whole number", frozenset({int}))
@@ -102,7 +98,7 @@ class _Validator:
     def _no_such_key(self, key: str, value: object) -> None:
         """Report a key beside ``stores``; a store that stands there has lost its indentation, or its heading."""
         layer = self._problems.place((key,), key=True).get("layer")
-        known = [name for name in TOP if name not in language.NOT_HERE.get(str(layer), ())]
+        known = [name for name in TOP if name not in NOT_HERE.get(str(layer), ())]
         if isinstance(value, dict) and any(kind in value for kind in KIND_KEYS):
             hint = f"if {key!r} is a store, write it below 'stores', indented"
         elif near := nearest(key, known):
@@ -225,13 +221,13 @@ class _Validator:
         if kind == "type":
             backend = self._backend(path, values, FACTORY)
             return None if backend is None else DefaultFactorySpec(backend=backend, middleware=links, max_stores=most)
-        self._only(path, values, FACTORY | {"parent"}, "a default_factory with 'parent'")
+        self._only(path, values, (*FACTORY, "parent"), "a default_factory with 'parent'")
         parent = self._name(path, values, "parent")
         return None if parent is None else DefaultFactorySpec(parent=parent, middleware=links, max_stores=most)
 
     # ------------------------------------------------------------------ parts of them
 
-    def _backend(self, path: TreePath, values: dict[str, Any], also: frozenset[str]) -> Backend | None:
+    def _backend(self, path: TreePath, values: dict[str, Any], also: Collection[str]) -> Backend | None:
         kind = self._name(path, values, "type")
         model = None if kind is None else self._settings.backend(kind, (*path, "type"))
         if model is None:
@@ -290,8 +286,8 @@ class _Validator:
                 self._built[same] = link
         return link
 
-    def _only(self, path: TreePath, node: dict[str, Any], known: frozenset[str], owner: str) -> None:
-        if not node.keys() <= known:
+    def _only(self, path: TreePath, node: dict[str, Any], known: Collection[str], owner: str) -> None:
+        if not all(key in known for key in node):
             self._settings.unknown_fields(path, [key for key in node if key not in known], known, owner)
 
     def _name(self, path: TreePath, values: Mapping[str, Any], key: str) -> str | None:

@@ -1,32 +1,57 @@
-"""The layer of the environment variables: ``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``."""
+"""The two highest layers: the environment variables, and the overrides of a call or of ``--set PATH=VALUE``.
+
+``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``. Texts become what the fields that they set take.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.addresses import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
+from storeconf.config.document import parse
+from storeconf.config.fields import TEXT
+from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
 from storeconf.config.secretfile import SecretFileError, read_secret
-from storeconf.config.texts import BadText, at, value_of
-from storeconf.config.tree import MISSING, Placeholder, TreePath, almost, dotted, slips
+from storeconf.config.sources import plain_data
+from storeconf.config.suggest import almost, slips
+from storeconf.config.tree import (
+    MISSING,
+    Items,
+    Placeholder,
+    Removals,
+    Text,
+    TreePath,
+    dotted,
+    is_middleware_path,
+    item_index,
+    lookup,
+    parse_path,
+)
+from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from storeconf._location import Diagnostic, Severity
     from storeconf.catalog import Catalog
     from storeconf.config.addresses import Found
+    from storeconf.config.fields import Expect
 
-__all__ = ["FORBIDDEN", "SWITCHES", "Variable", "iter_variables", "read_variables"]
-
-SWITCHES: Final = ("STORECONF_ENV", "STORECONF_FILE", "STORECONF_DISABLE_PLUGINS")
-"""The variables that set no value of the layout."""
-
-FORBIDDEN: Final = ("version", "extends", "unset", "environments")
-"""What neither variables nor overrides can set."""
+__all__ = [
+    "Overrides",
+    "Variable",
+    "at",
+    "declared",
+    "iter_variables",
+    "parse_overrides",
+    "read_overrides",
+    "read_variables",
+]
 
 _SINGLE: Final = "STORECONF_"
 
@@ -277,3 +302,169 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(value, str) and value and value is not MISSING:
         yield str(value)
+
+
+# ---------------------------------------------------------------------- overrides
+
+Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
+"""A mapping of dotted paths or nested, or pairs of dotted path and text as a command line gives them."""
+
+_PLACE = {"layer": "override"}
+
+
+def parse_overrides(overrides: Overrides | None, problems: list[Diagnostic]) -> list[tuple[tuple[str, ...], Any]]:
+    """Return paths and values. In pairs of texts, ``null`` removes, as None does in a mapping."""
+
+    def fail(code: str, message: str, path: TreePath) -> None:
+        problems.append(problem(code, message, path, _PLACE))
+
+    parsed: list[tuple[tuple[str, ...], Any]] = []
+    if overrides is None:
+        return parsed
+    mapping = isinstance(overrides, Mapping)
+    for key, given in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        path = parse_path(key) if isinstance(key, str) else None
+        if path is None:
+            hint = "write the names from the top, with dots between them: stores.main.url"
+            problems.append(problem("SC308", f"{key!r} is not a path", (), _PLACE, hint=hint))
+        elif path[0] in FORBIDDEN:
+            hint = f"write {path[0]!r} in a file"
+            problems.append(problem("SC303", f"an override can't set {path[0]!r}", path, _PLACE, hint=hint))
+        else:
+            value = None if not mapping and given == "null" else plain_data(given, fail, path)
+            parsed.append((path, value))
+    return parsed
+
+
+def declared(parsed: list[tuple[tuple[str, ...], Any]], rules: Rules) -> dict[str, Any]:
+    """Return what overrides say before their texts have types: which stores they declare, and of what kind."""
+    merge = Merge(rules)
+    patch: dict[str, Any] = {}
+    for path, value in parsed:
+        patch = merge.combine(patch, at(path, value), one_layer=True)
+    return merge.completed(patch)
+
+
+def read_overrides(
+    parsed: list[tuple[tuple[str, ...], Any]], tree: dict[str, Any], rules: Rules, problems: list[Diagnostic]
+) -> Layer | None:
+    """Return the layer of overrides over ``tree``."""
+    if not parsed:
+        return None
+    merge = Merge(rules)
+    names = Names(merge.apply(tree, declared(parsed, rules)), rules)
+    patch: dict[str, Any] = {}
+    for path, value in parsed:
+        try:
+            place = _indexed(path, tree)
+            said = _removal(place) if value is None else at(place, _typed(value, place, names))
+        except BadText as error:
+            problems.append(problem(error.code, f"{dotted(path)}: {error.reason}", path, _PLACE, hint=error.hint))
+        else:
+            patch = merge.combine(patch, said, one_layer=True)
+            tree = merge.apply(tree, said)
+    return Layer("override", patch, working_directory(), plain=False) if patch else None
+
+
+def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
+    """Take the steps that lead into lists as indices."""
+    place: TreePath = ()
+    for step in path:
+        items = lookup(tree, place)
+        if isinstance(items, list):
+            index = item_index(step)
+            if index is None or index > len(items):
+                hint = f"write an index, at most {len(items)}, which appends one"
+                raise BadText(f"there is no item {step!r} at {dotted(place)}", hint, code="SC308")
+            place = (*place, index)
+        else:
+            place = (*place, step)
+    return place
+
+
+def _removal(path: TreePath) -> Any:
+    if isinstance(path[-1], int):
+        raise BadText("an item of a list can't be removed", "set the whole list", code="SC308")
+    patch: Any = None
+    for step in reversed(path):
+        patch = Items({step: patch}) if isinstance(step, int) else Removals({step: patch})
+    return patch
+
+
+def _typed(value: Any, path: TreePath, names: Names) -> Any:
+    """Return a value whose texts are what their places want."""
+    if isinstance(value, dict):
+        return {key: _typed(item, (*path, key), names) for key, item in value.items()}
+    if isinstance(value, str):
+        expect = names.expect(path)
+        return value_of(value, expect if expect.listing or expect.mapping else TEXT, path)
+    return literal(value)
+
+
+# ---------------------------------------------------------------------- texts
+
+
+class BadText(Exception):  # noqa: N818 - an answer of this module, made a diagnostic by who asked
+    """The text is not what is wanted; ``hint`` says how to write it, ``code`` is that of the diagnostic."""
+
+    def __init__(self, reason: str, hint: str | None = None, *, code: str = "SC305") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.code = code
+
+
+def value_of(text: str, expect: Expect, path: TreePath) -> Any:
+    """Return what ``text`` means at ``path``: a list or mapping in JSON or YAML flow where one can stand there.
+
+    Everything else stays text, whose type the field decides. Raises `BadText`.
+    """
+    if is_middleware_path(path) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    flow = text.strip()
+    if (expect.listing or expect.mapping) and flow[:1] in ("[", "{"):
+        wanted = expect.listing if flow[0] == "[" else expect.mapping
+        try:
+            value = _flow(flow)
+        except ConfigError as error:
+            if not expect.scalar:
+                reason = str(error.diagnostics[0].message)
+                raise BadText(f"the text is neither JSON nor YAML flow: {reason}", _how(expect)) from None
+        else:
+            if wanted and isinstance(value, list | dict):
+                return literal(value)
+    if expect.scalar:
+        return Text(text)
+    raise BadText(f"{expect.what} is wanted", _how(expect))
+
+
+def literal(value: Any) -> Any:
+    """Return plain data whose strings are `Text`: never interpolated, and of the type that their field decides."""
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    return Text(value) if value.__class__ is str else value
+
+
+def at(path: TreePath, value: Any) -> Any:
+    """Return the patch that says ``value`` at ``path`` and nothing else."""
+    for step in reversed(path):
+        value = Items({step: value}) if isinstance(step, int) else {step: value}
+    return value
+
+
+def _flow(text: str) -> Any:
+    """Parse one list or mapping; a document must be a mapping, so it is made the only value of one."""
+    try:
+        found = parse(f'{{"value": {text}}}'.encode(), "json", "").value
+    except (ConfigError, UnicodeEncodeError):
+        found = parse(f"{{value: {text}\n}}".encode(errors="replace"), "yaml", "").value
+    return found["value"] if len(found) == 1 else None
+
+
+def _how(expect: Expect) -> str:
+    """How to write what is wanted."""
+    ways = ["[first, second]"] if expect.listing else []
+    ways += ["{name: value}"] if expect.mapping else []
+    return f"write {' or '.join(ways)}"

@@ -19,7 +19,7 @@ from storeconf.layout import examine, examine_all
 from tests.config.documents import LEAVES, render_json, render_toml, render_yaml
 
 if TYPE_CHECKING:
-    from storeconf.config.document import Format
+    from storeconf.config.language import Format
     from storeconf.layout import Report
 
 RENDERERS: dict[Format, Any] = {"yaml": render_yaml, "toml": render_toml, "json": render_json}

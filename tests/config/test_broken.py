@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.document import Format, parse
+from storeconf.config.document import parse
 from storeconf.config.tree import lookup
 from storeconf.layout import examine
 from tests.config.documents import render_json, render_toml, render_yaml
 from tests.config.layouts import breaks_of, broken, layouts
+
+if TYPE_CHECKING:
+    from storeconf.config.language import Format
 
 RENDERERS: dict[Format, Any] = {"yaml": render_yaml, "toml": render_toml, "json": render_json}
 

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storeconf.config.document import Format
+from storeconf.config.language import Format
 from storeconf.config.readers import yaml_reader
 from tests.fuzz_readers import SEEDS, TOKENS, check, check_layout, mutations
 

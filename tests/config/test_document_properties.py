@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from storeconf.config.document import Document, Format, parse
+from storeconf.config.document import Document, parse
+from storeconf.config.language import Format
 from storeconf.config.readers.source import printable
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from storeconf.catalog import Catalog
-from storeconf.config.document import SUFFIXES, read
+from storeconf.config.document import read
+from storeconf.config.language import SUFFIXES, valid_name
 from storeconf.config.schema import NAMESPACE, STORE_NAME, build_schema
-from storeconf.config.tree import valid_name
 from storeconf.plugin import Backend, Middleware
 from storeconf.store import check_name
 from tests.config.layouts import breaks_of, broken, layouts
