@@ -86,12 +86,24 @@ class _Reader:
         self.value: Any = None
         self.entry: Entry = (0, 0, None)
         self.problems: list[Problem] = []
+        self._stopped = False
         self._open: list[tuple[Any, ...]] = []
         self._firsts: dict[tuple[int, str], int] = {}
         self._ends: dict[int, int] | None = None
 
     def read(self) -> None:
         """Build the value, or find the problems."""
+        error = self._parse()
+        if error is not None:
+            mark = getattr(error, "problem_mark", None)
+            limits = self._limits_before(len(self.text) if mark is None else mark.index)
+            inside = self._open[-1][-1] if self._open else None
+            self.problems = limits or [*self.problems, explain(self.text, error, inside)]
+        elif _LOADER is yaml.SafeLoader and not self.problems:
+            self.problems += foreign(self.value, self.places, self.end, halves=True)
+
+    def _parse(self) -> Exception | None:
+        """Build the value; returns the parser's error, if it raises one."""
         try:
             self._check_directives()
             loader = _LOADER(self.text)
@@ -100,11 +112,22 @@ class _Reader:
             finally:
                 loader.dispose()
         except _StopError:
-            return  # reported before it was raised
+            self._stopped = True  # the problem was reported before
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            self.problems.append(explain(self.text, error, self._open[-1][-1] if self._open else None))
-        if _LOADER is yaml.SafeLoader and not self.problems:
-            self.problems += foreign(self.value, self.places, self.end, halves=True)
+            return error
+        return None
+
+    def _limits_before(self, end: int) -> list[Problem] | None:
+        """The problems of the text before ``end``, if a limit of ours is exceeded there.
+
+        A parser looks ahead: it may reach a limit of its own, in brackets alone, before it has given us the events that
+        reach ours. Without what follows, it gives them.
+        """
+        if self.text.count("[", 0, end) + self.text.count("{", 0, end) <= MAX_DEPTH:
+            return None
+        before = _Reader(self.text[:end])
+        before._parse()
+        return before.problems if before._stopped else None
 
     def places(self) -> Entry:
         """Where everything is."""
