@@ -27,8 +27,6 @@ class Proxy:
         self.have_cut = asyncio.Event()
         self.garbage: bytes | None = None
         """What is sent to clients in place of the next reply."""
-        self.part_size: int | None = None
-        """Bytes of requests that are passed on at once, None for all that have come."""
         self.reading = asyncio.Event()
         """While cleared, nothing is read from clients."""
         self.reading.set()
@@ -81,11 +79,8 @@ class Proxy:
             data = await reader.read(1 << 16)
             if not data:
                 raise _EndedError
-            for at in range(0, len(data), self.part_size or len(data)):
-                writer.write(data[at : at + (self.part_size or len(data))])
-                await writer.drain()
-                if self.part_size is not None:
-                    await asyncio.sleep(0)
+            writer.write(data)
+            await writer.drain()
 
     async def _return(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):

@@ -34,7 +34,7 @@ def parse_mode(value: object) -> int:
             return int(found[1], 8)
         text = str(value) if isinstance(value, str) else f"{value} (0o{value:o})"
         raise ValueError(
-            f"{text[:40]!r} is no mode for a directory: write it in quotes, with three octal digits of which the "
+            f"{text[:40]!r} is not a valid directory mode: write it in quotes, with three octal digits of which the "
             'first is 7, because the owner needs every right ("0700", "0750", "0770")'
         )
     raise ValueError(f'a mode is an octal text such as "0750", not a {type(value).__name__}')
@@ -67,7 +67,9 @@ class FileBackend(Backend):
 
     type: Literal["file"] = Field(default="file", description="Keep the entries in a directory.", examples=["file"])
     path: ConfigPath = Field(
-        description="The directory; relative to the file that says it. Other stores must lie neither in nor above it.",
+        description=(
+            "The directory; relative to the file that contains it. Other stores must be neither inside nor above it."
+        ),
         examples=["var/uploads", "/var/lib/shop/uploads"],
     )
     create: bool = Field(
@@ -102,4 +104,10 @@ class FileBackend(Backend):
 
     def build(self, context: BuildContext) -> FileStore:
         """Make the store; the directory is made when it opens."""
-        return FileStore(self.path, create_directories=self.create, durability=self.durability, mode=self.mode)
+        return FileStore(
+            self.path,
+            create_directories=self.create,
+            durability=self.durability,
+            mode=self.mode,
+            must_exist=not self.create,
+        )

@@ -27,7 +27,7 @@ from storeconf.errors import (
 )
 from storeconf.middleware.coded import UNREADABLE
 from storeconf.stores.file import FileStore
-from storeconf.stores.file.reading import DAMAGED
+from storeconf.stores.file.reading import DAMAGED, REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -175,7 +175,7 @@ class Damage(logging.Filter):
         if record.msg == UNREADABLE and (reasons := _reasons.get(None)) is not None:
             reasons.append(str(arguments[1]))
             return False
-        if record.msg == DAMAGED and self._below is not None and str(arguments[0]).startswith(self._below):
+        if record.msg in {DAMAGED, REMOVED} and self._below is not None and str(arguments[0]).startswith(self._below):
             path = str(arguments[0])
             if path not in self.paths:
                 self.paths.add(path)

@@ -49,7 +49,10 @@ def test_it_builds_what_it_says(tmp_path: Path) -> None:
         "fsync",
         0o750,
     )
+    assert store.must_exist
     assert not (tmp_path / "data").exists()
+    made = FileBackend(path=tmp_path / "data").build(context())
+    assert (made.create_directories, made.must_exist) == (True, False)
     assert backend.capabilities is FileStore.capabilities
 
 

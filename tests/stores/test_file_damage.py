@@ -51,11 +51,15 @@ async def is_a_miss(store: FileStore, place: Path, caplog: pytest.LogCaptureFixt
     assert await store.expires_in("k") is None
     assert await store.get_many(["k", "other"]) == {"other": b"whole"}
     assert [key async for key in store.keys()] == ["other"]
-    await store.delete_expired()
     assert await store.touch("k", 5) is False
     assert await store.pop("k") is None
     assert await store.get("k", 5) is None
     assert await store.compare_and_set("k", b"value", b"new") is False
+    caplog.clear()
+    await store.delete_expired()
+    assert warnings(caplog) == [f"{place} was damaged and has been removed"]
+    assert not os.path.lexists(place)
+    assert await store.get("other") == b"whole"
 
 
 async def damage_and_look(
@@ -70,6 +74,7 @@ async def damage_and_look(
     ):
         damage()
         await is_a_miss(store, place, caplog)
+        damage()
         await write()
         caplog.clear()
         assert await store.get("k") == b"new"
@@ -217,6 +222,7 @@ def test_a_directory_in_an_entrys_place(tmp_path: Path, caplog: pytest.LogCaptur
                 await store.delete("k")
             with pytest.raises(StoreUnavailableError):
                 await store.delete_all()
+            await store.delete_expired()
             assert [key async for key in store.keys()] == []
             for turn in range(3):
                 await store.set("k", b"%d" % turn)

@@ -67,17 +67,17 @@ def test_a_stricter_mode_holds_for_what_is_written_from_then_on(tmp_path: Path) 
     assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").glob("*.kv")] == [0o600]
 
 
-def test_a_missing_directory_is_an_error_unless_it_may_be_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error_if_it_must_exist(tmp_path: Path) -> None:
     directory = tmp_path / "missing"
 
     async def main() -> None:
-        store = FileStore(directory)
+        store = FileStore(directory, must_exist=True)
         for _ in range(2):
             with pytest.raises(StoreUnavailableError) as caught:
                 await store.get("k")
             assert str(caught.value) == (
                 f"the directory {directory} is missing; make it, or let the store make it: `create: true` in a "
-                "layout, create_directories=True in code"
+                "layout, no must_exist=True in code"
             )
             assert (caught.value.store, caught.value.operation) == ("FileStore", "open")
         assert not directory.exists()
@@ -85,6 +85,27 @@ def test_a_missing_directory_is_an_error_unless_it_may_be_made(tmp_path: Path) -
         await store.set("k", b"v")
         assert await store.get("k") == b"v"
         await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_the_last_directory_is_made_and_its_parents_if_asked(tmp_path: Path) -> None:
+    """As Litestar's file store does."""
+
+    async def main() -> None:
+        async with FileStore(tmp_path / "data") as store:
+            await store.set("k", b"v")
+        assert modes(tmp_path / "data") == {"directories": {0o700}, "files": {0o600}}
+        deep = tmp_path / "a" / "b"
+        with pytest.raises(StoreUnavailableError) as caught:
+            await FileStore(deep).get("k")
+        assert str(caught.value) == (
+            f"the directory {tmp_path / 'a'} is missing; make it, or let the store make it: create_directories=True"
+        )
+        assert not (tmp_path / "a").exists()
+        async with FileStore(deep, create_directories=True) as store:
+            await store.set("k", b"v")
+            assert await store.get("k") == b"v"
 
     asyncio.run(main())
 
@@ -108,6 +129,8 @@ def test_what_can_not_be_meant_is_refused() -> None:
             FileStore("data", mode=mode)
     with pytest.raises(ValueError, match="can't hold a NUL character"):
         FileStore("da\0ta")
+    with pytest.raises(ValueError, match="give create_directories or must_exist, not both"):
+        FileStore("data", create_directories=True, must_exist=True)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
@@ -175,7 +198,7 @@ def test_a_directory_that_is_removed_meanwhile(tmp_path: Path) -> None:
     directory, gone = tmp_path / "data", tmp_path / "gone"
 
     async def main() -> None:
-        async with FileStore(directory, True) as store, FileStore(directory) as strict:
+        async with FileStore(directory, True) as store, FileStore(directory, must_exist=True) as strict:
             for each in (store, strict):
                 await each.with_namespace("n").set("k", b"v")
             directory.rename(gone)
@@ -282,3 +305,4 @@ def test_a_namespaces_path_is_its_directory(tmp_path: Path) -> None:
     child = store.with_namespace("A").with_namespace("b")
     assert (store.path, child.path) == (tmp_path / "data", tmp_path / "data" / "+a.ns" / "b.ns")
     assert (child.create_directories, child.durability, child.mode) == (True, "fsync", 0o750)
+    assert (child.must_exist, FileStore("d", must_exist=True).with_namespace("a").must_exist) == (False, True)

@@ -25,11 +25,11 @@ from storeconf.stores.file.format import (
 if TYPE_CHECKING:
     from storeconf.stores.file.system import Locks
 
-__all__ = ["Directory", "Place", "translate"]
+__all__ = ["OPEN_DIRECTORY", "Directory", "Place", "translate"]
 
 _HOME = re.compile(rb"[0-9a-f]{16}\Z")
 _MOST_PLACES = 4096
-_OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+OPEN_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -60,14 +60,16 @@ def translate(error: OSError, directory: Directory) -> StoreError:
 class Directory:
     """The files' half of a store that does not depend on a key. Its methods block.
 
+    A missing directory is made if it may be (``create``), with those above it if those may be too (``parents``).
     ``mode`` is that of directories; files get the same without the right to execute. One thread writes (`home`,
     `locks`); `place` is for any.
     """
 
-    def __init__(self, path: str, *, create: bool, fsync: bool, mode: int) -> None:
+    def __init__(self, path: str, *, create: bool, parents: bool = True, fsync: bool, mode: int) -> None:
         self.shown = path
         self.root = os.fsencode(path)
         self.create = create
+        self.parents = parents
         self.fsync = fsync
         self.mode = mode
         self.file_mode = mode & 0o666
@@ -87,9 +89,16 @@ class Directory:
             if not self.create:
                 raise StoreUnavailableError(
                     f"the directory {self.shown} is missing; make it, or let the store make it: `create: true` in a "
-                    "layout, create_directories=True in code"
+                    "layout, no must_exist=True in code"
                 ) from None
-            self._make_missing(self.root)
+            above = os.path.dirname(self.root)
+            if not self.parents and not os.path.isdir(above):
+                raise StoreUnavailableError(
+                    f"the directory {os.fsdecode(above)} is missing; make it, or let the store make it: "
+                    "create_directories=True"
+                ) from None
+            for changed in self._make_missing(self.root):
+                system.sync_directory(changed)
         else:
             if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.root)
@@ -148,7 +157,7 @@ class Directory:
         # Until it is locked, a sweeper may take the new directory for debris; then another one is needed.
         try:
             self._make(path)
-            fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
+            fd = os.open(path, OPEN_DIRECTORY | _NO_FOLLOW)
         except FileNotFoundError:
             return None
         if system.claim(fd) and _is_at(fd, path):
@@ -211,18 +220,21 @@ class Directory:
             place = self._places[path] = Place(directory, key_prefix(path))
         return place
 
-    def make_place(self, place: Place) -> None:
-        """Make the directories of a namespace."""
-        if place.directory != self.root:
-            self._make_missing(place.directory)
+    def make_place(self, place: Place) -> list[bytes]:
+        """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.
 
-    def _make_missing(self, path: bytes) -> None:
+        They are not synchronized yet: that takes long, and an empty namespace is removed by anybody who sees it.
+        """
+        return self._make_missing(place.directory) if place.directory != self.root else []
+
+    def _make_missing(self, path: bytes) -> list[bytes]:
         missing = []
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
         for made in reversed(missing):
             self._make(made)
+        return [os.path.dirname(made) or b"/" for made in reversed(missing)] if self.fsync else []
 
     def _make(self, path: bytes) -> None:
         try:
@@ -231,8 +243,6 @@ class Directory:
             return
         if os.stat(path).st_mode & 0o777 != self.mode:  # the umask's doing
             os.chmod(path, self.mode)
-        if self.fsync and not path.startswith(self.spares):
-            system.sync_directory(os.path.dirname(path) or b"/")
 
     # ------------------------------------------------------------------ debris
 
@@ -249,7 +259,7 @@ class Directory:
                         self._sweep_home(path)
 
     def _sweep_home(self, path: bytes) -> None:
-        fd = os.open(path, _OPEN_DIRECTORY | _NO_FOLLOW)
+        fd = os.open(path, OPEN_DIRECTORY | _NO_FOLLOW)
         try:
             if system.claim(fd):
                 self._remove_home(path)

@@ -26,6 +26,7 @@ __all__ = [
     "Record",
     "check_format",
     "entry_name",
+    "file_times",
     "key_prefix",
     "lock_number",
     "namespace_name",
@@ -38,8 +39,8 @@ FORMAT_FILE = b"storeconf.format"
 FORMAT_TEXT = b"storeconf file store, format 1\n"
 LOCK_FILE = b"storeconf.lock"
 SPARE_DIRECTORY = b"storeconf.spare"
-ENTRY_NAME = re.compile(rb"[0-9a-f]{40}\.kv\Z")
-NAMESPACE_NAME = re.compile(rb"[0-9a-z_+-]+\.ns\Z")
+ENTRY_NAME = re.compile(r"[0-9a-f]{40}\.kv\Z")
+NAMESPACE_NAME = re.compile(r"[0-9a-z_+-]+\.ns\Z")
 
 MAGIC = b"\xabSC"
 VERSION = 1
@@ -57,6 +58,7 @@ _HEADER = Struct("<3scIBBHIQQII")
 HEADER_SIZE = _HEADER.size
 
 _LONGEST_NAME = 200
+_FAR_AHEAD = 2**31 * 1_000_000_000
 _FORMAT = re.compile(rb"storeconf file store, format (\d+)\n")
 
 
@@ -112,6 +114,18 @@ def namespace_name(name: str) -> str:
     return plain + ".ns"
 
 
+def file_times(expiry: int, clock: int) -> tuple[int, int]:
+    """Return the access and modification times, in nanoseconds, of an entry's file that is written at ``clock``.
+
+    The modification time is the expiry, as a hint to sweepers; for a permanent entry, and at most, it is 2**31 seconds
+    after the clock. The access time is later still, so that reading need not update it (relatime).
+    """
+    hint = clock + _FAR_AHEAD
+    if expiry:
+        hint = min(hint, expiry * 1_000_000)
+    return hint + 1_000_000_000, hint
+
+
 def pack(key: bytes, value: bytes, expiry: int, state: bytes) -> bytes:
     """Return a record but for its value: the header and the key."""
     rest = _REST.pack(VERSION, HEADER_SIZE, 0, len(key), expiry, len(value), crc32(value), adler32(value)) + key
@@ -143,12 +157,17 @@ def _unpack(data: bytes, size: int) -> tuple[bytes, int, int, int, int, int] | N
 def parse_header(data: bytes, size: int) -> Header | None:
     """Return the header that ``data``, the beginning of a file of ``size`` bytes, holds, or None if it is damaged.
 
-    ``data`` may end before the key does; then the header is not whole, which also gives None.
+    ``data`` may end before the key does; then the header is not whole, which also gives None. A value that ``data``
+    holds as a whole is checked too.
     """
     found = _unpack(data, size)
     if found is None:
         return None
-    state, end, expiry, _, _, _ = found
+    state, end, expiry, value_size, crc, adler = found
+    if value_size and len(data) >= end + value_size:
+        value = memoryview(data)[end : end + value_size]
+        if crc32(value) != crc or adler32(value) != adler:
+            return None
     return Header(state == COMMITTED, expiry, data[HEADER_SIZE:end])
 
 

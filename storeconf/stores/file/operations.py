@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from storeconf.errors import StoreTimeoutError
+from storeconf.errors import StoreError, StoreTimeoutError
 from storeconf.store import next_counter
-from storeconf.stores.file.directory import Place
+from storeconf.stores.file.directory import OPEN_DIRECTORY, Place
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
-from storeconf.stores.file.reading import Busy, Reader, has_expired, now
+from storeconf.stores.file.reading import Busy, Reader, now
 from storeconf.stores.file.system import Locks
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ logger = logging.getLogger("storeconf.file")
 Path = tuple[str, ...]
 
 T = TypeVar("T")
+
+_NEVER = 1 << 64
+"""The first millisecond that a header can't express."""
 
 _SLICE = 0.002
 """Seconds after which a long operation lets others have their turn."""
@@ -68,9 +72,23 @@ def patiently(work: Callable[..., Any], *arguments: Any) -> Generator[float, Non
         yield _PAUSE
 
 
+_PLAIN_CHECKS = 4096
+_PARTS = 256
+"""Entries that a sweep opens though they are not due by their modification times, which may be wrong: so many, and one
+part in so many of the others, another one each time."""
+
+
 def _deadline(expiry: int | None) -> int:
     """The millisecond in which a span that begins now is over; 0 for None: never."""
-    return 0 if expiry is None else now() + expiry
+    if expiry is None:
+        return 0
+    deadline = now() + expiry
+    if not 0 < deadline < _NEVER:
+        raise StoreError(
+            "an expiry can't be stored, because the clock of this machine is wrong: "
+            + ("it is before 1970" if deadline <= 0 else "it is too far in the future")
+        )
+    return deadline
 
 
 def _left(deadline: int) -> int | None:
@@ -129,27 +147,28 @@ class Reading:
         return self._paged([top], partial(self._placed, len(path)), downwards=True)
 
     def _paged(
-        self, directories: list[bytes], look: Callable[[bytes, bytes], list[T]], *, downwards: bool
+        self, directories: list[bytes], look: Callable[[bytes, bytes, int | None], list[T]], *, downwards: bool
     ) -> Iterator[list[T]]:
         """What ``look`` finds in the files of directories, in ``downwards`` also of those in them."""
         waiting: list[tuple[bytes, bytes]] = []
         page: list[T] = []
         due = time.monotonic() + _SLICE
         for directory in directories:
-            for entry in _scan(directory):
+            for below, entry in _scan(directory):
                 if ENTRY_NAME.match(entry.name) is not None:
+                    name = entry.name.encode()
                     try:
-                        page += look(directory, entry.name)
+                        page += look(directory, name, below)
                     except Busy:
-                        waiting.append((directory, entry.name))
+                        waiting.append((directory, name))
                 elif downwards and _is_namespace(entry):
-                    directories.append(directory + b"/" + entry.name)
+                    directories.append(directory + b"/" + entry.name.encode())
                 if time.monotonic() > due:
                     yield page
                     page = []
                     due = time.monotonic() + _SLICE
         for directory, name in waiting:
-            attempts = patiently(look, directory, name)
+            attempts = patiently(look, directory, name, None)
             while True:
                 try:
                     next(attempts)
@@ -160,15 +179,15 @@ class Reading:
                 page = []
         yield page
 
-    def _matching(self, place: Place, prefix: str, directory: bytes, name: bytes) -> list[str]:
-        header = self.reader.header(place, name)
+    def _matching(self, place: Place, prefix: str, directory: bytes, name: bytes, below: int | None) -> list[str]:
+        header = self.reader.header(place, name, below)
         if header is None:
             return []
         key = header.key[len(place.prefix) :].decode()
         return [key] if key.startswith(prefix) else []
 
-    def _placed(self, depth: int, directory: bytes, name: bytes) -> list[tuple[Path, str]]:
-        header = self.reader.header(Place(directory, b""), name)
+    def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> list[tuple[Path, str]]:
+        header = self.reader.header(Place(directory, b""), name, below)
         if header is None:
             return []
         names, _, key = header.key.decode().partition("::")
@@ -183,6 +202,7 @@ class Writing:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self._part = secrets.randbelow(_PARTS)
 
     # ------------------------------------------------------------------ one key
 
@@ -290,18 +310,14 @@ class Writing:
     def delete_all(self, path: Path) -> Generator[float, None, None]:
         """Remove the entries of a namespace and of those below it, and the directories that this empties."""
         top = self.writer.directory.place(path).directory
-        directories = yield from self._each(top, self._erase, _SLICE)
-        for directory in reversed(directories):
-            if directory != self.writer.directory.root:
-                with suppress(OSError):  # not empty: somebody has written meanwhile, or keeps files of his own there
-                    os.rmdir(directory)
+        yield from self._each(top, self._erase, _SLICE)
         self.writer.drop_spares()
 
     def delete_expired(self, path: Path) -> Generator[float, None, None]:
-        """Remove the expired entries of a namespace and of those below it, and the debris of the dead."""
+        """Remove the expired and damaged entries of a namespace and of those below it, and the debris of the dead."""
         self.writer.directory.sweep()
         top = self.writer.directory.place(path).directory
-        yield from self._each(top, self._expire, _SLICE)
+        yield from self._each(top, self._sweeping(), _SLICE)
 
     def sweep(self) -> Generator[float, None, None]:
         """Remove what has expired, and the debris of the dead, for ever; one process at a time does."""
@@ -327,7 +343,7 @@ class Writing:
         try:
             directory.sweep()
             self.writer.tidy()
-            for _ in self._each(directory.root, self._expire, _SWEEP_SLICE):
+            for _ in self._each(directory.root, self._sweeping(), _SWEEP_SLICE):
                 yield _SWEEP_SLICE / _SWEEP_SHARE
         finally:
             locks.release(Locks.SWEEPER)
@@ -337,64 +353,97 @@ class Writing:
         self.writer.probe()
 
     def _each(
-        self, top: bytes, act: Callable[[bytes, bytes], None], slice_: float
-    ) -> Generator[float, None, list[bytes]]:
-        """Do something to every entry at and below a directory; the directories, each after the one it lies in.
+        self, top: bytes, act: Callable[[bytes, os.DirEntry[str]], bool], slice_: float
+    ) -> Generator[float, None, None]:
+        """Do to every entry at and below a directory what tells whether it is gone, and remove emptied directories.
 
-        What fails does not keep the others from their turn.
+        What fails does not keep the others from their turn. Others may write meanwhile: a directory that is not empty
+        stays, and one who finds the directory gone makes it again.
         """
         directories = [top]
-        waiting: list[tuple[bytes, bytes]] = []
+        occupied: set[bytes] = set()
+        waiting: list[tuple[bytes, os.DirEntry[str]]] = []
         failure: OSError | None = None
         due = time.monotonic() + slice_
         for directory in directories:
-            for entry in _scan(directory):
+            for _, entry in _scan(directory):
+                gone = False
                 if ENTRY_NAME.match(entry.name) is not None:
                     try:
-                        act(directory, entry.name)
+                        gone = act(directory, entry)
                     except Busy:
-                        waiting.append((directory, entry.name))
+                        waiting.append((directory, entry))
+                        gone = True  # perhaps; else removing the directory fails
                     except OSError as error:
                         failure = error
                 elif _is_namespace(entry):
-                    directories.append(directory + b"/" + entry.name)
+                    directories.append(directory + b"/" + entry.name.encode())
+                    gone = True  # perhaps, too
+                if not gone:
+                    occupied.add(directory)
                 if time.monotonic() > due:
                     yield 0.0
                     due = time.monotonic() + slice_
-        for directory, name in waiting:
-            yield from patiently(act, directory, name)
+        for directory, entry in waiting:
+            yield from patiently(act, directory, entry)
+        for directory in reversed(directories):
+            if directory not in occupied and directory != self.writer.directory.root:
+                with suppress(OSError):
+                    os.rmdir(directory)
+            if time.monotonic() > due:
+                yield 0.0
+                due = time.monotonic() + slice_
         if failure is not None:
             raise failure
-        return directories
 
-    def _erase(self, directory: bytes, name: bytes) -> None:
+    def _erase(self, directory: bytes, entry: os.DirEntry[str]) -> bool:
+        name = entry.name.encode()
         number = lock_number(name)
         self.writer.lock(number)
         try:
             self.writer.remove(directory, name)
         finally:
             self.writer.unlock(number)
+        return True
 
-    def _expire(self, directory: bytes, name: bytes) -> None:
-        target = directory + b"/" + name
-        if has_expired(target):
-            number = lock_number(name)
-            self.writer.lock(number)
-            try:
-                if has_expired(target):
-                    os.unlink(target)  # without a sync: what comes back is expired and is removed again
-            finally:
-                self.writer.unlock(number)
+    def _sweeping(self) -> Callable[[bytes, os.DirEntry[str]], bool]:
+        """What one sweep does to each entry."""
+        checks = _PLAIN_CHECKS
+        self._part = (self._part + 1) % _PARTS
+        part = f"{self._part:02x}"
+
+        def collect(directory: bytes, entry: os.DirEntry[str]) -> bool:
+            nonlocal checks
+            try:  # the entry remembers its status, should this be asked again when the directory is not open any more
+                due = entry.stat(follow_symlinks=False).st_mtime_ns <= time.time_ns()
+            except FileNotFoundError:
+                return True
+            if not due:
+                checks -= 1
+                if checks < 0 and not entry.name.startswith(part):
+                    return False
+            if entry.is_dir(follow_symlinks=False):  # planted; what it holds is not the store's
+                return False
+            return self.writer.collect(directory, entry.name.encode(), due)
+
+        return collect
 
 
-def _is_namespace(entry: os.DirEntry[bytes]) -> bool:
+def _is_namespace(entry: os.DirEntry[str]) -> bool:
     return NAMESPACE_NAME.match(entry.name) is not None and entry.is_dir(follow_symlinks=False)
 
 
-def _scan(directory: bytes) -> Iterator[os.DirEntry[bytes]]:
+def _scan(directory: bytes) -> Iterator[tuple[int, os.DirEntry[str]]]:
+    """What lies in a directory, each with the directory's descriptor, from which looking up is quicker."""
     try:
-        found = os.scandir(directory)
+        below = os.open(directory, OPEN_DIRECTORY)
     except FileNotFoundError:
         return
-    with found:
-        yield from found
+    try:
+        with os.scandir(below) as found:
+            for entry in found:
+                yield below, entry
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(below)

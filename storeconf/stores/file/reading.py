@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory, Place
     from storeconf.stores.file.system import Locks
 
-__all__ = ["DAMAGED", "NO_FOLLOW", "Busy", "Reader", "has_expired", "lives", "now", "read_record", "warn"]
+__all__ = ["DAMAGED", "NO_FOLLOW", "REMOVED", "Busy", "Reader", "lives", "now", "read_header", "read_record", "warn"]
 
 logger = logging.getLogger("storeconf.file")
 
@@ -55,12 +55,13 @@ def lives(expiry: int) -> bool:
 
 
 DAMAGED = "%s is damaged and counts as missing"
-"""What is logged of a damaged entry, with its path."""
+REMOVED = "%s was damaged and has been removed"
+"""What is logged of a damaged entry when it is read, and when it is removed with the expired ones; with its path."""
 
 
-def warn(target: bytes) -> None:
-    """Tell that an entry is damaged."""
-    logger.warning(DAMAGED, os.fsdecode(target))
+def warn(target: bytes, message: str = DAMAGED) -> None:
+    """Report a damaged entry."""
+    logger.warning(message, os.fsdecode(target))
 
 
 def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None:
@@ -86,10 +87,13 @@ def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None
         raise
 
 
-def _read_header(target: bytes, prefix: bytes, alone: bool = False) -> Header | None:
-    """Return the header in a file, as `read_record` does. Of values, only the small ones are checked."""
+def read_header(target: bytes, prefix: bytes, alone: bool = False, *, below: int | None = None) -> Header | None:
+    """Return the header in a file, as `read_record` does. Of values, only the small ones are checked.
+
+    ``target`` may be a name in the open directory ``below``.
+    """
     try:
-        fd = os.open(target, _READ)
+        fd = os.open(target, _READ, dir_fd=below)
         try:
             data = os.read(fd, _CHUNK)
             size = os.fstat(fd).st_size if len(data) == _CHUNK else len(data)
@@ -99,9 +103,7 @@ def _read_header(target: bytes, prefix: bytes, alone: bool = False) -> Header | 
                 header = parse_header(data, len(data))
             if header is None or not header.key.startswith(prefix) or not target.endswith(entry_name(header.key)):
                 return None
-            if size == len(data) and parse(data, header.key) is None:
-                return None
-            return header if header.committed or alone or _is_at(fd, target) else None
+            return header if header.committed or alone or _is_at(fd, target, below) else None
         finally:
             os.close(fd)
     except OSError as error:
@@ -117,18 +119,9 @@ def _read_rest(fd: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _is_at(fd: int, target: bytes) -> bool:
-    there, here = os.lstat(target), os.fstat(fd)
+def _is_at(fd: int, target: bytes, below: int | None = None) -> bool:
+    there, here = os.stat(target, dir_fd=below, follow_symlinks=False), os.fstat(fd)
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
-
-
-def has_expired(target: bytes) -> bool:
-    """Whether an entry's file holds an expired record; certain only for one who holds the entry's lock."""
-    try:
-        header = _read_header(target, b"")
-    except FileNotFoundError:
-        return False
-    return header is not None and not lives(header.expiry)
 
 
 class Reader:
@@ -168,11 +161,15 @@ class Reader:
             return None
         return record if record is not None and lives(record.expiry) else None
 
-    def header(self, place: Place, name: bytes) -> Header | None:
-        """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy."""
-        target = place.directory + b"/" + name
+    def header(self, place: Place, name: bytes, below: int | None = None) -> Header | None:
+        """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy.
+
+        ``below`` is the place's directory if it is open: looking there is quicker.
+        """
         try:
-            header = self._settled(_read_header, target, name, place.prefix)
+            header = read_header(name, place.prefix, below=below) if below is not None else None
+            if header is None:
+                header = self._settled(read_header, place.directory + b"/" + name, name, place.prefix)
         except FileNotFoundError:
             return None
         return header if header is not None and lives(header.expiry) else None

@@ -13,11 +13,10 @@ from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
 from storeconf.stores.file.directory import Directory
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
-from storeconf.stores.file.group import Group
 from storeconf.stores.file.operations import Reading, Writing
 from storeconf.stores.file.reading import Reader
 from storeconf.stores.file.worker import Worker
-from storeconf.stores.file.writing import Writer
+from storeconf.stores.file.writing import Group, Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,9 +31,10 @@ class FileStore(Store):
 
     Args:
         path: The directory, on a local file system.
-        create_directories: Make the directory, and those above it, if it is missing; else that is an error.
+        create_directories: Create the directories above it too if they are missing; else that is an error.
         durability: What a finished write survives: ``flush`` the end of the process, ``fsync`` that of the machine.
         mode: The permissions of directories; files get the same without the right to execute.
+        must_exist: A missing directory is an error, so that an unmounted volume is noticed; else it is created.
     """
 
     _root: FileStore
@@ -49,6 +49,7 @@ class FileStore(Store):
         *,
         durability: Literal["flush", "fsync"] = "flush",
         mode: int = 0o700,
+        must_exist: bool = False,
     ) -> None:
         if durability not in ("flush", "fsync"):
             raise ValueError(f"durability is 'flush' or 'fsync', not {durability!r}")
@@ -56,11 +57,14 @@ class FileStore(Store):
             raise ValueError(f"mode must give the owner every right, as 0o700 and 0o750 do, not {mode:#o}")
         if "\0" in os.fspath(path):
             raise ValueError("a path can't hold a NUL character")
+        if must_exist and create_directories:
+            raise ValueError("give create_directories or must_exist, not both")
         super().__init__()
         self.path = Path(path).absolute()
         self.create_directories = create_directories
         self.durability = durability
         self.mode = mode
+        self.must_exist = must_exist
         self._reset_workers()
 
     def _reset_workers(self) -> None:
@@ -74,6 +78,7 @@ class FileStore(Store):
         self.create_directories = parent.create_directories
         self.durability = parent.durability
         self.mode = parent.mode
+        self.must_exist = parent.must_exist
 
     # ------------------------------------------------------------------ life cycle
 
@@ -82,7 +87,13 @@ class FileStore(Store):
         if sys.platform == "win32":
             raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
         fsync = self.durability == "fsync"
-        directory = Directory(os.fspath(self.path), create=self.create_directories, fsync=fsync, mode=self.mode)
+        directory = Directory(
+            os.fspath(self.path),
+            create=not self.must_exist,
+            parents=self.create_directories,
+            fsync=fsync,
+            mode=self.mode,
+        )
         writer = Writer(directory)
         name = f"storeconf-file-{self.path.name}"
         if fsync:

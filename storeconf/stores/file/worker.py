@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from storeconf.stores.file.directory import Directory
-    from storeconf.stores.file.group import Group
+    from storeconf.stores.file.writing import Group
 
 __all__ = ["Worker"]
 

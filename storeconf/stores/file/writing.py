@@ -11,21 +11,34 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+import time
 from contextlib import suppress
+from queue import SimpleQueue
 from secrets import token_hex
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 from storeconf.stores.file import system
-from storeconf.stores.file.format import COMMITTED, COMMITTED_AT, HEADER_SIZE, PENDING, entry_name, lock_number, pack
-from storeconf.stores.file.reading import NO_FOLLOW, Busy, Reader, lives, read_record, warn
+from storeconf.stores.file.directory import translate
+from storeconf.stores.file.format import (
+    COMMITTED,
+    COMMITTED_AT,
+    HEADER_SIZE,
+    PENDING,
+    entry_name,
+    file_times,
+    lock_number,
+    pack,
+)
+from storeconf.stores.file.reading import NO_FOLLOW, REMOVED, Busy, Reader, lives, read_header, read_record, warn
 
 if TYPE_CHECKING:
+    from storeconf.errors import StoreError
     from storeconf.stores.file.directory import Directory, Place
     from storeconf.stores.file.format import Record
-    from storeconf.stores.file.group import Group
     from storeconf.stores.file.system import Locks
 
-__all__ = ["Entry", "Writer"]
+__all__ = ["Entry", "Group", "Writer"]
 
 _WRITE = os.O_WRONLY | NO_FOLLOW
 _CREATE = _WRITE | os.O_CREAT | os.O_EXCL
@@ -36,8 +49,27 @@ _LARGE = 65536
 _SPINS = 20
 """Times that a writer asks for a lock before he does something else; holders are brief."""
 
-Draft = tuple["Place", bytes, bytes, int, int, bool, bool]
-"""A record that lies in a spare file, whole, and has not taken its place: the arguments of `Writer.publish`."""
+_MOVES = 100
+"""Attempts to move a new entry into a namespace whose directory others remove, because it is empty, meanwhile."""
+
+_MOST = 64
+"""Changes that wait for each other at most."""
+
+_SYNCERS = 8
+"""Threads that wait for the disk: it does several requests at once for little more than the price of one."""
+
+
+class Draft(NamedTuple):
+    """A whole record in a spare file that has not taken its place yet."""
+
+    place: Place
+    target: bytes
+    spare: bytes
+    slot: int
+    fd: int
+    pending: bool
+    large: bool
+    expiry: int
 
 
 class Writer(Reader):
@@ -116,10 +148,10 @@ class Writer(Reader):
                 os.close(fd)
                 discard(spare)
             raise
+        draft = Draft(entry.place, entry.target, spare, slot, fd, pending, large, expiry)
         if self.group is None:
-            self.publish(entry.place, entry.target, spare, slot, fd, pending, large)
+            self.publish(draft)
         else:
-            draft = (entry.place, entry.target, spare, slot, fd, pending, large)
             self.group.stage(entry.number, entry.place.directory, draft)
 
     def remove(self, directory: bytes, name: bytes) -> bool:
@@ -144,16 +176,45 @@ class Writer(Reader):
             if os.fstat(fd).st_nlink != 1:
                 return False  # somebody's backup is made of hard links
             os.pwrite(fd, pack(entry.key, record.value, expiry, COMMITTED)[:HEADER_SIZE], 0)
+            _set_times(fd, expiry)
         finally:
             os.close(fd)
         return True
 
+    def collect(self, directory: bytes, name: bytes, due: bool) -> bool:
+        """Remove the entry's file if the record has expired or is damaged; whether it is gone.
+
+        A live entry that was ``due`` by its modification time gets the right one. Without a sync: what comes back
+        after a crash is removed again. Raises Busy.
+        """
+        target = directory + b"/" + name
+        try:
+            header = read_header(target, b"")
+            if header is not None and lives(header.expiry) and not due:
+                return False
+            number = lock_number(name)
+            self.lock(number)
+            try:
+                header = read_header(target, b"", alone=True)
+                if header is not None and lives(header.expiry):
+                    if due:
+                        _correct_times(target, header.expiry)
+                    return False
+                os.unlink(target)
+                if header is None:
+                    warn(target, REMOVED)
+            finally:
+                self.unlock(number)
+        except FileNotFoundError:
+            pass
+        return True
+
     # ------------------------------------------------------------------ taking effect
 
-    def publish(
-        self, place: Place, target: bytes, spare: bytes, slot: int, fd: int, pending: bool, large: bool
-    ) -> None:
-        """Let a draft take its place."""
+    def publish(self, draft: Draft) -> set[bytes]:
+        """Let a draft take its place. Returns the directories above its own that have to reach the disk too."""
+        place, target, spare, slot, fd, pending, large, expiry = draft
+        changed: set[bytes] = set()
         try:
             if self._swap(spare, target):
                 if large:
@@ -161,21 +222,22 @@ class Writer(Reader):
                 else:
                     self._warm.add(slot)
             else:
-                self._move(place, spare, target)
+                changed = self._move(place, spare, target)
             if pending:
                 with suppress(OSError):  # the record is in its place; without the mark readers have to look for that
                     os.pwrite(fd, COMMITTED, COMMITTED_AT)
+            _set_times(fd, expiry)  # last, because writing sets them too
         except BaseException:
             discard(spare)
             raise
         finally:
             os.close(fd)
+        return changed
 
     def withdraw(self, draft: Draft) -> None:
         """Give up a draft."""
-        _, _, spare, _, fd, _, _ = draft
-        os.close(fd)
-        discard(spare)
+        os.close(draft.fd)
+        discard(draft.spare)
 
     def _swap(self, spare: bytes, target: bytes) -> bool:
         if self._exchange is None:
@@ -190,22 +252,24 @@ class Writer(Reader):
             return False
         return True
 
-    def _move(self, place: Place, spare: bytes, target: bytes) -> None:
+    def _move(self, place: Place, spare: bytes, target: bytes) -> set[bytes]:
         try:
             os.rename(spare, target)
         except FileNotFoundError:
             os.lstat(spare)
         else:
-            return
-        for last in (False, False, False, True):  # others may remove an empty namespace meanwhile
+            return set()
+        changed: set[bytes] = set()
+        for attempt in range(_MOVES):
             try:
-                self.directory.make_place(place)
+                changed.update(self.directory.make_place(place))
                 os.rename(spare, target)
             except FileNotFoundError:
-                if last:
+                if attempt == _MOVES - 1:
                     raise
             else:
-                return
+                break
+        return changed
 
     # ------------------------------------------------------------------ spare files
 
@@ -339,3 +403,153 @@ def discard(path: bytes) -> None:
         pass
     except OSError:
         os.rename(path, path + b"." + token_hex(4).encode())
+
+
+def _set_times(fd: int, expiry: int) -> None:
+    """Tell sweepers when to look at a file; its lock is held. Without it they look each time."""
+    with suppress(OSError, OverflowError):  # a file system, or a clock, that can't express them
+        os.utime(fd, ns=file_times(expiry, time.time_ns()))
+
+
+def _correct_times(target: bytes, expiry: int) -> None:
+    with suppress(OSError):  # it belongs to another user, say
+        fd = os.open(target, os.O_RDONLY | NO_FOLLOW)
+        try:
+            if os.fstat(fd).st_nlink == 1:  # else somebody's backup is made of hard links
+                _set_times(fd, expiry)
+        finally:
+            os.close(fd)
+
+
+class _Change(NamedTuple):
+    """A draft, or None for a removal; the directory whose names change, the lock held, and on whose behalf it is."""
+
+    number: int
+    directory: bytes
+    draft: Draft | None
+    ticket: Any
+
+
+class Group:
+    """Changes that are not on the disk yet. For one thread.
+
+    Drafts go to the disk first, all at once; then they take their places, and then the directories go to the disk. So
+    after a crash each key has its old record or its new one, and the new one if anybody was told of it.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.ticket: Any = None
+        """On whose behalf the present changes are; `failures` returns it."""
+        self.held: set[int] = set()
+        self._changes: list[_Change] = []
+        self._failures: list[tuple[Any, StoreError]] = []
+        self._syncers = _Syncers()
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    def stage(self, number: int, directory: bytes, draft: Draft | None) -> None:
+        """Add a change."""
+        self._changes.append(_Change(number, directory, draft, self.ticket))
+        self.held.add(number)
+        if len(self._changes) >= _MOST:
+            self.settle()
+
+    def failures(self) -> list[tuple[Any, StoreError]]:
+        """Settle what is left, and return what failed since the last time."""
+        if self._changes:
+            self.settle()
+        failures, self._failures = self._failures, []
+        return failures
+
+    def settle(self) -> None:
+        """Bring the changes to the disk, let them take effect, and free their locks."""
+        changes, self._changes = self._changes, []
+        try:
+            drafts = [change.draft for change in changes if change.draft is not None]
+            errors = dict(zip(drafts, self._syncers.sync([draft.fd for draft in drafts]), strict=True))
+            done: dict[bytes, list[_Change]] = {}
+            for change in changes:
+                if change.draft is None:
+                    changed: list[bytes] | None = []
+                else:
+                    changed = self._publish(change, change.draft, errors[change.draft])
+                if changed is not None:
+                    for directory in (*changed, change.directory):
+                        done.setdefault(directory, []).append(change)
+            for directory, finished in done.items():
+                self._sync_names(directory, finished)
+        finally:
+            self.held.clear()
+            for change in changes:
+                self.writer.directory.release(change.number)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._syncers.close()
+
+    def _publish(self, change: _Change, draft: Draft, error: OSError | None) -> list[bytes] | None:
+        try:
+            if error is not None:
+                self.writer.withdraw(draft)
+                raise error
+            return sorted(self.writer.publish(draft))
+        except OSError as failure:
+            self._failures.append((change.ticket, translate(failure, self.writer.directory)))
+            return None
+
+    def _sync_names(self, directory: bytes, changes: list[_Change]) -> None:
+        try:
+            with suppress(FileNotFoundError):  # the namespace is gone, and its entries with it
+                system.sync_directory(directory)
+        except OSError as error:
+            for change in changes:
+                failure = translate(error, self.writer.directory)
+                failure.outcome_unknown = True
+                self._failures.append((change.ticket, failure))
+
+
+class _Syncers:
+    """Threads that bring files to the disk, started when there are several files for the first time."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, OSError | None]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def sync(self, fds: list[int]) -> list[OSError | None]:
+        """Bring all files to the disk; what failed, file by file."""
+        results: list[OSError | None] = [None] * len(fds)
+        if len(fds) == 1:
+            results[0] = _sync(fds[0])
+            return results
+        while len(self._threads) < min(_SYNCERS, len(fds)):
+            thread = threading.Thread(target=self._run, name="storeconf-file-sync", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        for place, fd in enumerate(fds):
+            self._work.put((place, fd))
+        for _ in fds:
+            place, error = self._done.get()
+            results[place] = error
+        return results
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._work.put(None)
+        while self._threads:
+            self._threads.pop().join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            place, fd = work
+            self._done.put((place, _sync(fd)))
+
+
+def _sync(fd: int) -> OSError | None:
+    try:
+        system.sync_data(fd)
+    except OSError as error:
+        return error
+    return None
