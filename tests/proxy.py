@@ -27,6 +27,8 @@ class Proxy:
         self.have_cut = asyncio.Event()
         self.garbage: bytes | None = None
         """What is sent to clients in place of the next reply."""
+        self.part_size: int | None = None
+        """Bytes of requests that are passed on at once, None for all that have come."""
         self.reading = asyncio.Event()
         """While cleared, nothing is read from clients."""
         self.reading.set()
@@ -79,8 +81,11 @@ class Proxy:
             data = await reader.read(1 << 16)
             if not data:
                 raise _EndedError
-            writer.write(data)
-            await writer.drain()
+            for at in range(0, len(data), self.part_size or len(data)):
+                writer.write(data[at : at + (self.part_size or len(data))])
+                await writer.drain()
+                if self.part_size is not None:
+                    await asyncio.sleep(0)
 
     async def _return(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):

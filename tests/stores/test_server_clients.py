@@ -305,7 +305,7 @@ def test_a_key_that_holds_something_else() -> None:
             await client.delete("types::list")
             await client.rpush("types::list", "a")
             for call in (store.get("list"), store.get("list", 10), store.increment("list"), store.pop("list")):
-                with pytest.raises(StoreValueError, match="no string"):
+                with pytest.raises(StoreValueError, match="a non-string value"):
                     await call
             assert await client.llen("types::list") == 1
             await store.delete_all()

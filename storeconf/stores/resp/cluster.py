@@ -13,7 +13,7 @@ from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial, talk_to
-from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError
+from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
 from storeconf.stores.resp.lane import Lane, Survey
 from storeconf.stores.resp.link import Link
 
@@ -253,7 +253,7 @@ class ClusterLane(Lane):
             try:
                 found = [_slots_of_nodes(text) for text in await self._ask_all(nodes)]
             except ReplyError as error:
-                if not str(error).startswith(("NOPERM", "ERR unknown")):
+                if not is_forbidden(error):
                     raise
                 return Survey(nodes, self._owners)  # as far as this is known where the command is forbidden
             views = [view for view, _ in found]

@@ -11,7 +11,7 @@ import re
 
 from storeconf.errors import (
     StoreError,
-    StoreReadOnlyError,
+    StoreRefusedError,
     StoreTimeoutError,
     StoreUnavailableError,
     StoreValueError,
@@ -27,7 +27,9 @@ __all__ = [
     "LinkLostError",
     "ProtocolError",
     "ReplyError",
+    "code_of",
     "from_driver",
+    "is_forbidden",
     "is_temporary",
     "translate",
 ]
@@ -79,21 +81,22 @@ class LinkLateError(LinkError):
 _REPLIES: tuple[tuple[re.Pattern[str], type[StoreError], str | None], ...] = tuple(
     (re.compile(pattern), kind, text)
     for pattern, kind, text in (
-        # A script's errors come with a preamble on old servers, so these may stand anywhere.
-        (r"WRONGTYPE", StoreValueError, "the key holds something that is no string: another application's data"),
+        (r"^WRONGTYPE\b", StoreValueError, "the key holds a non-string value, probably another application's"),
         (r"value is not an integer", StoreValueError, "the value is not a signed 64-bit decimal integer"),
         (r"increment or decrement would overflow", StoreValueError, "the counter would leave the signed 64-bit range"),
         (r"string exceeds maximum allowed size|Protocol error: invalid bulk length", StoreValueError, None),
         (r"invalid expire time", StoreValueError, "the expiry is more than the server can hold"),
-        (r"^(READONLY|MISCONF|NOREPLICAS)\b", StoreReadOnlyError, None),
+        (r"^(OOM|READONLY|MISCONF|NOREPLICAS)\b", StoreRefusedError, None),
         (r"^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b", StoreUnavailableError, None),
-        (r"^(MOVED|ASK)\b", StoreUnavailableError, "the Cluster moved the key again and again"),
-        (r"^ERR max number of clients", StoreUnavailableError, None),
-        (r"^ERR unknown (sub)?command", UnsupportedOperationError, None),
+        (r"^(MOVED|ASK)\b", StoreUnavailableError, "too many cluster redirections"),
+        (r"^(ERR )?max number of clients", StoreUnavailableError, None),
+        (r"^(ERR )?unknown (sub)?command", UnsupportedOperationError, None),
+        # Rights without which a store still gets, sets and deletes.
+        (r"^NOPERM .*'(scan|eval|evalsha|getdel)' command", UnsupportedOperationError, None),
         (r"", StoreError, None),
     )
 )
-"""Error replies, the first match counts: what it becomes, and the text that replaces the server's."""
+"""Error replies without a script's preamble; the first match counts: its class, and what replaces the server's text."""
 
 DRIVER_ERRORS: dict[str, type[LinkError] | type[ReplyError]] = {
     "AskError": ReplyError,
@@ -155,14 +158,34 @@ _CODES = {
 }
 """The codes that the libraries cut off the texts of the replies which they turn into exceptions."""
 
-_TEMPORARY = re.compile(r"(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY)\b|ERR max number of clients")
+_PREAMBLE = re.compile(
+    r"(ERR )?Error running script \(call to \w+\): (@user_script: ?\d+: )+-?"  # servers older than 7
+    r"|(EXECABORT )?Transaction discarded because of: -?"
+)
+_TEMPORARY = re.compile(r"(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY)\b|(ERR )?max number of clients")
+_FORBIDDEN = re.compile(r"NOPERM\b|(ERR )?unknown (sub)?command")
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _SCRIPT = re.compile(r"\s*(script: [0-9a-f]+, on @|@)user_script.*", re.DOTALL)
 
 
+def _bare(error: ReplyError) -> str:
+    """The text of an error reply, without what a script or a transaction puts before the error of its command."""
+    return _PREAMBLE.sub("", str(error), count=1)
+
+
+def code_of(error: ReplyError) -> str:
+    """Return the word that begins the reply, which is its code: also for an error in a script or a transaction."""
+    return _bare(error).partition(" ")[0]
+
+
 def is_temporary(error: ReplyError) -> bool:
     """Whether the server refused the command without executing it, and may take it a moment later."""
-    return _TEMPORARY.match(str(error)) is not None
+    return _TEMPORARY.match(_bare(error)) is not None
+
+
+def is_forbidden(error: ReplyError) -> bool:
+    """Whether the server does not know the command, or this user may not use it."""
+    return _FORBIDDEN.match(_bare(error)) is not None
 
 
 def from_driver(error: Exception) -> Exception:
@@ -204,17 +227,22 @@ def translate(error: ReplyError | LinkError, *, writes: bool) -> StoreError:
     """Return the `StoreError` that callers see for a failed operation."""
     unknown = writes and error.sent
     if isinstance(error, ReplyError):
-        text = str(error)
-        for pattern, kind, replacement in _REPLIES:
-            if pattern.match(text) or (
-                pattern.pattern and not pattern.pattern.startswith("(") and pattern.search(text)
-            ):
-                return kind(replacement or f"the server refused: {_shown(text)}", outcome_unknown=unknown)
+        return _of_reply(error, None, unknown)
     cause = error.__cause__
-    if isinstance(cause, ReplyError) and not is_temporary(cause):
-        return type(translate(cause, writes=False))(str(error), outcome_unknown=unknown)
-    kind = StoreTimeoutError if isinstance(error, LinkLateError) else StoreUnavailableError
     text = str(error)
+    if isinstance(cause, ReplyError) and not is_temporary(cause):
+        return _of_reply(cause, text, unknown)
+    kind = StoreTimeoutError if isinstance(error, LinkLateError) else StoreUnavailableError
     if unknown:
         text += "; it is unknown whether the operation took effect"
+    return kind(text, outcome_unknown=unknown)
+
+
+def _of_reply(error: ReplyError, text: str | None, unknown: bool) -> StoreError:
+    """Return what an error reply becomes, with ``text`` or else what the table or the server says."""
+    bare = _bare(error)
+    kind, replacement = next((kind, replacement) for pattern, kind, replacement in _REPLIES if pattern.search(bare))
+    text = text or replacement or f"the server refused: {_shown(bare)}"
+    if issubclass(kind, StoreRefusedError):
+        return kind(text, code=code_of(error), outcome_unknown=unknown)
     return kind(text, outcome_unknown=unknown)

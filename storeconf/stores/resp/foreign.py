@@ -41,7 +41,8 @@ class _ForeignNode:
 class ForeignLane(Lane):
     """A client object's own way to its server."""
 
-    topology = "as the client that was handed in has it"
+    topology = "as configured on the supplied client"
+    in_order = False
 
     def __init__(self, client: Any, options: ServerOptions, *, is_librarys: bool) -> None:
         super().__init__(options.command_timeout, options.retries)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial, talk_to
-from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, is_temporary
+from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_forbidden, is_temporary
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Lane(ABC):
     spreads = False
     """Whether keys lie on several servers, so that a command may name only one."""
 
+    in_order = True
+    """Whether calls by one `caller` are executed in their order, those of one turn of the loop with nothing between."""
+
     call: Callable[[bytes, bytes], asyncio.Future[Any]]
     """Send a packed command on a key; the future gets the reply, `ReplyError` or `LinkError`."""
 
@@ -74,6 +77,43 @@ class Lane(ABC):
             return await self.call(data, key)
         except (ReplyError, LinkError) as error:
             return await self.again(error, data, key, kind)
+
+    def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
+        """Return what sends packed commands on that key, all on one connection."""
+        return lambda data: self.call(data, key)
+
+    async def read_in_order(self, commands: Sequence[bytes], key: bytes) -> list[Any]:
+        """Send reading commands on a key: together, or one by one where that fails, as after a redirection."""
+        deadline = self.loop.time() + self.timeout
+        error: ReplyError | LinkError | None = None
+        replies: list[Any] = []
+        if self.in_order:
+            futures: list[asyncio.Future[Any]] = []
+            try:
+                futures.extend(map(self.caller(key), commands))
+                for future in futures:
+                    try:
+                        replies.append(await future)
+                    except (ReplyError, LinkError) as failure:
+                        error = error or failure
+            except LinkError as failure:
+                error = failure
+            finally:
+                for future in futures:
+                    future.cancel()
+            if error is None:
+                return replies
+        try:
+            async with asyncio.timeout_at(deadline):
+                first, *others = commands
+                if error is None:
+                    replies = [await self.send(first, key, READ)]
+                else:
+                    replies = [await self.again(error, first, key, READ)]
+                return replies + [await self.send(data, key, READ) for data in others]
+        except TimeoutError as late:
+            text = f"no success within {self.timeout:g} s" + (f": {error}" if error else "")
+            raise LinkLateError(text, sent=True, cause=error) from late
 
     async def send_all(self, commands: Sequence[tuple[bytes, bytes]], kind: int) -> list[Any]:
         """Send commands on keys together; their replies in order. What failed is repeated, together as well."""
@@ -171,16 +211,16 @@ class Lane(ABC):
     async def close(self) -> None:
         """Let go of every connection, and wait for that."""
 
-    async def describe(self) -> str:
-        """Do one round trip and say what answered."""
+    async def describe(self, key: bytes) -> str:
+        """Do one round trip and say what answered; who may not ask for INFO reads ``key``, as the store itself does."""
         node = (await self.nodes())[0]
         try:
             kind = _server(await node.call(pack("INFO", "server")))
         except ReplyError as error:
-            if not str(error).startswith(("NOPERM", "ERR unknown command")):
+            if not is_forbidden(error):
                 raise
-            await node.call(pack("PING"))
-            kind = "a server that tells nothing of itself"
+            await self.send(pack("EXISTS", key), key, READ)
+            kind = "unidentified server (INFO not permitted)"
         return f"{kind}, {self.topology}, {await self.place()}"
 
     @abstractmethod
@@ -227,9 +267,13 @@ class StandaloneLane(Lane):
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)
 
+    def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
+        """See `Lane`; the connection is the one that is least busy now."""
+        return min(self._links, key=_waiting).call
+
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
         """Also: look for the primary anew when it has become a replica."""
-        if isinstance(error, ReplyError) and str(error).startswith("READONLY"):
+        if isinstance(error, ReplyError) and code_of(error) == "READONLY":
             now = self.loop.time()
             if now - self._looked_anew > PAUSE_BETWEEN_LOOKS:
                 self._looked_anew = now

@@ -33,7 +33,7 @@ class _MovedError(Exception):
 
 async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
     """Yield the keys that match, in batches; each that lives throughout comes at least once."""
-    error: Exception | None = None
+    error: LinkError | ReplyError | None = None
     attempt = 0
     while True:
         if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
@@ -75,41 +75,75 @@ async def _batches(nodes: Sequence[Node], glob: bytes) -> AsyncGenerator[list[by
 
 
 async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
-    """Delete the keys that match ``glob`` and begin with ``ours``, all that exist now and are not rewritten."""
-    error: Exception | None = None
+    """Delete the keys that match ``glob`` and begin with ``ours``, all that exist now and are not rewritten.
+
+    The error that ends it says in ``sent`` whether any key may be gone.
+    """
+    deletions = _Deletions(lane)
+    error: LinkError | ReplyError | None = None
     attempt = 0
-    while True:
-        if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
-            raise error
-        try:
-            before = await lane.survey()
-            await _sweep_all(lane, before.nodes, glob, ours)
-            after = await lane.survey()
-            if after.receiving:
-                # What was on its way there has been missed where it came from, if it left before we came by.
-                await _sweep_all(lane, after.receiving, glob, ours)
+    try:
+        while True:
+            if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
+                raise error
+            try:
+                before = await lane.survey()
+                await _sweep_all(deletions, before.nodes, glob, ours)
                 after = await lane.survey()
-            if after.view == before.view:
-                return
-            error = None
-        except (LinkError, ReplyError) as failure:
-            error = failure
-        except _MovedError:
-            error = None
+                if after.receiving:
+                    # What was on its way there has been missed where it came from, if it left before we came by.
+                    await _sweep_all(deletions, after.receiving, glob, ours)
+                    after = await lane.survey()
+                if after.view == before.view:
+                    return
+                error = None
+            except (LinkError, ReplyError) as failure:
+                error = failure
+            except _MovedError:
+                error = None
+    except (LinkError, ReplyError) as failure:
+        failure.sent = deletions.may_have_deleted
+        raise
 
 
-async def _sweep_all(lane: Lane, nodes: Sequence[Node], glob: bytes, ours: re.Pattern[bytes]) -> None:
+class _Deletions:
+    """What one `delete_tree` deletes."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.may_have_deleted = False
+
+    async def send(self, keys: list[bytes]) -> None:
+        """Delete these keys of one server, and note whether any may be gone."""
+        try:
+            deleted = await self._lane.send_all(self._commands(keys), WRITE)
+        except (LinkError, ReplyError) as error:
+            self.may_have_deleted = self.may_have_deleted or error.sent
+            raise
+        except asyncio.CancelledError:
+            self.may_have_deleted = True
+            raise
+        self.may_have_deleted = self.may_have_deleted or any(deleted)
+
+    def _commands(self, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return the commands that delete the keys, each with the key that leads it to its server."""
+        if self._lane.spreads:
+            return [(pack(b"UNLINK", key), key) for key in keys]
+        return [(pack(b"UNLINK", *keys), keys[0])] if keys else []
+
+
+async def _sweep_all(deletions: _Deletions, nodes: Sequence[Node], glob: bytes, ours: re.Pattern[bytes]) -> None:
     """Go over all those servers at the same time; a failure is raised when all have ended."""
-    outcomes = await asyncio.gather(*(_sweep(lane, node, glob, ours) for node in nodes), return_exceptions=True)
+    outcomes = await asyncio.gather(*(_sweep(deletions, node, glob, ours) for node in nodes), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
+async def _sweep(deletions: _Deletions, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
     """Go once over the keys of one server, which looks for the next batch while we choose and delete the last one."""
     searching = _search(node, _START, glob)
-    deleting: asyncio.Future[list[Any]] | None = None
+    deleting: asyncio.Future[None] | None = None
     generation = None
     try:
         while True:
@@ -122,7 +156,7 @@ async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -
             chosen = [key for key in keys if ours.match(key) is not None and _is_text(key)]
             if deleting is not None:
                 await deleting
-            deleting = asyncio.ensure_future(lane.send_all(_deletions(lane, chosen), WRITE))
+            deleting = asyncio.ensure_future(deletions.send(chosen))
             if cursor == _START:
                 await deleting
                 return
@@ -133,13 +167,6 @@ async def _sweep(lane: Lane, node: Node, glob: bytes, ours: re.Pattern[bytes]) -
                 await asyncio.wait([future])
                 if not future.cancelled():
                     future.exception()  # it has been raised, or what went before it matters more
-
-
-def _deletions(lane: Lane, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the commands that delete the keys, each with the key that leads it to its server."""
-    if lane.spreads:
-        return [(pack(b"UNLINK", key), key) for key in keys]
-    return [(pack(b"UNLINK", *keys), keys[0])] if keys else []
 
 
 def _search(node: Node, cursor: bytes, glob: bytes) -> asyncio.Future[Any]:

@@ -7,7 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import CLOSING, OPEN
-from storeconf.errors import StoreClosedError, StoreError, StoreValueError, UnsupportedOperationError
+from storeconf.errors import (
+    StoreClosedError,
+    StoreError,
+    StoreTimeoutError,
+    StoreValueError,
+    UnsupportedOperationError,
+)
 from storeconf.store import (
     Capabilities,
     Expiry,
@@ -21,7 +27,7 @@ from storeconf.store import (
 from storeconf.stores.resp import commands, scan
 from storeconf.stores.resp.announcements import Ear
 from storeconf.stores.resp.commands import Script, pack
-from storeconf.stores.resp.errors import LinkError, ReplyError, translate
+from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.lane import ONCE, READ, WRITE
 from storeconf.stores.resp.lanes import Lanes
@@ -69,6 +75,7 @@ class ServerStore(Store):
         self._client = client
         """The client to close with the store, if there is one."""
         self._has_getdel = True
+        self._reads_by_script = True
         self._lanes = Lanes(route)
         self._ear: Ear | None = None
 
@@ -290,7 +297,8 @@ class ServerStore(Store):
         """PTTL."""
         name = self._key(path, key)
         left = int(await self._do(pack(b"PTTL", name), name, READ))
-        return None if left == -2 else left
+        # With 0 there is less than a millisecond left.
+        return None if left == -2 else left or 1
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """MGET, or on a Cluster one GET per key, all in one round trip."""
@@ -327,7 +335,6 @@ class ServerStore(Store):
         try:
             await scan.delete_tree(self._lanes.here(), self._layout.tree_glob(path), self._layout.tree(path))
         except (ReplyError, LinkError) as error:
-            error.sent = True  # some of the keys may be gone
             raise self._failure(error, WRITE) from error
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
@@ -408,17 +415,46 @@ class ServerStore(Store):
         return bool(await self._run(commands.REPLACE, name, ONCE, *arguments))
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
-        """A script that reads both."""
+        """A script that reads both, or for users who may only read three commands."""
         if self._watch is not None:
             # Somebody keeps what is read here near.
             if self._ear is None:
                 self._ear = Ear(self._watch, self._layout, self._path)
             self._lanes.here().listen(self._ear)
-        found = await self._run(commands.GET_WITH_EXPIRY, self._key(path, key), READ)
-        if found is None:
-            return None
-        value, left = found
-        return value, None if left < 0 else left
+        name = self._key(path, key)
+        if not self._reads_by_script:
+            return await self._read_with_expiry(name)
+        try:
+            found = await self._run(commands.GET_WITH_EXPIRY, name, READ)
+        except StoreError as error:
+            if not isinstance(error.__cause__, ReplyError) or not is_forbidden(error.__cause__):
+                raise
+            read = await self._read_with_expiry(name)
+            self._reads_by_script = False
+            return read
+        return None if found is None else (found[0], _left(found[1]))
+
+    async def _read_with_expiry(self, name: bytes) -> tuple[bytes, int | None] | None:
+        """Read value and expiry without a script, which servers count as writing: for users who may only read.
+
+        The expiry is read before and after the value. Where both are the same point in time, the value had it, unless
+        the key was set twice in between; and other clients come in between only where the three commands arrive apart.
+        """
+        lane = self._lanes.here()
+        get, pttl = pack(b"GET", name), pack(b"PTTL", name)
+        clock, deadline = lane.loop.time, lane.loop.time() + lane.timeout
+        while True:
+            began = clock()
+            try:
+                before, value, after = await lane.read_in_order((pttl, get, pttl), name)
+            except (ReplyError, LinkError) as error:
+                raise self._failure(error, READ) from error
+            if value is None or after == -2:
+                return None
+            if before == after or (0 <= after <= before and before - after <= (clock() - began) * 1000 + 1):
+                return value, _left(after)
+            if clock() > deadline:
+                raise StoreTimeoutError(f"the expiry of the key did not stop changing for {lane.timeout:g} s")
 
     def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
         """Return the server's key."""
@@ -427,9 +463,14 @@ class ServerStore(Store):
     async def do_ping(self, path: tuple[str, ...]) -> str | None:
         """Ask the server for its version; tell the topology, TLS, and where it is."""
         try:
-            return await self._lanes.here().describe()
+            return await self._lanes.here().describe(self._layout.prefix(path) or b"storeconf")
         except (ReplyError, LinkError) as error:
             raise self._failure(error, READ) from error
+
+
+def _left(reply: int) -> int | None:
+    """The milliseconds that PTTL tells of a key that is there: None for ever, and 0 is less than one."""
+    return None if reply < 0 else reply or 1
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:
