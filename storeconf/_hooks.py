@@ -45,8 +45,8 @@ class Hooks:
         """Replace value and expiry; ``expiry`` is milliseconds above zero, or None for never."""
         raise NotImplementedError
 
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
-        """Remove the key if it is there."""
+    async def do_delete(self, path: tuple[str, ...], key: str) -> bool | None:
+        """Remove the key if it is there and return whether it was; None if the backend cannot tell."""
         raise NotImplementedError
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
@@ -82,13 +82,16 @@ class Hooks:
         for key, value in items.items():
             await self.do_set(path, key, value, expiry, False)
 
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
-        """Override where the backend can delete several keys in one round trip."""
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int | None:
+        """Override if the backend can delete several keys in one round trip. Return how many there were, or None."""
+        deleted: int | None = 0
         for key in keys:
-            await self.do_delete(path, key)
+            there = await self.do_delete(path, key)
+            deleted = None if deleted is None or there is None else deleted + there
+        return deleted
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
-        """Override where the backend can read value and expiry in one step."""
+        """Override if the backend can read the value and the milliseconds left (None: never expires) in one step."""
         value = await self.do_get(path, key, None)
         left = await self.do_expires_in(path, key)
         return None if value is None or left is None else (value, None if left < 0 else left)

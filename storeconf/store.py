@@ -372,10 +372,10 @@ class Store(LifeCycle, Hooks, _Litestars):
         else:
             await self._change((key,), self._root.do_delete(self._path, key), "set")
 
-    async def delete(self, key: str) -> None:
-        """Remove the key; a missing one is no error."""
+    async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # Litestar's returns nothing
+        """Remove the key if it is there; return whether it was, or None if the backend cannot tell."""
         key = self._check("delete", key_text, key)
-        await self._change((key,), self._root.do_delete(self._path, key))
+        return await self._change((key,), self._root.do_delete(self._path, key))
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
@@ -426,10 +426,10 @@ class Store(LifeCycle, Hooks, _Litestars):
     def _items(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
         return {key_text(key): self._encode(value) for key, value in mapping.items()}
 
-    async def delete_many(self, keys: Iterable[str]) -> None:
-        """Remove several keys; missing ones are no error."""
+    async def delete_many(self, keys: Iterable[str]) -> int | None:
+        """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
         names = self._check("delete_many", key_list, keys)
-        await self._change(names, self._root.do_delete_many(self._path, names))
+        return await self._change(names, self._root.do_delete_many(self._path, names))
 
     # ------------------------------------------------------------------ atomic operations
 
@@ -509,11 +509,18 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     # ------------------------------------------------------------------ for middleware and tools
 
-    async def get_with_expiry(self, key: str) -> tuple[bytes, int | None] | None:
-        """Return the value and the milliseconds it has left (None: for ever) in one step, or None when missing."""
-        return await self._call(
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        """Return the value and the seconds left, to the millisecond, in one step; None if the key is missing.
+
+        The seconds are None if the key never expires.
+        """
+        found = await self._call(
             self._root.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
         )
+        if found is None:
+            return None
+        value, left = found
+        return value, None if left is None else left / 1000
 
     async def compare_and_set(
         self,

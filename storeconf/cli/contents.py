@@ -113,7 +113,7 @@ def get_command(source: Source, store: str, key: str, form: str) -> None:
                 "key": key,
                 "value": text,
                 "encoding": encoding,
-                "expires_in": None if left is None else left / 1000,
+                "expires_in": left,
             }
         )
     elif not on_terminal(sys.stdout):
@@ -164,7 +164,7 @@ def stats_command(source: Source, store: str, form: str) -> None:
 
 async def _count(store: Store) -> dict[str, Any]:
     entries = size = permanent = largest = 0
-    lifetimes: list[int] = []
+    lifetimes: list[float] = []
     async for page in _pages(store):
         for start in range(0, len(page), _AT_ONCE):
             keys = page[start : start + _AT_ONCE]
@@ -179,7 +179,7 @@ async def _count(store: Store) -> dict[str, Any]:
                     permanent += 1
                 else:
                     lifetimes = [min([*lifetimes[:1], left]), max([*lifetimes[1:], left])]
-    first, last = (left / 1000 for left in lifetimes) if lifetimes else (None, None)
+    first, last = lifetimes if lifetimes else (None, None)
     return {
         "entries": entries,
         "bytes": size,
@@ -254,7 +254,7 @@ def set_command(source: Source, store: str, key: str, value: str, expires_in: ti
 def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
     """Remove keys.
 
-    Those that are missing are no error.
+    A missing key is not an error.
     """
     with_store(source.layout(), store, lambda opened: opened.delete_many(keys))
 

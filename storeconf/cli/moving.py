@@ -207,7 +207,7 @@ async def read(end: End, places: list[Place], tally: Tally, damage: Damage) -> l
         found = await store.get_with_expiry(key)
         if found is not None:
             value, left = found
-            return Entry(place, value, None if left is None else start + left)
+            return Entry(place, value, None if left is None else start + round(left * 1000))
         if reasons or await store.exists(key):
             tally.fail(place, f"the value can't be read: {reasons[0]}" if reasons else "the value can't be read")
         elif store.raw_key(key) not in damage.paths:

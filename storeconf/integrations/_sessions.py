@@ -158,7 +158,7 @@ class _Visit:
         self._max_age = max_age
         self._identifier: str | None = None
         self._stored = b""  # what this request takes for stored; others may have stored more
-        self._left: int | None = None
+        self._left: float | None = None
         self.session = Session()
 
     async def load(self, identifiers: list[str]) -> None:
@@ -189,7 +189,7 @@ class _Visit:
             return await self._begin(session, data)
         if data != self._stored:
             return before if await self._update(before, session, data) and not late else None
-        stale = self._left is None or self._left < self._max_age * 1000 * _FRESH
+        stale = self._left is None or self._left < self._max_age * _FRESH
         if stale and not late and await self._store.get(before, renew_for=self._max_age) is not None:
             return before
         return None

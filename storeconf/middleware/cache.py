@@ -116,7 +116,7 @@ class CacheStore(StoreWrapper):
                 return None
             value, left = found
             # Backends round up to the millisecond what is left.
-            age = self._max_age if left is None else min(self._max_age, (left - 1) / 1000)
+            age = self._max_age if left is None else min(self._max_age, left - 0.001)
             entry = Entry(space, key, value, begun, begun + age)
         except StoreError as error:
             if error.operation == "get_with_expiry":

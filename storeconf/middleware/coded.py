@@ -106,7 +106,7 @@ class CodedStore(StoreWrapper):
         """See `Store.pop`."""
         return self._decoded(key, await self.wrapped.pop(key))
 
-    async def get_with_expiry(self, key: str) -> tuple[bytes, int | None] | None:
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
         found = await self.wrapped.get_with_expiry(key)
         value = None if found is None else self._decoded(key, found[0])

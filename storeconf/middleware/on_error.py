@@ -51,8 +51,8 @@ _MISSES: dict[str, Any] = {
     "set": None,
     "set_many": None,
     "touch": False,
-    "delete": None,
-    "delete_many": None,
+    "delete": False,
+    "delete_many": 0,
     "delete_expired": None,
 }
 

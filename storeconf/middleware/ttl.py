@@ -137,7 +137,7 @@ class TtlStore(StoreWrapper):
         if self._max_ms is not None and expires_in is None:
             found = await self.wrapped.get_with_expiry(key)
             left = None if found is None else found[1]
-            if left is None or left > self._max_ms:
+            if left is None or milliseconds(left) > self._max_ms:
                 await self._set(key, value, self._max)
                 return
         await self._set(key, value, expires_in, keep_ttl=True)
@@ -181,6 +181,6 @@ class TtlStore(StoreWrapper):
             # What is made has no expiry that could be kept.
             found = None if old is None else await self.wrapped.get_with_expiry(key)
             left = None if found is None else found[1]
-            if left is None or left > self._max_ms:
+            if left is None or milliseconds(left) > self._max_ms:
                 return await self.wrapped.compare_and_set(key, old, new, self._max)
         return await self.wrapped.compare_and_set(key, old, new, expires_in, keep_ttl=True)

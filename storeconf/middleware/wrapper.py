@@ -167,7 +167,7 @@ class GuardedStore(StoreWrapper):
     def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> Coroutine[Any, Any, None]:
         return self.wrapped.set(key, value, expires_in, keep_ttl=True)
 
-    def delete(self, key: str) -> Coroutine[Any, Any, None]:
+    def delete(self, key: str) -> Coroutine[Any, Any, bool | None]:  # type: ignore[override]  # as in `Store`
         """See `Store.delete`."""
         return self.around("delete", self._at["delete"], key)
 
@@ -200,7 +200,7 @@ class GuardedStore(StoreWrapper):
         """See `Store.set_many`."""
         return self.around("set_many", self._at["set_many"], mapping, expires_in)
 
-    def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, None]:
+    def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, int | None]:
         """See `Store.delete_many`."""
         return self.around(
             "delete_many", self._at["delete_many"], keys if isinstance(keys, str | bytes) else list(keys)
@@ -222,7 +222,7 @@ class GuardedStore(StoreWrapper):
         """See `Store.increment`."""
         return self.around("increment", self._at["increment"], key, by, expires_in)
 
-    def get_with_expiry(self, key: str) -> Coroutine[Any, Any, tuple[bytes, int | None] | None]:
+    def get_with_expiry(self, key: str) -> Coroutine[Any, Any, tuple[bytes, float | None] | None]:
         """See `Store.get_with_expiry`."""
         return self.around("get_with_expiry", self._at["get_with_expiry"], key)
 

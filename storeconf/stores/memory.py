@@ -188,17 +188,17 @@ class MemoryStore(Store):
             token.append(None)
         await super().set(key, value, expires_in)
 
-    async def delete(self, key: str) -> None:
-        """Remove the key; a missing one is no error."""
+    async def delete(self, key: str) -> bool:  # type: ignore[override]  # as in `Store`
+        """Remove the key if it is there; return whether it was."""
         root = self._root
         if root._state != OPEN:
             await self._enter("delete")
         if root._watch is not None:
-            await super().delete(key)
-            return
+            return bool(await super().delete(key))
         key = self._check("delete", key_text, key)
         with root._latch:
-            root._drop(self._space, key)
+            entry = root._drop(self._space, key)
+        return entry is not None and entry[1] > self._clock()
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
@@ -248,9 +248,9 @@ class MemoryStore(Store):
             else:
                 self._put(space, key, value, expiry, now)
 
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+    async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """Remove the key if it is there."""
-        await self.do_delete_many(path, [key])
+        return await self.do_delete_many(path, [key]) > 0
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """Whether the key is there and not expired."""
@@ -289,12 +289,14 @@ class MemoryStore(Store):
         for key, value in items.items():
             self._store(space, key, value, expiry)
 
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """Remove each."""
-        space = self._space_at(path)
+        space, deleted = self._space_at(path), 0
         for key in keys:
             with self._latch:
-                self._drop(space, key)
+                entry = self._drop(space, key)
+                deleted += entry is not None and entry[1] > self._clock()
+        return deleted
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Make all these namespaces empty in one step, then free what they held in slices."""

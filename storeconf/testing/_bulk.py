@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storeconf.testing._checks import equal, raises, returns_none
+from storeconf.testing._checks import equal, raises, returns_none, told
 from storeconf.testing._suite import LONG, Suite, all_keys, promise
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Bulk(Suite):
         await returns_none(store.set_many({}), "set_many of nothing")
         await returns_none(store.set_many({}, expires_in=60), "set_many of nothing with an expiry")
         await returns_none(store.set_many({}, expires_in=0), "set_many of nothing that is over")
-        await returns_none(store.delete_many([]), "delete_many of nothing")
+        told(await store.delete_many([]), 0, "delete_many of nothing")
         equal(await all_keys(store), {"k"}, "nothing changed")
 
     @promise
@@ -62,9 +62,9 @@ class Bulk(Suite):
 
     @promise
     async def test_delete_many(self, store: Store) -> None:
-        """delete_many removes its keys and no others; missing ones are no error."""
+        """delete_many removes its keys and no others, and returns how many were there (None if it cannot tell)."""
         await store.set_many(dict.fromkeys("abcd", b"v"))
-        await returns_none(store.delete_many(["a", "missing", "c", "a"]), "delete_many returns None")
+        told(await store.delete_many(["a", "missing", "c", "a"]), 2, "delete_many counts the keys that were there")
         equal(await all_keys(store), {"b", "d"}, "delete_many removes its keys and no others")
 
     @promise
@@ -73,7 +73,7 @@ class Bulk(Suite):
         items = {f"k{n}": str(n).encode() for n in range(1500)}
         await store.set_many(items)
         equal(await store.get_many(items), items, "get_many returns all of them")
-        await store.delete_many(items)
+        told(await store.delete_many([*items, "missing"]), len(items), "delete_many counts all of them")
         equal(await store.get_many(items), {}, "delete_many removes all of them")
 
     @promise

@@ -40,6 +40,13 @@ def holds(condition: object, promise: str) -> None:
         raise AssertionError(f"{promise}: it does not")
 
 
+def told(actual: object, expected: object, promise: str) -> None:
+    """Fail unless ``actual`` equals ``expected``, or is None because the backend cannot tell."""
+    __tracebackhide__ = True
+    if actual is not None:
+        equal(actual, expected, promise)
+
+
 async def returns_none(call: Awaitable[object], promise: str) -> None:
     """Fail unless what is awaited is None."""
     __tracebackhide__ = True

@@ -94,6 +94,16 @@ def becomes(state: State) -> Step:
     return lambda _: iter([state])
 
 
+def deletes(reply: object) -> Step:
+    """Agree with what delete returned, where None tells nothing, and leave nothing."""
+
+    def step(entry: State) -> Iterator[State]:
+        if reply is None or reply is (entry is not None):
+            yield None
+
+    return step
+
+
 def integer(value: bytes) -> int | None:
     """Return the number that a value holds: only its one canonical form counts."""
     try:
@@ -212,7 +222,7 @@ class History(RuleBasedStateMachine):
             else:
                 low, high = entry.low - when.answered - COARSE, entry.high - when.asked + late + COARSE
                 agrees = isinstance(found, tuple) and found[0] == entry.value and found[1] is not None
-                agrees = agrees and low * 1000 <= found[1] <= high * 1000  # type: ignore[index]  # checked above
+                agrees = agrees and low <= found[1] <= high  # type: ignore[index]  # checked above
             if agrees:
                 yield entry
 

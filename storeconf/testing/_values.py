@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from storeconf import StoreValueError
-from storeconf.testing._checks import equal, raises, returns_none
+from storeconf.testing._checks import equal, raises, returns_none, told
 from storeconf.testing._suite import Suite, all_keys, promise
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Values(Suite):
         equal(await store.exists("missing"), False, "a missing key does not exist")
         equal(await store.expires_in("missing"), None, "expires_in of a missing key is None")
         equal(await store.get_with_expiry("missing"), None, "get_with_expiry of a missing key is None")
-        await returns_none(store.delete("missing"), "delete of a missing key is no error")
+        told(await store.delete("missing"), False, "delete of a missing key returns False")
         equal(await all_keys(store), set(), "asking creates nothing")
 
     @promise
@@ -104,7 +104,8 @@ class Values(Suite):
         equal(await store.expires_in("k"), -1, "expires_in is -1 for what never expires")
         await store.set("k", b"two")
         equal(await store.get("k"), b"two", "set replaces the value")
-        await returns_none(store.delete("k"), "delete returns None")
+        told(await store.delete("k"), True, "delete returns True for a key that was there")
+        told(await store.delete("k"), False, "delete returns False once the key is gone")
         equal(await store.get("k"), None, "what was deleted is gone")
         equal(await store.exists("k"), False, "what was deleted does not exist")
         await store.set("k", b"three")

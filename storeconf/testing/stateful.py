@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from storeconf import StoreValueError
 from storeconf.testing._checks import equal, holds
-from storeconf.testing._model import COARSE, SLACK, History, Path, State, becomes, has, integer, is_there
+from storeconf.testing._model import COARSE, SLACK, History, Path, State, becomes, deletes, has, integer, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ class StoreModel(History):
         path, key = self.pick(at)
         store = self.handle(second, path)
         reply, when = self.call(lambda: store.delete(key))
-        self.learn((path, key), becomes(None), reply, when)
+        self.learn((path, key), deletes(reply), reply, when)
 
     @rule(second=st.booleans(), at=indexes)
     def ask(self, second: bool, at: int) -> None:
@@ -276,6 +276,10 @@ class StoreModel(History):
         names = [self.pick(each)[1] for each in chosen]
         store = self.handle(second, path)
         reply, when = self.call(lambda: store.delete_many(names))
+        there = [self.candidates((path, key), when.asked, when.answered) for key in set(names)]
+        least, most = sum(None not in each for each in there), sum(each != {None} for each in there)
+        agrees = reply is None or (isinstance(reply, int) and least <= reply <= most)
+        holds(agrees, f"delete_many({names!r}) counts the keys that were there: {least} to {most}; it gave {reply!r}")
         for key in names:
             self.learn((path, key), becomes(None), reply, when)
 

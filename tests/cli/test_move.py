@@ -94,7 +94,7 @@ def ends(name: str, key: str, *names: str) -> float | None:
     async def work(store: Store) -> float | None:
         found = await below(store, names).get_with_expiry(key)
         assert found is not None
-        return None if found[1] is None else time.time() * 1000 + found[1]
+        return None if found[1] is None else (time.time() + found[1]) * 1000
 
     end: float | None = on(name, work)
     return end
@@ -940,10 +940,11 @@ def test_a_dump_restored_is_the_same(directory: Path, target: str, entries: Entr
             await below(store, names).set(key, value, None if expiry is None else expiry / 1000)
 
     async def read(store: Store) -> Entries:
-        return {
-            (names, key): await below(store, names).get_with_expiry(key)  # type: ignore[misc]  # none has expired
-            async for names, key in store.walk()
-        }
+        found: Entries = {}
+        async for names, key in store.walk():
+            value, left = await below(store, names).get_with_expiry(key) or (b"", 0)
+            found[names, key] = value, None if left is None else round(left * 1000)
+        return found
 
     on("here", write, "identity.yaml")
     dump, layout = f"{name}.jsonl", ("-f", "identity.yaml")

@@ -62,10 +62,10 @@ class PlainStore(Store):
             kept = entries.get((path, key), (b"", None))[1] if keep_ttl else self.end(expiry)
             entries[path, key] = (value, kept)
 
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+    async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         await asyncio.sleep(0)
         with self.entries() as entries:
-            entries.pop((path, key), None)
+            return entries.pop((path, key), None) is not None
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         await asyncio.sleep(0)
@@ -184,7 +184,6 @@ class PickleStore(AtomicStore):
         with self.entries() as entries:
             return {key: entries[path, key][0] for key in keys if (path, key) in entries}
 
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         with self.entries() as entries:
-            for key in keys:
-                entries.pop((path, key), None)
+            return sum(entries.pop((path, key), None) is not None for key in keys)

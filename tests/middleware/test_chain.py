@@ -39,9 +39,9 @@ class Counting(MemoryStore):
         self.calls.append("set_many")
         await super().set_many(mapping, expires_in)
 
-    async def delete_many(self, keys: Iterable[str]) -> None:
+    async def delete_many(self, keys: Iterable[str]) -> int | None:
         self.calls.append("delete_many")
-        await super().delete_many(keys)
+        return await super().delete_many(keys)
 
     async def get(self, key: str, renew_for: Any = None) -> bytes | None:
         self.calls.append("get")

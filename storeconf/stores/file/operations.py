@@ -225,10 +225,12 @@ class Writing:
                     entry.remove()
             return record.value
 
-    def delete(self, path: Path, key: str) -> None:
-        """Remove the key."""
+    def delete(self, path: Path, key: str) -> bool:
+        """Remove the key; return whether it was there."""
         with self.writer.entry(path, key) as entry:
+            record = entry.read()
             entry.remove()
+            return record is not None
 
     def add(self, path: Path, key: str, value: bytes, expiry: int | None) -> bool:
         """Store the value only if the key is missing."""
@@ -288,24 +290,28 @@ class Writing:
 
     # ------------------------------------------------------------------ several keys
 
-    def set_many(self, path: Path, items: dict[str, bytes], expiry: int | None) -> Generator[float, None, None]:
+    def set_many(self, path: Path, items: dict[str, bytes], expiry: int | None) -> Generator[float, None, int]:
         """Set one key after another."""
         return self._one_by_one((self.set, path, key, value, expiry, False) for key, value in items.items())
 
-    def delete_many(self, path: Path, keys: list[str]) -> Generator[float, None, None]:
-        """Delete one key after another."""
+    def delete_many(self, path: Path, keys: list[str]) -> Generator[float, None, int]:
+        """Delete one key after another; return how many were there."""
         return self._one_by_one((self.delete, path, key) for key in keys)
 
-    def _one_by_one(self, calls: Iterator[tuple[Any, ...]]) -> Generator[float, None, None]:
+    def _one_by_one(self, calls: Iterator[tuple[Any, ...]]) -> Generator[float, None, int]:
+        """Make one call after another; return how many of them returned True."""
+        count = 0
         due = time.monotonic() + _SLICE
         for work, *arguments in calls:
             try:
-                work(*arguments)
+                done = work(*arguments)
             except Busy:
-                yield from patiently(work, *arguments)
+                done = yield from patiently(work, *arguments)
+            count += done is True
             if time.monotonic() > due:
                 yield 0.0
                 due = time.monotonic() + _SLICE
+        return count
 
     def delete_all(self, path: Path) -> Generator[float, None, None]:
         """Remove the entries of a namespace and of those below it, and the directories that this empties."""

@@ -169,9 +169,9 @@ class FileStore(Store):
         """Swap a new record into the key's place."""
         await self._writer.submit(self._writing.set, path, key, value, expiry, keep_ttl)
 
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+    async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """Remove the key's file."""
-        await self._writer.submit(self._writing.delete, path, key)
+        return await self._writer.submit(self._writing.delete, path, key)
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """Read the record."""
@@ -197,9 +197,9 @@ class FileStore(Store):
         """Set all in one hand-over."""
         await self._writer.submit(self._writing.set_many, path, items, expiry)
 
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """Delete all in one hand-over."""
-        await self._writer.submit(self._writing.delete_many, path, keys)
+        return await self._writer.submit(self._writing.delete_many, path, keys)
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """Read the record."""

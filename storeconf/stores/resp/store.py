@@ -283,10 +283,10 @@ class ServerStore(Store):
         name = self._key(path, key)
         await self._do(pack(b"SET", name, value, *_terms(expiry, keep_ttl)), name, WRITE)
 
-    async def do_delete(self, path: tuple[str, ...], key: str) -> None:
+    async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """UNLINK."""
         name = self._key(path, key)
-        await self._do(pack(b"UNLINK", name), name, WRITE)
+        return bool(await self._do(pack(b"UNLINK", name), name, WRITE))
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """EXISTS."""
@@ -318,13 +318,13 @@ class ServerStore(Store):
         names = {prefix + key.encode(): value for key, value in items.items()}
         await self._do_all([(pack(b"SET", name, value, *terms), name) for name, value in names.items()], WRITE)
 
-    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> None:
+    async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """UNLINK, on a Cluster one per key, all in one round trip."""
         prefix = self._layout.prefix(path)
         names = [prefix + key.encode() for key in keys]
         size = 1 if self._lanes.here().spreads else CHUNK
         chunks = [names[at : at + size] for at in range(0, len(names), size)]
-        await self._do_all([(pack(b"UNLINK", *chunk), chunk[0]) for chunk in chunks], WRITE)
+        return sum(await self._do_all([(pack(b"UNLINK", *chunk), chunk[0]) for chunk in chunks], WRITE))
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """SCAN and UNLINK in turns that are short for the server."""

@@ -240,15 +240,22 @@ class KeyValueStore(Store):
             operation, self._library.delete_many, [_name(key) for key in keys], collection=_collection(path)
         )
 
-    async def do_delete(self, path: Path, key: str) -> None:
+    async def do_delete(self, path: Path, key: str) -> bool:
         async with self._writing(path, [key]):
+            # The library's own count includes what has expired less than a second ago.
+            entry = await self._read("delete", path, key)
             await self._remove("delete", path, [key])
+        return entry is not None
 
-    async def do_delete_many(self, path: Path, keys: list[str]) -> None:
-        for start in range(0, len(keys), BATCH):
-            batch = keys[start : start + BATCH]
+    async def do_delete_many(self, path: Path, keys: list[str]) -> int:
+        deleted = 0
+        wanted = list(dict.fromkeys(keys))
+        for start in range(0, len(wanted), BATCH):
+            batch = wanted[start : start + BATCH]
             async with self._writing(path, batch):
+                deleted += len(await self._read_many("delete_many", path, batch))
                 await self._remove("delete_many", path, batch)
+        return deleted
 
     # ------------------------------------------------------------------ what needs the names
 

@@ -131,8 +131,8 @@ class SqliteStore(Store):
 
         await self._transact("set", work)
 
-    async def do_delete(self, path: Path, key: str) -> None:
-        await self._transact("delete", lambda database, now: _remove(database, _where(path, key)))
+    async def do_delete(self, path: Path, key: str) -> bool:
+        return await self._transact("delete", lambda database, now: _delete(database, _where(path, key), now))
 
     async def do_exists(self, path: Path, key: str) -> bool:
         return bool(await self._read("exists", f"SELECT 1 FROM entries WHERE {LIVE}", *_where(path, key), _now()))
@@ -201,12 +201,10 @@ class SqliteStore(Store):
 
         await self._transact("set_many", work)
 
-    async def do_delete_many(self, path: Path, keys: list[str]) -> None:
-        def work(database: sqlite3.Connection, now: int) -> None:
-            for key in keys:
-                _remove(database, _where(path, key))
-
-        await self._transact("delete_many", work)
+    async def do_delete_many(self, path: Path, keys: list[str]) -> int:
+        return await self._transact(
+            "delete_many", lambda database, now: sum(_delete(database, _where(path, key), now) for key in keys)
+        )
 
     async def do_get_with_expiry(self, path: Path, key: str) -> tuple[bytes, int | None] | None:
         now = _now()
@@ -341,6 +339,13 @@ def _write(database: sqlite3.Connection, where: tuple[str, bytes], value: bytes,
 
 def _expire(database: sqlite3.Connection, where: tuple[str, bytes], end: int | None) -> None:
     database.execute("UPDATE entries SET expiry = ? WHERE path = ? AND key = ?", (end, *where))
+
+
+def _delete(database: sqlite3.Connection, where: tuple[str, bytes], now: int) -> bool:
+    """Remove the entry; return whether it was there and had not expired."""
+    found = database.execute(f"SELECT 1 FROM entries WHERE {LIVE}", (*where, now)).fetchone()
+    _remove(database, where)
+    return found is not None
 
 
 def _remove(database: sqlite3.Connection, where: tuple[str, bytes]) -> None:
