@@ -124,7 +124,7 @@ class Builder:
             raise PluginError(f"the chains of stores call one another in a circle: {circle}", code="SC602")
         self._making.append(name)
         try:
-            context = self._context(name)
+            context = self._context(name, chain)
             for kind, link in reversed(chain):
                 inner, root = store, store.root
                 store = _checked("middleware", kind, name, link.wrap, inner, context)
@@ -157,8 +157,8 @@ class Builder:
         assert step.backend is not None
         return self.root(HIDDEN_ROOT, step.backend)
 
-    def _context(self, name: str) -> BuildContext:
-        return BuildContext(name, self._plan.environment, self._call, _logger)
+    def _context(self, name: str, chain: Chain = ()) -> BuildContext:
+        return BuildContext(name, self._plan.environment, self._call, _logger, dict(chain))
 
     def _call(self, name: str) -> Store:
         step = self._steps.get(name)

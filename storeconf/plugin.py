@@ -7,7 +7,7 @@ to build its store. storeconf's own kinds use exactly the same classes and the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator  # noqa: TC003 - Pydantic reads annotations at run time
+from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - Pydantic reads annotations at run time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -130,13 +130,15 @@ class BuildContext:
     """What a backend or middleware is told while its store is built. Building does no I/O.
 
     ``name``: the store's name in the layout. ``environment``: the environment's name, or None. ``store``: another
-    store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`.
+    store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`. ``chain``: all
+    middleware of the store that is being built, by kind, for middleware that depends on another's settings.
     """
 
     name: str
     environment: str | None
     store: Callable[[str], Store]
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("storeconf"))
+    chain: Mapping[str, Middleware] = field(default_factory=dict)
 
 
 class Backend(Settings):

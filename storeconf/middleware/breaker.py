@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Duration, Middleware
 
@@ -72,6 +72,13 @@ class _Circuit:
             )
         self._trying = True
 
+    def raised(self, error: StoreError, store: str) -> None:
+        """A call failed; but one that the server refused was answered."""
+        if isinstance(error, StoreRefusedError):
+            self.succeeded(store)
+        else:
+            self.failed(store)
+
     def failed(self, store: str) -> None:
         self._trying = False
         self.failures += 1
@@ -107,8 +114,8 @@ class BreakerStore(GuardedStore):
             circuit.check(self.name, operation)
         try:
             result = await call(*args)
-        except (StoreUnavailableError, StoreTimeoutError):
-            circuit.failed(self.name)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            circuit.raised(error, self.name)
             raise
         except BaseException:
             circuit.abandoned()
@@ -123,8 +130,8 @@ class BreakerStore(GuardedStore):
         try:
             async for key in keys:
                 yield key
-        except (StoreUnavailableError, StoreTimeoutError):
-            self._circuit.failed(self.name)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            self._circuit.raised(error, self.name)
             raise
         except BaseException:
             self._circuit.abandoned()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from storeconf.errors import StoreError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.middleware._bulk import read_each
 from storeconf.middleware._near import Coherence, Entry
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
@@ -144,10 +144,13 @@ class CacheStore(StoreWrapper):
                 found[key] = entry.value
             else:
                 missing.append(key)
-        if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
-            missing = list(dict.fromkeys(missing))
-            values = await asyncio.gather(*[self._read("get_many", key) for key in missing])
-            found.update((key, value) for key, value in zip(missing, values, strict=True) if value is not None)
-        elif missing or not found:
-            found |= await self.wrapped.get_many(missing)
+        try:
+            if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
+                missing = list(dict.fromkeys(missing))
+                found |= await read_each(missing, lambda key: self._read("get_many", key))
+            elif missing or not found:
+                found |= await self.wrapped.get_many(missing)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            error.partial = found | (error.partial if isinstance(error.partial, dict) else {}) or None
+            raise
         return found

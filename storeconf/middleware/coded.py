@@ -1,23 +1,28 @@
 """The base of middleware that stores values in another form: compressed, encrypted.
 
 Every stored value begins with a magic and a version, so that a value that was stored plainly, or by a later format, is
-told apart. Atomic operations are built on the compare-and-set of the store inside, so they stay atomic.
+told apart. Atomic operations on values are built on the compare-and-set of the store inside, so they stay atomic. What
+removes or replaces a value decodes it first: a call that can't read a value leaves it there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from storeconf.errors import UnsupportedOperationError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
+from storeconf.middleware._bulk import Pace
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.store import Expiry, Store, Value, check_step, key_text, milliseconds, next_counter, value_bytes
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["UNREADABLE", "CodedStore", "NotCoded"]
 
@@ -26,12 +31,28 @@ UNREADABLE = "store %r: a value reads as missing: %s"
 """What is logged of a value that can't be decoded, with the store and the reason."""
 
 
+MOST_TRIES = 40
+"""Times that a value is read and compared before the call gives up because others change it all the time."""
+
+LONGEST_WAIT = 0.06
+"""Seconds before a further try, at most: all tries together end within two seconds or so."""
+
+
+async def _back_off(attempt: int) -> None:
+    """Wait before a further try, as long as it takes others to finish; never in one step of the event loop."""
+    if attempt:
+        await asyncio.sleep(random.random() * min(LONGEST_WAIT, 0.0005 * 2**attempt))
+
+
 class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
     """A stored value is not in this middleware's form, or is damaged."""
 
 
 class CodedStore(StoreWrapper):
     """Encodes values on their way in and decodes them on their way out."""
+
+    max_size = sys.maxsize
+    """The greatest size of a decoded value; a larger one counts as damaged."""
 
     def __init__(self, inner: Store, *, accept_plain: bool, logger: logging.Logger) -> None:
         self._accept_plain = accept_plain
@@ -56,27 +77,38 @@ class CodedStore(StoreWrapper):
         """Announce which atomic operations remain: those that compare-and-set can build."""
         self._get, self._set = self.wrapped.get, self.wrapped.set
         inner = self.wrapped.capabilities
-        atomic = inner.atomic | {"increment"} if "compare_and_set" in inner.atomic else inner.atomic - {"increment"}
+        if "compare_and_set" in inner.atomic:
+            atomic = inner.atomic | {"increment", "pop"}
+        else:
+            atomic = inner.atomic - {"increment", "pop"}
         self.capabilities = replace(inner, atomic=atomic, objects=False)
 
     def _decoded(self, key: str, data: bytes | None) -> bytes | None:
         if data is None:
             return None
-        if self._accept_plain and self.plain(data):
-            return data
         try:
-            return self.decode(key, data)
+            value = data if self._accept_plain and self.plain(data) else self.decode(key, data)
+            if len(value) <= self.max_size:
+                return value
+            reason = f"it has {len(value)} bytes, and {self.max_size} are allowed"
         except NotCoded as error:
-            self._logger.warning(UNREADABLE, self.name, error)
-            return None
+            reason = str(error)
+        self._logger.warning(UNREADABLE, self.name, reason)
+        return None
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
-        return self.encode(key, value if value.__class__ is bytes else self._check(operation, value_bytes, value))
+        try:
+            return self.encode(key, value if value.__class__ is bytes else value_bytes(value))
+        except StoreError as error:
+            self._sign(error, operation)
+            raise
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
-        """See `Store.get`."""
+        """See `Store.get`; a renewal that ends the entry reads it first."""
+        if renew_for is not None and self._check("get", milliseconds, renew_for) <= 0:
+            return await self._removed("get", key, permanent=False)
         data = await self._get(key, renew_for)
         return None if data is None else self._decoded(key, data)
 
@@ -89,13 +121,30 @@ class CodedStore(StoreWrapper):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
-        stored = await self.wrapped.get_many(keys)
-        values = ((key, self._decoded(key, data)) for key, data in stored.items())
-        return {key: value for key, value in values if value is not None}
+        try:
+            return await self._decoded_many(await self.wrapped.get_many(keys))
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            if isinstance(error.partial, dict):
+                error.partial = await self._decoded_many(error.partial)
+            raise
+
+    async def _decoded_many(self, stored: dict[str, bytes]) -> dict[str, bytes]:
+        pace, values = Pace(), {}
+        for key, data in stored.items():
+            value = self._decoded(key, data)
+            if value is not None:
+                values[key] = value
+            if pace.due():
+                await pace.rest()
+        return values
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
-        coded = {key: self._coded("set_many", key, value) for key, value in mapping.items()}
+        pace, coded = Pace(), {}
+        for key, value in list(mapping.items()):
+            coded[key] = self._coded("set_many", key, value)
+            if pace.due():
+                await pace.rest()
         await self.wrapped.set_many(coded, expires_in)
 
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
@@ -103,8 +152,29 @@ class CodedStore(StoreWrapper):
         return await self.wrapped.add(key, self._coded("add", key, value), expires_in)
 
     async def pop(self, key: str) -> bytes | None:
-        """See `Store.pop`."""
-        return self._decoded(key, await self.wrapped.pop(key))
+        """See `Store.pop`; a value that can't be read stays where it is."""
+        self._offer("pop")
+        return await self._removed("pop", key, permanent=True)
+
+    async def _removed(self, operation: str, key: str, *, permanent: bool) -> bytes | None:
+        """Return the value and remove it, a ``permanent`` one only if told so; only one caller removes it.
+
+        What reads as missing, or can't be read, stays.
+        """
+        with self._named(operation):
+            for attempt in range(MOST_TRIES):
+                await _back_off(attempt)
+                found = (await self._get(key), 0) if permanent else await self.wrapped.get_with_expiry(key)
+                stored, left = (None, None) if found is None else found
+                value = self._decoded(key, stored)
+                if value is None or left is None:
+                    return value
+                if "compare_and_set" not in self.wrapped.capabilities.atomic:
+                    await self.wrapped.delete(key)
+                    return value
+                if await self.wrapped.compare_and_set(key, stored, None):
+                    return value
+            raise self._never_done(operation)
 
     async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
@@ -117,20 +187,23 @@ class CodedStore(StoreWrapper):
         self._offer("increment")
         by = self._check("increment", check_step, by)
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
-        async with self._turn(key):
-            while True:
-                stored = await self.wrapped.get(key)
-                value = self._decoded(key, stored)
-                number = self._check("increment", lambda value: next_counter(value, by), value)
-                data = self.encode(key, b"%d" % number)
-                if value is not None:
-                    done = await self.wrapped.compare_and_set(key, stored, data, keep_ttl=True)
-                elif ends_at_once:
-                    return number
-                else:
-                    done = await self.wrapped.compare_and_set(key, stored, data, expires_in)
-                if done:
-                    return number
+        with self._named("increment"):
+            async with self._turn(key):
+                for attempt in range(MOST_TRIES):
+                    await _back_off(attempt)
+                    stored = await self._get(key)
+                    value = self._decoded(key, stored)
+                    number = next_counter(value, by)
+                    if value is None and ends_at_once:
+                        return number
+                    data = self.encode(key, b"%d" % number)
+                    if value is not None:
+                        done = await self.wrapped.compare_and_set(key, stored, data, keep_ttl=True)
+                    else:
+                        done = await self.wrapped.compare_and_set(key, stored, data, expires_in)
+                    if done:
+                        return number
+            raise self._never_done("increment")
 
     def _turn(self, key: str) -> asyncio.Lock:
         # Callers in one loop pass one after another: a hundred at once would undo each other's tries by the thousand.
@@ -152,12 +225,30 @@ class CodedStore(StoreWrapper):
         """See `Store.compare_and_set`."""
         self._offer("compare_and_set")
         data = None if new is None else self._coded("compare_and_set", key, new)
-        while True:
-            stored = await self.wrapped.get(key)
-            if self._decoded(key, stored) != old:
-                return False
-            if await self.wrapped.compare_and_set(key, stored, data, expires_in, keep_ttl=keep_ttl):
-                return True
+        with self._named("compare_and_set"):
+            for attempt in range(MOST_TRIES):
+                await _back_off(attempt)
+                stored = await self._get(key)
+                if self._decoded(key, stored) != old:
+                    return False
+                if await self.wrapped.compare_and_set(key, stored, data, expires_in, keep_ttl=keep_ttl):
+                    return True
+            raise self._never_done("compare_and_set")
+
+    @contextmanager
+    def _named(self, operation: str) -> Iterator[None]:
+        """Let errors of the calls that an operation is made of name that operation."""
+        try:
+            yield
+        except StoreError as error:
+            error.store, error.operation = error.store or self.name, operation
+            raise
+
+    def _never_done(self, operation: str) -> StoreError:
+        # Neither unavailable nor unknown: no policy of an outage applies, and nothing was changed.
+        return StoreError(
+            f"store {self.name!r}: the value changed during each of {MOST_TRIES} tries of {operation}", store=self.name
+        )
 
     def _offer(self, operation: str) -> None:
         if operation not in self.capabilities.atomic:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from storeconf.errors import PluginError
+from storeconf.errors import PluginError, StoreError, StoreValueError
+from storeconf.middleware._codecs import TooLargeError, gzip_codec, lz4_codec, zstd_codec
 from storeconf.middleware.coded import CodedStore, NotCoded
+from storeconf.middleware.limit import Limit
 from storeconf.plugin import BuildContext, Middleware, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from storeconf.store import Store
 
 __all__ = ["Compress"]
@@ -23,8 +22,9 @@ VERSION = 1
 # After the magic and the version: how the rest is packed.
 RAW, GZIP, ZSTD, LZ4 = range(4)
 _CODES = {"gzip": GZIP, "zstd": ZSTD, "lz4": LZ4}
-
-Codec = tuple["Callable[[bytes], bytes]", "Callable[[bytes], bytes]"]
+_LOAD = {GZIP: gzip_codec, ZSTD: zstd_codec, LZ4: lz4_codec}
+_HEADS = {code: MAGIC + bytes((VERSION, code)) for code in (RAW, GZIP, ZSTD, LZ4)}
+_HEAD = len(MAGIC) + 2
 
 
 class Compress(Middleware):
@@ -41,6 +41,12 @@ class Compress(Middleware):
         examples=["zstd"],
     )
     min_size: Size = Field(default=1024, description="Smaller values are stored as they are.", examples=["1KiB"])
+    max_size: Annotated[Size, Field(gt=0)] = Field(
+        default=64 << 20,
+        description="The greatest size of a value before it is packed: a larger one is refused, and one that would "
+        "unpack to more counts as damaged. A smaller `value_size` of `limit` applies here too.",
+        examples=["64MiB"],
+    )
     accept_plain: bool = Field(
         default=False,
         description="Read values that were stored before compression was switched on.",
@@ -52,37 +58,17 @@ class Compress(Middleware):
         return CompressStore(inner, self, context)
 
 
-def _codec(code: int) -> Codec:
-    """The pair of functions for a code; imports the library only now."""
-    if code == GZIP:
-        return (lambda data: zlib.compress(data, 6, 31)), _gunzip
-    name = "zstandard" if code == ZSTD else "lz4.frame"
-    try:
-        if code == ZSTD:
-            import zstandard
-
-            packer, unpacker = zstandard.ZstdCompressor(), zstandard.ZstdDecompressor()
-            return packer.compress, lambda data: unpacker.decompress(data)
-        import lz4.frame
-
-        return lz4.frame.compress, lz4.frame.decompress
-    except ImportError as error:
-        extra = "zstd" if code == ZSTD else "lz4"
-        raise PluginError(f"this needs the package of {name}: pip install 'storeconf[{extra}]'") from error
-
-
-def _gunzip(data: bytes) -> bytes:
-    return zlib.decompress(data, 31)
-
-
 class CompressStore(CodedStore):
     """Packs values of at least ``min_size`` bytes, if that makes them smaller."""
 
     def __init__(self, inner: Store, settings: Compress, context: BuildContext) -> None:
         self._min_size = settings.min_size
+        self.max_size = settings.max_size
+        limit = context.chain.get("limit")
+        if isinstance(limit, Limit) and limit.value_size is not None:
+            self.max_size = min(self.max_size, limit.value_size)
         self._code = _CODES[settings.algorithm]
-        self._codecs: dict[int, Codec] = {self._code: _codec(self._code)}
-        self._heads = {code: MAGIC + bytes((VERSION, code)) for code in (RAW, GZIP, ZSTD, LZ4)}
+        self._packer = _LOAD[self._code]()
         super().__init__(inner, accept_plain=settings.accept_plain, logger=context.logger)
 
     def plain(self, data: bytes) -> bool:
@@ -91,25 +77,35 @@ class CompressStore(CodedStore):
 
     def encode(self, key: str, value: bytes) -> bytes:
         """Pack the value, or store it as it is where that is no longer."""
-        if len(value) >= self._min_size:
-            packed = self._codecs[self._code][0](value)
-            if len(packed) < len(value):
-                return self._heads[self._code] + packed
-        return self._heads[RAW] + value
+        size = len(value)
+        if size > self.max_size:
+            raise StoreValueError(
+                f"the value has {size} bytes; compress in store {self.name!r} takes {self.max_size}", store=self.name
+            )
+        if size >= self._min_size:
+            packed = self._packer.pack(value)
+            if len(packed) < size:
+                return _HEADS[self._code] + packed
+        return _HEADS[RAW] + value
 
     def decode(self, key: str, data: bytes) -> bytes:
-        """Unpack."""
+        """Unpack, but never more than ``max_size`` bytes."""
         if self.plain(data):
             raise NotCoded("it was not stored by this middleware (accept_plain: true would read it)")
-        if len(data) < 6 or data[4] != VERSION or data[5] not in self._heads:
-            raise NotCoded("it is of a form that this version does not know")
-        code, body = data[5], data[6:]
+        if len(data) < _HEAD or data[4] != VERSION or data[5] not in _HEADS:
+            raise NotCoded("it has a format that this version does not know")
+        code = data[5]
+        if code == RAW and len(data) - _HEAD > self.max_size:
+            raise NotCoded(f"it has more than {self.max_size} bytes")
+        body = data[_HEAD:]
         if code == RAW:
             return body
-        if code not in self._codecs:
-            self._codecs[code] = _codec(code)
         try:
-            return self._codecs[code][1](body)
+            return _LOAD[code]().unpack(body, self.max_size)
+        except PluginError as error:
+            raise StoreError(f"store {self.name!r}: a value can't be unpacked: {error}", store=self.name) from error
+        except TooLargeError as error:
+            raise NotCoded(f"it unpacks to more than {self.max_size} bytes") from error
         except Exception as error:
             # Each library has errors of its own for damaged data; what they share is that the data are damaged.
             raise NotCoded(f"it is damaged ({type(error).__name__})") from error

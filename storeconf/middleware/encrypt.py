@@ -92,12 +92,13 @@ class _Key:
         cipher = self._ciphers.get(salt)
         if cipher is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
             if len(self._ciphers) >= _MOST_CIPHERS:
                 self._ciphers.clear()
-            # HKDF with one block of output: extract with the salt, expand with the purpose.
-            extracted = hmac.digest(salt, self._secret, "sha256")
-            cipher = self._ciphers[salt] = AESGCM(hmac.digest(extracted, b"value\x01", "sha256"))
+            derivation = HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"value")
+            cipher = self._ciphers[salt] = AESGCM(derivation.derive(self._secret))
         return cipher
 
 
@@ -134,7 +135,7 @@ class EncryptStore(CodedStore):
         if self.plain(data):
             raise NotCoded("it was not encrypted (accept_plain: true would read it)")
         if len(data) < _HEAD + _ID + _SALT + _NONCE + _TAG or data[_HEAD - 1] != VERSION:
-            raise NotCoded("it is of a form that this version does not know")
+            raise NotCoded("it has a format that this version does not know")
         at = _HEAD
         identifier, salt = data[at : at + _ID], data[at + _ID : at + _ID + _SALT]
         nonce, body = data[at + _ID + _SALT : at + _ID + _SALT + _NONCE], data[at + _ID + _SALT + _NONCE :]

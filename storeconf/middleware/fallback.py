@@ -1,27 +1,44 @@
-"""``fallback``: while a backend is unavailable, another store of the layout takes its calls."""
+"""``fallback``: while a backend is unavailable, another store of the layout takes its calls.
+
+What was written to the other store must not come back in the next outage, when the backend may have deleted or replaced
+it. So the keys that were taken over are remembered. Their entries in the other store are deleted as soon as a call for
+them succeeds on the backend, and all of them once no call has failed for a while.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import sys
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakValueDictionary
 
 from pydantic import Field
 
-from storeconf.middleware.wrapper import CatchingStore
+from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
+from storeconf.middleware.wrapper import GuardedStore
 from storeconf.plugin import BuildContext, Middleware, StoreName
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 
-    from storeconf.errors import StoreError
-    from storeconf.store import Store
+    from storeconf.store import Expiry, Store, Value
 
 __all__ = ["Fallback"]
 
 LOG_EVERY = 10.0
 """Seconds between two log lines of one store."""
+
+QUIET = 10.0
+"""Seconds without a failed call after which an outage is over."""
+
+MOST_KEYS = 100_000
+"""Keys that are remembered; for each further one the oldest is given up, and its entry deleted."""
+
+_DELETED_AT_ONCE = 1000
 
 
 class Fallback(Middleware):
@@ -31,8 +48,8 @@ class Fallback(Middleware):
     shorthand_field: ClassVar[str | None] = "store"
 
     store: StoreName = Field(
-        description="The store that takes the calls meanwhile, in a namespace of it that repeats this store's. "
-        "Nothing is moved back afterwards.",
+        description="The store that takes the calls meanwhile, under the same namespace path. Nothing is moved back "
+        "afterwards: what it took over is deleted there once the backend answers again.",
         examples=["local"],
     )
 
@@ -45,29 +62,145 @@ class Fallback(Middleware):
 
 
 # What on_error turns into misses goes to the other store instead; the rest raises, as there.
-_FALLS_BACK = {
-    "get": "get",
-    "renew": "get",
-    "get_with_expiry": "get_with_expiry",
-    "get_many": "get_many",
-    "exists": "exists",
-    "expires_in": "expires_in",
-    "pop": "pop",
-    "set": "set",
-    "set_many": "set_many",
-    "touch": "touch",
-    "delete": "delete",
-    "delete_many": "delete_many",
-}
+_FALLS_BACK = frozenset(
+    {"delete", "delete_many", "exists", "expires_in", "get", "get_many", "get_with_expiry", "pop", "renew", "set",
+     "set_many", "touch"}
+)  # fmt: skip
+
+_OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
+
+_WITHOUT_KEY = frozenset({"delete_expired", "ping"})
+
+_STATES: WeakValueDictionary[tuple[int, int], _Outages] = WeakValueDictionary()
 
 
-class FallbackStore(CatchingStore):
+def _outages(inner: Store, other: Store, logger: logging.Logger) -> _Outages:
+    """The one that all chains from a root to another share: a parent's `delete_all` concerns its children's keys."""
+    roots = (inner.root, other.root)
+    return _STATES.setdefault((id(roots[0]), id(roots[1])), _Outages(roots, logger))
+
+
+class _Outages:
+    """What one store takes over from one backend, in all namespaces: which keys, and in which outage.
+
+    Event loops of several threads may use it at once. Each outage has a number. A key is forgotten before its entry is
+    deleted, and remembered again if that fails.
+    """
+
+    def __init__(self, roots: tuple[Store, Store], logger: logging.Logger) -> None:
+        self._roots = roots  # held, so that no other stores get their identities
+        self._logger = logger
+        self._taken: dict[tuple[str, ...], tuple[Store, dict[str, int]]] = {}
+        self.count = 0
+        self._number = 0
+        self._failed = 0.0
+        self._next_line = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which a timer looks whether the outage is over
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def note(self, store: Store, other: Store, error: StoreError, keys: Iterable[str]) -> None:
+        """Note a failed call; for its keys, the other store then has nothing left of an outage that was over."""
+        now = time.monotonic()
+        if now - self._failed >= QUIET:
+            self._number += 1
+        self._failed = now
+        if now >= self._next_line:
+            self._next_line = now + LOG_EVERY
+            self._logger.warning("store %r is unavailable; falling back to %r: %s", store.name, other.name, error)
+        if self.count:
+            await self._delete(other, keys, self._number - 1)
+
+    async def take(self, other: Store, keys: Collection[str], write: Callable[[], Awaitable[None]]) -> None:
+        """Write to the other store, and remember the keys."""
+        self._remember(other, dict.fromkeys(keys, self._number))
+        try:
+            await write()
+        finally:
+            # Again, because a call that succeeded meanwhile has settled them.
+            self._remember(other, dict.fromkeys(keys, self._number))
+        while self.count > MOST_KEYS:
+            oldest, taken = next(iter(self._taken.values()))
+            await self._delete(oldest, list(islice(taken, self.count - MOST_KEYS)), self._number, keep=False)
+
+    async def settle(self, other: Store, keys: Iterable[str]) -> None:
+        """Delete what was taken over of these keys, because the backend has answered for them."""
+        self._watch()
+        await self._delete(other, keys, self._number)
+
+    async def settle_below(self, other: Store) -> None:
+        """Delete all that was taken over in and below a namespace."""
+        path, number = other.namespaces, self._number
+        for at, (store, taken) in list(self._taken.items()):
+            if at[: len(path)] == path:
+                await self._delete(store, list(taken), number)
+
+    async def _delete(self, other: Store, keys: Iterable[str], last: int, *, keep: bool = True) -> None:
+        """Delete those of these keys that were taken over in outages up to a number; ``keep`` those that can't be."""
+        taken = self._taken.get(other.namespaces, (other, {}))[1]
+        found = [key for key in dict.fromkeys(keys) if taken.get(key, sys.maxsize) <= last]
+        for start in range(0, len(found), _DELETED_AT_ONCE):
+            some = self._forget(other, found[start : start + _DELETED_AT_ONCE], last)
+            failed: dict[str, int] = some
+            try:
+                if len(some) == 1:
+                    await other.delete(next(iter(some)))
+                elif some:
+                    await other.delete_many(list(some))
+                failed = {}
+            except StoreError as error:
+                self._logger.warning("store %r could not delete what it took over: %s", other.name, error)
+                return
+            finally:
+                if keep and failed:
+                    self._remember(other, failed)
+
+    def _remember(self, other: Store, keys: Mapping[str, int]) -> None:
+        taken = self._taken.setdefault(other.namespaces, (other, {}))[1]
+        before = len(taken)
+        taken.update(keys)
+        self.count += len(taken) - before
+        self._watch()
+
+    def _forget(self, other: Store, keys: Iterable[str], last: int) -> dict[str, int]:
+        taken = self._taken.get(other.namespaces, (other, {}))[1]
+        gone = {key: taken.pop(key) for key in keys if taken.get(key, sys.maxsize) <= last}
+        self.count -= len(gone)
+        if not taken:
+            self._taken.pop(other.namespaces, None)
+        return gone
+
+    def _watch(self, seconds: float | None = None) -> None:
+        """Let a timer run that deletes everything once no call has failed for long enough."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.get_running_loop()
+            left = max(0.0, self._failed + QUIET - time.monotonic()) if seconds is None else seconds
+            self._loop.call_later(left, self._look, self._loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = None
+        if not self.count or not self._roots[1].is_open:  # a closed store is looked at again when it is used again
+            return
+        if self._failed + QUIET > time.monotonic():
+            self._watch()
+            return
+        task = loop.create_task(self._clear())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _clear(self) -> None:
+        number = self._number
+        for other, taken in list(self._taken.values()):
+            await self._delete(other, list(taken), number)
+        if self.count:
+            self._watch(QUIET)
+
+
+class FallbackStore(GuardedStore):
     """Repeats on another store what the store inside could not do."""
 
     def __init__(self, inner: Store, other: Store, logger: logging.Logger) -> None:
         self.other = other
-        self._logger = logger
-        self._next_line = 0.0
+        self._outages = _outages(inner, other, logger)
         super().__init__(inner)
 
     def with_namespace(self, namespace: str) -> Self:
@@ -77,17 +210,67 @@ class FallbackStore(CatchingStore):
         child._bind(self.wrapped.with_namespace(namespace))
         return child
 
-    async def on_unavailable(
-        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
-    ) -> Any:
-        """Run the call on the other store, where that is promised."""
-        name = _FALLS_BACK.get(operation)
-        if name is None:
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`."""
+        try:
+            value: bytes | None = await self._at["get"](key, renew_for)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            await self._failed("get" if renew_for is None else "renew", error, (key,))
+            return await self.other.get(key, renew_for)
+        if self._outages.count:
+            await self._outages.settle(self.other, (key,))
+        return value
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """See `Store.set`."""
+        try:
+            if keep_ttl:
+                await self._set_keeping(key, value, expires_in)
+            else:
+                await self._at["set"](key, value, expires_in)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            await self._failed("set", error, (key,))
+            await self._outages.take(
+                self.other, (key,), lambda: self.other.set(key, value, expires_in, keep_ttl=keep_ttl)
+            )
+        else:
+            if self._outages.count:
+                await self._outages.settle(self.other, (key,))
+
+    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Run the call, there or on the other store."""
+        keys = () if operation in _WITHOUT_KEY or not args else args[0] if operation in _OF_MANY else args[:1]
+        try:
+            result = await call(*args)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            await self._failed(operation, error, keys)
+            return await self._repeat(operation, error, args)
+        if self._outages.count:
+            if operation == "delete_all":
+                await self._outages.settle_below(self.other)
+            else:
+                await self._outages.settle(self.other, keys)
+        return result
+
+    async def _failed(self, operation: str, error: StoreError, keys: Iterable[str]) -> None:
+        """Raise the error again unless the other store takes over what failed so."""
+        if isinstance(error, StoreRefusedError):
+            raise error  # the backend answers and can be read
+        await self._outages.note(self, self.other, error, keys)
+        if operation not in _FALLS_BACK:
             raise error
-        now = time.monotonic()
-        if now >= self._next_line:
-            self._next_line = now + LOG_EVERY
-            self._logger.warning("store %r is unavailable, %r takes its calls: %s", self.name, self.other.name, error)
-        if call == self._set_keeping:
-            return await self.other.set(args[0], args[1], args[2], keep_ttl=True)
-        return await getattr(self.other, name)(*args)
+
+    async def _repeat(self, operation: str, error: StoreError, args: tuple[Any, ...]) -> Any:
+        """Run a call on the other store; of a bulk call, what the backend has not done."""
+        partial = getattr(error, "partial", None)
+        if operation == "set_many":
+            await self._outages.take(self.other, args[0], lambda: self.other.set_many(*args))
+            return None
+        if operation == "get_many" and isinstance(partial, dict):
+            await self._outages.settle(self.other, partial)
+            missing = [key for key in args[0] if key not in partial]
+            return partial | (await self.other.get_many(missing) if missing else {})
+        result = await getattr(self.other, operation)(*args)
+        if operation == "delete_many" and isinstance(partial, int) and result is not None:
+            return min(partial + result, len(set(args[0])))
+        return result

@@ -1,4 +1,4 @@
-"""``limit``: refuse keys and values that are too large, before they travel."""
+"""``limit``: refuse keys and values that are too large before they travel, and read no larger ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from storeconf.errors import StoreValueError
+from storeconf.errors import StoreTimeoutError, StoreUnavailableError, StoreValueError
+from storeconf.middleware._bulk import Pace
+from storeconf.middleware.coded import UNREADABLE
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware, Size
-from storeconf.store import Expiry, Store, Value, key_text, value_bytes
+from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Coroutine
 
 
@@ -26,7 +29,10 @@ class Limit(Middleware):
     shorthand_field: ClassVar[str | None] = "value_size"
 
     value_size: Size | None = Field(
-        default=None, description="The greatest size of a value; larger ones are refused.", examples=["1MiB"]
+        default=None,
+        description="The greatest size of a value: a larger one is refused, and one that is stored already counts as "
+        "damaged.",
+        examples=["1MiB"],
     )
     key_size: Size | None = Field(
         default=None, description="The greatest size of a key in UTF-8; longer ones are refused.", examples=[512]
@@ -40,54 +46,122 @@ class Limit(Middleware):
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that refuses what is larger."""
-        return LimitStore(inner, self.key_size, self.value_size)
+        # `compress` applies this limit while it unpacks, so that no larger value comes from there.
+        read_size = None if "compress" in context.chain else self.value_size
+        return LimitStore(inner, self.key_size, self.value_size, read_size, context.logger)
 
 
 @pass_through("delete_all", "delete_expired", "keys", "ping")
 class LimitStore(GuardedStore):
-    """Checks sizes on the way in; a refused call has changed nothing."""
+    """Checks sizes on the way in, where a refused call has changed nothing, and those of values on the way out."""
 
-    def __init__(self, inner: Store, key_size: int | None, value_size: int | None) -> None:
+    def __init__(
+        self,
+        inner: Store,
+        key_size: int | None,
+        value_size: int | None,
+        read_size: int | None,
+        logger: logging.Logger,
+    ) -> None:
         self._key_size = key_size
         self._value_size = value_size
+        self._read_size = read_size
+        self._logger = logger
         # A character takes at most four bytes: keys of so few need no encoding to be known as short enough.
         self._short = sys.maxsize if key_size is None else key_size // 4
         self._small = sys.maxsize if value_size is None else value_size
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Where keys have no limit, only writes are looked at."""
+        """Leave alone what has nothing to check."""
         super().on_bind()
         self._get, self._set = self.wrapped.get, self.wrapped.set
         if self._key_size is None:
-            for name in ("get", "delete", "exists", "expires_in", "get_many", "delete_many", "touch", "pop",
-                         "get_with_expiry", "increment"):  # fmt: skip
+            for name in ("delete", "exists", "expires_in", "delete_many", "touch", "increment"):
                 self.__dict__[name] = getattr(self.wrapped, name)
+            if self._read_size is None:
+                for name in ("get", "get_many", "get_with_expiry", "pop"):
+                    self.__dict__[name] = getattr(self.wrapped, name)
 
     def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Coroutine[Any, Any, Any]:
         """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
+        if operation in ("get_many", "set_many", "delete_many"):
+            return self._guard_many(operation, call, *args)
         try:
-            self._check_call(operation, *args)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
-            return _refused(error)
-        return call(*args)
-
-    def _check_call(self, operation: str, *args: Any) -> None:
-        if operation in ("get_many", "delete_many"):
-            for key in args[0]:
-                self._check_key(key, operation)
-        elif operation == "set_many":
-            for key, value in args[0].items():
-                self._check_key(key, operation)
-                self._check_value(value, operation)
-        else:
             self._check_key(args[0], operation)
             if operation in ("set", "add"):
                 self._check_value(args[1], operation)
             elif operation == "compare_and_set" and args[2] is not None:
                 self._check_value(args[2], operation)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
+            return _refused(error)
+        if self._read_size is not None:
+            if operation == "pop":
+                return self._popped(call, *args)
+            if operation == "get_with_expiry":
+                return self._with_expiry(call, *args)
+        return call(*args)
+
+    async def _guard_many(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        pace = Pace()
+        if operation == "set_many":
+            for key, value in list(args[0].items()):
+                self._check_key(key, operation)
+                self._check_value(value, operation)
+                if pace.due():
+                    await pace.rest()
+        elif self._key_size is not None:
+            for key in args[0]:
+                self._check_key(key, operation)
+                if pace.due():
+                    await pace.rest()
+        if operation != "get_many" or self._read_size is None:
+            return await call(*args)
+        try:
+            return await self._fitting_of(await call(*args))
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            if isinstance(error.partial, dict):
+                error.partial = await self._fitting_of(error.partial)
+            raise
+
+    async def _fitting_of(self, found: dict[str, bytes]) -> dict[str, bytes]:
+        pace = Pace()
+        fitting = {}
+        for key, value in found.items():
+            if self._fitting(value) is not None:
+                fitting[key] = value
+            if pace.due():
+                await pace.rest()
+        return fitting
+
+    async def _with_expiry(
+        self, call: Callable[..., Coroutine[Any, Any, Any]], key: str
+    ) -> tuple[bytes, int | None] | None:
+        found = await call(key)
+        return None if found is None or self._fitting(found[0]) is None else found
+
+    async def _popped(self, call: Callable[..., Coroutine[Any, Any, Any]], key: str) -> Any:
+        # Looked at first: what counts as damaged is not removed.
+        return None if self._fitting(await self._get(key)) is None else self._fitting(await call(key))
+
+    async def _renewed(self, key: str, renew_for: Expiry) -> Any:
+        ends = self._check("get", milliseconds, renew_for) <= 0
+        if ends and self._fitting(await self._get(key)) is None:
+            return None
+        return self._fitting(await self._get(key, renew_for))
+
+    def _fitting(self, value: Any) -> Any:
+        """Return a value that was read, or None, with a warning, for one that is too large."""
+        limit = self._read_size
+        if limit is None or not isinstance(value, str | bytes):  # an object has no size
+            return value
+        size = len(value) if isinstance(value, bytes) else len(value.encode())
+        if size <= limit:
+            return value
+        self._logger.warning(UNREADABLE, self.name, f"it has {size} bytes, and {limit} are allowed")
+        return None
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
         """As `around` does, in fewer steps."""
@@ -96,7 +170,17 @@ class LimitStore(GuardedStore):
                 self._check_key(key, "get")
             except Exception as error:  # noqa: BLE001  # as in `around`
                 return _refused(error)
-        return self._get(key, renew_for)
+        if self._read_size is None:
+            return self._get(key, renew_for)
+        if renew_for is not None:
+            return self._renewed(key, renew_for)
+        return self._read(key)
+
+    async def _read(self, key: str) -> bytes | None:
+        value = await self._get(key)
+        if value.__class__ is bytes and len(value) <= self._small:
+            return value
+        return self._fitting(value)  # type: ignore[no-any-return]  # it returns what it is given
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False

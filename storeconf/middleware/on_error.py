@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from storeconf.errors import StoreRefusedError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Middleware
 
@@ -32,7 +33,8 @@ class OnError(Middleware):
     action: Literal["raise", "miss"] = Field(
         default="raise",
         description="`raise`: the call fails. `miss`: reads find nothing and plain writes do nothing, logged and "
-        "counted; add, increment, delete_all and keys still raise.",
+        "counted; add, increment, compare_and_set, delete_all and keys still raise. If the server refuses writes, "
+        "deletions and pop raise too, because the value could still be read.",
         examples=["miss"],
     )
 
@@ -43,6 +45,7 @@ class OnError(Middleware):
 
 _MISSES: dict[str, Any] = {
     "get": None,
+    "get_many": None,  # what the reachable part of a Cluster holds
     "renew": None,
     "get_with_expiry": None,
     "exists": False,
@@ -55,6 +58,9 @@ _MISSES: dict[str, Any] = {
     "delete_many": 0,
     "delete_expired": None,
 }
+
+_REFUSED = frozenset({"set", "set_many", "touch"})
+"""What does nothing where the server refuses it. A refused deletion raises: the value could still be read."""
 
 
 class _Failures:
@@ -97,11 +103,15 @@ class MissStore(CatchingStore):
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Return a miss, where that is promised."""
-        if operation == "get_many":
-            missed: Any = {}
-        elif operation in _MISSES:
-            missed = _MISSES[operation]
-        else:
+        if isinstance(error, StoreRefusedError):
+            if operation not in _REFUSED:
+                raise error
+        elif operation not in _MISSES:
             raise error
         self._failures.add(self.name, operation, error)
-        return missed
+        partial = getattr(error, "partial", None)
+        if operation == "get_many":
+            return partial if isinstance(partial, dict) else {}
+        if operation == "delete_many" and isinstance(partial, int):
+            return partial
+        return _MISSES[operation]

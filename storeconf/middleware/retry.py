@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Duration, Middleware
+from storeconf.store import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -70,17 +71,38 @@ class RetryStore(CatchingStore):
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
     ) -> Any:
         """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""
+        unknown, deleted = error.outcome_unknown, 0
         for attempt in range(1, self._attempts):
-            if not self._safe(operation, error):
+            if not self._safe(operation, error, *args):
                 break
+            if operation == "delete_many":
+                deleted += _partial_count(error)
             limit = min(self._max_backoff, self._backoff * 2 ** (attempt - 1))
             await asyncio.sleep(limit * random.random())
             try:
-                return await call(*args)
-            except (StoreUnavailableError, StoreTimeoutError) as again:
+                result = await call(*args)
+            except StoreError as again:
+                # Whatever ends the call, an earlier attempt may have taken effect.
+                unknown = again.outcome_unknown = unknown or again.outcome_unknown
+                if not isinstance(again, StoreUnavailableError | StoreTimeoutError):
+                    raise
                 error = again
+            else:
+                return result if not deleted or result is None else deleted + result
+        if deleted and isinstance(error, StoreUnavailableError | StoreTimeoutError):
+            error.partial = deleted + _partial_count(error)
         raise error
 
     @staticmethod
-    def _safe(operation: str, error: StoreError) -> bool:
-        return operation in _IDEMPOTENT or not error.outcome_unknown
+    def _safe(operation: str, error: StoreError, *args: Any) -> bool:
+        if isinstance(error, StoreRefusedError):
+            return error.code == "READONLY"  # the primary has moved; whatever else is refused stays so for long
+        if not error.outcome_unknown or operation in _IDEMPOTENT:
+            return True
+        return operation == "renew" and milliseconds(args[1]) > 0
+
+
+def _partial_count(error: StoreError) -> int:
+    """How many keys the reachable part of a bulk deletion has removed."""
+    partial = getattr(error, "partial", None)
+    return partial if isinstance(partial, int) else 0

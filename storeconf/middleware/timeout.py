@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import types
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,11 +11,12 @@ from pydantic import Field, model_validator
 from storeconf.errors import StoreTimeoutError
 from storeconf.middleware.wrapper import GuardedStore
 from storeconf.plugin import BuildContext, Duration, Middleware
+from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from storeconf.store import Expiry, Store, Value
+    from storeconf.store import Store
 
 __all__ = ["Timeout"]
 
@@ -43,71 +43,31 @@ class Timeout(Middleware):
         return self
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
-        """Return a store whose calls end in time."""
+        """Return a store whose calls end in time; those of the memory store end at once anyway."""
+        if type(inner) is MemoryStore:
+            return inner
         return TimeoutStore(inner, self.per_attempt.total_seconds())
 
 
-@types.coroutine
-def _resume(call: Coroutine[Any, Any, Any], waiting_for: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that was started by hand and waits for ``waiting_for``."""
-    try:
-        while True:
-            try:
-                sent = yield waiting_for
-            except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to the call
-                waiting_for = call.throw(error)
-            else:
-                waiting_for = call.send(sent)
-    except StopIteration as done:
-        return done.value
-
-
 class TimeoutStore(GuardedStore):
-    """Cancels a call that takes too long. A call that never waits pays for no timer."""
+    """Cancels a call that takes too long."""
 
     def __init__(self, inner: Store, seconds: float) -> None:
         self._seconds = seconds
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Take the methods that are on the hot path once, and those that never wait as they are."""
+        """Leave alone the operations that never wait."""
         super().on_bind()
-        self._get, self._set = self.wrapped.get, self.wrapped.set
         # Only what the class itself declares: a subclass of it may wait.
         for name in vars(type(self.wrapped)).get("synchronous_operations", ()):
             self.__dict__[name] = getattr(self.wrapped, name)
 
-    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
-        """As `around` does, in fewer steps."""
-        running = self._get(key, renew_for)
-        try:
-            waiting_for = running.send(None)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
-        return await self._bounded("get" if renew_for is None else "renew", running, waiting_for)  # type: ignore[no-any-return]  # as it is for all calls
-
-    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """As `around` does, in fewer steps."""
-        running = self._set(key, value, expires_in, keep_ttl=True) if keep_ttl else self._set(key, value, expires_in)
-        try:
-            waiting_for = running.send(None)
-        except StopIteration:
-            return
-        await self._bounded("set", running, waiting_for)
-
     async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call; the clock starts when it first waits."""
-        running = call(*args)
-        try:
-            waiting_for = running.send(None)
-        except StopIteration as done:
-            return done.value
-        return await self._bounded(operation, running, waiting_for)
-
-    async def _bounded(self, operation: str, running: Coroutine[Any, Any, Any], waiting_for: Any) -> Any:
+        """Run the call for no longer than allowed."""
         try:
             async with asyncio.timeout(self._seconds) as clock:
-                return await _resume(running, waiting_for)
+                return await call(*args)
         except TimeoutError as error:
             if not clock.expired():
                 raise

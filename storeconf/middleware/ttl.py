@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from storeconf.middleware._bulk import read_each
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware
 from storeconf.store import Expiry, Store, Value, milliseconds
@@ -122,8 +122,7 @@ class TtlStore(StoreWrapper):
         if isinstance(keys, str | bytes):
             raise TypeError("give an iterable of keys, not one key")
         wanted = list(dict.fromkeys(keys))
-        values = await asyncio.gather(*[self._get(key, self._renew) for key in wanted])
-        return {key: value for key, value in zip(wanted, values, strict=True) if value is not None}
+        return await read_each(wanted, lambda key: self._get(key, self._renew))
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -211,6 +212,30 @@ class LifeCycle(Suite):
                         jobs = [loop.run_in_executor(pool, self.run, work(number)) for number in range(4)]
                         await asyncio.gather(*jobs)
                     await check()
+
+            self.run(main())
+
+    def test_several_threads_with_large_values(self) -> None:
+        """Several threads that read and write large values at once each get their own, byte for byte."""
+        if not self.threads:
+            return
+        with self.place() as store:
+
+            async def work(number: int) -> None:
+                chance = random.Random(number)
+                async with store:
+                    for turn in range(100):
+                        value = b"thread %d, turn %d; " % (number, turn) * chance.randrange(100, 2000)
+                        await store.set(f"{number}", value)
+                        holds(await store.get(f"{number}") == value, "each thread reads what it wrote")
+
+            async def main() -> None:
+                async with store:
+                    loop = asyncio.get_running_loop()
+                    with ThreadPoolExecutor(4) as pool:
+                        await asyncio.gather(
+                            *(loop.run_in_executor(pool, self.run, work(number)) for number in range(4))
+                        )
 
             self.run(main())
 

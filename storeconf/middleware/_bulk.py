@@ -1,0 +1,62 @@
+"""Loops of middleware over many keys: they give way to the event loop, and keep what they have if the backend fails."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+__all__ = ["Pace", "read_each"]
+
+_STEP = 0.005
+"""Seconds that a loop may hold the event loop: others wait for no longer than a few of these."""
+
+_AT_ONCE = 500
+"""Keys that are read at once where each is read by a call of its own."""
+
+
+class Pace:
+    """Tells a loop when to give way to the event loop: ``if pace.due(): await pace.rest()``."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = monotonic() + _STEP
+
+    def due(self) -> bool:
+        """Whether the loop has run for long enough."""
+        return monotonic() >= self._until
+
+    async def rest(self) -> None:
+        """Let others run."""
+        await asyncio.sleep(0)
+        self._until = monotonic() + _STEP
+
+
+async def read_each(keys: Sequence[str], read: Callable[[str], Awaitable[bytes | None]]) -> dict[str, bytes]:
+    """Return the values that ``read`` finds for these keys, each of which occurs once.
+
+    If the backend is unavailable for some of them, its error carries the values of the others as ``partial``.
+    """
+    found: dict[str, bytes] = {}
+    unavailable: StoreUnavailableError | StoreTimeoutError | None = None
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        for key, result in zip(some, await asyncio.gather(*map(read, some), return_exceptions=True), strict=True):
+            if isinstance(result, StoreUnavailableError | StoreTimeoutError):
+                unavailable = unavailable or result
+            elif isinstance(result, BaseException):
+                raise result
+            elif result is not None:
+                found[key] = result
+        if unavailable is not None and not found:
+            break  # each further slice would wait for the backend as long again
+    if unavailable is not None:
+        unavailable.partial = found or None
+        raise unavailable
+    return found
