@@ -203,7 +203,7 @@ def test_a_merge_key_of_something_else(value: str, column: int) -> None:
 def test_two_merge_keys_are_one_too_many() -> None:
     found = problem("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n")
     assert (found.code, found.line, found.column) == ("SC108", 4, 3)
-    assert found.hint == "name several mappings in one list: <<: [*a, *b]"
+    assert found.hint == "put several mappings in one list: <<: [*a, *b]"
 
 
 def test_every_repeated_key_is_reported_with_the_first() -> None:
@@ -215,7 +215,7 @@ def test_every_repeated_key_is_reported_with_the_first() -> None:
         ("SC108", "d", 6, 1),
     ]
     assert [(note.line, note.column) for each in found for note in each.notes] == [(3, 6), (3, 6), (1, 1), (5, 1)]
-    assert found[0].message == "the key 'c' is said twice"
+    assert found[0].message == "duplicate key 'c'"
     assert (found[0].end_line, found[0].end_column) == (3, 15)
 
 
@@ -252,7 +252,7 @@ def test_tags_are_refused(tag: str) -> None:
 def test_a_key_that_is_a_template() -> None:
     found = problem("a: {{ name }}\n")
     assert (found.code, found.line, found.column) == ("SC114", 1, 5)
-    assert found.hint == "quote braces that belong to a text or a template"
+    assert found.hint == "put braces that belong to a string or a template in quotes"
 
 
 def test_exactly_the_allowed_depth() -> None:
@@ -300,38 +300,38 @@ def test_escapes_that_make_no_character() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "words"),
     [
-        ("a:\n\tb: 1\n", 2, 1, "a tab can't indent YAML (use blanks)"),
-        ("a: 1\n \tb: 2\n", 2, 2, "a tab can't indent YAML"),
-        ("a:\n  b: c\n\td: {e: f}\n", 3, 1, "a tab can't indent YAML (use blanks)"),
+        ("a:\n\tb: 1\n", 2, 1, "YAML can't be indented with tabs (use spaces)"),
+        ("a: 1\n \tb: 2\n", 2, 2, "YAML can't be indented with tabs"),
+        ("a:\n  b: c\n\td: {e: f}\n", 3, 1, "YAML can't be indented with tabs (use spaces)"),
         ("a: b: c\n", 1, 5, "a second ': ' in one line (put the value in quotes"),
-        ("a: 1\n  b: 2\n", 2, 4, "a key can't stand here: the line above has a value already"),
-        ("a:1\nb: 2\n", 1, 2, "a blank is missing after this colon"),
-        ("a:\n  b:x\n  c: 1\n", 2, 4, "a blank is missing after this colon"),
-        ("stores\nother: 1\n", 1, 1, "a ':' is missing in this line (write 'key: value')"),
+        ("a: 1\n  b: 2\n", 2, 4, "unexpected key: the line above already has a value"),
+        ("a:1\nb: 2\n", 1, 2, "missing space after this colon"),
+        ("a:\n  b:x\n  c: 1\n", 2, 4, "missing space after this colon"),
+        ("stores\nother: 1\n", 1, 1, "missing ':' in this line (write 'key: value')"),
         ("a: 1\nb\n", 2, 1, "this line is neither 'key: value' nor '- item'"),
-        ("a: 'b\nc: d\n", 1, 4, "this quoted text has no end (close it with ')"),
-        ('a:\n  b: "c\n', 2, 6, "this quoted text has no end"),
-        ("a: 'it's'\n", 1, 8, "the value ended before this (put the whole value in one pair of quotes"),
-        ('a: "b" c\n', 1, 8, "the value ended before this"),
-        ('a: "C:\\Users"\n', 1, 7, "after \\U the number of a character is missing"),
-        ('a: "C:\\q"\n', 1, 7, "there is no escape \\q (double the backslash or use single quotes)"),
+        ("a: 'b\nc: d\n", 1, 4, "this string is never closed (close it with ')"),
+        ('a:\n  b: "c\n', 2, 6, "this string is never closed"),
+        ("a: 'it's'\n", 1, 8, "unexpected text after the value (put the whole value in one pair of quotes"),
+        ('a: "b" c\n', 1, 8, "unexpected text after the value"),
+        ('a: "C:\\Users"\n', 1, 7, "missing character number after \\U"),
+        ('a: "C:\\q"\n', 1, 7, "unknown escape sequence \\q (double the backslash or use single quotes)"),
         ("a: [1, 2\n", 1, 4, "this '[' is never closed"),
         ("a: {b: 1\n", 1, 4, "this '{' is never closed"),
         ("a: {b: 1\nc: 2\n", 2, 2, "expected ',' or '}' (is the '}' of the lines above missing?)"),
         ("a: [x, ${A}]\n", 1, 9, "expected ',' or ']' (put ${...} in quotes between brackets"),
-        ("a: ]\n", 1, 4, "a value is missing before ']' (put the text in quotes)"),
-        ("a: @b\n", 1, 4, "a text can't begin with '@' (put the text in quotes)"),
-        ("a: `b`\n", 1, 4, "a text can't begin with '`'"),
-        ("a: %b\n", 1, 4, "a text can't begin with '%'"),
-        ("a: *\n", 1, 4, "a name is missing after '*' (put the text in quotes if it is one)"),
-        ("a: - b\n", 1, 4, "a list item can't begin in this line"),
-        ("a: 1\n- b\n", 2, 1, "a list item can't stand among the keys of a mapping"),
-        ("- a\nb: 1\n", 2, 1, "a list goes on here, but the line does not begin with '- '"),
-        ("a:\n    b: 1\n  c: 2\n", 3, 3, "the indentation of this line fits no line above"),
+        ("a: ]\n", 1, 4, "missing value before ']' (put the string in quotes)"),
+        ("a: @b\n", 1, 4, "a string without quotes can't begin with '@' (put the string in quotes)"),
+        ("a: `b`\n", 1, 4, "a string without quotes can't begin with '`'"),
+        ("a: %b\n", 1, 4, "a string without quotes can't begin with '%'"),
+        ("a: *\n", 1, 4, "missing name after '*' (put the string in quotes)"),
+        ("a: - b\n", 1, 4, "unexpected list item in this line"),
+        ("a: 1\n- b\n", 2, 1, "unexpected list item among the keys of a mapping"),
+        ("- a\nb: 1\n", 2, 1, "expected '- ' in the column of the list"),
+        ("a:\n    b: 1\n  c: 2\n", 3, 3, "the indentation of this line matches no line above"),
         (" a: 1\nb: 2\n", 2, 1, "this line is indented less than the first"),
-        ("{a: 1}}\n", 1, 7, "nothing may follow the outermost value"),
-        ("a: >b\n", 1, 5, "nothing may follow '|' or '>' in its line"),
-        ("%YAML 2.0\n---\na: 1\n", 1, 1, "this is not YAML 1.x (remove the %YAML line)"),
+        ("{a: 1}}\n", 1, 7, "unexpected text after the outermost value"),
+        ("a: >b\n", 1, 5, "unexpected text after '|' or '>' in its line"),
+        ("%YAML 2.0\n---\na: 1\n", 1, 1, "unsupported YAML version (remove the %YAML line)"),
     ],
 )
 def test_syntax(text: str, line: int, column: int, words: str) -> None:

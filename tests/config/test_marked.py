@@ -32,7 +32,7 @@ TEXTS = [
     Case(
         "a table twice",
         {"storeconf.toml": "[stores.a]\ntype = 'memory'\n[stores.⟦SC108:a⟧]\n[ stores . ⟦SC108:'a'⟧ ]\n"},
-        says=("it is said first here\n --> storeconf.toml:1:9",),
+        says=("first defined here\n --> storeconf.toml:1:9",),
     ),
     Case("a tag", "stores: {a: {type: memory, max_entries: ⟦SC112:!!int⟧ '5'}}\n"),
     Case("a tag with a handle", "x-a: [⟦SC112:!<tag:example.com,2026:a>⟧ 5, ⟦SC112:!b⟧ 6]\n"),

@@ -1,4 +1,4 @@
-"""JSON: json judges the text and builds the values; places are sought only when one is asked for."""
+"""JSON: the standard parser judges the text and builds the values; locations are sought only when one is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.readers.plain import foreign
-from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
+from storeconf.config.readers.source import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_PROBLEMS,
+    MAX_VALUES,
+    TWICE,
+    Entry,
+    Problem,
+    Reading,
+    parser_words,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
@@ -19,7 +30,7 @@ _TOKEN: Final = re.compile(
     r"[\s,:]*+(?:(\"(?:[^\"\\]++|\\.)*+(?:\"|\Z))|([{\[])|([}\]])|([^\s,:{}\[\]\"]++))", re.DOTALL
 )
 _ENDLESS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
-_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _NUMBER: Final = re.compile(rf"[0-9]{{{MAX_DIGITS},}}")
 _ENDS_WORD: Final = frozenset(' \t\r\n,:[]{}"')
 _WORDS: Final = {
@@ -65,15 +76,15 @@ class _Reader:
         except ValueError:
             match = _NUMBER.search(text)
             at = match.start() if match else 0
-            hint = "quote it if it is a text"
+            hint = "quote it if it is a string"
             return None, [Problem("SC116", f"a number of more than {MAX_DIGITS} digits", at, hint=hint)]
         except RecursionError:
             if self.scan.limit is None:
-                raise  # the caller's own depth left too little room
+                raise  # the caller itself was near the limit
             return None, [self.scan.limit]
         if self._odd:
             return None, self.scan.problems
-        problems = foreign(value, self.places, self.end, halves=_HALF.search(text) is not None)
+        problems = foreign(value, self.places, self.end, surrogates=_SURROGATE.search(text) is not None)
         return value, [self.scan.limit] if problems and self.scan.limit else problems
 
     def _mapping(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +99,7 @@ class _Reader:
 
 
 class _Scan:
-    """The places of a JSON text, its repeated keys and endless numbers, and where it is too deep or too large."""
+    """The locations of a JSON text, its duplicate keys and infinite numbers, and where it is too deep or too large."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[Problem] = []
@@ -130,15 +141,14 @@ class _Scan:
             elif isinstance(inside, dict) and key is None:
                 key, key_at = _key(token.group(form or 0)), at
                 if key in inside:
-                    notes = (("it is said first here", inside[key][0]),)
-                    message = f"the key {key if len(key) <= 60 else key[:57] + '...'!r} is said twice"
+                    message, notes = f"duplicate key {shortened(key)}", ((TWICE, inside[key][0]),)
                     self.problems.append(
                         Problem("SC108", message, at, end, self._path(stack, inside, key), notes=notes)
                     )
                 continue
             elif form == 4 and token.group(4) in _ENDLESS:
-                path, hint = self._path(stack, inside, key), "put it in quotes if it is a text"
-                self.problems.append(Problem("SC116", "JSON has no such number", at, end, path, hint))
+                path, hint = self._path(stack, inside, key), "quote it if it is a string"
+                self.problems.append(Problem("SC116", "not a valid JSON number", at, end, path, hint))
             if inside is None:
                 self.root = (at, at, child)
                 return
@@ -169,52 +179,58 @@ def _key(token: str) -> str:
 
 
 def _explain(text: str, message: str, at: int) -> Problem:
-    """Turn what json says into the words of whoever has to mend it."""
+    """Turn an error of json into a problem at the location that has to change.
+
+    Its wording differs between versions of Python, so it only chooses between explanations of one code.
+    """
     character = text[at : at + 1]
     if message.startswith("Unterminated"):
-        return Problem("SC107", "this text has no closing quote", at, at + 1)
-    if message.startswith("Invalid control"):
-        if character in "\r\n":
-            return Problem("SC107", "a text ends in the line in which it begins", at, hint="write a line break as \\n")
-        return Problem("SC106", f"JSON holds no control characters, and this is U+{ord(character):04X}", at)
+        return Problem("SC107", "this string is never closed", at, at + 1)
+    if character and character in "\r\n":
+        hint = "write a line break as \\n"
+        return Problem("SC107", "a string must end in the line in which it begins", at, hint=hint)
+    if character and character < " ":
+        return Problem("SC106", f"JSON allows no control characters (U+{ord(character):04X})", at)
     if message.startswith("Invalid \\"):
         at = text.rfind("\\", 0, at + 1)
-        return Problem("SC107", f"there is no escape {text[at : at + 2]}", at, at + 2, hint="double the backslash")
+        return Problem("SC107", f"unknown escape sequence {text[at : at + 2]}", at, at + 2, hint="double the backslash")
     if not text[at:].strip():
         opened = _unclosed(text)
         if opened is not None:
             return Problem("SC107", f"this {text[opened]!r} is never closed", opened, opened + 1)
-        return Problem("SC107", "a value is missing", at)
+        return Problem("SC107", "missing value", at)
     if character in "/#":
-        return Problem("SC107", "JSON has no comments", at, hint="keys that begin with 'x-' can hold remarks")
+        return Problem("SC107", "JSON has no comments", at, hint="use a key that begins with 'x-' for a remark")
     if character == "'":
-        return Problem("SC107", "JSON writes texts in double quotes", at)
-    if character in "]}":
-        comma = len(text[:at].rstrip()) - 1
-        if comma >= 0 and text[comma] == ",":
-            return Problem("SC107", f"a comma before '{character}'", comma, comma + 1, hint="remove it")
-    if "trailing comma" in message:
-        return Problem("SC107", "a comma after the last value", at, at + 1, hint="remove it")
+        return Problem("SC107", "JSON requires double quotes around strings", at)
+    # The parser points to the bracket after a trailing comma, from Python 3.13 on to the comma.
+    comma = len(text[:at].rstrip()) - 1 if character in "]}" else at
+    bracket = text[comma + 1 :].lstrip()[:1]
+    single = text[comma : comma + 1] == "," and not text[:comma].rstrip().endswith(",")
+    if single and bracket and bracket in "]}":
+        return Problem("SC107", f"a comma before '{bracket}'", comma, comma + 1, hint="remove it")
     word = re.compile(r"[\w.+-]*").match(text, at)
     end = max(word.end() if word else at, at + 1)
     if message.startswith("Expecting property"):
-        return Problem("SC107", "a key in double quotes is missing here", at, end)
+        return Problem("SC107", "missing key in double quotes", at, end)
     if message.startswith("Expecting ':'"):
-        return Problem("SC107", "a ':' is missing after the key", at)
+        return Problem("SC107", "missing ':' after the key", at)
     if message.startswith("Expecting ','"):
         if text[at - 1].isalnum() and (character.isalnum() or character in "._"):
             start = at
             while start > 0 and text[start - 1] not in _ENDS_WORD:
                 start -= 1
-            return Problem("SC107", "this is no value of JSON", start, end, hint="put the text in double quotes")
+            return Problem("SC107", "not a valid JSON value", start, end, hint="put the string in double quotes")
         before = len(text[:at].rstrip())
-        return Problem("SC107", "a ',' is missing after this", max(before - 1, 0), before)
+        return Problem("SC107", "missing ',' after this", max(before - 1, 0), before)
     if message.startswith("Extra data"):
-        return Problem("SC107", "nothing may follow the outermost value", at)
+        return Problem("SC107", "unexpected text after the outermost value", at)
     if character in ",:]}":
-        return Problem("SC107", f"a value is missing before {character!r}", at, at + 1)
-    hint = _WORDS.get(text[at:end], "put the text in double quotes")
-    return Problem("SC107", "this is no value of JSON", at, end, hint=hint)
+        return Problem("SC107", f"missing value before {character!r}", at, at + 1)
+    hint = _WORDS.get(text[at:end], "put the string in double quotes")
+    if not message.startswith("Expecting value"):
+        return Problem("SC107", f"invalid JSON{parser_words(message)}", at, end)
+    return Problem("SC107", "not a valid JSON value", at, end, hint=hint)
 
 
 def _unclosed(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Finds what a parser lets through but the language has no place for: dates, endless numbers, half characters."""
+"""Finds values that a parser accepts but the language does not: dates, huge numbers, unpaired surrogates."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def foreign(
     places: Callable[[], Entry],
     end: Callable[[Entry, bool], int],
     *,
-    halves: bool,
+    surrogates: bool,
     base: TreePath = (),
 ) -> list[Problem]:
-    """The problems of a value that stands at ``base`` among the places; those are asked for only if there are any.
+    """The problems of the value at ``base``; ``places`` is called only if there are any.
 
-    ``end`` tells where an entry's value or key ends. ``halves`` tells that texts may hold lone surrogates, which only
-    some parsers let through.
+    ``end`` returns the end of an entry's value or key. ``surrogates``: strings may contain unpaired surrogates, which
+    only some parsers accept.
     """
-    if not halves and _is_plain([value]):
+    if not surrogates and _is_plain([value]):
         return []
     problems = []
     root = None
@@ -47,7 +47,7 @@ def foreign(
 
 
 def _is_plain(value: Any) -> bool:
-    """The quick look that almost every document passes."""
+    """The quick check that almost every document passes."""
     levels = values = 0
     inside = [value]
     while inside:
@@ -83,19 +83,25 @@ def _walk(value: Any) -> Iterator[tuple[TreePath, bool, str, str, str | None]]:
                 return
             inside = each.items() if isinstance(each, dict) else enumerate(each)
             for step, one in reversed(list(inside)):
-                if isinstance(step, str) and _has_half(step):
-                    yield (*path, step), True, "SC106", "half of a character (a lone surrogate) in a key", None
+                if isinstance(step, str) and _has_surrogate(step):
+                    yield (*path, step), True, "SC106", "an unpaired surrogate in a key", None
                 stack.append(((*path, step), one))
         elif isinstance(each, str):
-            if _has_half(each):
-                yield path, False, "SC106", "half of a character (a lone surrogate)", None
+            if _has_surrogate(each):
+                yield path, False, "SC106", "an unpaired surrogate", None
         elif isinstance(each, int):
             if not -_TOO_LONG < each < _TOO_LONG:
-                yield path, False, "SC116", f"a number of more than {MAX_DIGITS} digits", "quote it if it is a text"
+                yield (
+                    path,
+                    False,
+                    "SC116",
+                    f"a number of more than {MAX_DIGITS} digits",
+                    "quote it if it is a string",
+                )
         elif isinstance(each, (date, time)):
-            what = "a time" if isinstance(each, time) else "a date"
-            yield path, False, "SC116", f"{what} is no value that a layout has", "put it in quotes to make it a text"
+            kind = "times" if isinstance(each, time) else "dates"
+            yield path, False, "SC116", f"{kind} are not allowed in a layout", "put it in quotes to make it a string"
 
 
-def _has_half(text: str) -> bool:
+def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,4 +1,4 @@
-"""The text of one file: its lines, and how a problem at an offset becomes a diagnostic with place and excerpt."""
+"""The text of one file: its lines, and how a problem at an offset becomes a diagnostic with location and excerpt."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ __all__ = [
     "MAX_DIGITS",
     "MAX_PROBLEMS",
     "MAX_VALUES",
+    "TWICE",
     "Entry",
     "Found",
     "Problem",
     "Reading",
     "Source",
     "find",
+    "parser_words",
     "printable",
+    "shortened",
 ]
 
 MAX_DEPTH: Final = 100
@@ -38,26 +41,30 @@ MAX_DIGITS: Final = 500
 """Digits of a number: Python itself may refuse to print an integer of more than 640."""
 
 MAX_PROBLEMS: Final = 100
-"""Problems of one file that are worth showing."""
+"""Problems of one file that are shown."""
 
-_MAX_EXCERPT = 1_000  # characters of a line; who wrote a longer one needs the column, not the line
+TWICE: Final = "first defined here"
+"""The note at the first of two equal keys."""
+
+_MAX_EXCERPT = 1_000  # characters of a line; for a longer one the column is enough
 
 Entry: TypeAlias = tuple[int, int, "dict[str, Entry] | list[Entry] | None"]
-"""Where a key begins, where its value begins, and the entries in it; a list's item begins where its value does."""
+"""The offsets of a key and of its value, and the entries in that; a list item begins where its value does."""
 
 _BREAK = re.compile(r"\r\n?|\n")
 _CREDENTIALS = re.compile(r"(?<=://)([^\s:@/]*:)(\S+)(?=@)")
-_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # where no scheme is said
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
 _QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _SECRET = re.compile(
     r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?|"
-    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may stand for its keys
+    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # a scalar there is its keys
     r"[\"']?\s*[:=]\s*(?![:=])",
     re.IGNORECASE,
 )
 _TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
 _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
-"""A text, or a list of texts, after which a mapping in brackets goes on or ends."""
+"""A string, or a list of strings, after which a mapping in brackets continues or ends."""
+_QUOTATION = re.compile(r"([\"'`]).*\1|[\"'`(\[].*")
 _VISIBLE = re.compile(r"\S")
 _REFERENCE = re.compile(r"([\"']?)\$\{(?:(?!:-)[^}])*\}\1")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
@@ -65,7 +72,7 @@ _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a text, at offsets in it; ``notes`` are further places and what they show."""
+    """An error in a text, at offsets in it; ``notes`` are further locations and their meaning."""
 
     code: str
     message: str
@@ -78,10 +85,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader made of a text: the value, or the problems that kept it from one.
+    """The result of reading a text: its value, or its problems.
 
-    ``places`` makes the table of places and ``end`` tells where an entry's value ends, or its key; both are called only
-    when a place is asked for. The end of a collection that has none of its own is its beginning.
+    ``places`` creates the table of locations, and ``end`` returns the end of an entry's value or key; both are called
+    only when a location is asked for. A collection that has no end of its own ends where it begins.
     """
 
     value: Any
@@ -91,7 +98,7 @@ class Reading:
 
 
 class Found(NamedTuple):
-    """What a path leads to: an entry, whether that has a key, and whether it is the path's own or an ancestor's."""
+    """The entry for a path, whether that has a key, and whether it is the path's own or an ancestor's."""
 
     entry: Entry
     named: bool
@@ -113,7 +120,7 @@ def find(entry: Entry, path: TreePath) -> Found:
 
 
 class Source:
-    """A text with the name of its file as shown to people; offsets count characters."""
+    """A text with the name of its file for people; offsets count characters."""
 
     __slots__ = ("_starts", "file", "text")
 
@@ -139,7 +146,7 @@ class Source:
         return line, offset - self.starts[line - 1] + 1
 
     def location(self, start: int, end: int) -> Location:
-        """The span between two offsets, without blanks at its end unless there is nothing else."""
+        """The span between two offsets, without the spaces at its end unless there is nothing else."""
         span = self.text[start:end]
         end = start + len(span.rstrip() or span.rstrip("\r\n"))
         return Location(self.file, *self.position(start), *self.position(end))
@@ -155,7 +162,7 @@ class Source:
         return tuple((n, self.line(n)) for n in range(max(first, 1), min(last, len(self.starts)) + 1))
 
     def excerpt(self, *numbers: int) -> tuple[tuple[int, str], ...]:
-        """Lines fit to be shown: secrets masked and odd characters replaced, one for one, so that columns hold."""
+        """Lines for people: secrets masked and unprintable characters replaced, one for one, so that columns hold."""
         shown = []
         for number in sorted(set(numbers)):
             line = self.line(number)
@@ -174,7 +181,7 @@ class Source:
                 match = _SECRET.search(line, end)
             return line
         if not _FIELD.match(line):
-            # A list's item or a text's next line: the nearest line above with less before it says what it belongs to.
+            # A list item or the next line of a string belongs to the nearest line above that is indented less.
             indent = _indent(line)
             for above in range(number - 1, max(number - 20, 0), -1):
                 head = self.line(above)
@@ -210,10 +217,24 @@ class Source:
 
 
 def printable(text: str) -> str:
-    """The text with an escape for each character that can't be shown."""
+    """The text with an escape for each character that can't be printed."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shortened(name: str) -> str:
+    """A key in quotes, cut if it is too long to be shown."""
+    return repr(name if len(name) <= 60 else f"{name[:57]}...")
+
+
+def parser_words(message: str) -> str:
+    """A parser's own message in parentheses, for errors that have no explanation here.
+
+    Whatever it quotes is left out, for it may be a part of the file, and that part a secret.
+    """
+    words = _QUOTATION.sub("...", " ".join(message.split()))
+    return f" (the parser's message: {words[:200]})" if words else ""
 
 
 def _second_starred(match: re.Match[str]) -> str:
@@ -221,7 +242,7 @@ def _second_starred(match: re.Match[str]) -> str:
 
 
 def _secret_end(line: str, start: int) -> int:
-    """Where a secret that begins at ``start`` ends: with its line, where that is not beyond doubt."""
+    """The end of a secret that begins at ``start``: the end of its line, unless a shorter one is certain."""
     match = _QUOTED.match(line, start)
     if match is None or "{" not in line[:start] or any(line.count(quote, match.end()) % 2 for quote in "\"'"):
         return len(line)
@@ -233,7 +254,7 @@ def _starred(line: str, start: int) -> str:
 
 
 def _stars(text: str) -> str:
-    """Stars for everything but blanks and substitutions with their quotes, which tell where a secret is, not what."""
+    """Stars for all but spaces and substitutions with their quotes, which show a secret's location, not its value."""
     stars = _VISIBLE.sub("*", text)
     for match in _REFERENCE.finditer(text):
         stars = stars[: match.start()] + match[0] + stars[match.end() :]

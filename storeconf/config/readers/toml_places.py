@@ -1,7 +1,8 @@
-"""Where everything stands in a TOML text: a scanner that judges nothing, for tomllib has judged or will.
+"""The location of everything in a TOML text: a scanner that leaves judging the values to tomllib.
 
-Of a text that tomllib accepts it finds every place. Of any other it finds what stands before the point where it is
-lost, and all that keeps tomllib from being given the text at all: too deep, too long, or too many names in one key.
+In a text that tomllib accepts it finds every location. In any other it finds those before the point where it gets lost,
+keys and tables that are defined twice, and the limits that keep the text from tomllib: too deep, too long, or too many
+names in one key.
 """
 
 from __future__ import annotations
@@ -12,14 +13,23 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem
+from storeconf.config.readers.source import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_PROBLEMS,
+    MAX_VALUES,
+    TWICE,
+    Entry,
+    Problem,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
 
 __all__ = ["Scan", "scan", "token_end"]
 
-_MAX_WORK = 3_000_000  # steps that tomllib takes over dotted keys: for each part of each key, along all of its table
+_MAX_WORK = 3_000_000  # steps that tomllib takes for dotted keys: for each part of each key, along its whole table
 
 _BASIC = r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
 _LITERAL = r"'[^'\n]*+'"
@@ -46,11 +56,11 @@ _Parts = list[tuple[str, int]]
 
 
 class _LostError(Exception):
-    """The text is no TOML from here on, or is not to be read further."""
+    """The text is not TOML from here on, or must not be read further."""
 
 
 def scan(text: str) -> Scan:
-    """Find the places of everything in ``text``."""
+    """Find the locations of everything in ``text``."""
     found = Scan(text)
     with suppress(_LostError):
         found.statements()
@@ -58,17 +68,17 @@ def scan(text: str) -> Scan:
 
 
 def token_end(text: str, start: int, key: bool) -> int:
-    """Where the key or the scalar that begins at ``start`` ends."""
+    """The end of the key or the scalar that begins at ``start``."""
     match = (_KEY if key else _VALUE).match(text, start)
     return match.end() if match else start
 
 
 class Scan:
-    """What a scan found.
+    """The result of a scan.
 
-    ``root`` holds the places, ``duplicates`` the keys that are there already, ``limit`` what keeps the text from being
-    read, ``unclosed`` the bracket that was open where the scan ended too early, ``lost`` where no value was found,
-    ``keys`` where each statement's key is, ``ends`` where each bracket's partner is.
+    ``root`` contains the locations, ``duplicates`` the keys and tables that are defined already, ``limit`` the problem
+    that keeps the text from being read, ``unclosed`` the bracket that was open where the scan ended too early, ``lost``
+    the offset where no value was found, ``ends`` the end of each bracket.
     """
 
     def __init__(self, text: str) -> None:
@@ -78,8 +88,13 @@ class Scan:
         self.limit: Problem | None = None
         self.unclosed: int | None = None
         self.lost: int | None = None
-        self.keys: list[int] = []
         self.ends: dict[int, int] = {}
+        # TOML's rules of who may add to a table: nobody to what is written in brackets; dotted keys only to tables that
+        # dotted keys of the same section made; and no header repeats a table of the other two.
+        self._closed: set[int] = set()
+        self._declared: dict[int, int] = {}
+        self._dotted: dict[int, int] = {}
+        self._detached: list[dict[str, Entry]] = []
         self._values = 0
         self._work = 0
 
@@ -88,7 +103,6 @@ class Scan:
         text, size = self.text, len(self.text)
         table = self.root
         path: TreePath = ()
-        declared: dict[int, int] = {}
         at = 0
         while at < size:
             match = _STATEMENT.match(text, at)
@@ -99,21 +113,19 @@ class Scan:
             if key is None:
                 continue
             start = match.start(2)
-            self.keys.append(start)
             parts = self._parts(key, start, len(path) if bracket is None else 0)
             if bracket is None:
-                inner, inner_path = self._down(table, parts[:-1], path)
+                inner, inner_path = self._down(table, parts[:-1], path, dotted=True)
                 inner_path = (*inner_path, parts[-1][0])
                 at, child = self._value(at, inner_path, match.end())
                 self._put(inner, inner_path, parts[-1], match.end(), child)
-            elif bracket == "[":
-                table, path = self._down(self.root, parts, ())
-                last = parts[-1][1]
-                if id(table) in declared:
-                    self._duplicate(path, last, declared[id(table)])
-                declared[id(table)] = last
             else:
-                table, path = self._row(parts)
+                self._declared |= self._dotted
+                self._dotted.clear()
+                table, path = self._down(self.root, parts, ()) if bracket == "[" else self._row(parts)
+                if bracket == "[" and id(table) in self._declared:
+                    self._duplicate(path, parts[-1][1], self._declared[id(table)])
+                self._declared[id(table)] = parts[-1][1]
             rest = _REST.match(text, at)
             if rest is None:
                 raise _LostError
@@ -128,14 +140,15 @@ class Scan:
             entry = outer[name] = (at, at, [])
         rows = entry[2]
         row: dict[str, Entry] = {}
-        if not isinstance(rows, list):
-            self._duplicate((*path, name), at, entry[0])
+        if not isinstance(rows, list) or id(rows) in self._closed:
+            self._duplicate((*path, name), at, entry[0], table=True)
+            self._detached.append(row)
             return row, (*path, name)
         rows.append((at, at, row))
         return row, (*path, name, len(rows) - 1)
 
     def _value(self, at: int, path: TreePath, start: int) -> tuple[int, Any]:
-        """Scan one value; where it ends, and the entries in it."""
+        """Scan one value: its end, and the entries in it."""
         text, size = self.text, len(self.text)
         result: Any = None
         opened: list[tuple[Any, int, TreePath]] = []
@@ -151,7 +164,7 @@ class Scan:
             if self._values > MAX_VALUES:
                 self._refuse("SC105", f"more than {MAX_VALUES:,} values", at)
             if match.end() - at > MAX_DIGITS and text[at] in "+-0123456789":
-                self._refuse("SC116", f"a number of more than {MAX_DIGITS} digits", at, "quote it if it is a text")
+                self._refuse("SC116", f"a number of more than {MAX_DIGITS} digits", at, "quote it if it is a string")
             bracket = match.group(1)
             child: Any = None if bracket is None else [] if bracket == "[" else {}
             if not opened:
@@ -176,7 +189,9 @@ class Scan:
                 if text[at] not in "]}":
                     break
                 at += 1
-                self.ends[opened.pop()[1]] = at
+                closed = opened.pop()
+                self.ends[closed[1]] = at
+                self._closed.add(id(closed[0]))
             if not opened:
                 return at, result
             if isinstance(opened[-1][0], dict):
@@ -191,7 +206,7 @@ class Scan:
                 at = match.end()
 
     def _parts(self, chain: str, at: int, above: int) -> _Parts:
-        """The parts of a dotted key, each with its place; ``above`` counts those of the table that it stands in."""
+        """The parts of a dotted key, each with its offset; ``above`` is the number of those of its table."""
         if chain.isidentifier():
             return [(chain, at)]
         found = [
@@ -207,14 +222,16 @@ class Scan:
         return found
 
     def _lost_key(self, pattern: re.Pattern[str], at: int, above: int) -> NoReturn:
-        """A key without what has to follow it: tomllib finds that out only when it has taken the key apart."""
+        """A key without the '=' or ']' that must follow: tomllib notices only after it has split the key."""
         match = pattern.match(self.text, at)
         if match:
             self._parts(match.group(1), match.start(1), above)
         raise _LostError
 
-    def _down(self, table: dict[str, Entry], parts: _Parts, path: TreePath) -> tuple[dict[str, Entry], TreePath]:
-        """The table that ``parts`` lead to, made where it is not there yet."""
+    def _down(
+        self, table: dict[str, Entry], parts: _Parts, path: TreePath, *, dotted: bool = False
+    ) -> tuple[dict[str, Entry], TreePath]:
+        """The table at ``parts`` below ``table``, created if it does not exist."""
         for name, at in parts:
             path = (*path, name)
             entry = table.get(name)
@@ -226,7 +243,12 @@ class Scan:
                 inside = inside[-1][2]
             if not isinstance(inside, dict):
                 self._duplicate(path, at, entry[0])
-                inside = {}
+                inside = self._detach()
+            elif id(inside) in self._closed or (dotted and id(inside) in self._declared):
+                self._duplicate(path, at, entry[0], table=True)
+                inside = self._detach()
+            elif dotted:
+                self._dotted.setdefault(id(inside), at)
             table = inside
         return table, path
 
@@ -237,12 +259,21 @@ class Scan:
         else:
             table[name] = (key_at, at, child)
 
-    def _duplicate(self, path: TreePath, at: int, first: int) -> None:
+    def _detach(self) -> dict[str, Entry]:
+        """A table for keys that belong nowhere; it is kept, so that no other gets its identity."""
+        self._detached.append({})
+        return self._detached[-1]
+
+    def _duplicate(self, path: TreePath, at: int, first: int, *, table: bool = False) -> None:
         name = next(str(step) for step in reversed(path) if isinstance(step, str))
-        shown = repr(name if len(name) <= 60 else f"{name[:57]}...")
-        message = f"the key {shown} is said twice"
-        notes = (("it is said first here", first),)
-        self.duplicates.append(Problem("SC108", message, at, token_end(self.text, at, True), path, notes=notes))
+        message = (
+            f"the table {shortened(name)} is already defined, and can't be extended here"
+            if table
+            else f"duplicate key {shortened(name)}"
+        )
+        hint = "define each table in one place: inline, with dotted keys, or under its [header]" if table else None
+        end = token_end(self.text, at, True)
+        self.duplicates.append(Problem("SC108", message, at, end, path, hint, ((TWICE, first),)))
         if len(self.duplicates) == MAX_PROBLEMS:
             raise _LostError
 

@@ -1,4 +1,4 @@
-"""TOML: what is plain is read line by line, the rest is for tomllib to judge; places are sought when asked for."""
+"""TOML: plain lines are read here, all others by tomllib; locations are sought only when one is asked for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["read_toml"]
 
-# A text below all of these needs no protection, for tomllib does little for each of its keys. Above, the scan counts.
+# A text below all of these limits is quick to read for tomllib. Above them, the scan counts first.
 _MANY_DOTS: Final = re.compile(r"\.(?:[^.\n]*+\.){12}")  # in one line
 _HARMLESS_LINE: Final = 2_000  # characters
-_HARMLESS_MARKS: Final = 250_000  # of what makes values and keys
+_HARMLESS_MARKS: Final = 250_000  # characters that make values and keys
 
 
 def read_toml(text: str, base: TreePath = ()) -> Reading:
-    """Read one document of which only what stands at ``base`` is the layout's."""
+    """Read one document, of which only the table at ``base`` belongs to the layout."""
     reader = _Reader(text)
     value, problems = reader.read(base)
     return Reading(value, problems, reader.places, reader.end)
@@ -48,7 +48,7 @@ class _Reader:
             return token_end(self.text, entry[0] if key else entry[1], key)
         if entry[2] is self.scan.root:
             return 0
-        # What a header or a dotted key made has no bracket: it is where its name is.
+        # A table made by a header or a dotted key has no bracket: its location is that of its name.
         return self.scan.ends.get(entry[1]) or token_end(self.text, entry[1], True)
 
     def read(self, base: TreePath) -> tuple[Any, list[Problem]]:
@@ -59,17 +59,17 @@ class _Reader:
             if value is None:
                 value = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
-            return None, explain(self.text, str(error), self.scan)
-        except ValueError as error:
-            return None, [explain_number(self.text, error)]
+            return None, explain(self.text, error, self.scan)
+        except ValueError:
+            return None, [explain_number(self.text)]
         except RecursionError:
             if self.scan.limit is None:
-                raise  # the caller's own depth left too little room
+                raise  # the caller itself was near the limit
             return None, [self.scan.limit]
         part = value
         for step in base:
             part = part.get(step) if isinstance(part, dict) else None
-        problems = foreign(part, self.places, self.end, halves=False, base=base)
+        problems = foreign(part, self.places, self.end, surrogates=False, base=base)
         return value, [self.scan.limit] if problems and self.scan.limit else problems
 
 

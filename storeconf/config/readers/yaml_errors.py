@@ -1,4 +1,8 @@
-"""What libyaml (or PyYAML without it) says about broken YAML, in the words of whoever has to mend it."""
+"""Explains broken YAML: turns the parser's error into a problem at the location that has to change.
+
+The wording of libyaml, and of PyYAML without it, differs between versions. It only chooses between explanations of one
+code, for the usual mistakes; an error that is not known here is shown with the parser's own words.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yaml import YAMLError
 from yaml.reader import ReaderError
 
-from storeconf.config.readers.source import Problem
+from storeconf.config.readers.source import Problem, parser_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +22,20 @@ __all__ = ["explain"]
 _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BEYOND: Final = re.compile(r"\\U(?!000|0010)")
 _LINE: Final = re.compile(r"[^\r\n]*")
-_QUOTE: Final = "put the text in quotes"
+_QUOTE: Final = "put the string in quotes"
 
 
 def explain(text: str, error: Exception, inside: int | None = None) -> Problem:
-    """Turn an error of the parser into a problem at the place that has to change.
+    """Turn an error of the parser into a problem at the location that has to change.
 
-    ``inside`` is where the innermost collection begins that has not ended.
+    ``inside`` is the offset of the innermost collection that has not ended.
     """
     if isinstance(error, ReaderError):
         match = _CONTROL.search(text)
         at = match.start() if match else min(error.position, len(text))
-        what = f"U+{ord(text[at]):04X}" if at < len(text) else "one"
-        hint = 'write it as an escape in double quotes, such as "\\x07"'
-        return Problem("SC106", f"YAML holds no control characters, and this is {what}", at, hint=hint)
+        which = f" (U+{ord(text[at]):04X})" if at < len(text) else ""
+        hint = 'write it as an escape sequence in double quotes, such as "\\x07"'
+        return Problem("SC106", f"YAML allows no control characters{which}", at, hint=hint)
     if not isinstance(error, YAMLError):  # of chr(), from PyYAML's own parser
         match = _BEYOND.search(text)
         return _code(text, match.start() if match else 0, 0, "")
@@ -44,7 +48,8 @@ def explain(text: str, error: Exception, inside: int | None = None) -> Problem:
     for words, rule in _RULES:
         if words in message:
             return rule(text, at, opened, context)
-    return Problem("SC107", f"{context}: {message}" if context else message, at)
+    words = parser_words(f"{context}: {message}" if context else message)
+    return Problem("SC107", f"invalid YAML{words}", at)
 
 
 def _offset(text: str, mark: Any) -> int:
@@ -52,7 +57,7 @@ def _offset(text: str, mark: Any) -> int:
 
 
 def _line(text: str, at: int) -> tuple[int, str]:
-    """Where the line around ``at`` begins, and the line."""
+    """The line around ``at``, after the offset of its beginning."""
     start = max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
     match = _LINE.match(text, start)
     return start, match.group() if match else ""
@@ -74,30 +79,30 @@ def _mapping_value(text: str, at: int, opened: int, context: str) -> Problem:
     before = line[: at - start]
     if re.search(r":\s+\S", before):
         return Problem(
-            "SC107", "a second ': ' in one line", at, hint="put the value in quotes if it holds a colon and a blank"
+            "SC107", "a second ': ' in one line", at, hint="put the value in quotes if it contains a colon and a space"
         )
     above = _above(text, start)
     if above is not None:
         number, previous = above
         if match := re.match(r"\s*(?:- +)*[\w.-]+(:)(?=[^\s:/])", previous):
-            return Problem("SC107", "a blank is missing after this colon", number + match.start(1))
+            return Problem("SC107", "missing space after this colon", number + match.start(1))
         indented = len(line) - len(line.lstrip()) > len(previous) - len(previous.lstrip())
         if indented and ":" in previous:
             return Problem(
-                "SC107", "a key can't stand here: the line above has a value already", at, None,
+                "SC107", "unexpected key: the line above already has a value", at, None,
                 hint="give both lines the same indentation, or remove the value above",
             )  # fmt: skip
         if ":" not in previous:
             stripped = previous.strip()
             return Problem(
-                "SC107", "a ':' is missing in this line", number + previous.find(stripped), number + len(previous),
+                "SC107", "missing ':' in this line", number + previous.find(stripped), number + len(previous),
                 hint="write 'key: value'",
             )  # fmt: skip
-    return Problem("SC107", "a key with its value can't stand here", at, hint="put the text in quotes if it is one")
+    return Problem("SC107", "unexpected key", at, hint="put it in quotes if it is a string")
 
 
 def _above(text: str, start: int) -> tuple[int, str] | None:
-    """The last line before ``start`` that is neither blank nor a comment, and where it begins."""
+    """The last line before ``start`` that is neither empty nor a comment, after the offset of its beginning."""
     while start > 0:
         start, line = _line(text, start - 2 if text[start - 2 : start] == "\r\n" else start - 1)
         if line.strip() and not line.lstrip().startswith("#"):
@@ -108,8 +113,8 @@ def _above(text: str, start: int) -> tuple[int, str] | None:
 def _unclosed_text(text: str, at: int, opened: int, context: str) -> Problem:
     if "quoted" in context or "double" in context:
         quote = text[opened] if opened < len(text) and text[opened] in "'\"" else "quote"
-        return Problem("SC107", "this quoted text has no end", opened, opened + 1, hint=f"close it with {quote}")
-    return Problem("SC107", "the text ends too early", at)
+        return Problem("SC107", "this string is never closed", opened, opened + 1, hint=f"close it with {quote}")
+    return Problem("SC107", "unexpected end of the file", at)
 
 
 def _flow(text: str, at: int, opened: int, context: str) -> Problem:
@@ -132,36 +137,38 @@ def _tab(text: str, at: int) -> Problem | None:
     tab = line[: len(line) - len(line.lstrip())].find("\t")
     if tab < 0:
         return None
-    return Problem("SC107", "a tab can't indent YAML", start + tab, start + tab + 1, hint="use blanks")
+    return Problem("SC107", "YAML can't be indented with tabs", start + tab, start + tab + 1, hint="use spaces")
 
 
 def _no_token(text: str, at: int, opened: int, context: str) -> Problem:
-    return _tab(text, at) or Problem("SC107", f"a text can't begin with {text[at : at + 1]!r}", at, at + 1, hint=_QUOTE)
+    return _tab(text, at) or Problem(
+        "SC107", f"a string without quotes can't begin with {text[at : at + 1]!r}", at, at + 1, hint=_QUOTE
+    )
 
 
 def _no_colon(text: str, at: int, opened: int, context: str) -> Problem:
     start, line = _line(text, opened)
     return _tab(text, opened) or Problem(
         "SC107", "this line is neither 'key: value' nor '- item'", opened, start + len(line),
-        hint="put a blank after the colon, or quote a text that goes over several lines",
+        hint="put a space after the colon, or put a string of several lines in quotes",
     )  # fmt: skip
 
 
 def _no_key(text: str, at: int, opened: int, context: str) -> Problem:
     if text[at : at + 1] in ("]", "}"):
-        return Problem("SC107", f"nothing is open that this '{text[at]}' could close", at, at + 1)
+        return Problem("SC107", f"unexpected '{text[at]}': nothing is open that it could close", at, at + 1)
     if text[at : at + 2] in ("- ", "-\n") and _begins_line(text, at):
         return Problem(
-            "SC107", "a list item can't stand among the keys of a mapping", at, at + 1,
-            hint="indent it below the key that it belongs to",
+            "SC107", "unexpected list item among the keys of a mapping", at, at + 1,
+            hint="indent it below its key",
         )  # fmt: skip
     if _begins_line(text, at):
         return Problem(
-            "SC107", "the indentation of this line fits no line above", at, hint="align it with the keys beside it"
+            "SC107", "the indentation of this line matches no line above", at, hint="align it with the keys beside it"
         )
     return Problem(
-        "SC107", "the value ended before this", at,
-        hint="put the whole value in one pair of quotes; a quote inside '...' is written ''",
+        "SC107", "unexpected text after the value", at,
+        hint="put the whole value in one pair of quotes; write a quote inside '...' as ''",
     )  # fmt: skip
 
 
@@ -172,25 +179,25 @@ def _no_block_end(text: str, at: int, opened: int, context: str) -> Problem:
 def _no_dash(text: str, at: int, opened: int, context: str) -> Problem:
     if _begins_line(text, at):
         return Problem(
-            "SC107", "a list goes on here, but the line does not begin with '- ' in the list's column", at,
+            "SC107", "expected '- ' in the column of the list, which continues here", at,
             notes=(("the list is here", opened),),
         )  # fmt: skip
-    return Problem("SC107", "the list item ended before this", at, hint="put the whole item in one pair of quotes")
+    return Problem("SC107", "unexpected text after the list item", at, hint="put the whole item in one pair of quotes")
 
 
 def _no_entry(text: str, at: int, opened: int, context: str) -> Problem:
     return Problem(
-        "SC107", "a list item can't begin in this line", at, at + 1,
-        hint="begin the list in a line of its own, or put the text in quotes",
+        "SC107", "unexpected list item in this line", at, at + 1,
+        hint="begin the list in a line of its own, or put the string in quotes",
     )  # fmt: skip
 
 
 def _no_content(text: str, at: int, opened: int, context: str) -> Problem:
     character = text[at : at + 1]
     if not character or character.isspace():
-        return Problem("SC107", "a value is missing", at)
+        return Problem("SC107", "missing value", at)
     hint = _QUOTE if character in "]}," else None
-    return Problem("SC107", f"a value is missing before {character!r}", at, at + 1, hint=hint)
+    return Problem("SC107", f"missing value before {character!r}", at, at + 1, hint=hint)
 
 
 def _no_document(text: str, at: int, opened: int, context: str) -> Problem:
@@ -198,30 +205,30 @@ def _no_document(text: str, at: int, opened: int, context: str) -> Problem:
         return Problem(
             "SC107", "this line is indented less than the first", at, hint="begin all top-level keys in one column"
         )
-    return Problem("SC107", "nothing may follow the outermost value", at)
+    return Problem("SC107", "unexpected text after the outermost value", at)
 
 
 def _escape(text: str, at: int, opened: int, context: str) -> Problem:
     at = max(text.rfind("\\", 0, at + 1), 0)
     hint = "double the backslash or use single quotes"
-    return Problem("SC107", f"there is no escape {text[at : at + 2]}", at, at + 2, hint=hint)
+    return Problem("SC107", f"unknown escape sequence {text[at : at + 2]}", at, at + 2, hint=hint)
 
 
 def _code(text: str, at: int, opened: int, context: str) -> Problem:
     at = max(text.rfind("\\", 0, at + 1), 0)
-    return Problem("SC107", f"after {text[at : at + 2]} the number of a character is missing", at, at + 2)
+    return Problem("SC107", f"missing character number after {text[at : at + 2]}", at, at + 2)
 
 
 def _name(text: str, at: int, opened: int, context: str) -> Problem:
     sign = text[opened : opened + 1]
-    return Problem("SC107", f"a name is missing after {sign!r}", opened, opened + 1, hint=f"{_QUOTE} if it is one")
+    return Problem("SC107", f"missing name after {sign!r}", opened, opened + 1, hint=_QUOTE)
 
 
-def _said(message: str, hint: str | None = None) -> Callable[[str, int, int, str], Problem]:
+def _fixed(message: str, hint: str | None = None) -> Callable[[str, int, int, str], Problem]:
     return lambda text, at, opened, context: Problem("SC107", message, at, hint=hint)
 
 
-# By the words that both libyaml and PyYAML use, the more special first.
+# Words that both libyaml and PyYAML use, the more specific first.
 _RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] = (
     ("mapping values are not allowed", _mapping_value),
     ("unexpected end of stream", _unclosed_text),
@@ -232,7 +239,7 @@ _RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] =
     ("expected <block end>", _no_block_end),
     ("expected key", _no_key),
     ("expected '-' indicator", _no_dash),
-    ("violates indentation", _said("a tab can't indent YAML", "use blanks")),
+    ("violates indentation", _fixed("YAML can't be indented with tabs", "use spaces")),
     ("sequence entries are not allowed", _no_entry),
     ("node content", _no_content),
     ("document start>", _no_document),
@@ -241,8 +248,8 @@ _RULES: Final[tuple[tuple[str, Callable[[str, int, int, str], Problem]], ...]] =
     ("expected hexdecimal number", _code),
     ("escape sequence of", _code),
     ("alphabetic or numeric character", _name),
-    ("comment or line break", _said("nothing may follow '|' or '>' in its line", _QUOTE)),
-    ("chomping or indentation", _said("nothing may follow '|' or '>' in its line", _QUOTE)),
-    ("unknown directive", _said("there is no such directive", "lines that begin with '%' are directives")),
-    ("incompatible YAML document", _said("this is not YAML 1.x", "remove the %YAML line")),
+    ("comment or line break", _fixed("unexpected text after '|' or '>' in its line", _QUOTE)),
+    ("chomping or indentation", _fixed("unexpected text after '|' or '>' in its line", _QUOTE)),
+    ("unknown directive", _fixed("unknown directive", "lines that begin with '%' are directives")),
+    ("incompatible YAML document", _fixed("unsupported YAML version", "remove the %YAML line")),
 )

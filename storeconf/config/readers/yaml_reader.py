@@ -1,6 +1,6 @@
-"""YAML: values by the core rules of YAML 1.2, and the place of every key and value, in one loop over libyaml's events.
+"""YAML: values by the core rules of YAML 1.2, and the location of every key and value, in one loop over the events.
 
-There is no recursion, so that no nesting can exhaust the stack; limits end the loop long before memory or time does.
+There is no recursion, so no nesting can exhaust the stack; limits end the loop long before memory or time does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from yaml.events import (
 )
 
 from storeconf.config.readers.plain import foreign
-from storeconf.config.readers.source import MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS, MAX_VALUES, Entry, Problem, Reading
+from storeconf.config.readers.source import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_PROBLEMS,
+    MAX_VALUES,
+    TWICE,
+    Entry,
+    Problem,
+    Reading,
+    shortened,
+)
 from storeconf.config.readers.yaml_errors import explain
 
 if TYPE_CHECKING:
@@ -33,7 +43,7 @@ __all__ = ["read_yaml"]
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BY_ALIASES = 10_000
-_MAX_COMPARED = 1_000  # anchors that an unknown alias may have been meant to name
+_MAX_COMPARED = 1_000  # anchors among which a misspelt alias is looked for
 _MAX_DIRECTIVES = 20  # libyaml compares each with all before it
 
 _WORDS: Final[dict[str, Any]] = {
@@ -43,7 +53,7 @@ _WORDS: Final[dict[str, Any]] = {
     **{f"{sign}.{name}": float(f"{sign}inf") for name in ("inf", "Inf", "INF") for sign in ("", "+", "-")},
 }  # fmt: skip
 _BEGINS: Final = frozenset("-+.0123456789~nNtTfF")
-# An integer with leading zeros is text: 0750 and 0123 keep their digits until a field decides what they mean.
+# An integer with leading zeros is a string: 0750 and 0123 keep their digits until a field decides their type.
 _NUMBER: Final = re.compile(
     r"([-+]?(?:0|[1-9][0-9]*))"
     r"|([-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
@@ -58,19 +68,19 @@ _MERGE: Final[Any] = object()
 
 
 class _BadKey(str):
-    """Stands for a key that is none, so that what belongs to it can still be read."""
+    """Replaces an invalid key, so that its value can still be read."""
 
     __slots__ = ()
 
 
 class _OpenKey(_BadKey):
-    """Stands for such a key as long as it has not ended."""
+    """Replaces such a key until it has ended."""
 
     __slots__ = ()
 
 
 class _StopError(Exception):
-    """Nothing after this point of the text can be read."""
+    """The rest of the text is not read."""
 
 
 def read_yaml(text: str) -> Reading:
@@ -100,7 +110,7 @@ class _Reader:
             inside = self._open[-1][-1] if self._open else None
             self.problems = limits or [*self.problems, explain(self.text, error, inside)]
         elif _LOADER is yaml.SafeLoader and not self.problems:
-            self.problems += foreign(self.value, self.places, self.end, halves=True)
+            self.problems += foreign(self.value, self.places, self.end, surrogates=True)
 
     def _parse(self) -> Exception | None:
         """Build the value; returns the parser's error, if it raises one."""
@@ -130,20 +140,20 @@ class _Reader:
         return before.problems if before._stopped else None
 
     def places(self) -> Entry:
-        """Where everything is."""
+        """The location of everything."""
         return self.entry
 
     def end(self, entry: Entry, key: bool) -> int:
-        """Where the key, or the value if it is a scalar, an alias or in brackets, ends."""
+        """The end of the key, or of the value if it is a scalar, an alias or in brackets."""
         if self._ends is None:
             self._ends = _ends(self.text)
         start = entry[0] if key else entry[1]
         return self._ends.get(start, start)
 
     def _build(self, get: Any) -> tuple[Any, Entry]:
-        """The loop: ``value`` and ``entries`` are the open collection, ``key`` what its next value belongs to.
+        """The loop: ``value`` and ``entries`` are the open collection, ``key`` is the key of its next value.
 
-        An anchor remembers value, entries, size with all aliases expanded, and the text that makes it a key.
+        An anchor remembers value, entries, size with all aliases expanded, and its text as a key.
         """
         value: Any = None
         entries: Any = None
@@ -177,7 +187,7 @@ class _Reader:
                         if merges is not None:
                             self._report(
                                 "SC108", "a second merge key", at, at + 2, self._path(value, "<<"),
-                                "name several mappings in one list: <<: [*a, *b]",
+                                "put several mappings in one list: <<: [*a, *b]",
                             )  # fmt: skip
                         key = _MERGE
                     else:
@@ -234,7 +244,7 @@ class _Reader:
                 by_aliases += size
                 if by_aliases > _MAX_BY_ALIASES:
                     self._report(
-                        "SC111", f"the aliases up to here stand for more than {_MAX_BY_ALIASES:,} values", at,
+                        "SC111", f"the aliases up to here expand to more than {_MAX_BY_ALIASES:,} values", at,
                         event.end_mark.index, self._path(value, key), stop=True,
                     )  # fmt: skip
                 if child is not None and len(stack) + _height(new) > MAX_DEPTH:
@@ -253,7 +263,7 @@ class _Reader:
                 if event.__class__ is not StreamEndEvent:
                     self._report(
                         "SC113", "a second document begins here", event.start_mark.index, event.end_mark.index,
-                        hint="a layout is one document; put the environments under 'environments'",
+                        hint="a layout is one document; put environments under 'environments'",
                     )  # fmt: skip
                 return value, entries
             if values > MAX_VALUES:
@@ -274,7 +284,7 @@ class _Reader:
     # ------------------------------------------------------------------ values
 
     def _scalar(self, event: Any, value: Any, key: Any) -> Any:
-        """What a scalar without quotes is."""
+        """The value of a scalar without quotes."""
         text = event.value
         match = _NUMBER.fullmatch(text)
         if match is None:
@@ -283,7 +293,7 @@ class _Reader:
             start = event.start_mark.index
             self._report(
                 "SC116", f"a number of {len(text)} characters", start, event.end_mark.index, self._path(value, key),
-                "put it in quotes if it is a text",
+                "quote it if it is a string",
             )  # fmt: skip
             return 0
         form = match.lastindex
@@ -294,19 +304,21 @@ class _Reader:
         return int(text, 0)
 
     def _merges(self, new: Any, entries: Any, at: int, value: Any) -> list[tuple[Any, Any]]:
-        """The mappings that a merge key names, each with its places."""
+        """The mappings that a merge key refers to, each with its locations."""
         if isinstance(new, dict):
             return [(new, entries)]
         found, wrong = [], [at]
-        hint = "name an anchor (<<: *defaults), or quote the key ('<<') if it is an ordinary one"
+        hint = "refer to an anchor (<<: *defaults), or put the key in quotes ('<<') if it is an ordinary one"
         if isinstance(new, list) and (not new or any(isinstance(each, dict) for each in new)):
             pairs = list(zip(new, entries, strict=True))
             found = [(each, entry[2]) for each, entry in pairs if isinstance(each, dict)]
             wrong = [entry[1] for each, entry in pairs if not isinstance(each, dict)]
-            hint = "name anchors of mappings (<<: [*defaults, *others])"
+            hint = "refer to anchors of mappings (<<: [*defaults, *others])"
         for place in wrong:
             path = self._path(value, "<<")
-            self._report("SC115", "a merge key takes a mapping or a list of mappings", place, path=path, hint=hint)
+            self._report(
+                "SC115", "a merge key must refer to a mapping or a list of mappings", place, path=path, hint=hint
+            )
         return found
 
     # ------------------------------------------------------------------ problems
@@ -316,10 +328,10 @@ class _Reader:
             found = list(islice(_TAG_DIRECTIVE.finditer(self.text), _MAX_DIRECTIVES + 1))
             if len(found) > _MAX_DIRECTIVES:
                 at = found[0].start(1)
-                self._report("SC112", "too many %TAG directives", at, hint="storeconf reads no tags", stop=True)
+                self._report("SC112", "too many %TAG directives", at, hint="storeconf does not support tags", stop=True)
 
     def _path(self, value: Any, key: Any) -> TreePath:
-        """The path of what comes next in ``value``, the innermost open collection."""
+        """The path of the next item of ``value``, the innermost open collection."""
         steps: list[str | int] = []
         for frame in (*self._open, (value, None, None, key)):
             inside, step = frame[0], frame[3]
@@ -347,11 +359,11 @@ class _Reader:
         if stop:
             raise _StopError
         if len(self.problems) == MAX_PROBLEMS:
-            self.problems.append(Problem("SC119", f"more than {MAX_PROBLEMS} problems; the rest is not shown", start))
+            self.problems.append(Problem("SC119", f"more than {MAX_PROBLEMS} problems; not all are shown", start))
             raise _StopError
 
     def _tag(self, event: Any, value: Any, key: Any) -> None:
-        hint = "quote the value to make it a text" if event.tag.endswith(":str") else "remove the tag"
+        hint = "put the value in quotes to make it a string" if event.tag.endswith(":str") else "remove the tag"
         start = event.start_mark.index
         at = max(self.text.find("!", start), start)
         end = at + len(_TAG.match(self.text, at)[0])  # type: ignore[index]  # it matches every text
@@ -359,15 +371,15 @@ class _Reader:
 
     def _duplicate(self, key: str, start: int, end: int, value: Any, entries: Any) -> None:
         first = self._firsts.setdefault((id(entries), key), entries[key][0])
-        notes = (("it is said first here", first),)
-        self._report("SC108", f"the key {_shown(key)} is said twice", start, end, self._path(value, key), notes=notes)
+        message = f"duplicate key {shortened(key)}"
+        self._report("SC108", message, start, end, self._path(value, key), notes=((TWICE, first),))
 
     def _no_scalar(self, at: int, value: Any) -> None:
         if any(frame[3].__class__ is _OpenKey for frame in self._open):
             return  # inside another such key, which is reported
         path = self._path(value, _NO_KEY)
-        hint = "quote braces that belong to a text or a template" if self.text.startswith("{", at) else None
-        self._report("SC114", "a key must be a text, not a list or a mapping", at, None, path, hint)
+        hint = "put braces that belong to a string or a template in quotes" if self.text.startswith("{", at) else None
+        self._report("SC114", "a key must be a string, not a list or a mapping", at, None, path, hint)
 
     def _deep(self, at: int) -> None:
         self._report("SC109", f"nested deeper than {MAX_DEPTH} levels", at, stop=True)
@@ -376,17 +388,17 @@ class _Reader:
         name = event.anchor
         shown = name if len(name) <= 60 else f"{name[:57]}..."
         if name in unfinished:
-            message, hint = f"the alias *{shown} stands inside its own anchor", None
+            message, hint = f"the alias *{shown} is inside its own anchor", None
         else:
             message = f"the alias *{shown} has no anchor &{shown} before it"
             near = get_close_matches(shown, islice(anchors, _MAX_COMPARED), n=1)
-            hint = f"did you mean *{near[0]}?" if near else "put the value in quotes if it is a text"
+            hint = f"did you mean *{near[0]}?" if near else "put the value in quotes if it is a string"
         start = event.start_mark.index
         self._report("SC110", message, start, event.end_mark.index, self._path(value, key), hint)
 
 
 def _height(value: Any) -> int:
-    """How many levels a collection has; the caller has bounded its size."""
+    """The number of levels of a collection; the caller has bounded its size."""
     levels, inside = 0, [value]
     while inside:
         levels += 1
@@ -400,7 +412,7 @@ def _height(value: Any) -> int:
 
 
 def _ends(text: str) -> dict[int, int]:
-    """Where each scalar, alias, and collection in brackets ends, by where it begins."""
+    """The end of each scalar, alias, and collection in brackets, by its beginning."""
     ends: dict[int, int] = {}
     starts: list[int | None] = []
     loader = _LOADER(text)
@@ -416,11 +428,7 @@ def _ends(text: str) -> dict[int, int]:
             elif isinstance(event, (MappingEndEvent, SequenceEndEvent)) and (opened := starts.pop()) is not None:
                 ends[opened] = end.index
     except (yaml.YAMLError, ValueError, OverflowError):
-        pass  # known, and reported when the text was read: what comes before it is still worth its places
+        pass  # reported when the text was read; the locations before it still help
     finally:
         loader.dispose()
     return ends
-
-
-def _shown(key: str) -> str:
-    return repr(key if len(key) <= 60 else f"{key[:57]}...")
