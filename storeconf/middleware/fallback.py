@@ -11,6 +11,7 @@ import asyncio
 import copy
 import sys
 import time
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import WeakValueDictionary
@@ -18,7 +19,7 @@ from weakref import WeakValueDictionary
 from pydantic import Field
 
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Middleware, StoreName
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ _FALLS_BACK = frozenset(
 
 _OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
 
-_WITHOUT_KEY = frozenset({"delete_expired", "ping"})
+_WITHOUT_KEY = frozenset({"delete_all", "delete_expired", "ping"})
 
 _STATES: WeakValueDictionary[tuple[int, int], _Outages] = WeakValueDictionary()
 
@@ -195,7 +196,7 @@ class _Outages:
             self._watch(QUIET)
 
 
-class FallbackStore(GuardedStore):
+class FallbackStore(CatchingStore):
     """Repeats on another store what the store inside could not do."""
 
     def __init__(self, inner: Store, other: Store, logger: logging.Logger) -> None:
@@ -215,8 +216,8 @@ class FallbackStore(GuardedStore):
         try:
             value: bytes | None = await self._at["get"](key, renew_for)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            await self._failed("get" if renew_for is None else "renew", error, (key,))
-            return await self.other.get(key, renew_for)
+            operation = "get" if renew_for is None else "renew"
+            return await self.on_unavailable(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # it is untyped
         if self._outages.count:
             await self._outages.settle(self.other, (key,))
         return value
@@ -229,48 +230,61 @@ class FallbackStore(GuardedStore):
             else:
                 await self._at["set"](key, value, expires_in)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            await self._failed("set", error, (key,))
-            await self._outages.take(
-                self.other, (key,), lambda: self.other.set(key, value, expires_in, keep_ttl=keep_ttl)
-            )
+            await self._take("set", error, (key,), partial(self.other.set, key, value, expires_in, keep_ttl=keep_ttl))
         else:
             if self._outages.count:
                 await self._outages.settle(self.other, (key,))
 
     async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         """Run the call, there or on the other store."""
-        keys = () if operation in _WITHOUT_KEY or not args else args[0] if operation in _OF_MANY else args[:1]
-        try:
+
+        async def settling(*args: Any) -> Any:
             result = await call(*args)
-        except (StoreUnavailableError, StoreTimeoutError) as error:
-            await self._failed(operation, error, keys)
-            return await self._repeat(operation, error, args)
-        if self._outages.count:
-            if operation == "delete_all":
-                await self._outages.settle_below(self.other)
-            else:
-                await self._outages.settle(self.other, keys)
+            if self._outages.count:
+                if operation == "delete_all":
+                    await self._outages.settle_below(self.other)
+                else:
+                    await self._outages.settle(self.other, _keys(operation, args))
+            return result
+
+        return await super().around(operation, settling, *args)
+
+    async def on_unavailable(
+        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+    ) -> Any:
+        """Run the call on the other store, if it takes over this one; of a bulk call, what the backend has not done."""
+        if operation in ("set", "set_many"):
+            return await self._take(
+                operation, error, _keys(operation, args), partial(getattr(self.other, operation), *args)
+            )
+        await self._note(operation, error, _keys(operation, args))
+        done = getattr(error, "partial", None)
+        if operation == "get_many" and isinstance(done, dict):
+            await self._outages.settle(self.other, done)
+            missing = [key for key in args[0] if key not in done]
+            return done | (await self.other.get_many(missing) if missing else {})
+        result = await getattr(self.other, "get" if operation == "renew" else operation)(*args)
+        if operation == "delete_many" and isinstance(done, int) and result is not None:
+            return min(done + result, len(set(args[0])))
         return result
 
-    async def _failed(self, operation: str, error: StoreError, keys: Iterable[str]) -> None:
-        """Raise the error again unless the other store takes over what failed so."""
+    async def _take(
+        self, operation: str, error: StoreError, keys: Collection[str], write: Callable[[], Awaitable[None]]
+    ) -> None:
+        await self._note(operation, error, keys)
+        await self._outages.take(self.other, keys, write)
+
+    async def _note(self, operation: str, error: StoreError, keys: Iterable[str]) -> None:
+        """Note the failed call, and raise its error unless the other store takes over such calls."""
         if isinstance(error, StoreRefusedError):
-            raise error  # the backend answers and can be read
+            raise error  # the backend answers, and reads still come from it
         await self._outages.note(self, self.other, error, keys)
         if operation not in _FALLS_BACK:
             raise error
 
-    async def _repeat(self, operation: str, error: StoreError, args: tuple[Any, ...]) -> Any:
-        """Run a call on the other store; of a bulk call, what the backend has not done."""
-        partial = getattr(error, "partial", None)
-        if operation == "set_many":
-            await self._outages.take(self.other, args[0], lambda: self.other.set_many(*args))
-            return None
-        if operation == "get_many" and isinstance(partial, dict):
-            await self._outages.settle(self.other, partial)
-            missing = [key for key in args[0] if key not in partial]
-            return partial | (await self.other.get_many(missing) if missing else {})
-        result = await getattr(self.other, operation)(*args)
-        if operation == "delete_many" and isinstance(partial, int) and result is not None:
-            return min(partial + result, len(set(args[0])))
-        return result
+
+def _keys(operation: str, args: tuple[Any, ...]) -> Collection[str]:
+    """The keys that a call is about, as its arguments name them."""
+    if operation in _WITHOUT_KEY:
+        return ()
+    return args[0] if operation in _OF_MANY else args[:1]
