@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
@@ -14,16 +15,17 @@ from storeconf.store import Store, check_name
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from storeconf.catalog import Part
     from storeconf.plan import Chain, FactoryStep, Plan, Step
-    from storeconf.plugin import Backend
+    from storeconf.plugin import Backend, ValueSource
 
 __all__ = ["Builder", "Factory", "unknown_store"]
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
+_NO_SOURCES: Mapping[str, ValueSource] = MappingProxyType({})
 
 
 class NamespaceTakenError(UnknownStoreError, ValueError):
@@ -99,16 +101,16 @@ class Builder:
         made = self._bare.get(step.name)
         if made is None:
             if step.parent is None:
-                made = self.root(step.name, step.backend)
+                made = self.root(step.name, step.backend, step.sources)
             else:
                 made = self.bare(self._steps[step.parent]).with_namespace(step.path[-1])
                 made.name = step.name
             self._bare[step.name] = made
         return made
 
-    def root(self, name: str, backend: Backend) -> Store:
+    def root(self, name: str, backend: Backend, sources: Mapping[str, ValueSource]) -> Store:
         """The store that a backend builds, in the backend's namespace."""
-        made = _checked("backend", backend.type, name, backend.build, self._context(name))
+        made = _checked("backend", backend.type, name, backend.build, self._context(name, sources=sources))
         made.root.name = name
         if backend.namespace and not made.namespaces:
             made = made.with_namespace(backend.namespace)
@@ -155,10 +157,12 @@ class Builder:
         if step.parent is not None:
             return self.bare(self._steps[step.parent])
         assert step.backend is not None
-        return self.root(HIDDEN_ROOT, step.backend)
+        return self.root(HIDDEN_ROOT, step.backend, step.sources)
 
-    def _context(self, name: str, chain: Chain = ()) -> BuildContext:
-        return BuildContext(name, self._plan.environment, self._call, _logger, dict(chain))
+    def _context(
+        self, name: str, chain: Chain = (), sources: Mapping[str, ValueSource] = _NO_SOURCES
+    ) -> BuildContext:
+        return BuildContext(name, self._plan.environment, self._call, _logger, dict(chain), sources)
 
     def _call(self, name: str) -> Store:
         step = self._steps.get(name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from storeconf.config.specs import Links
-    from storeconf.plugin import Backend, Middleware
+    from storeconf.plugin import Backend, Middleware, ValueSource
     from storeconf.store import Capabilities
 
 __all__ = ["HIDDEN_ROOT", "Chain", "FactoryStep", "Plan", "Step"]
@@ -37,7 +37,8 @@ class Step:
 
     ``root`` names the root whose resource it uses, ``path`` is its namespace path there, and ``backend`` holds that
     root's settings. ``chain`` stands around it, inherited links included. A namespace has a ``parent``; an alias has
-    the store that it stands for as ``use``, never another alias. ``needs`` names the stores that its chain calls.
+    the store that it stands for as ``use``, never another alias. ``needs`` names the stores that its chain calls. A
+    root has the ``sources`` of its settings: how those that came from files are read again.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Step:
     use: str | None = None
     needs: tuple[str, ...] = ()
     description: str | None = None
+    sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -89,6 +91,7 @@ class FactoryStep:
     needs: tuple[str, ...] = ()
     max_stores: int | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The step as plain data, without settings, which may hold secrets."""
@@ -190,7 +193,7 @@ def _root(spec: RootSpec) -> Step:
     chain = _chain(spec.middleware)
     return Step(
         spec.name, "root", spec.name, _path(spec.backend), spec.backend, chain,
-        needs=_needs(chain), description=spec.description,
+        needs=_needs(chain), description=spec.description, sources=spec.sources,
     )  # fmt: skip
 
 
@@ -239,7 +242,7 @@ def _factory(spec: DefaultFactorySpec, drafts: Mapping[str, Step]) -> FactorySte
         chain = _chain(spec.middleware)
         return FactoryStep(
             "root", HIDDEN_ROOT, _path(spec.backend), spec.backend, chain,
-            needs=_needs(chain), max_stores=spec.max_stores,
+            needs=_needs(chain), max_stores=spec.max_stores, sources=spec.sources,
         )  # fmt: skip
     return FactoryStep("forbid")
 

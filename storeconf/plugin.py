@@ -33,6 +33,7 @@ __all__ = [
     "Settings",
     "Size",
     "StoreName",
+    "ValueSource",
 ]
 
 API_VERSION = 1
@@ -125,6 +126,14 @@ class _Hidden:
 _HIDDEN = _Hidden()
 
 
+class ValueSource(Protocol):
+    """Where the value of a setting came from, if it can be read again. Its text, for messages, names the place."""
+
+    def read(self) -> str:
+        """Return the value as it is now. This may block; it raises OSError, whose text never holds the value."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext:
     """What a backend or middleware is told while its store is built. Building does no I/O.
@@ -132,6 +141,8 @@ class BuildContext:
     ``name``: the store's name in the layout. ``environment``: the environment's name, or None. ``store``: another
     store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`. ``chain``: all
     middleware of the store that is being built, by kind, for middleware that depends on another's settings.
+    ``sources``: the backend's settings that came from files, by dotted path (``password``, ``sentinel.password``), for
+    what reads a credential again when it connects.
     """
 
     name: str
@@ -139,6 +150,7 @@ class BuildContext:
     store: Callable[[str], Store]
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("storeconf"))
     chain: Mapping[str, Middleware] = field(default_factory=dict)
+    sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False)
 
 
 class Backend(Settings):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.layers import MASK, Layer, Place, problem, working_directory
 from storeconf.config.references import BadReference, Reference, parse_references
-from storeconf.config.secretfile import SecretFileError, read_secret
+from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
 from storeconf.config.suggest import nearest
 from storeconf.config.tree import Placeholder, Text, TreePath
 from storeconf.errors import PluginError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from storeconf._location import Diagnostic
     from storeconf.catalog import Catalog
     from storeconf.config.layers import Origins
+    from storeconf.plugin import ValueSource
 
 __all__ = ["Interpolation"]
 
@@ -57,7 +58,8 @@ class _Secret(str):
 class Interpolation:
     """Interpolates trees; ``secrets`` and ``secret_paths`` collect what came from files and resolvers.
 
-    The latter have, by path, what may be shown there: the text without its secrets.
+    The latter have, by path, what may be shown there: the text without its secrets. ``sources`` has how the values that
+    came from files can be read again.
     ``futile`` collects the paths of removals that were still there.
     """
 
@@ -73,6 +75,7 @@ class Interpolation:
     ) -> None:
         self.secrets: set[str] = set()
         self.secret_paths: dict[TreePath, str] = {}
+        self.sources: dict[TreePath, ValueSource] = {}
         self.futile: list[TreePath] = []
         self._origins = origins
         self._environ = environ
@@ -137,14 +140,19 @@ class Interpolation:
             if isinstance(parts[0], str):
                 return parts[0]
             value = self._value(parts[0], text, path, layer)
-            return Placeholder(text) if isinstance(value, Placeholder) else Text(value)
+            if isinstance(value, Placeholder):
+                return Placeholder(text)
+            self._keep_source(path, [self._source(parts[0], value, layer)])
+            return Text(value)
         url = path[-1] == "url" or any(isinstance(part, str) and "://" in part for part in parts)
         whole = shown = ""
         known = True
+        sources: list[str | SecretFile] = []
         for part in parts:
             if isinstance(part, str):
                 whole += part
                 shown += part
+                sources.append(part)
                 continue
             value = self._value(part, text, path, layer)
             if isinstance(value, Placeholder):
@@ -162,9 +170,26 @@ class Interpolation:
                 known = False
             whole += value
             shown += MASK if isinstance(value, _Secret) else value
+            sources.append(self._source(part, value, layer))
         if path in self.secret_paths:
             self.secret_paths[path] = shown
+        if known:
+            self._keep_source(path, sources, _URL_CHARACTERS if url else frozenset())
         return whole if known else Placeholder(text)
+
+    def _source(self, reference: Reference, value: str, layer: Layer | None) -> str | SecretFile:
+        """Return how the value of a reference can be read again; what no file holds is the value itself."""
+        if reference.resolver != "file":
+            return str(value)
+        default = reference.operand if reference.operator == "-" else None
+        file = SecretFile(_directory(layer) / reference.argument, default)
+        return file if file.is_lasting else str(value)
+
+    def _keep_source(
+        self, path: TreePath, parts: list[str | SecretFile], reserved: frozenset[str] = frozenset()
+    ) -> None:
+        if any(isinstance(part, SecretFile) for part in parts):
+            self.sources[path] = SecretText(tuple(parts), reserved)
 
     def _fail(
         self,
@@ -204,7 +229,7 @@ class Interpolation:
 
     def _found(self, reference: Reference, layer: Layer | None) -> _Result:
         """Return the value of a reference, without its default; raises `_Absent`."""
-        directory = working_directory() if layer is None else layer.directory
+        directory = _directory(layer)
         if reference.resolver == "env":
             value = self._environ.get(reference.argument)
         elif reference.resolver == "file":
@@ -267,6 +292,11 @@ class Interpolation:
         if dash and (name in self._environ or name.isupper()):
             return f"write ${{{name}:-{default}:{reference.argument}}}, with a colon"
         return error.hint
+
+
+def _directory(layer: Layer | None) -> Path:
+    """Return what relative paths in a layer are relative to."""
+    return working_directory() if layer is None else layer.directory
 
 
 def _inside(layer: Layer | None, path: TreePath, text: str, start: int, end: int) -> Place:

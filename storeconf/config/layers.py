@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from storeconf._location import Note, Severity
     from storeconf.config.document import Document
     from storeconf.config.merge import Rules
+    from storeconf.plugin import ValueSource
 
 __all__ = ["MASK", "Layer", "Origins", "Place", "place_of", "problem", "working_directory"]
 
@@ -33,8 +34,8 @@ class Layer:
 
     ``prefix`` leads from the document's top to this layer's data, and relative paths in it are relative to
     ``directory``. ``unset`` has the number of the entry that removes a path; ``variables`` has the name of the
-    variable that sets one, and ``secrets`` the paths whose values a variable read from a file. A ``plain`` layer
-    holds only what files can hold, no marks.
+    variable that sets one, ``secrets`` the paths whose values a variable read from a file, and ``sources`` how those of
+    them that are texts can be read again. A ``plain`` layer holds only what files can hold, no marks.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Layer:
     unset: Mapping[TreePath, int] = field(default_factory=dict)
     variables: Mapping[TreePath, str] = field(default_factory=dict)
     secrets: frozenset[TreePath] = frozenset()
+    sources: Mapping[TreePath, ValueSource] = field(default_factory=dict)
     plain: bool = True
 
     def says(self, path: TreePath, rules: Rules) -> Any:

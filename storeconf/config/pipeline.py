@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._location import Diagnostic, Note
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from storeconf.catalog import Catalog
     from storeconf.config.document import Document
     from storeconf.config.layers import Layer, Place
+    from storeconf.plugin import ValueSource
 
 __all__ = ["Assembly", "Source", "assemble"]
 
@@ -35,6 +37,8 @@ _UNFITTING: Final = frozenset({"SC301", "SC302", "SC305", "SC308", "SC806"})
 
 _UNSET: Final = frozenset({"SC402", "SC403", "SC404", "SC405"})
 """What is said of a substitution that a higher layer may replace."""
+
+_NO_SOURCES: Final[Mapping[str, ValueSource]] = MappingProxyType({})
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | None
 """A layout's file, a mapping that says the same, or None: the file is to be found."""
@@ -59,6 +63,7 @@ class Assembly:
     _origins: Origins
     _secrets: frozenset[str]
     _secret_paths: Mapping[TreePath, str]
+    _sources: Mapping[TreePath, Mapping[str, ValueSource]]
 
     def history(self, path: TreePath, mask: Callable[[TreePath, Any], object] | None = None) -> Origin | None:
         """Return what every layer did at ``path``, highest first and linked by ``shadowed``; None if none did.
@@ -88,6 +93,10 @@ class Assembly:
     def is_secret(self, path: TreePath) -> bool:
         """Whether the value at ``path``, or a part of it, came from a file or a resolver."""
         return path in self._secret_paths or self._origins.is_secret(path)
+
+    def sources(self, path: TreePath) -> Mapping[str, ValueSource]:
+        """Return what in the store at ``path`` came from files, by dotted path in its settings, to be read again."""
+        return self._sources.get(path, _NO_SOURCES)
 
     def masked(self, path: TreePath) -> str:
         """Return what may be shown of a secret value: the text around what came from files and resolvers."""
@@ -175,7 +184,20 @@ class _Assembler:
             self._origins,
             secrets | interpolation.secrets,
             interpolation.secret_paths,
+            self._by_store(variables, interpolation.sources),
         )
+
+    def _by_store(
+        self, variables: Layer | None, found: Mapping[TreePath, ValueSource]
+    ) -> dict[TreePath, dict[str, ValueSource]]:
+        """Return the sources of values by the store, or default factory, whose settings they are."""
+        given = {} if variables is None else variables.sources
+        standing = {path: source for path, source in given.items() if self._origins.layer(path) is variables}
+        by_store: dict[TreePath, dict[str, ValueSource]] = {}
+        for path, source in {**standing, **found}.items():
+            depth = 2 if path[0] == "stores" else 1
+            by_store.setdefault(path[:depth], {})[dotted(path[depth:])] = source
+        return by_store
 
     # ------------------------------------------------------------------ files
 

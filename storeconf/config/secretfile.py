@@ -1,16 +1,20 @@
-"""Reads the files that hold secrets: those of ``${file:…}`` and of variables that end in ``_FILE``."""
+"""Reads the files that hold secrets: those of ``${file:…}`` and of variables that end in ``_FILE``.
+
+A value that came from such files keeps how it was made, as `SecretText`, so that it can be read again.
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SecretFileError", "read_secret"]
+__all__ = ["SecretFile", "SecretFileError", "SecretText", "read_secret"]
 
 _MAX_BYTES: Final = 1 << 20
 _PATIENCE: Final = 1.0  # seconds, for what a pipe's other end is still working on
@@ -41,6 +45,49 @@ def read_secret(path: Path) -> str:
         # The cause would show the file's bytes.
         raise SecretFileError(f"is not UTF-8 (byte {error.start + 1})") from None
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file that holds a secret, and the text that counts where it is missing or empty, if there is one."""
+
+    path: Path
+    default: str | None = None
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it can be read more than once, as the pipe of a shell's ``<(…)`` can't."""
+        return not self.path.is_fifo()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretText:
+    """How a value is made: of fixed texts and secret files. A `ValueSource` of `storeconf.plugin`.
+
+    What comes from a file must hold none of the ``reserved`` characters.
+    """
+
+    parts: tuple[str | SecretFile, ...]
+    reserved: frozenset[str] = frozenset()
+
+    def read(self) -> str:
+        """Return the value that the files give now; raise OSError, which names the file, if one can't be read."""
+        return "".join(part if isinstance(part, str) else self._now(part) for part in self.parts)
+
+    def __str__(self) -> str:
+        files = [repr(str(part.path)) for part in self.parts if isinstance(part, SecretFile)]
+        return f"the file{'s' if len(files) > 1 else ''} {' and '.join(files)}"
+
+    def _now(self, file: SecretFile) -> str:
+        try:
+            text = read_secret(file.path)
+        except SecretFileError as error:
+            if file.default is not None and error.missing:
+                return file.default
+            raise OSError(f"the file {str(file.path)!r} {error}") from None
+        if not self.reserved.isdisjoint(text):
+            raise OSError(f"the file {str(file.path)!r} holds a character that has a meaning of its own in a URL")
+        return file.default if file.default is not None and not text else text
 
 
 def _load(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from storeconf.plugin import Backend, Middleware
+    from storeconf.plugin import Backend, Middleware, ValueSource
 
 __all__ = ["NO_MIDDLEWARE", "AliasSpec", "ChildSpec", "DefaultFactorySpec", "Links", "RootSpec", "StoreSpec"]
 
@@ -28,12 +28,13 @@ def _none() -> Links:
 
 @dataclass(frozen=True, slots=True)
 class RootSpec:
-    """A store with a ``type``: it owns the resource."""
+    """A store with a ``type``: it owns the resource. ``sources``: how settings that came from files are read again."""
 
     name: str
     backend: Backend
     middleware: Links = field(default_factory=_none)
     description: str | None = field(default=None, repr=False)
+    sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,4 @@ class DefaultFactorySpec:
     forbid: bool = False
     middleware: Links = field(default_factory=_none)
     max_stores: int | None = None
+    sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False, compare=False)

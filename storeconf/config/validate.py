@@ -65,6 +65,7 @@ class _Validator:
     def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
         self._tree = assembly.tree
         self._is_secret = assembly.is_secret
+        self._sources = assembly.sources
         self._problems = problems
         self._report = problems.add
         self._settings = SettingsReader(assembly, catalog, problems)
@@ -122,7 +123,7 @@ class _Validator:
             description = self._description(path, values.pop("description", None))
             links = self._links(path, values.pop("middleware", None))
             backend = self._backend(path, values, COMMON)
-            return None if backend is None else RootSpec(name, backend, links, description)
+            return None if backend is None else RootSpec(name, backend, links, description, self._sources(path))
         if kind == "parent":
             return self._child(name, path, node)
         if kind == "use":
@@ -220,7 +221,10 @@ class _Validator:
         most = self._max_stores((*path, "max_stores"), values.pop("max_stores", None))
         if kind == "type":
             backend = self._backend(path, values, FACTORY)
-            return None if backend is None else DefaultFactorySpec(backend=backend, middleware=links, max_stores=most)
+            if backend is None:
+                return None
+            sources = self._sources(path)
+            return DefaultFactorySpec(backend=backend, middleware=links, max_stores=most, sources=sources)
         self._only(path, values, (*FACTORY, "parent"), "a default_factory with 'parent'")
         parent = self._name(path, values, "parent")
         return None if parent is None else DefaultFactorySpec(parent=parent, middleware=links, max_stores=most)

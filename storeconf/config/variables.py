@@ -16,7 +16,7 @@ from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer, problem, working_directory
 from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
-from storeconf.config.secretfile import SecretFileError, read_secret
+from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
 from storeconf.config.sources import plain_data
 from storeconf.config.suggest import almost, slips
 from storeconf.config.tree import (
@@ -144,7 +144,21 @@ class _Reader:
             return None, secrets
         variables = {path: setting.name for path, setting in self._settings.items()}
         hidden = frozenset(path for path, setting in self._settings.items() if setting.secret)
-        layer = Layer("variable", self._patch(), working_directory(), variables=variables, secrets=hidden, plain=False)
+        files = {
+            path: SecretFile(working_directory() / self._environ[setting.name])
+            for path, setting in self._settings.items()
+            if setting.secret and isinstance(setting.value, str) and not isinstance(setting.value, Placeholder)
+        }
+        sources = {path: SecretText((file,)) for path, file in files.items() if file.is_lasting}
+        layer = Layer(
+            "variable",
+            self._patch(),
+            working_directory(),
+            variables=variables,
+            secrets=hidden,
+            sources=sources,
+            plain=False,
+        )
         return layer, secrets
 
     # ------------------------------------------------------------------ one variable
