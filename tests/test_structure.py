@@ -18,6 +18,7 @@ PACKAGE = Path(storeconf.__file__).parent
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         "_arguments",
+        "_backoff",
         "_collection",
         "_flights",
         "_hooks",
@@ -28,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_litestar_absent",
         "_location",
         "_render",
+        "_threads",
         "_units",
         "_watch",
     ),

@@ -16,7 +16,9 @@ from storeconf.store import Capabilities
 from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, TlsOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from storeconf.plugin import ValueSource
 
 __all__ = ["ServerBackend", "SentinelSettings", "TlsSettings"]
 
@@ -30,6 +32,11 @@ _SAME = {
     "socket_timeout": "command_timeout",
 }
 """The URL's options that say what a field says as well."""
+
+
+_SOURCES = ("username", "password", "url")
+_SENTINEL_SOURCES = {"sentinel.username": "username", "sentinel.password": "password"}
+"""The settings that are read again at each connection, where they come from files."""
 
 
 def _address(text: str) -> Address:
@@ -232,9 +239,10 @@ class ServerBackend(Backend):
                 + ("contradicts the field tls" if self.tls else "needs a scheme with TLS, as rediss:// has")
             )
 
-    def options(self) -> ServerOptions:
-        """Return where and how to connect, as the stores take it."""
+    def options(self, sources: Mapping[str, ValueSource] | None = None) -> ServerOptions:
+        """Return where and how to connect, as the stores take it, and what of it is read again at each connection."""
         sentinel = self.sentinel
+        found = sources or {}
         return ServerOptions(
             url=None if self.url is None else self.url.get_secret_value(),
             cluster=None if self.cluster is None else _addresses(self.cluster),
@@ -246,6 +254,7 @@ class ServerBackend(Backend):
                 sentinel.username,
                 _revealed(sentinel.password),
                 _tls(sentinel.tls),
+                {name: found[field] for field, name in _SENTINEL_SOURCES.items() if field in found},
             ),
             username=self.username,
             password=_revealed(self.password),
@@ -256,6 +265,7 @@ class ServerBackend(Backend):
             retries=self.retries,
             max_connections=self.max_connections,
             client_name=self.client_name,
+            sources={name: found[name] for name in _SOURCES if name in found},
         )
 
     def location(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -24,4 +25,6 @@ class RedisBackend(ServerBackend):
         """Make the store; the package ``redis`` must be installed."""
         from storeconf.stores.redis import RedisStore
 
-        return RedisStore.from_options(self.options, namespace=self.namespace or None, key_layout=self.key_layout)
+        return RedisStore.from_options(
+            partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -24,4 +25,6 @@ class ValkeyBackend(ServerBackend):
         """Make the store; the package ``valkey`` must be installed."""
         from storeconf.stores.valkey import ValkeyStore
 
-        return ValkeyStore.from_options(self.options, namespace=self.namespace or None, key_layout=self.key_layout)
+        return ValkeyStore.from_options(
+            partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
+        )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from storeconf._backoff import backoff
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Duration, Middleware
@@ -77,8 +77,7 @@ class RetryStore(CatchingStore):
                 break
             if operation == "delete_many":
                 deleted += _partial_count(error)
-            limit = min(self._max_backoff, self._backoff * 2 ** (attempt - 1))
-            await asyncio.sleep(limit * random.random())
+            await asyncio.sleep(backoff(attempt - 1, first=self._backoff, longest=self._max_backoff, jitter=1))
             try:
                 result = await call(*args)
             except StoreError as again:

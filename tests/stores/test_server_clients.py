@@ -280,14 +280,14 @@ def test_every_error_of_the_libraries_has_its_meaning(library: Any) -> None:
     for kind in kinds:
         error = kind.__new__(kind)
         error.args = ("what it says",)
-        meaning = from_driver(error)
+        meaning = from_driver(error, "the client")
         assert isinstance(meaning, ReplyError | LinkError)
         assert isinstance(translate(meaning, writes=True), StoreError)
 
 
 def test_only_what_was_sent_is_of_unknown_outcome() -> None:
     assert not translate(ReplyError("ERR"), writes=True).outcome_unknown
-    lost = from_driver(redis.ConnectionError("gone"))
+    lost = from_driver(redis.ConnectionError("gone"), "the client")
     assert isinstance(lost, LinkError)
     assert translate(lost, writes=True).outcome_unknown
     assert not translate(lost, writes=False).outcome_unknown

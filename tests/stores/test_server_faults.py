@@ -202,7 +202,7 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         with Server() as server:
             server.freeze()
             async with store_at(server.port, "slow", connect_timeout=0.2, command_timeout=2.0, retries=0) as store:
-                with pytest.raises(StoreUnavailableError, match=f"no connection to {server.address} within 0.2 s"):
+                with pytest.raises(StoreUnavailableError, match=f"no connection to {server.address} .* within 0.2 s: .*did not answer"):
                     await store.get("k")
 
     run(work)
@@ -368,13 +368,9 @@ def test_a_server_that_takes_no_more_clients_is_told_as_it_is() -> None:
     async def work() -> None:
         crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
         async with store_at(server.port, "full") as store:
-            reasons = ""
-            async with asyncio.timeout(10):
-                # Where the server hangs up very fast, its reason is lost with the connection.
-                while "max number of clients" not in reasons:
-                    with pytest.raises(StoreUnavailableError) as caught:
-                        await store.get("k")
-                    reasons += str(caught.value)
+            for _ in range(30):
+                with pytest.raises(StoreUnavailableError, match=f"{server.address} .*max number of clients reached"):
+                    await store.get("k")
             for _, writer in crowd:
                 writer.close()
                 await writer.wait_closed()
@@ -422,7 +418,7 @@ def test_memory_stays_bounded_when_the_server_does_not_read(monkeypatch: pytest.
             await asyncio.sleep(0.1)
             later = (store.set(f"k{i % 5}", value) for i in range(500))
             outcomes = await asyncio.gather(*first, *later, return_exceptions=True)
-            refused = [e for e in outcomes if isinstance(e, StoreUnavailableError) and "does not take" in str(e)]
+            refused = [e for e in outcomes if isinstance(e, StoreUnavailableError) and "send buffer" in str(e)]
             assert len(refused) == 500
             assert not any(error.outcome_unknown for error in refused)
             assert all(isinstance(error, StoreError) for error in outcomes)

@@ -181,12 +181,16 @@ def test_what_a_connection_is_told(kind: type[ServerBackend]) -> None:
     def told(**settings: Any) -> Any:
         return driver.template(make(kind, namespace="shop", **settings).options())
 
+    def login(endpoint: Any) -> tuple[str, ...]:
+        given: tuple[str, ...] = asyncio.run(endpoint.credentials.login("main", 1)).words
+        return given
+
     plain = told(url="valkey://h:7/2", username="u", password="p@%")
-    assert (plain.host, plain.port, plain.db, plain.username, plain.password) == ("h", 7, 2, "u", "p@%")
+    assert (plain.host, plain.port, plain.db, login(plain)) == ("h", 7, 2, ("u", "p@%"))
     assert (plain.protocol, plain.tls, plain.client_name) == (2, None, "storeconf")
     inside = told(url="redis://u:p%40%25@h?db=2", client_name="")
-    assert (inside.username, inside.password, inside.db, inside.client_name) == ("u", "p@%", 2, "")
-    secured = told(url="valkeys://h").tls()
+    assert (login(inside), inside.db, inside.client_name) == (("u", "p@%"), 2, "")
+    secured = told(url="valkeys://h").tls.load()
     assert secured.check_hostname
     assert secured.verify_mode.name == "CERT_REQUIRED"
     for verify, checks, mode in (
@@ -195,12 +199,12 @@ def test_what_a_connection_is_told(kind: type[ServerBackend]) -> None:
         ("none", False, "CERT_NONE"),
     ):
         for where in ({"url": "redis://h"}, {"cluster": ["h:1"]}, {"sentinel": {"nodes": ["h:1"], "service": "s"}}):
-            context = told(**where, tls={"verify": verify}).tls()
+            context = told(**where, tls={"verify": verify}).tls.load()
             assert (context.check_hostname, context.verify_mode.name) == (checks, mode)
     sentinel = {"nodes": ["a:1", "b:2"], "service": "s", "password": "own", "tls": True}
     options = make(kind, namespace="shop", sentinel=sentinel, username="u", password="data").options()
     found = driver.sentinels(options)
-    assert [(e.host, e.port, e.username, e.password) for e in found] == [("a", 1, None, "own"), ("b", 2, None, "own")]
+    assert [(e.host, e.port, login(e)) for e in found] == [("a", 1, ("own",)), ("b", 2, ("own",))]
     assert all(e.tls is not None for e in found)
     assert driver.template(options).tls is None
 

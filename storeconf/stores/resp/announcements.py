@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Any
 
+from storeconf._backoff import backoff
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_temporary, reason
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ log = logging.getLogger("storeconf.stores")
 HEARTBEAT = 2.0
 """Seconds of silence after which a server is asked whether it is still there."""
 
-LONGEST_PAUSE = 1.0
-"""Seconds between two attempts to listen to a server that is gone."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""Seconds between two attempts to listen to a server that is gone: after the first failure, and at most."""
 
 PAUSE_AFTER_REFUSAL = 60.0
 """Seconds after which a server is asked again that refused to announce anything."""
@@ -96,14 +96,11 @@ class Ear:
 class Listener:
     """Listens to one server, or to whichever is the primary now, until it is told to stop. Times are in seconds."""
 
-    def __init__(
-        self, ear: Ear, talk: Callable[[], Awaitable[Talk]], *, peer: str, timeout: float, connect_timeout: float
-    ) -> None:
+    def __init__(self, ear: Ear, talk: Callable[[], Awaitable[Talk]], *, label: str, timeout: float) -> None:
         self._ear = ear
         self._talk = talk
-        self._peer = peer
+        self._label = label
         self._timeout = timeout
-        self._connect_timeout = connect_timeout
         self._connection: Talk | None = None
         self._asked: tuple[bytes, ...] = ()
         self._seen: tuple[bytes, ...] | None = None
@@ -123,7 +120,7 @@ class Listener:
     def drop(self) -> None:
         """Give the connection up and make another one."""
         if self._connection is not None:
-            self._connection.transport.abort()
+            self._connection.abort()
 
     def abort(self) -> None:
         """Stop listening, now."""
@@ -141,7 +138,7 @@ class Listener:
             try:
                 if await self._listen():
                     failures = 0
-                pause = min(LONGEST_PAUSE, 0.02 * 2 ** min(failures, 10)) * (0.5 + random.random() / 2)
+                pause = backoff(failures, first=SHORTEST_PAUSE, longest=LONGEST_PAUSE)
             except ReplyError as error:
                 pause = LONGEST_PAUSE if is_temporary(error) else self._refused(error)
             failures += 1
@@ -152,7 +149,7 @@ class Listener:
             self._told_of_refusal = True
             log.warning(
                 "%s does not announce what changes, so near caches see what others write only after max_age: %s",
-                self._peer,
+                self._label,
                 reason(error),
             )
         return PAUSE_AFTER_REFUSAL
@@ -160,12 +157,11 @@ class Listener:
     async def _listen(self) -> bool:
         """Listen as long as the connection lives; whether there was one. Raise `ReplyError` if the server refuses."""
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                talk = self._connection = await self._talk()
+            talk = self._connection = await self._talk()
         except Exception as error:  # a credential provider may raise anything, and the calls tell of it
             if isinstance(error.__cause__, ReplyError):
                 raise error.__cause__ from error
-            log.debug("nothing is announced by %s: %s", self._peer, reason(error))
+            log.debug("nothing is announced by %s: %s", self._label, reason(error))
             return False
         heard = False
         try:
@@ -175,15 +171,15 @@ class Listener:
                 await talk.ask("CLIENT", "TRACKING", "ON", "BCAST", *(w for p in self._asked for w in ("PREFIX", p)))
             self._ear.drop_all()  # others may have changed it before they were listened to
             heard = True
-            log.info("%s announces what changes", self._peer)
+            log.info("%s announces what changes", self._label)
             while not await talk.is_gone(HEARTBEAT):
                 async with asyncio.timeout(self._timeout):
                     await talk.ask("PING")
         except (OSError, LinkError) as error:
-            log.debug("lost the announcements of %s: %s", self._peer, reason(error))
+            log.debug("lost the announcements of %s: %s", self._label, reason(error))
         finally:
             self._connection = None
-            talk.transport.abort()
+            talk.abort()
             if heard:
                 self._ear.drop_all()
         return heard

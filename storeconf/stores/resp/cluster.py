@@ -136,10 +136,10 @@ class ClusterLane(Lane):
                 raise LinkDownError("the connection was closed")
             endpoint = self._template.at(address)
             link = self._links[address] = Link(
-                partial(dial, endpoint),
+                partial(dial, endpoint, self._options.connect_timeout),
                 timeout=self._options.command_timeout,
-                connect_timeout=self._options.connect_timeout,
                 peer=endpoint.address,
+                store=endpoint.store,
             )
         return link
 
@@ -233,10 +233,9 @@ class ClusterLane(Lane):
             endpoint = replace(self._template.at(address), protocol=3)
             self._listeners[address] = Listener(
                 ear,
-                partial(talk_to, endpoint),
-                peer=endpoint.address,
+                partial(talk_to, endpoint, self._options.connect_timeout),
+                label=endpoint.label,
                 timeout=self.timeout,
-                connect_timeout=self._options.connect_timeout,
             )
 
     async def nodes(self) -> list[Link]:

@@ -1,4 +1,4 @@
-"""One connection attempt: connect, and shake hands in one round trip."""
+"""One connection attempt: connect, and shake hands in one write and one round trip."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from storeconf._version import __version__
 from storeconf.stores.resp.commands import pack
-from storeconf.stores.resp.errors import LinkDownError, ProtocolError, ReplyError, is_temporary, reason
+from storeconf.stores.resp.errors import (
+    LinkDownError,
+    LoginRefusedError,
+    ProtocolError,
+    ReplyError,
+    is_temporary,
+    reason,
+)
 from storeconf.stores.resp.reader import MORE, PUSH, make_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from storeconf.stores.resp.credentials import Login
     from storeconf.stores.resp.settings import Endpoint
 
 __all__ = ["Talk", "dial", "talk_to"]
@@ -23,12 +31,14 @@ __all__ = ["Talk", "dial", "talk_to"]
 class Talk(asyncio.Protocol):
     """A plain exchange of commands and replies on a connection, before a link takes it over."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._reader = make_reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._lost: BaseException | None = None
+        self.lost: BaseException | None = None
+        """Why the connection ended, or what the server said unasked before that."""
         self._closed = asyncio.get_running_loop().create_future()
-        self.transport: asyncio.Transport
+        self.transport: asyncio.Transport | None = None
         self._heard: asyncio.Queue[Any] | None = None
         self._hear: Callable[[list[Any]], None] | None = None
 
@@ -41,6 +51,8 @@ class Talk(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not MORE:
+                if isinstance(reply, ReplyError):
+                    reply = ReplyError(reason(reply))  # the server may quote the command, and with it a password
                 if self._heard is not None and isinstance(reply, list):
                     self._heard.put_nowait(reply)
                 elif reply.__class__ in PUSH:
@@ -48,8 +60,8 @@ class Talk(asyncio.Protocol):
                         self._hear(cast("list[Any]", reply))
                 elif not self._waiting:
                     # What a server says unasked, it says before it hangs up.
-                    self._lost = reply if isinstance(reply, ReplyError) else ProtocolError("a reply to no command")
-                    self.transport.abort()
+                    self.lost = reply if isinstance(reply, ReplyError) else ProtocolError("a reply to no command")
+                    self.abort()
                 else:
                     future = self._waiting.popleft()
                     if future.done():
@@ -59,12 +71,12 @@ class Talk(asyncio.Protocol):
                     else:
                         future.set_result(reply)
         except ProtocolError as error:
-            self._lost = error
-            self.transport.abort()
+            self.lost = error
+            self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever still waits."""
-        self._lost = self._lost or error or ConnectionResetError("the server closed the connection")
+        self.lost = self.lost or error or ConnectionResetError("the server closed the connection")
         for future in self._waiting:
             if not future.done():
                 future.set_exception(self._failure())
@@ -75,23 +87,29 @@ class Talk(asyncio.Protocol):
             self._heard.put_nowait(None)
 
     def _failure(self) -> LinkDownError:
-        assert self._lost is not None
-        return LinkDownError(reason(self._lost), cause=self._lost)
+        assert self.lost is not None
+        return LinkDownError(f"lost the connection to {self._label}: {reason(self.lost)}", cause=self.lost)
 
     def ask(self, *words: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command; the future gets its reply or `ReplyError`."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._lost is not None:
-            future.set_exception(self._failure())
-            return future
-        self._waiting.append(future)
-        self.transport.write(pack(*words))
-        return future
+        return self.ask_all([pack(*words)])[0]
+
+    def ask_all(self, commands: list[bytes]) -> list[asyncio.Future[Any]]:
+        """Send packed commands in one write; each future gets a reply or `ReplyError`."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in commands]
+        if self.lost is None:
+            self._waiting.extend(futures)
+            self._write(b"".join(commands))
+        else:
+            for future in futures:
+                future.set_exception(self._failure())
+        return futures
 
     def subscribe(self, *channels: str) -> asyncio.Queue[Any]:
         """Turn the connection into one that only hears channels; return where that goes, and None at the end."""
         self._heard = asyncio.Queue()
-        self.transport.write(pack("SUBSCRIBE", *channels))
+        self._write(pack("SUBSCRIBE", *channels))
         return self._heard
 
     def hear(self, hear: Callable[[list[Any]], None]) -> None:
@@ -105,79 +123,195 @@ class Talk(asyncio.Protocol):
 
     def knock(self) -> None:
         """Make a server that has been subscribed to say something."""
-        self.transport.write(pack("PING"))
+        self._write(pack("PING"))
+
+    def _write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
 
     def leave(self) -> asyncio.Transport:
         """Return the connection for somebody else to take over in this very turn; raise if it is gone."""
-        if self._lost is not None:
+        if self.lost is not None:
             raise self._failure()
+        assert self.transport is not None
         return self.transport
 
-    async def close(self) -> None:
-        """Hang up, and wait until that is done."""
-        self.transport.abort()
-        await self._closed
+    def abort(self) -> None:
+        """Hang up, now."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
-async def talk_to(endpoint: Endpoint) -> Talk:
-    """Connect and shake hands; raise `LinkDownError` with the cause."""
-    loop = asyncio.get_running_loop()
-    talk = Talk()
-    try:
-        context = await endpoint.context()
-    except (OSError, ValueError) as error:
-        # The error does not name the file, and its "no such file" would be taken for the server's.
-        text = f"can't use the certificates or the key for TLS to {endpoint.address}: {reason(error)}"
-        raise LinkDownError(text, cause=error) from error
-    try:
-        if endpoint.path is not None:
-            await loop.create_unix_connection(lambda: talk, endpoint.path)
-        else:
-            await loop.create_connection(lambda: talk, endpoint.host, endpoint.port, ssl=context)
-            peer = talk.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    except (OSError, ValueError) as error:
-        raise LinkDownError(f"can't connect to {endpoint.address}: {reason(error)}", cause=error) from error
-    try:
-        await _shake_hands(talk, endpoint)
-    except ReplyError as error:
-        await talk.close()
-        raise LinkDownError(f"{endpoint.address} refused: {reason(error)}", cause=error) from error
-    except BaseException:
-        talk.transport.abort()
-        raise
-    return talk
-
-
-async def dial(endpoint: Endpoint) -> tuple[asyncio.Transport, str]:
+async def dial(endpoint: Endpoint, within: float) -> tuple[asyncio.Transport, str]:
     """Return a connection that is ready for commands, and where it leads."""
-    talk = await talk_to(endpoint)
+    talk = await talk_to(endpoint, within)
     return talk.leave(), endpoint.address
 
 
-async def _shake_hands(talk: Talk, endpoint: Endpoint) -> None:
-    login = await endpoint.login()
-    needed, optional = [], []
-    if endpoint.protocol == 3:
-        user = ("AUTH", *(login if len(login) == 2 else ("default", *login))) if login else ()
-        needed.append(talk.ask("HELLO", 3, *user))
-    elif login:
-        needed.append(talk.ask("AUTH", *login))
-    if endpoint.db:
-        needed.append(talk.ask("SELECT", endpoint.db))
-    if endpoint.client_name:
-        optional.append(talk.ask("CLIENT", "SETNAME", endpoint.client_name))
-        optional.append(talk.ask("CLIENT", "SETINFO", "LIB-NAME", "storeconf"))
-        optional.append(talk.ask("CLIENT", "SETINFO", "LIB-VER", __version__))
-    # A server that takes the connection and then refuses us tells it by the first reply, to whatever command.
-    optional.append(talk.ask("PING"))
-    answers = await asyncio.gather(*needed, *optional, return_exceptions=True)
-    for answer in answers[: len(needed)]:
-        if isinstance(answer, BaseException):
-            raise answer
-    if any(isinstance(answer, LinkDownError) for answer in answers):
-        # The reply says more than the end of the connection that follows it.
-        raise next((a for a in answers if isinstance(a, ReplyError) and is_temporary(a)), None) or answers[-1]
-    last = answers[-1]
-    if isinstance(last, ReplyError) and not str(last).startswith(("NOPERM", "ERR unknown command")):
-        raise last
+async def talk_to(endpoint: Endpoint, within: float) -> Talk:
+    """Connect and shake hands within so many seconds.
+
+    Raise `LinkDownError`, which names the server, the store and the reason; its cause is the server's reply if there
+    was one.
+    """
+    attempt = _Attempt(endpoint, within)
+    try:
+        async with asyncio.timeout(within) as limit:
+            await attempt.run()
+    except BaseException as error:
+        attempt.talk.abort()
+        if isinstance(error, TimeoutError) and limit.expired():
+            raise LinkDownError(
+                f"no connection to {endpoint.label} within {within:.3g} s: {attempt.stage}", cause=error
+            ) from error
+        raise
+    return attempt.talk
+
+
+class _Attempt:
+    """One attempt to connect; ``stage`` says in which state it is, for the case that time runs out."""
+
+    def __init__(self, endpoint: Endpoint, within: float) -> None:
+        self.talk = Talk(endpoint.label)
+        self.stage = ""
+        self._endpoint = endpoint
+        self._within = within
+
+    async def run(self) -> None:
+        endpoint = self._endpoint
+        context = None
+        if endpoint.tls is not None:
+            self.stage = "the files for TLS could not be read in time"
+            try:
+                context = await endpoint.tls.context(endpoint.label)
+            except Exception as error:
+                raise self._failure(error) from error
+        self.stage = "there were no credentials in time"
+        try:
+            # A part of the time, for what can't be read in it leaves time for the last value.
+            login = await endpoint.credentials.login(endpoint.label, self._within / 2)
+        except Exception as error:
+            raise self._failure(error, "can't get the credentials for") from error
+        try:
+            await self._connect()
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from error
+        if self.talk.lost is not None:
+            raise self._ended(self.talk.lost)
+        if context is not None:
+            self.stage = "the TLS handshake was not answered; the server may not use TLS on this port"
+            try:
+                await self._start_tls(context)
+            except (OSError, ValueError) as error:
+                text = "the TLS handshake failed"
+                if "WRONG_VERSION_NUMBER" in str(error) or not isinstance(error, _ssl_errors()):
+                    text += "; the server may not use TLS on this port"
+                raise self._failure(error, text=text) from error
+        self.stage = "the server accepted the connection, but did not answer"
+        await self._shake_hands(login)
+
+    def _failure(
+        self, error: BaseException, what: str = "can't connect to", *, text: str | None = None
+    ) -> LinkDownError:
+        why = reason(error) if text is None else f"{text}: {reason(error)}"
+        return LinkDownError(f"{what} {self._endpoint.label}: {why}", cause=error)
+
+    async def _connect(self) -> None:
+        endpoint, loop = self._endpoint, asyncio.get_running_loop()
+        self.stage = "the server did not accept the connection"
+        if endpoint.path is not None:
+            await loop.create_unix_connection(lambda: self.talk, endpoint.path)
+            return
+        await loop.create_connection(lambda: self.talk, endpoint.host, endpoint.port)
+        assert self.talk.transport is not None
+        self.talk.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def _start_tls(self, context: Any) -> None:
+        plain = self.talk.transport
+        assert plain is not None
+        try:
+            self.talk.transport = await asyncio.get_running_loop().start_tls(
+                plain, self.talk, context, server_hostname=self._endpoint.host
+            )
+        except BaseException:
+            plain.abort()
+            raise
+
+    async def _shake_hands(self, login: Login) -> None:
+        endpoint = self._endpoint
+        needed, optional = self._greet(login)
+        answers = await asyncio.gather(*needed, *optional, return_exceptions=True)
+        if login.words and isinstance(answers[0], ReplyError) and _is_refusal(answers[0]):
+            raise self._refused_login(answers[0])
+        for answer in answers[: len(needed)]:
+            if isinstance(answer, ReplyError):
+                raise self._refused(answer)
+        lost = next((each for each in answers if isinstance(each, LinkDownError)), None)
+        if lost is not None:
+            # The reply says more than the end of the connection that follows it.
+            for answer in answers:
+                if isinstance(answer, ReplyError) and is_temporary(answer):
+                    raise self._refused(answer)
+            raise self._ended(lost.__cause__ or lost)
+        last = answers[-1]
+        if isinstance(last, ReplyError) and not str(last).startswith(("NOPERM", "ERR unknown command")):
+            raise self._refused(last)
+        if login.words:
+            endpoint.credentials.accepted = True
+
+    def _greet(self, login: Login) -> tuple[list[asyncio.Future[Any]], list[asyncio.Future[Any]]]:
+        """Send all that a connection begins with, in one write; return the replies that must be good, and the others.
+
+        A server that accepts a connection only to say that it has too many hangs up at once: a second write would fail,
+        and its words would be lost. They are the first reply, to whatever command.
+        """
+        endpoint = self._endpoint
+        needed: list[bytes] = []
+        if endpoint.protocol == 3:
+            words = login.words if len(login.words) != 1 else ("default", *login.words)
+            needed.append(pack("HELLO", 3, *(("AUTH", *words) if words else ())))
+        elif login.words:
+            needed.append(pack("AUTH", *login.words))
+        if endpoint.db:
+            needed.append(pack("SELECT", endpoint.db))
+        optional: list[bytes] = []
+        if endpoint.client_name:
+            optional.append(pack("CLIENT", "SETNAME", endpoint.client_name))
+            optional.append(pack("CLIENT", "SETINFO", "LIB-NAME", "storeconf"))
+            optional.append(pack("CLIENT", "SETINFO", "LIB-VER", __version__))
+        optional.append(pack("PING"))
+        replies = self.talk.ask_all([*needed, *optional])
+        return replies[: len(needed)], replies[len(needed) :]
+
+    def _refused(self, reply: ReplyError) -> LinkDownError:
+        return LinkDownError(f"{self._endpoint.label} refused: {reason(reply)}", cause=reply)
+
+    def _refused_login(self, reply: ReplyError) -> LinkDownError:
+        credentials = self._endpoint.credentials
+        text = f"{self._endpoint.label} refused the login{credentials.origin}: {reason(reply)}"
+        if credentials.accepted:
+            return LoginRefusedError(f"{text}; an earlier one was accepted, so the password may be being rotated")
+        return LinkDownError(text, cause=reply)
+
+    def _ended(self, why: BaseException) -> LinkDownError:
+        """Say what the server said, or what it may have wanted instead of what it got."""
+        if isinstance(why, ReplyError):
+            return self._refused(why)
+        tls = self._endpoint.tls
+        text = "the connection ended in the handshake"
+        if self._endpoint.path is None and tls is None:
+            text += "; the server may expect TLS on this port"
+        elif tls is not None and tls.cert_file is None:
+            text += "; the server may require a client certificate"
+        return self._failure(why, text=text)
+
+
+def _is_refusal(reply: ReplyError) -> bool:
+    """Whether an error reply to HELLO or AUTH refuses the user or the password."""
+    return not is_temporary(reply) and not str(reply).startswith(("NOPROTO", "ERR unknown command"))
+
+
+def _ssl_errors() -> type[Exception]:
+    import ssl
+
+    return ssl.SSLError

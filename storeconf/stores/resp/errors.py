@@ -7,6 +7,7 @@ methods). Imports no client library: their exceptions are known by name.
 
 from __future__ import annotations
 
+import os
 import re
 
 from storeconf.errors import (
@@ -25,6 +26,7 @@ __all__ = [
     "LinkError",
     "LinkLateError",
     "LinkLostError",
+    "LoginRefusedError",
     "ProtocolError",
     "ReplyError",
     "code_of",
@@ -58,6 +60,10 @@ class LinkError(Exception):
 
 class LinkDownError(LinkError):
     """There is no connection, and the command was not sent."""
+
+
+class LoginRefusedError(LinkDownError):
+    """The server refuses a login that it has accepted before, as it does while a password is being rotated."""
 
 
 class LinkBusyError(LinkError):
@@ -188,8 +194,11 @@ def is_forbidden(error: ReplyError) -> bool:
     return _FORBIDDEN.match(_bare(error)) is not None
 
 
-def from_driver(error: Exception) -> Exception:
-    """Turn what a client library raised into a `ReplyError` or `LinkError`; anything else comes back as it is."""
+def from_driver(error: Exception, label: str) -> Exception:
+    """Turn what a client library raised into a `ReplyError` or `LinkError`; anything else comes back as it is.
+
+    ``label`` names the client and the store in messages.
+    """
     for kind in type(error).__mro__:
         if kind.__module__.partition(".")[0] in ("redis", "valkey") and kind.__name__ in DRIVER_ERRORS:
             failure = DRIVER_ERRORS[kind.__name__]
@@ -198,12 +207,13 @@ def from_driver(error: Exception) -> Exception:
                 text = str(error)
                 return ReplyError(f"{code} {text}" if code is not None and not text.startswith(code) else text)
             if failure is LinkLateError:
-                return LinkLateError("no reply in time", sent=True, cause=error)
-            return failure("the client lost its connection or never had one", cause=error)
+                return LinkLateError(f"{label} got no reply in time", sent=True, cause=error)
+            text = f"{label} lost its connection or never had one: {reason(error)}"
+            return failure(text, cause=error)
     if isinstance(error, TimeoutError):
-        return LinkLateError("no reply in time", sent=True, cause=error)
+        return LinkLateError(f"{label} got no reply in time", sent=True, cause=error)
     if isinstance(error, OSError):
-        return LinkLostError(reason(error), cause=error)
+        return LinkLostError(f"{label} lost its connection: {reason(error)}", cause=error)
     return error
 
 
@@ -214,6 +224,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
+        if error.errno and error.strerror.startswith("Connect call failed"):
+            return os.strerror(error.errno)  # asyncio's own text has the address in place of the reason
         return error.strerror
     return str(error) or type(error).__name__
 

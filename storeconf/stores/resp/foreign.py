@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.commands import unpack
 from storeconf.stores.resp.errors import LinkLateError, from_driver
 from storeconf.stores.resp.lane import Lane
+from storeconf.stores.resp.options import labelled
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -44,8 +45,9 @@ class ForeignLane(Lane):
     topology = "as configured on the supplied client"
     in_order = False
 
-    def __init__(self, client: Any, options: ServerOptions, *, is_librarys: bool) -> None:
+    def __init__(self, client: Any, options: ServerOptions, store: str, *, is_librarys: bool) -> None:
         super().__init__(options.command_timeout, options.retries)
+        self._label = labelled(f"{type(client).__module__}.{type(client).__qualname__}", store)
         self._client = client
         # Values are bytes, whatever the client makes of those that it reads for others.
         self._options = {"NEVER_DECODE": True} if is_librarys else {}
@@ -66,9 +68,10 @@ class ForeignLane(Lane):
                     running: Coroutine[Any, Any, Any] = client.execute_command(name.decode(), *words, **self._options)
                     return _plain(await running)
         except TimeoutError as error:
-            raise LinkLateError(f"no reply within {self.timeout:g} s", sent=True, cause=error) from error
+            text = f"{self._label} did not answer within {self.timeout:g} s"
+            raise LinkLateError(text, sent=True, cause=error) from error
         except Exception as error:
-            raise from_driver(error) from error
+            raise from_driver(error, self._label) from error
 
     async def nodes(self) -> Sequence[Node]:
         """Return the client's server, or those of its Cluster."""
@@ -77,7 +80,7 @@ class ForeignLane(Lane):
         try:
             await self._client.initialize()
         except Exception as error:
-            raise from_driver(error) from error
+            raise from_driver(error, self._label) from error
         return [_ForeignNode(self, node) for node in self._client.get_primaries()]
 
     def listen(self, ear: Ear) -> None:

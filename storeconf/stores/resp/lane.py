@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from storeconf._backoff import backoff
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial, talk_to
@@ -28,8 +28,8 @@ __all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane", "Survey"]
 READ, WRITE, ONCE = range(3)
 """Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
 
-LONGEST_WAIT = 1.0
-"""Seconds between two attempts of one call."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.02, 1.0
+"""Seconds between two attempts of one call: before the first repetition, and at most."""
 
 PAUSE_BETWEEN_LOOKS = 1.0
 """Seconds in which a server that remains a replica costs us the connection only once."""
@@ -184,7 +184,7 @@ class Lane(ABC):
         elif not isinstance(error, ReplyError) or not is_temporary(error):
             raise error
         if attempt < self.retries:
-            await asyncio.sleep(min(LONGEST_WAIT, 0.02 * 2**attempt) * (0.5 + random.random() / 2))
+            await asyncio.sleep(backoff(attempt, first=SHORTEST_WAIT, longest=LONGEST_WAIT))
         return attempt + 1
 
     async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
@@ -256,13 +256,8 @@ class StandaloneLane(Lane):
         self.call = self._links[0].call if len(self._links) == 1 else self._call_least_busy
 
     def _link(self, options: ServerOptions) -> Link:
-        dialer = partial(dial, self.endpoint)
-        return Link(
-            dialer,
-            timeout=options.command_timeout,
-            connect_timeout=options.connect_timeout,
-            peer=self.endpoint.address,
-        )
+        dialer = partial(dial, self.endpoint, options.connect_timeout)
+        return Link(dialer, timeout=options.command_timeout, peer=self.endpoint.address, store=self.endpoint.store)
 
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)
@@ -291,14 +286,13 @@ class StandaloneLane(Lane):
             self._listener = Listener(
                 ear,
                 partial(self.talk, 3),
-                peer=self._links[0].peer,
+                label=self._links[0].label,
                 timeout=self.timeout,
-                connect_timeout=self._connect_timeout,
             )
 
     async def talk(self, protocol: int) -> Talk:
         """Return a new connection that speaks that version of RESP."""
-        return await talk_to(replace(self.endpoint, protocol=protocol))
+        return await talk_to(replace(self.endpoint, protocol=protocol), self._connect_timeout)
 
     async def nodes(self) -> Sequence[Node]:
         """Return the one server."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from storeconf.stores.resp.lane import Lane
     from storeconf.stores.resp.routes import Route
@@ -22,10 +22,11 @@ _given_up: list[object] = []
 
 
 class Lanes:
-    """The lanes of one store."""
+    """The lanes of one store; ``name`` returns the store's name, for the messages of its lanes."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, name: Callable[[], str]) -> None:
         self._route = route
+        self._name = name
         self.last: Lane | None = None
         """The lane that was used last; whoever looks here compares its loop with the running one."""
         self._held: dict[asyncio.AbstractEventLoop, tuple[Lane, AsyncGenerator[None]]] = {}
@@ -42,7 +43,7 @@ class Lanes:
             if held is None:
                 for other in [other for other in self._held if other.is_closed()]:
                     del self._held[other]
-                lane = self._route()
+                lane = self._route(self._name())
                 guard = _guard(lane, weakref.ref(self))
                 # Begun by hand, for it has nothing to wait for: from now on the loop ends it when it shuts down.
                 with suppress(StopIteration):

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from storeconf._backoff import backoff
 from storeconf.stores.resp.errors import (
     LinkBusyError,
     LinkDownError,
     LinkError,
     LinkLateError,
     LinkLostError,
+    LoginRefusedError,
     ProtocolError,
     ReplyError,
     reason,
 )
+from storeconf.stores.resp.options import labelled
 from storeconf.stores.resp.reader import MORE, PUSH, make_reader
 
 if TYPE_CHECKING:
@@ -49,15 +51,16 @@ MOST_WAITING = 64 << 20
 MOST_CALLS = 100_000
 """Calls that may wait while nothing can be sent; then calls are refused."""
 
-LONGEST_PAUSE = 1.0
-"""Seconds between two attempts to connect."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two attempts to connect: after the first failure, and at most."""
 
 
 class Link:
     """One connection that many tasks share. Belongs to one event loop.
 
-    ``dial`` makes a connection that is ready for commands and says where it leads; how it finds the server is its
-    affair. ``peer`` names the server until then. Times are in seconds.
+    ``dial`` makes a connection that is ready for commands and returns where it leads; how it finds the server, and how
+    long that may take, is its affair. ``peer`` names the server until then. Messages name ``store`` as well. Times are
+    in seconds.
     """
 
     def __init__(
@@ -65,16 +68,16 @@ class Link:
         dial: Callable[[], Awaitable[tuple[asyncio.Transport, str]]],
         *,
         timeout: float,
-        connect_timeout: float,
         peer: str,
+        store: str,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.peer = peer
+        self._store = store
         self.generation = 0
         """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
         self._dial = dial
         self._timeout = timeout
-        self._connect_timeout = connect_timeout
         self._future = self.loop.create_future
         self._pending: deque[asyncio.Future[Any]] = deque()
         self._buffer: list[bytes] = []  # what the last of the pending ones have yet to send, one for one
@@ -128,6 +131,11 @@ class Link:
         return self._state == UP
 
     @property
+    def label(self) -> str:
+        """What messages call the server."""
+        return labelled(self.peer, self._store)
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for their replies."""
         return len(self._pending)
@@ -172,7 +180,7 @@ class Link:
     def _admit(self, data: bytes) -> None:
         # Where nothing waits, one may be as long as it likes: else it could never be sent.
         if (self._held and self._held + len(data) > MOST_WAITING) or len(self._buffer) >= MOST_CALLS:
-            raise LinkBusyError(f"{self.peer} does not take what waits to be sent")
+            raise LinkBusyError(f"the send buffer for {self.label} is full")
         self._held += len(data)
 
     def resume(self) -> None:
@@ -225,19 +233,19 @@ class Link:
         if not pending:
             self._timer = None
             return
+        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick)
         self._silent += 1
         if len(marks) == TICKS and (late := marks[0] - self._replies) > 0:
             self._expire(late)
             if self._state == UP and self._silent > TICKS:
                 self._drop(TimeoutError(f"no byte came for {self._timeout:g} s"))
         marks.append(self._replies + len(pending))
-        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick)
 
     def _expire(self, late: int) -> None:
         """Fail the ``late`` oldest calls; those already sent keep their place, so that their replies fall there."""
         pending, buffer = self._pending, self._buffer
         sent = len(pending) - len(buffer)
-        text = f"{self.peer} did not answer within {self._timeout:g} s"
+        text = f"{self.label} did not answer within {self._timeout:g} s"
         why = self._why if self._state != UP else None
         if late > sent:
             unsent = late - sent
@@ -263,23 +271,27 @@ class Link:
         if self._state == IDLE:
             self._state = CONNECTING
             self._connecting = self.loop.create_task(self._connect())
+            self._connecting.add_done_callback(self._attempt_ended)
         elif self._state == PAUSING:
-            raise LinkDownError(f"there is no connection: {reason(self._why or OSError())}", cause=_root(self._why))
+            assert self._why is not None
+            raise LinkDownError(self._why_not(self._why), cause=_root(self._why))
         elif self._state == CLOSED:
-            raise LinkDownError("the connection was closed")
+            raise LinkDownError(f"the connection to {self.label} was closed")
 
     async def _connect(self) -> None:
-        limit = asyncio.timeout(self._connect_timeout)
         try:
-            async with limit:
-                transport, peer = await self._dial()
-        except TimeoutError as error:
-            text = f"no connection to {self.peer} within {self._connect_timeout:g} s"
-            self._failed(TimeoutError(text) if limit.expired() else error)
-        except Exception as error:  # noqa: BLE001 - a credential provider may raise anything; those who wait are told
+            transport, peer = await self._dial()
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it, and the next attempt follows
             self._failed(error)
         else:
             self._connected(transport, peer)
+
+    def _attempt_ended(self, attempt: asyncio.Task[None]) -> None:
+        """Let the next call begin again where somebody has cancelled the attempt, as one does who cancels all tasks."""
+        if attempt.cancelled() and attempt is self._connecting and self._state == CONNECTING:
+            self._connecting, self._state = None, IDLE
+            text = f"the attempt to connect to {self.label} was cancelled"
+            self._fail_all(LinkDownError, text, ConnectionAbortedError())
 
     def _connected(self, transport: asyncio.Transport, peer: str) -> None:
         self._transport, self._write, self.peer = transport, transport.write, peer
@@ -292,20 +304,26 @@ class Link:
         self._state = UP
         self._blocked = False
         self.generation += 1
-        log.info("connected to %s", peer)
+        log.info("connected to %s", self.label)
         if transport.is_closing():
             self.lost(self._protocol, None)
         else:
             self._flush()
 
     def _failed(self, error: BaseException) -> None:
-        self._connecting, self._why = None, error
-        self._state = PAUSING
-        pause = min(LONGEST_PAUSE, 0.01 * 2**self._failures) * (0.5 + random.random() / 2)
-        self._failures += 1
-        log.warning("no connection: %s; the next attempt in %.0f ms at the earliest", reason(error), pause * 1000)
+        pause = backoff(self._failures, first=SHORTEST_PAUSE, longest=LONGEST_PAUSE)
+        # The timer comes before the state that only it ends.
         self._waking = self.loop.call_later(pause, self._wake)
-        self._fail_all(LinkDownError, reason(error), error)
+        self._state = PAUSING
+        self._connecting, self._why = None, error
+        self._failures += 1
+        why = self._why_not(error)
+        self._fail_all(LinkDownError, why, error)
+        level = logging.ERROR if isinstance(error, LoginRefusedError) else logging.WARNING
+        log.log(level, "no connection: %s; the next attempt in %.0f ms at the earliest", why, pause * 1000)
+
+    def _why_not(self, error: BaseException) -> str:
+        return str(error) if isinstance(error, LinkDownError) else f"can't connect to {self.label}: {reason(error)}"
 
     def _wake(self) -> None:
         if self._waking is not None:
@@ -340,8 +358,8 @@ class Link:
         self._why = why or ConnectionResetError("the server closed the connection")
         if self._state != CLOSED:
             self._state = IDLE
-            log.warning("lost the connection to %s: %s", self.peer, reason(self._why))
-        self._fail_all(LinkLostError, f"lost the connection to {self.peer}: {reason(self._why)}", self._why)
+            log.warning("lost the connection to %s: %s", self.label, reason(self._why))
+        self._fail_all(LinkLostError, f"lost the connection to {self.label}: {reason(self._why)}", self._why)
 
     def _fail_all(self, kind: type[LinkError], text: str, why: BaseException) -> None:
         """Fail every call: those that were sent by ``kind``, the others by `LinkDownError`."""
@@ -375,7 +393,7 @@ class Link:
             self._transport.abort()
         self._scheduled = self._blocked = True
         self._protocol = None
-        self._fail_all(LinkLostError, "the connection was closed", ConnectionAbortedError("closed"))
+        self._fail_all(LinkLostError, f"the connection to {self.label} was closed", ConnectionAbortedError("closed"))
 
     async def finish(self) -> None:
         """Hang up for ever, after the calls under way have their replies."""

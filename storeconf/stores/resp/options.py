@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["Address", "SentinelOptions", "ServerOptions", "TlsOptions"]
+if TYPE_CHECKING:
+    from storeconf.plugin import ValueSource
+
+__all__ = ["Address", "SentinelOptions", "ServerOptions", "Sources", "TlsOptions", "labelled"]
 
 Address = tuple[str, int]
 """A host and a port."""
+
+Sources = Mapping[str, "ValueSource"]
+"""Which of ``username``, ``password`` and ``url`` are read again for each connection, and how."""
+
+
+def labelled(address: str, store: str) -> str:
+    """Return what messages call a server at ``address`` that ``store`` uses."""
+    return f"{address} (store {store!r})" if store else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ class SentinelOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: TlsOptions | None = None
+    sources: Sources = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +66,4 @@ class ServerOptions:
     retries: int = 3
     max_connections: int = 1
     client_name: str = "storeconf"
+    sources: Sources = field(default_factory=dict, repr=False)

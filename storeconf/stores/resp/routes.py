@@ -16,15 +16,15 @@ from storeconf.stores.resp.settings import is_blocking
 from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
-    from storeconf.stores.resp.settings import Driver
+    from storeconf.stores.resp.settings import Driver, Endpoint
 
 __all__ = ["Route", "route_of_client", "route_of_options"]
 
 log = logging.getLogger("storeconf.stores")
 
 
-Route = Callable[[], Lane]
-"""Makes a lane for the running loop; the lane connects when it is first used."""
+Route = Callable[[str], Lane]
+"""Makes a lane for the running loop and the store of that name; the lane connects when it is first used."""
 
 
 def route_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> Route:
@@ -35,11 +35,11 @@ def route_of_options(driver: Driver, options: ServerOptions | Callable[[], Serve
     """
     way: Route | None = None
 
-    def route() -> Lane:
+    def route(store: str) -> Lane:
         nonlocal way
         if way is None:
             way = _way(driver, options() if callable(options) else options)
-        return way()
+        return way(store)
 
     return route
 
@@ -57,11 +57,18 @@ def _way(driver: Driver, options: ServerOptions) -> Route:
     template = driver.template(options)
     if options.cluster is not None:
         seeds = options.cluster
-        return lambda: ClusterLane(template, seeds, options)
+        return lambda store: ClusterLane(replace(template, store=store), seeds, options)
     if options.sentinel is not None:
         sentinels, service = driver.sentinels(options), options.sentinel.service
-        return lambda: SentinelLane(template, sentinels, service, options)
-    return lambda: StandaloneLane(template, options)
+        return lambda store: _sentinel_lane(store, template, sentinels, service, options)
+    return lambda store: StandaloneLane(replace(template, store=store), options)
+
+
+def _sentinel_lane(
+    store: str, template: Endpoint, sentinels: list[Endpoint], service: str, options: ServerOptions
+) -> SentinelLane:
+    own = [replace(sentinel, store=store) for sentinel in sentinels]
+    return SentinelLane(replace(template, store=store), own, service, options)
 
 
 def route_of_client(driver: Driver, client: Any) -> Route:
@@ -74,7 +81,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
         arguments = pool.connection_kwargs
         options = _with_timeouts(options, arguments)
         endpoint = driver.endpoint(pool.connection_class, arguments)
-        return lambda: StandaloneLane(endpoint, options)
+        return lambda store: StandaloneLane(replace(endpoint, store=store), options)
     if type(client) is driver.client and driver.is_managed(pool):
         manager, service = pool.sentinel_manager, pool.service_name
         pools = [sentinel.connection_pool for sentinel in manager.sentinels]
@@ -82,14 +89,14 @@ def route_of_client(driver: Driver, client: Any) -> Route:
             options = _with_timeouts(options, pool.connection_kwargs)
             template = driver.managed_endpoint(pool)
             sentinels = [driver.endpoint(p.connection_class, p.connection_kwargs) for p in pools]
-            return lambda: SentinelLane(template, sentinels, service, options)
+            return lambda store: _sentinel_lane(store, template, sentinels, service, options)
     if type(client) is driver.cluster:
         node = next(iter(client.nodes_manager.startup_nodes.values()))
         if driver.is_plain_cluster(client, node):
             seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
             options = _with_timeouts(options, node.connection_kwargs)
             template = driver.cluster_endpoint(node)
-            return lambda: ClusterLane(template, seeds, options)
+            return lambda store: ClusterLane(replace(template, store=store), seeds, options)
     is_librarys = isinstance(client, (driver.client, driver.cluster))
     retry: Any = client.get_retry() if is_librarys and hasattr(client, "get_retry") else None
     if hasattr(retry, "get_retries") and retry.get_retries():
@@ -99,7 +106,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
             type(client).__qualname__,
             driver.client.__name__,
         )
-    return lambda: ForeignLane(client, options, is_librarys=is_librarys)
+    return lambda store: ForeignLane(client, options, store, is_librarys=is_librarys)
 
 
 def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.dial import Talk, talk_to
-from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, reason
+from storeconf.stores.resp.errors import LinkDownError, LinkError, LoginRefusedError, ReplyError, reason
 from storeconf.stores.resp.lane import StandaloneLane
 from storeconf.stores.resp.link import Link
 
@@ -59,8 +59,8 @@ class SentinelLane(StandaloneLane):
         return Link(
             self._dial,
             timeout=options.command_timeout,
-            connect_timeout=options.connect_timeout,
             peer=f"the primary of {self._service}",
+            store=self.endpoint.store,
         )
 
     async def _dial(self) -> tuple[asyncio.Transport, str]:
@@ -73,57 +73,73 @@ class SentinelLane(StandaloneLane):
         return talk
 
     async def _talk_to_primary(self, template: Endpoint) -> tuple[Talk, str]:
-        if self._watcher is None:
+        if self._watcher is None or self._watcher.done():  # done: cancelled by somebody
             self._watcher = self.loop.create_task(self._watch())
-        address = await self._find()
+        deadline = self.loop.time() + self._connect_timeout
+        address = await self._find(deadline)
         if self._promoted is not None and self._is_outdated(address):
             address = self._promoted[0]
         self._primary = address
-        talk = await talk_to(template.at(address))
-        peer = f"{address[0]}:{address[1]}"
+        endpoint = template.at(address)
+        talk = await talk_to(endpoint, deadline - self.loop.time())
         try:
-            role = (await talk.ask("ROLE"))[0]
+            async with asyncio.timeout_at(deadline):
+                role = (await talk.ask("ROLE"))[0]
         except ReplyError as error:
             # Who may not ask has to trust the Sentinels.
-            log.debug("%s does not tell its role: %s", peer, reason(error))
+            log.debug("%s does not tell its role: %s", endpoint.label, reason(error))
             role = b"master"
+        except TimeoutError as error:
+            talk.abort()
+            raise LinkDownError(f"{endpoint.label} did not answer in time", cause=error) from error
         except BaseException:
-            talk.transport.abort()
+            talk.abort()
             raise
         if role != b"master":
-            talk.transport.abort()
-            raise LinkDownError(f"the Sentinels say that {peer} is the primary, but it is a {role.decode()}")
+            talk.abort()
+            raise LinkDownError(
+                f"the Sentinels name {endpoint.label} as the primary of {self._service!r}, but it is a {role.decode()}"
+            )
         if address != self._primary:
-            talk.transport.abort()
-            raise LinkDownError(f"{peer} is the primary no more")
-        return talk, peer
+            talk.abort()
+            raise LinkDownError(f"{endpoint.label} is no longer the primary of {self._service!r}")
+        return talk, endpoint.address
 
-    async def _find(self) -> Address:
+    async def _find(self, deadline: float) -> Address:
         """Ask the Sentinels for the primary; the one that knew comes first the next time."""
+        store = self.endpoint.store
         try:
-            endpoint, found = await first_answer(self._sentinels, self._ask_anew)
+            async with asyncio.timeout_at(deadline):
+                endpoint, found = await first_answer(self._sentinels, self._ask_anew)
+        except TimeoutError as error:
+            names = ", ".join(endpoint.address for endpoint in self._sentinels)
+            text = f"no Sentinel names the primary of {self._service!r} (store {store!r}) in time: {names}"
+            raise LinkDownError(text, cause=error) from error
         except NobodyAnswersError as error:
             told = [
-                reason(failure) if isinstance(failure, LinkError) else f"{endpoint.address}: {reason(failure)}"
+                reason(failure) if isinstance(failure, LinkError) else f"{endpoint.label}: {reason(failure)}"
                 for endpoint, failure in error.failures
             ]
             causes = [failure.__cause__ for _, failure in error.failures]
             refusal = next((cause for cause in causes if isinstance(cause, ReplyError)), None)
-            text = f"no Sentinel tells the primary of {self._service!r}: {'; '.join(told)}"
+            text = f"no Sentinel names the primary of {self._service!r} (store {store!r}): {'; '.join(told)}"
+            if any(isinstance(failure, LoginRefusedError) for _, failure in error.failures):
+                raise LoginRefusedError(text) from error
             raise LinkDownError(text, cause=refusal) from refusal
         self._sentinels.remove(endpoint)
         self._sentinels.insert(0, endpoint)
         return found
 
     async def _ask_anew(self, endpoint: Endpoint) -> Address:
-        async with asyncio.timeout(self._connect_timeout / 2):
-            talk = await talk_to(endpoint)
-            try:
+        within = self._connect_timeout / 2
+        talk = await talk_to(endpoint, within)
+        try:
+            async with asyncio.timeout(within):
                 found = await self._ask(talk)
-            finally:
-                talk.transport.abort()
+        finally:
+            talk.abort()
         if found is None:
-            raise LinkDownError(f"{endpoint.address} knows no service {self._service!r}")
+            raise LinkDownError(f"{endpoint.label} knows no service {self._service!r}")
         return found
 
     async def _ask(self, talk: Talk) -> Address | None:
@@ -142,14 +158,13 @@ class SentinelLane(StandaloneLane):
         while True:
             try:
                 await self._listen(endpoint)
-            except (OSError, LinkError, ReplyError) as error:
-                log.debug("the Sentinel %s announces nothing any more: %s", endpoint.address, reason(error))
+            except Exception as error:  # noqa: BLE001 - whatever one attempt ends with, the next one may succeed
+                log.debug("the Sentinel %s announces nothing any more: %s", endpoint.label, reason(error))
             await asyncio.sleep(PAUSE)
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Return, or raise, when that Sentinel is gone."""
-        async with asyncio.timeout(self._connect_timeout):
-            talk = await talk_to(endpoint)
+        talk = await talk_to(endpoint, self._connect_timeout)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 # What was announced while nobody listened shows in the answer.
@@ -172,7 +187,7 @@ class SentinelLane(StandaloneLane):
                 if message[0] == b"message":
                     self._hear(message[1], message[2].decode().split())
         finally:
-            talk.transport.abort()
+            talk.abort()
 
     def _hear(self, channel: bytes, words: list[str]) -> None:
         if channel == b"+switch-master":  # service, old host and port, new host and port
@@ -196,7 +211,7 @@ class SentinelLane(StandaloneLane):
     async def _is_primary(endpoint: Endpoint) -> bool:
         """Ask the server until it is one, or hangs up, as a promoted one does."""
         with suppress(LinkError):
-            talk = await talk_to(endpoint)
+            talk = await talk_to(endpoint, LONGEST_PROMOTION)
             try:
                 while True:
                     role = await talk.ask("ROLE")
@@ -204,7 +219,7 @@ class SentinelLane(StandaloneLane):
                         return True
                     await asyncio.sleep(PAUSE_BETWEEN_ROLES)
             finally:
-                talk.transport.abort()
+                talk.abort()
         return False
 
     def _compare(self, address: Address | None) -> None:

@@ -6,20 +6,18 @@ by their public attributes, never connected.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from storeconf.errors import PluginError
-from storeconf.stores.resp.options import Address, TlsOptions
+from storeconf.stores.resp.credentials import Credentials
+from storeconf.stores.resp.options import Address, TlsOptions, labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from ssl import SSLContext
-
-    from storeconf.stores.resp.options import ServerOptions
+    from storeconf.stores.resp.options import ServerOptions, Sources
+    from storeconf.stores.resp.tls import Tls
 
 __all__ = ["Driver", "Endpoint", "is_blocking", "load_driver"]
 
@@ -28,18 +26,17 @@ DEFAULT_PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server: where it is, who we are there, and how the connection is set up."""
+    """One server: where it is, who we are there, how the connection is set up, and for which store."""
 
     host: str = "localhost"
     port: int = DEFAULT_PORT
     path: str | None = None
     db: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    credentials: Any = field(default=None, repr=False)
+    credentials: Credentials = field(default_factory=Credentials)
     client_name: str = ""
     protocol: int = 2
-    tls: Callable[[], SSLContext] | None = field(default=None, repr=False)
+    tls: Tls | None = field(default=None, repr=False)
+    store: str = ""
 
     def at(self, address: Address) -> Endpoint:
         """Return the same for another server."""
@@ -47,23 +44,15 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Where it is, for messages."""
+        """Where it is."""
         if self.path is not None:
             return self.path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    async def login(self) -> tuple[str, ...]:
-        """Return what AUTH takes: nothing, a password, or a user and a password."""
-        if self.credentials is not None:
-            given = self.credentials.get_credentials_async()
-            return tuple(await given if inspect.isawaitable(given) else given)
-        if self.username:
-            return (self.username, self.password or "")
-        return (self.password,) if self.password else ()
-
-    async def context(self) -> SSLContext | None:
-        """Return the TLS context; the first time it reads certificates, which must not stop the loop."""
-        return None if self.tls is None else await asyncio.to_thread(self.tls)
+    @property
+    def label(self) -> str:
+        """What messages call the server: its address, and the store that it is used for."""
+        return labelled(self.address, self.store)
 
 
 class Driver:
@@ -102,7 +91,9 @@ class Driver:
         if options.url is None:
             tls = options.tls
             kind = self.asyncio.Connection if tls is None else self.asyncio.SSLConnection
-            return self.endpoint(kind, {**arguments, **_tls_arguments(tls)}, options.client_name)
+            return self.endpoint(
+                kind, {**arguments, **_tls_arguments(tls)}, options.client_name, sources=options.sources
+            )
         pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
         arguments, kind = dict(pool.connection_kwargs), pool.connection_class
         # What is given besides the URL counts: in a layout both can't be, in code the argument was meant.
@@ -116,7 +107,7 @@ class Driver:
             arguments = {**_tls_arguments(TlsOptions()), **arguments}
         if isinstance(arguments.get("ssl_check_hostname"), str):
             arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
-        return self.endpoint(kind, arguments, options.client_name)
+        return self.endpoint(kind, arguments, options.client_name, url=options.url, sources=options.sources)
 
     def sentinels(self, options: ServerOptions) -> list[Endpoint]:
         """Return the settings of the connections to the Sentinels, which inherit no credentials."""
@@ -124,25 +115,38 @@ class Driver:
         assert sentinel is not None
         kind = self.asyncio.Connection if sentinel.tls is None else self.asyncio.SSLConnection
         arguments = {"username": sentinel.username, "password": sentinel.password, "protocol": 2}
-        template = self.endpoint(kind, {**arguments, **_tls_arguments(sentinel.tls)}, options.client_name)
+        template = self.endpoint(
+            kind, {**arguments, **_tls_arguments(sentinel.tls)}, options.client_name, sources=sentinel.sources
+        )
         return [template.at(address) for address in sentinel.nodes]
 
-    def endpoint(self, kind: type[Any], arguments: dict[str, Any], client_name: str | None = None) -> Endpoint:
+    def endpoint(
+        self,
+        kind: type[Any],
+        arguments: dict[str, Any],
+        client_name: str | None = None,
+        *,
+        url: str | None = None,
+        sources: Sources | None = None,
+    ) -> Endpoint:
         """Return what a connection object of the library, made of those arguments, says."""
         connection = kind(**{**self._quiet, **arguments})
-        context = getattr(connection, "ssl_context", None)
         name = connection.client_name if client_name is None else client_name
         return Endpoint(
             host=getattr(connection, "host", None) or "localhost",
             port=int(getattr(connection, "port", None) or DEFAULT_PORT),
             path=getattr(connection, "path", None),
             db=int(connection.db or 0),
-            username=connection.username,
-            password=connection.password,
-            credentials=connection.credential_provider,
+            credentials=Credentials(
+                connection.username,
+                connection.password,
+                provider=connection.credential_provider,
+                url=url if sources and "url" in sources else None,
+                sources=sources,
+            ),
             client_name=name or "",
             protocol=int(connection.protocol or 2),
-            tls=None if context is None else context.get,
+            tls=_tls(getattr(connection, "ssl_context", None)),
         )
 
     def is_plain(self, pool: Any) -> bool:
@@ -210,6 +214,15 @@ def load_driver(name: str) -> Driver:
 
 
 _drivers: dict[str, Driver] = {}
+
+
+def _tls(settings: Any) -> Tls | None:
+    """Make TLS of a library's settings, where there are any; only then the module ``ssl`` is needed."""
+    if settings is None:
+        return None
+    from storeconf.stores.resp.tls import Tls
+
+    return Tls(settings)
 
 
 def _tls_arguments(tls: TlsOptions | None) -> dict[str, Any]:

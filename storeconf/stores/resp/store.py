@@ -76,7 +76,7 @@ class ServerStore(Store):
         """The client to close with the store, if there is one."""
         self._has_getdel = True
         self._reads_by_script = True
-        self._lanes = Lanes(route)
+        self._lanes = Lanes(route, lambda: self.name)
         self._ear: Ear | None = None
 
     @classmethod

@@ -84,7 +84,13 @@ class ServerUrl:
             raise _unescaped()
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
             raise _unescaped()
-        port_text = re.fullmatch(r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([0-9]+)", re.split("[/?]", rest)[0])
+        authority = re.split("[/?]", rest)[0]
+        if "," in authority.rpartition("@")[2] and "@" not in rest[len(authority) :] and self.scheme != "unix":
+            raise ValueError(
+                "the URL names several hosts, but a URL is for one server; list the nodes of a Cluster under "
+                "'cluster', or the Sentinels under 'sentinel'"
+            )
+        port_text = re.fullmatch(r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([0-9]+)", authority)
         if port_text is not None and self.scheme != "unix" and not 0 < int(port_text[1][:9]) < 65536:
             raise ValueError("the URL's port must be a number from 1 to 65535")
         try:
@@ -144,6 +150,22 @@ class ServerUrl:
     def get_secret_value(self) -> str:
         """Return the URL as it was written, with its password."""
         return self._raw
+
+    @property
+    def login(self) -> tuple[str | None, str | None]:
+        """The user and the password."""
+        userinfo = urlsplit(self._raw).netloc.rpartition("@")[0]
+        username, _, password = userinfo.partition(":")
+        return (
+            unquote(username or self.options.get("username", "")) or None,
+            unquote(password or self.options.get("password", "")) or None,
+        )
+
+    @property
+    def server(self) -> tuple[object, ...]:
+        """All that is not the user and the password: two URLs with the same lead to the same data."""
+        options = {name: value for name, value in self.options.items() if name not in ("username", "password")}
+        return (self.tls, self.host, self.port, self.path, self.database, options)
 
     @property
     def tls(self) -> bool:
