@@ -1,4 +1,11 @@
-"""Single flight: of those in one event loop who want the same made, one makes it, and all get it.
+"""Single flight: of those in one event loop who want the same value computed, one computes it, and all get it.
+
+A flight is one run of a factory. Three things are kept about it besides its task:
+
+- who waits for it, so that the last one to leave cancels it;
+- which other flights wait for it, so that a factory that would wait for its own key fails instead of waiting forever;
+- whether its key has been changed since it began. Then it is overtaken: nobody joins it any more, and its value is not
+  stored. A change that comes while the value is being stored waits for that, so that it has the last word.
 
 Imports nothing of storeconf.
 """
@@ -6,75 +13,274 @@ Imports nothing of storeconf.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import threading
+from concurrent.futures import Future as ThreadFuture
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 
-__all__ = ["FlightEndedError", "Flights"]
+__all__ = ["DeadlockError", "Flight", "FlightEndedError", "Flights", "is_storing"]
+
+T = TypeVar("T")
+Path = tuple[str, ...]
+Slot = tuple[asyncio.AbstractEventLoop, Path, str]
+Place = tuple[int, Path, str]
+
+
+class Root(Protocol):
+    """A store that owns a resource."""
+
+    _flights: Flights
+
+    def _observe(self) -> None:
+        """Find out whether anybody has to be told of changes."""
 
 
 class FlightEndedError(Exception):
     """The flight was ended by `Flights.end` before it had a result."""
 
 
-class _Flight:
-    """One run that several callers wait for."""
+class DeadlockError(Exception):
+    """A factory would wait for its own key, through ``others`` other keys."""
 
-    __slots__ = ("ended", "task", "waiters")
+    def __init__(self, others: int) -> None:
+        super().__init__(others)
+        self.others = others
 
-    def __init__(self, task: asyncio.Task[bytes]) -> None:
-        self.task = task
+
+_running: ContextVar[Flight | None] = ContextVar("storeconf-flight", default=None)
+"""The flight whose factory runs here; tasks that it starts inherit it, and threads that `asyncio.to_thread` starts."""
+
+_storing: ContextVar[Flight | None] = ContextVar("storeconf-storing", default=None)
+"""The flight whose value is being stored here."""
+
+
+def is_storing() -> bool:
+    """Whether this call stores a value that a factory of ``get_or_set`` made."""
+    return _storing.get() is not None
+
+
+def _current() -> Flight | None:
+    """The flight of which this code is a part: one that began it and still runs."""
+    flight = _running.get()
+    while flight is not None and flight.task is None:
+        flight = flight.parent
+    return flight
+
+
+class Flight:
+    """One run, which several callers wait for."""
+
+    __slots__ = ("ended", "overtaken", "parent", "place", "stored", "task", "waited_for_by", "waiters")
+
+    def __init__(self, place: Place, parent: Flight | None) -> None:
+        self.place = place
+        self.parent = parent
+        self.task: asyncio.Task[bytes] | None = None  # while it runs
         self.waiters = 0
+        self.waited_for_by: dict[Flight, int] = {}  # changed only in the event loop of the flight
         self.ended = False
+        self.overtaken = False
+        self.stored: ThreadFuture[None] | None = None  # from the beginning of storing on
+
+    @contextmanager
+    def storing(self) -> Iterator[bool]:
+        """Store the value meanwhile, if it is true: no change has overtaken the flight."""
+        self.stored = ThreadFuture()  # before it looks whether it was overtaken: who overtakes it looks afterwards
+        token = _storing.set(self)
+        try:
+            yield not self.overtaken
+        finally:
+            _storing.reset(token)
+            self.stored.set_result(None)
+
+    def check_wait(self, place: Place) -> None:
+        """Raise `DeadlockError` if this flight, or one that waits for it, computes the value at that place."""
+        seen: set[Flight] = set()
+        waiting = [self]
+        while waiting:
+            others = len(seen)
+            flight = waiting.pop()
+            if flight in seen:
+                continue
+            seen.add(flight)
+            if flight.place == place:
+                raise DeadlockError(others)
+            waiting += list(flight.waited_for_by)
 
 
 class Flights:
-    """The runs under way, by event loop and what they make."""
+    """The flights of one root's callers, and those whose values are stored in this root."""
 
     def __init__(self) -> None:
-        self._flights: dict[tuple[asyncio.AbstractEventLoop, object], _Flight] = {}
+        self._under_way: dict[Flight, asyncio.AbstractEventLoop] = {}
+        self._flights: dict[Slot, Flight] = {}  # those that can be joined
+        self._looking: dict[Slot, int] = {}  # callers that look whether the value is there
+        self._lock = threading.Lock()  # guards changes of what follows
+        self._targets: dict[tuple[Path, str], tuple[Flight, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._under_way)
 
-    async def join(self, what: object, make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
-        """Return what the run under way makes, or begin one, in a task of its own.
+    # ------------------------------------------------------------------ joining
 
-        A cancelled caller leaves; the last one to leave cancels the run. Its error goes to all.
+    async def looking(self, path: Path, key: str, look: Awaitable[T]) -> T:
+        """Await a look whether the value is there; until it ends, the caller counts as one who may need the flight."""
+        slot = (asyncio.get_running_loop(), path, key)
+        self._looking[slot] = self._looking.get(slot, 0) + 1
+        try:
+            return await look
+        finally:
+            left = self._looking[slot] - 1
+            if left:
+                self._looking[slot] = left
+            else:
+                del self._looking[slot]
+                if (flight := self._flights.get(slot)) is not None:
+                    # After those who join it when they have found nothing.
+                    slot[0].call_soon(self._leave, slot, flight)
+
+    async def join(
+        self,
+        path: Path,
+        key: str,
+        begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
+        targets: Sequence[tuple[Root, Path]],
+    ) -> bytes:
+        """Return what the flight under way makes, or begin one, in a task of its own.
+
+        A cancelled caller leaves; the last one to leave cancels the flight. Its error goes to all. A change of the key
+        in one of the ``targets``, where its value may be stored, overtakes it. Raises `DeadlockError`.
         """
         loop = asyncio.get_running_loop()
-        slot = (loop, what)
+        slot, place = (loop, path, key), (id(self), path, key)
+        caller = _current()
         flight = self._flights.get(slot)
-        if flight is None:
-            flight = self._flights[slot] = _Flight(loop.create_task(make()))
-            flight.task.add_done_callback(lambda task: self._land(slot, task))
+        if flight is None or flight.overtaken:
+            if caller is not None:
+                caller.check_wait(place)
+            flight = self._begin(slot, Flight(place, caller), begin, targets)
+        task = flight.task
+        assert task is not None
         flight.waiters += 1
+        if caller is not None:
+            # Before the check: of two that begin to wait for each other in two threads, one at least sees the other.
+            flight.waited_for_by[caller] = flight.waited_for_by.get(caller, 0) + 1
         try:
-            return await asyncio.shield(flight.task)
+            if caller is not None:
+                caller.check_wait(place)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            caller = asyncio.current_task()
-            if flight.ended and caller is not None and not caller.cancelling():
+            waiter = asyncio.current_task()
+            if flight.ended and waiter is not None and not waiter.cancelling():
                 raise FlightEndedError from None
             raise
         finally:
             flight.waiters -= 1
-            if not flight.waiters and not flight.task.done():
-                if self._flights.get(slot) is flight:
-                    del self._flights[slot]
-                flight.task.cancel()
+            if caller is not None:
+                left = flight.waited_for_by[caller] - 1
+                if left:
+                    flight.waited_for_by[caller] = left
+                else:
+                    del flight.waited_for_by[caller]
+            self._leave(slot, flight)
 
-    def _land(self, slot: tuple[asyncio.AbstractEventLoop, object], task: asyncio.Task[bytes]) -> None:
-        flight = self._flights.get(slot)
-        if flight is not None and flight.task is task:
+    def _begin(
+        self,
+        slot: Slot,
+        flight: Flight,
+        begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
+        targets: Sequence[tuple[Root, Path]],
+    ) -> Flight:
+        loop, _, key = slot
+        self._flights[slot] = flight
+        self._under_way[flight] = loop
+        for root, path in targets:
+            root._flights._add_target((path, key), flight)
+            root._observe()
+
+        def land(task: asyncio.Task[bytes]) -> None:
+            self._drop(slot, flight)
+            self._under_way.pop(flight, None)
+            for root, path in targets:
+                root._flights._remove_target((path, key), flight)
+                root._observe()
+            # What inherits the context of the flight may live long: it must not keep the result.
+            flight.task = None
+            if not task.cancelled():
+                task.exception()  # every waiter has its own copy; without waiters nobody needs it
+
+        context = copy_context()
+        context.run(_running.set, flight)
+        context.run(_storing.set, None)
+        flight.task = loop.create_task(begin(flight), context=context)
+        flight.task.add_done_callback(land)
+        return flight
+
+    def _leave(self, slot: Slot, flight: Flight) -> None:
+        """Cancel the flight if nobody needs it any more."""
+        task = flight.task
+        if flight.waiters or task is None or (slot in self._looking and not flight.overtaken):
+            return
+        self._drop(slot, flight)
+        task.cancel()
+
+    def _drop(self, slot: Slot, flight: Flight) -> None:
+        if self._flights.get(slot) is flight:
             del self._flights[slot]
-        if not task.cancelled():
-            task.exception()  # every waiter has its own copy; without waiters nobody needs it
 
     def end(self) -> None:
-        """Cancel every run, from whatever thread; those who wait for it get `FlightEndedError`."""
-        for (loop, _), flight in list(self._flights.items()):
+        """Cancel every flight, from whatever thread; those who wait for it get `FlightEndedError`."""
+        for flight, loop in list(self._under_way.items()):
             flight.ended = True
-            with suppress(RuntimeError):  # a loop that is closed runs nothing any more
-                loop.call_soon_threadsafe(flight.task.cancel)
+            if (task := flight.task) is not None:
+                with suppress(RuntimeError):  # a loop that is closed runs nothing any more
+                    loop.call_soon_threadsafe(task.cancel)
+
+    # ------------------------------------------------------------------ changes
+
+    @property
+    def can_be_overtaken(self) -> bool:
+        """Whether there is a flight whose value may be stored in this root."""
+        return bool(self._targets)
+
+    def _add_target(self, place: tuple[Path, str], flight: Flight) -> None:
+        with self._lock:
+            self._targets[place] = (*self._targets.get(place, ()), flight)
+
+    def _remove_target(self, place: tuple[Path, str], flight: Flight) -> None:
+        with self._lock:
+            left = tuple(each for each in self._targets.get(place, ()) if each is not flight)
+            if left:
+                self._targets[place] = left
+            else:
+                self._targets.pop(place, None)
+
+    async def overtake(self, path: Path, keys: Collection[str] | None) -> None:
+        """Begin a change of these keys, or with None of anything at and below the path, through this root.
+
+        The flights concerned will store nothing; waits for those that are storing their value. From any thread.
+        """
+        own = _storing.get()
+        overtaken = [flight for flight in self._concerned(path, keys) if flight is not own]
+        for flight in overtaken:
+            flight.overtaken = True
+        for flight in overtaken:
+            if flight.stored is not None and not flight.stored.done():
+                await asyncio.shield(asyncio.wrap_future(flight.stored))
+
+    def _concerned(self, path: Path, keys: Collection[str] | None) -> list[Flight]:
+        targets = self._targets
+        if keys is not None and len(keys) <= len(targets):
+            return [flight for key in keys for flight in targets.get((path, key), ())]
+        if keys is not None:
+            keys = keys if isinstance(keys, dict | set | frozenset) else frozenset(keys)
+        return [
+            flight
+            for (at, key), flights in list(targets.items())
+            if (at[: len(path)] == path if keys is None else at == path and key in keys)
+            for flight in flights
+        ]

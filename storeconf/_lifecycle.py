@@ -9,14 +9,15 @@ import asyncio
 import logging
 import os
 import threading
+import types
 import weakref
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Generator
 
-__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "run_shielded"]
+__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "resume", "run_shielded"]
 
 T = TypeVar("T")
 
@@ -37,6 +38,21 @@ async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+@types.coroutine
+def resume(call: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any, Any, T]:
+    """Continue a coroutine that was started by its ``send`` and waits for ``waiting_for``."""
+    try:
+        while True:
+            try:
+                sent = yield waiting_for
+            except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to the call
+                waiting_for = call.throw(error)
+            else:
+                waiting_for = call.send(sent)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
 
 
 class LifeCycle:

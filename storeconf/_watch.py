@@ -1,4 +1,7 @@
-"""Who is told of what changes through a root, so that near caches stay right. Imports nothing of storeconf."""
+"""Who is told of what changes through a root, so that near caches stay right, and no flight undoes a newer change.
+
+Imports nothing of storeconf.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
+
+    from storeconf._flights import Flights
 
 __all__ = ["CHANGES", "Watch", "told"]
 
@@ -30,6 +35,9 @@ CHANGES = frozenset(
 """The public operations that change something; ``get`` does when it renews."""
 
 _OF_MANY = frozenset({"delete_all", "delete_many", "set_many"})
+
+_RENEWS = frozenset({"get", "touch"})
+"""Those that change no value, only an expiry."""
 
 
 class Watch(Protocol):
@@ -71,27 +79,39 @@ class Watch(Protocol):
 
 
 def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public operation that a class has taken over, so that it tells the root's watch what it changes."""
+    """Return a public operation that a class has taken over, so that whoever must know learns what it changes."""
 
     @wraps(operation)
     def telling(self: Any, *args: Any, **kwargs: Any) -> Any:
-        watch = self._root._watch
-        if watch is None:
+        root = self._root
+        if not root._observed:
             return operation(self, *args, **kwargs)
         keys = None
         if name not in _OF_MANY:
             key = args[0] if args else kwargs.get("key")
             reads = name == "get" and len(args) < 2 and kwargs.get("renew_for") is None
-            if reads or not isinstance(key, str) or not watch.concerns(self._path):
+            if reads or not isinstance(key, str):
                 return operation(self, *args, **kwargs)
             keys = (str.__str__(key),)
+        watch = root._watch
+        if watch is not None and keys is not None and not watch.concerns(self._path):
+            watch = None
+        flights = None if name in _RENEWS or not root._flights.can_be_overtaken else root._flights
+        if watch is None and flights is None:
+            return operation(self, *args, **kwargs)
         # Within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
-        return _tell(watch, self._path, keys, lambda: operation(self, *args, **kwargs))
+        return _tell(watch, flights, self._path, keys, lambda: operation(self, *args, **kwargs))
 
     return telling
 
 
 async def _tell(
-    watch: Watch, path: tuple[str, ...], keys: Collection[str] | None, change: Callable[[], Awaitable[T]]
+    watch: Watch | None,
+    flights: Flights | None,
+    path: tuple[str, ...],
+    keys: Collection[str] | None,
+    change: Callable[[], Awaitable[T]],
 ) -> T:
-    return await watch.during(change(), path, keys)
+    if flights is not None:
+        await flights.overtake(path, keys)
+    return await (change() if watch is None else watch.during(change(), path, keys))

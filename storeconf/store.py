@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 import warnings
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from storeconf import _litestar
@@ -31,14 +33,16 @@ from storeconf._arguments import (
     next_counter,
     value_bytes,
 )
-from storeconf._flights import FlightEndedError, Flights
+from storeconf._flights import DeadlockError, Flight, FlightEndedError, Flights
 from storeconf._hooks import Hooks
-from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, run_shielded
+from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, resume, run_shielded
 from storeconf._watch import CHANGES, told
 from storeconf.errors import (
     StoreClosedError,
+    StoreDeadlockError,
     StoreError,
     StoreTimeoutError,
+    StoreUnavailableError,
     StoreValueError,
     UnsupportedOperationError,
 )
@@ -71,6 +75,8 @@ __all__ = [
 T = TypeVar("T")
 
 A = TypeVar("A")
+
+_logger = logging.getLogger("storeconf")
 
 CLOSE_GRACE = 5.0
 """Seconds that calls under way get to finish when their store closes."""
@@ -134,13 +140,24 @@ class Store(LifeCycle, Hooks, _Litestars):
     """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
     nothing needs to be given back. One that somebody entered and never left deserves it anyway."""
 
+    tolerates_outages: bool = False
+    """Whether callers of `get_or_set` get what their factory made although storing it failed."""
+
+    _get_waits: ClassVar[bool] = True
+    """Whether `get` may give way to the event loop."""
+
+    _watch: Watch | None = None
+
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
     """What makes a caller's value the stored one; a store that keeps objects has another one."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in (CHANGES & vars(cls).keys()) - vars(cls).get("notifies", frozenset()):
-            setattr(cls, name, told(name, vars(cls)[name]))
+        own = vars(cls)
+        if "get" in own:
+            cls._get_waits = "get" not in own.get("synchronous_operations", ())
+        for name in (CHANGES & own.keys()) - own.get("notifies", frozenset()):
+            setattr(cls, name, told(name, own[name]))
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +165,6 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._root: Store = self
         self._path: tuple[str, ...] = ()
         self._name: str | None = None
-        self._watch: Watch | None = None
 
     def _reset(self) -> None:
         super()._reset()
@@ -158,6 +174,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._idle: ThreadFuture[None] | None = None
         self._inside: set[asyncio.Task[Any] | None] = set()  # tasks whose further calls closing waits for
         self._flights = Flights()
+        self._observed = self._watch is not None  # whether anybody has to be told of changes
 
     # ------------------------------------------------------------------ identity
 
@@ -309,11 +326,34 @@ class Store(LifeCycle, Hooks, _Litestars):
         self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
     ) -> Awaitable[T]:
         """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
+        root = self._root
+        if not root._observed:
+            return self._call(work, operation)
+        if root._flights.can_be_overtaken:
+            return self._overtaking(keys, work, operation)
+        return self._telling(keys, self._call(work, operation))
+
+    async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None) -> T:
+        try:
+            await self._root._flights.overtake(self._path, keys)
+            return await self._telling(keys, self._call(work, operation))
+        finally:
+            work.close()
+
+    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """As `_change`, for what gives these keys another expiry, which changes no value."""
+        return self._telling(keys, self._call(work))
+
+    def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
         watch = self._root._watch
-        call = self._call(work, operation)
         if watch is None or (keys is not None and not watch.concerns(self._path)):
             return call
         return watch.during(call, self._path, keys)
+
+    def _observe(self) -> None:
+        """Find out whether anybody has to be told of changes."""
+        with self._mutex:
+            self._observed = self._watch is not None or self._flights.can_be_overtaken
 
     def _leave(self) -> None:
         """Tell the one who closes that no call is under way any more."""
@@ -353,7 +393,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         if renew_for is None:
             return await self._call(self._root.do_get(self._path, key, None))
         renew = self._check("get", milliseconds, renew_for)
-        return await self._change((key,), self._root.do_get(self._path, key, renew))
+        return await self._change_expiry((key,), self._root.do_get(self._path, key, renew))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None means for ever.
@@ -445,7 +485,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("touch")
         key = self._check("touch", key_text, key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
-        return await self._change((key,), self._root.do_touch(self._path, key, expiry))
+        return await self._change_expiry((key,), self._root.do_touch(self._path, key, expiry))
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
@@ -467,25 +507,59 @@ class Store(LifeCycle, Hooks, _Litestars):
     async def get_or_set(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
     ) -> bytes:
-        """Return the value; when there is none, run ``factory`` (sync or async), store its result and return that.
+        """Return the value; if there is none, run ``factory`` (sync or async), store its result and return that.
 
         Concurrent callers in one event loop share one run, in a task of its own: a cancelled caller leaves, the last
-        one to leave cancels the run. An error of the factory goes to all callers, and nothing is stored.
+        one to leave cancels the run. An error of the factory goes to all callers, and nothing is stored. Nor is it if
+        the key was changed through this process meanwhile; if another process was first, callers get its value.
+
+        Raises StoreDeadlockError in a factory that would wait for its own key.
         """
         if expires_in is not None:
             self._check("get_or_set", milliseconds, expires_in)
-        value = await self.get(key)
-        if value is not None:
-            return value
+        looking = self.get(key)
+        if self._get_waits and looking.__class__ is CoroutineType:
+            try:
+                waiting_for = looking.send(None)
+            except StopIteration as done:
+                value: bytes | None = done.value
+            else:
+                # Who waits here may soon wait for the factory, too.
+                value = await self._root._flights.looking(self._path, str.__str__(key), resume(looking, waiting_for))
+        else:
+            value = await looking
+        return await self._computed(key, factory, expires_in) if value is None else value
+
+    async def _computed(
+        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
+    ) -> bytes:
+        key = self._check("get_or_set", key_text, key)
         try:
-            return await self._root._flights.join((self._path, key), lambda: self._produce(key, factory, expires_in))
+            return await self._root._flights.join(
+                self._path, key, lambda flight: self._compute(flight, key, factory, expires_in), self._targets()
+            )
         except FlightEndedError:
             raise StoreClosedError(
                 f"store {self.name!r} was closed before the factory was done", store=self.name, operation="get_or_set"
             ) from None
+        except DeadlockError as error:
+            through = f", through {error.others} other key{'s' * (error.others > 1)}" if error.others else ""
+            raise StoreDeadlockError(
+                f"a factory of get_or_set on store {self.name!r} would wait for its own key{through}",
+                store=self.name,
+                operation="get_or_set",
+            ) from None
 
-    async def _produce(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
+    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
+        """Where `get_or_set` may store a value: roots, each with a path."""
+        return [(self._root, self._path)]
+
+    async def _compute(
+        self,
+        flight: Flight,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None,
     ) -> bytes:
         root, task = self._root, asyncio.current_task()
         root._calls += 1
@@ -498,14 +572,40 @@ class Store(LifeCycle, Hooks, _Litestars):
             made = factory()
             if inspect.isawaitable(made):
                 made = await made
-            data = made if self.capabilities.objects else self._check("get_or_set", value_bytes, made)
-            await self.set(key, data, expires_in)
-            return data  # type: ignore[return-value]  # where objects are kept, the caller gets back what it made
+            data: Any = made if self.capabilities.objects else self._check("get_or_set", value_bytes, made)
+            with flight.storing() as wanted:
+                if wanted:
+                    data = await self._store_computed(key, data, expires_in)
+            return data  # type: ignore[no-any-return]  # where objects are kept, the caller gets back what it made
         finally:
             root._inside.discard(task)
             root._calls -= 1
             if root._idle is not None:
                 root._leave()
+
+    async def _store_computed(self, key: str, data: Any, expires_in: Expiry | None) -> Any:
+        """Store the value unless another process has stored one; return the value that callers get."""
+        atomic = self.capabilities.atomic
+        try:
+            if "add" not in atomic:
+                await self.set(key, data, expires_in)
+                return data
+            # Not False: in an outage, middleware may treat it as a set, which tells nothing.
+            if await self.add(key, data, expires_in) is not False:
+                return data
+            if (value := await self.get(key)) is not None:
+                return value
+            # What is there can't be read, or has just ended.
+            if "compare_and_set" in atomic and await self.compare_and_set(key, None, data, expires_in):
+                return data
+            if (value := await self.get(key)) is not None:
+                return value
+            await self.set(key, data, expires_in)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            if not self.tolerates_outages:
+                raise
+            _logger.warning("store %r: a computed value could not be stored: %s", self.name, error)
+        return data
 
     # ------------------------------------------------------------------ for middleware and tools
 

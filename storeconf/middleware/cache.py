@@ -70,6 +70,7 @@ def _coherence(root: Store) -> Coherence:
     with root._mutex:
         if root._watch is None:
             root._watch = Coherence()
+            root._observed = True
     assert isinstance(root._watch, Coherence)
     return root._watch
 

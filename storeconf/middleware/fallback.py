@@ -199,6 +199,8 @@ class _Outages:
 class FallbackStore(CatchingStore):
     """Repeats on another store what the store inside could not do."""
 
+    tolerates_outages = True
+
     def __init__(self, inner: Store, other: Store, logger: logging.Logger) -> None:
         self.other = other
         self._outages = _outages(inner, other, logger)
@@ -210,6 +212,9 @@ class FallbackStore(CatchingStore):
         child.other = self.other.with_namespace(namespace)
         child._bind(self.wrapped.with_namespace(namespace))
         return child
+
+    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
+        return [*self.wrapped._targets(), *self.other._targets()]
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`."""

@@ -90,6 +90,8 @@ class _Failures:
 class MissStore(CatchingStore):
     """Answers for an unavailable backend as an empty store would. ``misses`` counts how often."""
 
+    tolerates_outages = True
+
     def __init__(self, inner: Store, logger: logging.Logger) -> None:
         self._failures = _Failures(logger)
         super().__init__(inner)

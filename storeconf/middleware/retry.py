@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf._backoff import backoff
+from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Duration, Middleware
@@ -98,6 +99,8 @@ class RetryStore(CatchingStore):
             return error.code == "READONLY"  # the primary has moved; whatever else is refused stays so for long
         if not error.outcome_unknown or operation in _IDEMPOTENT:
             return True
+        if operation == "add":
+            return is_storing()  # what get_or_set has added, it finds when it adds it again
         return operation == "renew" and milliseconds(args[1]) > 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.store import Expiry, Store, Value
 
@@ -96,6 +97,7 @@ class StoreWrapper(Store):
         self._root = inner.root
         self._path = inner.namespaces
         self.capabilities = inner.capabilities
+        self.tolerates_outages = type(self).tolerates_outages or inner.tolerates_outages
         self.on_bind()
 
     def on_bind(self) -> None:
@@ -106,6 +108,9 @@ class StoreWrapper(Store):
         child = copy.copy(self)
         child._bind(self.wrapped.with_namespace(namespace))
         return child
+
+    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
+        return self.wrapped._targets()
 
     @property
     def name(self) -> str:
@@ -247,7 +252,10 @@ class GuardedStore(StoreWrapper):
 
 
 class CatchingStore(GuardedStore):
-    """A wrapper that acts only when the backend was unavailable: see `on_unavailable`."""
+    """A wrapper that acts only when the backend was unavailable: see `on_unavailable`.
+
+    If it ``tolerates_outages``, a value that `get_or_set` stores by ``add`` is treated as one that is set.
+    """
 
     async def on_unavailable(
         self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
@@ -260,6 +268,8 @@ class CatchingStore(GuardedStore):
         try:
             return await call(*args)
         except (StoreUnavailableError, StoreTimeoutError) as error:
+            if operation == "add" and type(self).tolerates_outages and is_storing():
+                return await self.on_unavailable("set", error, self._at["set"], *args)
             return await self.on_unavailable(operation, error, call, *args)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:

@@ -154,7 +154,7 @@ class MemoryStore(Store):
             await self._enter("set")
         if type(value) is not bytes:
             value = self._check("set", self._encode, value)
-        if keep_ttl or root._watch is not None or (expires_in is not None and type(expires_in) is not int):
+        if keep_ttl or root._observed or (expires_in is not None and type(expires_in) is not int):
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
         token = root._latch.token
@@ -193,7 +193,7 @@ class MemoryStore(Store):
         root = self._root
         if root._state != OPEN:
             await self._enter("delete")
-        if root._watch is not None:
+        if root._observed:
             return bool(await super().delete(key))
         key = self._check("delete", key_text, key)
         with root._latch:

@@ -1,4 +1,7 @@
-"""get_or_set: one run of the factory for all who wait, and what happens when it fails or nobody waits any more."""
+"""get_or_set: one run of the factory for all who wait, what happens when it fails, and what it may never do.
+
+Which is to undo a newer change, and to wait for itself.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from storeconf import StoreDeadlockError
 from storeconf.testing._checks import equal, holds, raises
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise, with_others
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from storeconf import Store
 
 
@@ -225,3 +231,203 @@ class SingleFlight(Suite):
         equal((closing.exception(), caller.result()), (None, b"made"), "the caller gets its value")
         async with store:
             equal(await store.get("k"), b"made", "which was stored before the store closed")
+
+    # ------------------------------------------------------------------ changes while the factory runs
+
+    def _changes(self, store: Store) -> dict[str, tuple[Callable[[Store, Store], Awaitable[object]], bytes | None]]:
+        """By name: a change of the missing key "k", made in its namespace or the store above it, and its result."""
+        atomic = self.capabilities(store).atomic
+        changes: dict[str, tuple[Callable[[Store, Store], Awaitable[object]], bytes | None]] = {
+            "delete": (lambda here, above: here.delete("k"), None),
+            "delete_many": (lambda here, above: here.delete_many(["other", "k"]), None),
+            "delete_all": (lambda here, above: here.delete_all(), None),
+            "the delete_all of the store above": (lambda here, above: above.delete_all(), None),
+            "set": (lambda here, above: here.set("k", b"new"), b"new"),
+            "set that expires": (lambda here, above: here.set("k", b"new", expires_in=LONG), b"new"),
+            "set that is over": (lambda here, above: here.set("k", b"new", expires_in=0), None),
+            "set_many": (lambda here, above: here.set_many({"other": b"", "k": b"new"}), b"new"),
+        }
+        if "add" in atomic:
+            changes["add"] = (lambda here, above: here.add("k", b"new"), b"new")
+        if "increment" in atomic:
+            changes["increment"] = (lambda here, above: here.increment("k"), b"1")
+        if "pop" in atomic:
+            changes["pop"] = (lambda here, above: here.pop("k"), None)
+        if "compare_and_set" in atomic:
+            changes["compare_and_set"] = (lambda here, above: here.compare_and_set("k", None, b"new"), b"new")
+        return changes
+
+    @promise
+    async def test_a_run_undoes_no_newer_change(self, store: Store) -> None:
+        """What is written or deleted through this process while the factory runs stays so; callers get what it made."""
+        for name, (change, expected) in self._changes(store).items():
+            factory, here = _Factory(), store.with_namespace("child")
+            await here.delete("k")
+            callers = [asyncio.ensure_future(here.get_or_set("k", factory)) for _ in range(2)]
+            await factory.begun(*callers)
+            await change(store.with_namespace("child"), store)
+            factory.may_end.set()
+            equal(await asyncio.gather(*callers), [b"made"] * 2, f"after {name}, callers get the value made")
+            equal(await here.get("k"), expected, f"{name} stays")
+
+    @promise
+    async def test_callers_after_a_change_begin_another_run(self, store: Store) -> None:
+        """Who asks after the key was deleted gets a value that was made after that, and that one is stored."""
+        for clear in (store.delete, lambda key: store.delete_all()):
+            before, after = _Factory(b"before"), _Factory(b"after")
+            early = asyncio.ensure_future(store.get_or_set("k", before))
+            await before.begun(early)
+            await clear("k")
+            late = [asyncio.ensure_future(store.get_or_set("k", after)) for _ in range(3)]
+            await after.begun(*late)
+            before.may_end.set()
+            equal(await early, b"before", "the caller before the change gets what its run makes")
+            equal(await store.exists("k"), False, "which is not stored")
+            after.may_end.set()
+            equal(await asyncio.gather(*late), [b"after"] * 3, "the callers after it get what theirs makes")
+            equal((before.runs, after.runs), (1, 1), "of one run")
+            equal(await store.get("k"), b"after", "which is stored")
+            await store.delete("k")
+
+    @promise
+    async def test_renewing_is_no_change(self, store: Store) -> None:
+        """Renewal and touch, and changes of other keys and namespaces, keep nothing from being stored."""
+        factory = _Factory()
+        caller = asyncio.ensure_future(store.get_or_set("k", factory))
+        await factory.begun(caller)
+        await store.get("k", renew_for=LONG)
+        if "touch" in self.capabilities(store).atomic:
+            await store.touch("k", LONG)
+        await store.set("other", b"v")
+        await store.with_namespace("child").set("k", b"v")
+        await store.with_namespace("child").delete_all()
+        factory.may_end.set()
+        equal(await caller, b"made", "the caller gets the value")
+        equal(await store.get("k"), b"made", "which is stored")
+
+    @promise
+    async def test_a_factory_may_write_its_own_key(self, store: Store) -> None:
+        """What the factory itself writes under its key counts as newer than what it returns."""
+
+        async def writes() -> bytes:
+            await store.set("k", b"written")
+            return b"returned"
+
+        equal(await store.get_or_set("k", writes), b"returned", "the caller gets what the factory returns")
+        equal(await store.get("k"), b"written", "what it has written stays")
+
+    @with_others(1)
+    async def test_what_another_process_stored_first_stays(self, store: Store, other: Store) -> None:
+        """If another process stores a value while the factory runs, that one stays, and the callers get it."""
+        capabilities = self.capabilities(store)
+        if not capabilities.shared or "add" not in capabilities.atomic:
+            return
+        async with store, other:
+            factory = _Factory()
+            callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(2)]
+            await factory.begun(*callers)
+            await other.set("k", b"theirs", expires_in=LONG)
+            factory.may_end.set()
+            equal(await asyncio.gather(*callers), [b"theirs"] * 2, "the callers get the value that was first")
+            equal(await store.get("k"), b"theirs", "which stays")
+            holds((await store.expires_in("k") or 0) > 0, "with its expiry")
+
+    # ------------------------------------------------------------------ factories that would wait for themselves
+
+    @promise
+    async def test_a_factory_that_would_wait_for_its_own_key_fails(self, store: Store) -> None:
+        """A factory that asks for its own key, itself or in tasks or threads it starts, gets StoreDeadlockError."""
+
+        async def itself() -> bytes:
+            return await store.get_or_set("k", itself)
+
+        async def in_a_task() -> bytes:
+            return await asyncio.create_task(store.get_or_set("k", in_a_task))
+
+        async def in_a_group() -> bytes:
+            values = await asyncio.gather(store.get_or_set("l", lambda: b"l"), store.get_or_set("k", in_a_group))
+            return b"".join(values)
+
+        async def after_a_change() -> bytes:
+            await store.delete("k")
+            return await store.get_or_set("k", after_a_change)
+
+        async def from_a_thread() -> bytes:
+            loop = asyncio.get_running_loop()
+
+            def ask() -> bytes:
+                return asyncio.run_coroutine_threadsafe(store.get_or_set("k", from_a_thread), loop).result()
+
+            return await asyncio.to_thread(ask)
+
+        async def in_another_loop() -> bytes:
+            return await asyncio.to_thread(lambda: asyncio.run(_awaited(store.get_or_set("k", in_another_loop))))
+
+        factories = [itself, in_a_task, in_a_group, after_a_change, from_a_thread]
+        for factory in [*factories, in_another_loop] if self.threads else factories:
+            await raises(StoreDeadlockError, store.get_or_set, "k", factory)
+            equal(await store.exists("k"), False, "nothing is stored")
+            equal(await store.get_or_set("k", lambda: b"v"), b"v", "the next call works")
+            await store.delete("k")
+
+    @promise
+    async def test_factories_that_would_wait_for_each_other_fail(self, store: Store) -> None:
+        """A cycle of factories through several keys and namespaces ends in StoreDeadlockError, whoever began it."""
+        handles = [store, store.with_namespace("child"), store.with_namespace("child").with_namespace("child")]
+
+        async def ask(place: int) -> bytes:
+            handle = handles[place % 3]
+            return await handle.get_or_set(f"k{place % 3}", lambda: ask(place + 1))
+
+        await raises(StoreDeadlockError, ask, 0)
+        results = await asyncio.gather(*(ask(place) for place in range(3)), return_exceptions=True)
+        equal({type(result) for result in results}, {StoreDeadlockError}, "all who wait get the error")
+
+        meet = asyncio.Barrier(2)
+
+        async def a() -> bytes:
+            await meet.wait()
+            return await store.get_or_set("b", b)
+
+        async def b() -> bytes:
+            await meet.wait()
+            return await store.get_or_set("a", a)
+
+        pair = await asyncio.gather(store.get_or_set("a", a), store.get_or_set("b", b), return_exceptions=True)
+        equal({type(result) for result in pair}, {StoreDeadlockError}, "two that run at the same time, too")
+
+    @promise
+    async def test_waiting_for_others_is_no_deadlock(self, store: Store) -> None:
+        """Factories that share what they need, and tasks that outlive their factory, wait for nobody in vain."""
+        base = _Factory(b"base")
+
+        def over(name: str) -> Awaitable[bytes]:
+            async def make() -> bytes:
+                return name.encode() + await store.get_or_set("base", base)
+
+            return store.get_or_set(name, make)
+
+        calls = [asyncio.ensure_future(over(name)) for name in ("left", "right", "left")]
+        await base.begun(*calls)
+        base.may_end.set()
+        equal(await asyncio.gather(*calls), [b"leftbase", b"rightbase", b"leftbase"], "a diamond")
+
+        ended = asyncio.Event()
+        later: list[asyncio.Task[bytes]] = []
+
+        async def ask_later() -> bytes:
+            await ended.wait()
+            await store.delete("k")
+            return await store.get_or_set("k", lambda: b"second")
+
+        async def starts_a_task() -> bytes:
+            later.append(asyncio.create_task(ask_later()))
+            return b"first"
+
+        equal(await store.get_or_set("k", starts_a_task), b"first", "a factory that starts a task")
+        ended.set()
+        equal(await later[0], b"second", "which asks for the same key after it has ended")
+
+
+async def _awaited(call: Awaitable[bytes]) -> bytes:
+    return await call

@@ -222,6 +222,9 @@ class ServerStore(Store):
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
         root = self._root
+        if root._flights.can_be_overtaken:
+            await super().set(key, value, expires_in, keep_ttl=keep_ttl)
+            return
         watch, told = root._watch, None
         root._calls += 1
         try:
