@@ -159,9 +159,7 @@ class Builder:
         assert step.backend is not None
         return self.root(HIDDEN_ROOT, step.backend, step.sources)
 
-    def _context(
-        self, name: str, chain: Chain = (), sources: Mapping[str, ValueSource] = _NO_SOURCES
-    ) -> BuildContext:
+    def _context(self, name: str, chain: Chain = (), sources: Mapping[str, ValueSource] = _NO_SOURCES) -> BuildContext:
         return BuildContext(name, self._plan.environment, self._call, _logger, dict(chain), sources)
 
     def _call(self, name: str) -> Store:
