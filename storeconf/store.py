@@ -41,6 +41,7 @@ from storeconf.errors import (
     StoreClosedError,
     StoreDeadlockError,
     StoreError,
+    StoreRefusedError,
     StoreTimeoutError,
     StoreUnavailableError,
     StoreValueError,
@@ -387,13 +388,18 @@ class Store(LifeCycle, Hooks, _Litestars):
         """Return the value, or None when there is none or it has expired.
 
         ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
-        less ends the entry and still returns it.
+        less ends the entry and still returns it. A server that refuses writes now still gives the value, not renewed.
         """
         key = self._check("get", key_text, key)
         if renew_for is None:
             return await self._call(self._root.do_get(self._path, key, None))
         renew = self._check("get", milliseconds, renew_for)
-        return await self._change_expiry((key,), self._root.do_get(self._path, key, renew))
+        try:
+            return await self._change_expiry((key,), self._root.do_get(self._path, key, renew))
+        except StoreRefusedError:
+            if renew <= 0:
+                raise  # the value could still be read
+        return await self._call(self._root.do_get(self._path, key, None))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None means for ever.

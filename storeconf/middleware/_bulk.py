@@ -16,7 +16,7 @@ __all__ = ["Pace", "read_each"]
 _STEP = 0.005
 """Seconds that a loop may hold the event loop: others wait for no longer than a few of these."""
 
-_AT_ONCE = 500
+_AT_ONCE = 250
 """Keys that are read at once where each is read by a call of its own."""
 
 
@@ -38,10 +38,15 @@ class Pace:
         self._until = monotonic() + _STEP
 
 
-async def read_each(keys: Sequence[str], read: Callable[[str], Awaitable[bytes | None]]) -> dict[str, bytes]:
+async def read_each(
+    keys: Sequence[str],
+    read: Callable[[str], Awaitable[bytes | None]],
+    read_many: Callable[[Sequence[str]], Awaitable[dict[str, bytes]]],
+) -> dict[str, bytes]:
     """Return the values that ``read`` finds for these keys, each of which occurs once.
 
-    If the backend is unavailable for some of them, its error carries the values of the others as ``partial``.
+    If the backend is unavailable for some of them, its error carries the values of the others as ``partial``. Keys that
+    were not asked for by then are read by ``read_many``, so that no further one waits for the backend.
     """
     found: dict[str, bytes] = {}
     unavailable: StoreUnavailableError | StoreTimeoutError | None = None
@@ -54,9 +59,12 @@ async def read_each(keys: Sequence[str], read: Callable[[str], Awaitable[bytes |
                 raise result
             elif result is not None:
                 found[key] = result
-        if unavailable is not None and not found:
-            break  # each further slice would wait for the backend as long again
-    if unavailable is not None:
-        unavailable.partial = found or None
-        raise unavailable
+        if unavailable is not None:
+            rest = keys[start + _AT_ONCE :]
+            try:
+                found |= await read_many(rest) if rest else {}
+            except (StoreUnavailableError, StoreTimeoutError) as error:
+                found |= error.partial if isinstance(error.partial, dict) else {}
+            unavailable.partial = found or None
+            raise unavailable
     return found

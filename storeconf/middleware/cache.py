@@ -148,7 +148,7 @@ class CacheStore(StoreWrapper):
         try:
             if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
                 missing = list(dict.fromkeys(missing))
-                found |= await read_each(missing, lambda key: self._read("get_many", key))
+                found |= await read_each(missing, lambda key: self._read("get_many", key), self.wrapped.get_many)
             elif missing or not found:
                 found |= await self.wrapped.get_many(missing)
         except (StoreUnavailableError, StoreTimeoutError) as error:

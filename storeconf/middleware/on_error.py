@@ -10,6 +10,7 @@ from pydantic import Field
 from storeconf.errors import StoreRefusedError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.plugin import BuildContext, Middleware
+from storeconf.store import milliseconds
 
 if TYPE_CHECKING:
     import logging
@@ -106,6 +107,9 @@ class MissStore(CatchingStore):
     ) -> Any:
         """Return a miss, where that is promised."""
         if isinstance(error, StoreRefusedError):
+            if operation == "renew" and milliseconds(args[1]) > 0:
+                self._failures.add(self.name, operation, error)
+                return await self.get(args[0])
             if operation not in _REFUSED:
                 raise error
         elif operation not in _MISSES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from storeconf.errors import StoreRefusedError
 from storeconf.middleware._bulk import read_each
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware
@@ -113,7 +114,15 @@ class TtlStore(StoreWrapper):
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
         """Read, renewing as the settings say; an explicit ``renew_for`` goes first."""
-        return self._get(key, self._renew if renew_for is None else self._capped(renew_for))
+        if renew_for is not None:
+            return self._get(key, self._capped(renew_for))
+        return self._get(key) if self._renew is None else self._renewed(key)
+
+    async def _renewed(self, key: str) -> bytes | None:
+        try:
+            return await self._get(key, self._renew)
+        except StoreRefusedError:  # of writes; the value can be read
+            return await self._get(key)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Read several keys, renewing as the settings say, in one round trip where the backend pipelines."""
@@ -121,8 +130,7 @@ class TtlStore(StoreWrapper):
             return await self.wrapped.get_many(keys)
         if isinstance(keys, str | bytes):
             raise TypeError("give an iterable of keys, not one key")
-        wanted = list(dict.fromkeys(keys))
-        return await read_each(wanted, lambda key: self._get(key, self._renew))
+        return await read_each(list(dict.fromkeys(keys)), self._renewed, self.wrapped.get_many)
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
@@ -133,13 +141,19 @@ class TtlStore(StoreWrapper):
         return self._set(key, value, self._expiry(expires_in))
 
     async def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> None:
-        if self._max_ms is not None and expires_in is None:
+        if expires_in is None and self._max_ms is not None:
             found = await self.wrapped.get_with_expiry(key)
-            left = None if found is None else found[1]
-            if left is None or milliseconds(left) > self._max_ms:
-                await self._set(key, value, self._max)
+            if found is None or self._too_long(found[1]):
+                await self._set(key, value, self._expiry(None) if found is None else self._max)
                 return
+        elif expires_in is None and self._default is not None and not await self.wrapped.exists(key):
+            await self._set(key, value, self._expiry(None))
+            return
         await self._set(key, value, expires_in, keep_ttl=True)
+
+    def _too_long(self, left: float | None) -> bool:
+        """Whether an entry with so many seconds left would outlive the greatest expiry."""
+        return self._max_ms is not None and (left is None or milliseconds(left) > self._max_ms)
 
     def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
         """As `set`, with one expiry for all."""
@@ -166,20 +180,16 @@ class TtlStore(StoreWrapper):
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
-        """Only the greatest expiry applies: who compares and sets knows the expiry."""
-        if keep_ttl:
-            return self._compare_and_set_keeping(key, old, new, expires_in)
-        return self.wrapped.compare_and_set(
-            key, old, new, self._max if expires_in is None else self._capped(expires_in)
-        )
+        """As `set`. What it creates has no expiry that could be kept, so that it gets the default."""
+        if not keep_ttl or (old is None and expires_in is None):
+            return self.wrapped.compare_and_set(key, old, new, self._expiry(expires_in))
+        return self._compare_and_set_keeping(key, old, new, expires_in)
 
     async def _compare_and_set_keeping(
         self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
     ) -> bool:
         if self._max_ms is not None and expires_in is None:
-            # What is made has no expiry that could be kept.
-            found = None if old is None else await self.wrapped.get_with_expiry(key)
-            left = None if found is None else found[1]
-            if left is None or milliseconds(left) > self._max_ms:
+            found = await self.wrapped.get_with_expiry(key)
+            if found is not None and self._too_long(found[1]):
                 return await self.wrapped.compare_and_set(key, old, new, self._max)
         return await self.wrapped.compare_and_set(key, old, new, expires_in, keep_ttl=True)

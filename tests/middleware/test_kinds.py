@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import ValidationError
 
 from storeconf import (
     MemoryStore,
-    Store,
     StoreError,
     StoreReadOnlyError,
     StoreTimeoutError,
@@ -31,204 +28,15 @@ from storeconf.middleware.on_error import MissStore, OnError
 from storeconf.middleware.read_only import ReadOnly
 from storeconf.middleware.retry import Retry
 from storeconf.middleware.timeout import Timeout
-from storeconf.middleware.ttl import Ttl
-from storeconf.plugin import BuildContext, Middleware
+from tests.middleware.making import made, run, wrapped
+from tests.middleware.unreliable import Unreliable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-
-T = TypeVar("T")
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
-
-
-def context(**stores: Store) -> BuildContext:
-    return BuildContext(name="tested", environment=None, store=stores.__getitem__)
-
-
-M = TypeVar("M", bound=Middleware)
-
-
-def made(kind: type[M], **settings: Any) -> M:
-    """A middleware from settings as a layout writes them."""
-    return kind(**settings)
-
-
-def wrapped(middleware: Middleware, inner: Store | None = None, **stores: Store) -> Any:
-    return middleware.wrap(MemoryStore() if inner is None else inner, context(**stores))
-
-
-class Line:
-    """What lies between a store and its backend."""
-
-    def __init__(self) -> None:
-        self.down = False
-        self.unknown = False
-        self.calls = 0
-        self.fails_next = 0
-
-    def use(self) -> None:
-        self.calls += 1
-        if self.down or self.fails_next > 0:
-            self.fails_next -= 1
-            raise StoreUnavailableError("the line is cut", outcome_unknown=self.unknown)
-
-
-class Unreliable(MemoryStore):
-    """A memory store behind a line that can be cut, and that counts what reaches it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.line = Line()
-
-    def do_attach(self, parent: Any) -> None:
-        super().do_attach(parent)
-        self.line = parent.line
-
-    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
-        self.line.use()
-        return await super().get(key, renew_for)
-
-    async def set(self, key: str, value: Any, expires_in: Any = None, *, keep_ttl: bool = False) -> None:
-        self.line.use()
-        await super().set(key, value, expires_in, keep_ttl=keep_ttl)
-
-    async def increment(self, key: str, by: int = 1, expires_in: Any = None) -> int:
-        self.line.use()
-        return await super().increment(key, by, expires_in)
-
-    async def get_many(self, keys: Any) -> dict[str, bytes]:
-        self.line.use()
-        return await super().get_many(keys)
-
-    async def pop(self, key: str) -> bytes | None:
-        self.line.use()
-        return await super().pop(key)
-
-    async def touch(self, key: str, expires_in: Any) -> bool:
-        self.line.use()
-        return await super().touch(key, expires_in)
-
-    async def delete_all(self) -> None:
-        self.line.use()
-        await super().delete_all()
-
-    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
-        self.line.use()
-        async for key in super().keys(prefix):
-            yield key
+    from collections.abc import AsyncIterator, Callable
 
 
 def never() -> str:
     raise AssertionError("the factory ran for nothing")
-
-
-# ---------------------------------------------------------------------- ttl
-
-
-def test_ttl_default_is_used_by_everything_that_stores_without_an_expiry() -> None:
-    async def check() -> None:
-        store = wrapped(made(Ttl, default="100s"))
-        await store.set("set", "v")
-        await store.set_many({"many": "v"})
-        assert await store.add("add", "v")
-        assert await store.get_or_set("made", lambda: "v") == b"v"
-        assert await store.increment("counter") == 1
-        for key in ("set", "many", "add", "made", "counter"):
-            assert await store.expires_in(key) == 100
-        await store.set("set", "v", 7)
-        assert await store.expires_in("set") == 7
-        assert await store.touch("set", None)
-        assert await store.expires_in("set") == -1
-        await store.increment("counter", expires_in=5)
-        assert await store.expires_in("counter") == 100
-
-    run(check())
-
-
-def test_ttl_max_caps_every_expiry_and_ends_for_ever() -> None:
-    async def check() -> None:
-        store = wrapped(made(Ttl, max="60s"))
-        await store.set("given", "v", 1000)
-        await store.set("none", "v")
-        await store.set("short", "v", 5)
-        assert [await store.expires_in(key) for key in ("given", "none", "short")] == [60, 60, 5]
-        await store.get("short", renew_for=timedelta(days=1))
-        assert await store.expires_in("short") == 60
-        await store.touch("short", None)
-        assert await store.expires_in("short") == 60
-        await store.wrapped.set("permanent", "v")
-        await store.set("permanent", "w", keep_ttl=True)
-        assert await store.expires_in("permanent") == 60
-        await store.set("short", "v", 5)
-        await store.set("short", "w", keep_ttl=True)
-        assert await store.expires_in("short") == 5
-        assert await wrapped(made(Ttl, default="100s", max="60s")).get("x") is None
-
-    run(check())
-
-
-def test_ttl_max_leaves_nothing_for_ever_that_is_compared_and_set() -> None:
-    async def check() -> None:
-        store = wrapped(made(Ttl, max="60s"))
-        assert await store.compare_and_set("new", None, b"v", keep_ttl=True)
-        await store.wrapped.set("permanent", "v")
-        assert await store.compare_and_set("permanent", b"v", b"w", keep_ttl=True)
-        await store.wrapped.set("long", "v", 1000)
-        assert await store.compare_and_set("long", b"v", b"w", keep_ttl=True)
-        await store.set("short", "v", 5)
-        assert await store.compare_and_set("short", b"v", b"w", keep_ttl=True)
-        expiries = [await store.expires_in(key) for key in ("new", "permanent", "long", "short")]
-        assert expiries == [60, 60, 60, 5]
-        assert not await store.compare_and_set("missing", b"v", b"w", keep_ttl=True)
-        assert not await store.compare_and_set("short", None, b"x", keep_ttl=True)
-        assert await store.compare_and_set("short", b"w", None, keep_ttl=True)
-        assert not await store.exists("short")
-        with pytest.raises(StoreValueError):
-            await store.compare_and_set("new", b"v", b"w", 5, keep_ttl=True)
-
-    run(check())
-
-
-def test_ttl_jitter_only_shortens_defaults() -> None:
-    async def check() -> None:
-        store = wrapped(made(Ttl, default="1000s", jitter=0.5))
-        for number in range(50):
-            await store.set(str(number), "v")
-        lives = [await store.expires_in(str(number)) for number in range(50)]
-        assert all(500 <= life <= 1000 for life in lives)
-        assert len(set(lives)) > 5
-        await store.set("given", "v", 1000)
-        assert await store.expires_in("given") == 1000
-
-    run(check())
-
-
-def test_ttl_renews_on_get_what_has_an_expiry() -> None:
-    async def check() -> None:
-        store = wrapped(made(Ttl, default="100s", renew_on_get=True))
-        await store.set("a", "v", 5)
-        await store.wrapped.set("permanent", "v")
-        assert await store.get("a") == b"v"
-        assert await store.expires_in("a") == 100
-        await store.set("a", "v", 5)
-        assert await store.get_many(["a", "permanent", "missing"]) == {"a": b"v", "permanent": b"v"}
-        assert await store.expires_in("a") == 100
-        assert await store.expires_in("permanent") == -1
-        await store.get("a", renew_for=30)
-        assert await store.expires_in("a") == 30
-
-    run(check())
-
-
-@pytest.mark.parametrize(
-    "settings", [{"default": 0}, {"max": "-5s"}, {"renew_on_get": True}, {"jitter": 1.5}, {"default": True}, {"x": 1}]
-)
-def test_ttl_refuses_what_makes_no_sense(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        made(Ttl, **settings)
 
 
 # ---------------------------------------------------------------------- limit and read_only
@@ -324,7 +132,7 @@ def test_on_error_miss_reads_nothing_logs_and_counts(caplog: pytest.LogCaptureFi
         store = wrapped(made(OnError, action="miss"), inner)
         assert isinstance(store, MissStore)
         await store.set("k", "v")
-        inner.line.down = True
+        inner.line.down = StoreUnavailableError
         assert await store.get("k") is None
         assert await store.get("k", renew_for=5) is None
         assert await store.get_many(["k"]) == {}
@@ -337,7 +145,7 @@ def test_on_error_miss_reads_nothing_logs_and_counts(caplog: pytest.LogCaptureFi
                 await call
         assert store.misses >= 7
         assert await store.with_namespace("below").get("k") is None
-        inner.line.down = False
+        inner.line.down = None
         assert await store.get("k") == b"v"
 
     with caplog.at_level(logging.WARNING, "storeconf"):
@@ -357,14 +165,14 @@ def test_fallback_takes_the_calls_in_a_namespace_of_its_own() -> None:
         inner, backup = Unreliable(), MemoryStore()
         below = inner.with_namespace("sessions")
         store = wrapped(made(Fallback, store="backup"), below, backup=backup)
-        inner.line.down = True
+        inner.line.down = StoreUnavailableError
         await store.set("k", "v", 50)
         assert await store.get("k") == b"v"
         assert await backup.with_namespace("sessions").get("k") == b"v"
         assert await backup.get("k") is None
         with pytest.raises(StoreUnavailableError):
             await store.increment("n")
-        inner.line.down = False
+        inner.line.down = None
         assert await store.get("k") is None
 
     run(check())
@@ -399,19 +207,20 @@ def test_retry_repeats_what_is_safe() -> None:
     async def check() -> None:
         inner = Unreliable()
         store = wrapped(made(Retry, attempts=3, backoff=0.001), inner)
-        inner.line.fails_next = 2
+        inner.line.fails_next = [StoreUnavailableError("cut") for _ in range(2)]
         await store.set("k", "v")
-        inner.line.fails_next = 2
+        inner.line.fails_next = [StoreUnavailableError("cut") for _ in range(2)]
         assert await store.get("k") == b"v"
-        inner.line.fails_next = 3
+        inner.line.fails_next = [StoreUnavailableError("cut") for _ in range(3)]
         with pytest.raises(StoreUnavailableError):
             await store.get("k")
-        inner.line.fails_next = 1
+        inner.line.fails_next = [StoreUnavailableError("cut")]
         assert await store.increment("n") == 1
-        inner.line.unknown, inner.line.fails_next, inner.line.calls = True, 1, 0
+        inner.line.fails_next = [StoreUnavailableError("cut", outcome_unknown=True)]
+        inner.line.calls.clear()
         with pytest.raises(StoreUnavailableError):
             await store.increment("n")
-        assert inner.line.calls == 1
+        assert len(inner.line.calls) == 1
 
     run(check())
 
@@ -420,12 +229,12 @@ def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
     async def check() -> None:
         inner = Unreliable()
         store = wrapped(made(Breaker, failures=2, reset_after=0.05), inner)
-        inner.line.down = True
+        inner.line.down = StoreUnavailableError
         for _ in range(5):
             with pytest.raises(StoreUnavailableError):
                 await store.get("k")
-        assert inner.line.calls == 2
-        inner.line.down = False
+        assert len(inner.line.calls) == 2
+        inner.line.down = None
         with pytest.raises(StoreUnavailableError):
             await store.with_namespace("below").get("k")
         while True:
@@ -434,7 +243,7 @@ def test_breaker_leaves_a_failing_backend_alone_and_tries_again() -> None:
                 break
             except StoreUnavailableError:
                 await asyncio.sleep(0.005)
-        assert inner.line.calls == 3
+        assert len(inner.line.calls) == 3
 
     run(check())
 
