@@ -69,7 +69,8 @@ def key_list(keys: Iterable[str]) -> list[str]:
     """Return several keys, each as `key_text` does; TypeError for one key in place of several."""
     if isinstance(keys, str | bytes):
         raise TypeError("give an iterable of keys, not one key")
-    return [key_text(key) for key in keys]
+    # Most keys need no look: a hundred thousand of them should not keep the event loop busy for long.
+    return [key if key.__class__ is str and key.isascii() else key_text(key) for key in keys]
 
 
 def value_bytes(value: Value) -> bytes:

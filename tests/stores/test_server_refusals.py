@@ -15,6 +15,7 @@ from storeconf import (
     StoreError,
     StoreReadOnlyError,
     StoreRefusedError,
+    StoreTimeoutError,
     StoreUnavailableError,
     UnsupportedOperationError,
 )
@@ -230,3 +231,24 @@ def test_a_server_that_is_busy_with_a_script_is_unavailable(server: Server) -> N
                 await asking
 
     asyncio.run(work())
+
+
+def test_nothing_is_unknown_while_there_is_no_connection() -> None:
+    """The server takes connections and says nothing: whatever is tried until the time is over is never sent."""
+    calls: list[Callable[[RedisStore], Awaitable[Any]]] = [
+        lambda store: store.set("k", b"v"),
+        lambda store: store.increment("n"),
+        lambda store: store.set_many({"k": b"v", "l": b"w"}),
+        lambda store: store.delete_many(["k", "l"]),
+    ]
+
+    async def work(silent: Server) -> None:
+        for call in calls:
+            async with store_at(silent, retries=20, command_timeout=0.5, connect_timeout=0.2) as store:
+                with pytest.raises((StoreUnavailableError, StoreTimeoutError)) as caught:
+                    await call(store)
+                assert not caught.value.outcome_unknown
+
+    with Server() as silent:
+        silent.freeze()
+        asyncio.run(work(silent))

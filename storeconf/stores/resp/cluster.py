@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from binascii import crc_hqx
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import shuffle
@@ -33,6 +34,9 @@ MOST_REDIRECTIONS = 16
 
 PAUSE_BETWEEN_READINGS = 0.05
 """Seconds between two readings of the table: a whole Cluster's calls may want it at once."""
+
+UNKNOWN_HOSTS = ("", "?")
+"""What nodes give in place of a host that they don't know: that of the node which answers."""
 
 _ASKING = pack(b"ASKING")
 _CLUSTER_NODES = pack(b"CLUSTER", b"NODES")
@@ -104,28 +108,43 @@ class ClusterLane(Lane):
     async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
         """Send the command again, where a redirection points to or the table says."""
         for _ in range(MOST_REDIRECTIONS):
-            if not _is_redirection(error):
-                return await self.call(data, key)
-            how, slot, place = str(error).split()[:3]
-            link = self._link_at(place, int(slot))
             try:
-                if how == "MOVED":
-                    self._table[int(slot)] = link
-                    self._want_table()
-                    return await link.call(data)
-                # Adjacent on one connection, so that nothing comes between.
-                asking, answer = link.call(_ASKING), link.call(data)
-                try:
-                    await asking
-                except BaseException:
-                    answer.cancel()
-                    raise
-                return await answer
+                return await self.call_again(error, data, key)
             except ReplyError as failure:
                 if not _is_redirection(failure):
                     raise
                 error = failure
         raise error
+
+    def call_again(self, error: Exception, data: bytes, key: bytes) -> asyncio.Future[Any]:
+        """See `Lane`; a redirection is followed."""
+        if not _is_redirection(error):
+            return self.call(data, key)
+        how, number, place = str(error).split()[:3]
+        slot = int(number)
+        link = self._link_at(place, slot)
+        if how == "MOVED":
+            self._table[slot] = link
+            self._want_table()
+            return link.call(data)
+        # Adjacent on one connection, so that nothing comes between.
+        asking, answer = link.call(_ASKING), link.call(data)
+        asking.add_done_callback(_take_note)
+        return answer
+
+    def may_have_sent(self, key: bytes) -> bool:
+        """See `Lane`; a redirection may have led to any node."""
+        return any(link.is_up for link in self._links.values())
+
+    async def ready(self) -> None:
+        """See `Lane`."""
+        if not self._owners:
+            with suppress(LinkError, ReplyError):
+                await self._renew_table()
+
+    def server_of(self, key: bytes) -> object:
+        """See `Lane`."""
+        return self._table[slot_of(key)]
 
     # ------------------------------------------------------------------ the table
 
@@ -144,9 +163,9 @@ class ClusterLane(Lane):
         return link
 
     def _link_at(self, place: str, slot: int) -> Link:
-        """Return the link to where a redirection points; without a host it is the one that sent it."""
+        """Return the link to where a redirection points; an unknown host is that of the node which sent it."""
         host, _, port = place.rpartition(":")
-        if not host:
+        if host in UNKNOWN_HOSTS:
             current = self._table[slot]
             host = next((a[0] for a, link in self._links.items() if link is current), self._seeds[0][0])
         return self._link((host, int(port)))
@@ -197,7 +216,7 @@ class ClusterLane(Lane):
         owners, serving = [], set()
         for first, last, primary, *_ in reply:
             host = (primary[0] or b"").decode()
-            address = (host if host not in ("", "?") else source[0], int(primary[1]))
+            address = (host if host not in UNKNOWN_HOSTS else source[0], int(primary[1]))
             link = self._link(address)
             table[first : last + 1] = [link] * (last + 1 - first)
             owners.append((first, last, address))
@@ -296,6 +315,12 @@ class ClusterLane(Lane):
         tls = "TLS" if self._template.tls is not None else "no TLS"
         primaries = sorted({address for _, _, address in self._owners})
         return f"{len(primaries)} primaries ({', '.join(f'{host}:{port}' for host, port in primaries)}), {tls}"
+
+
+def _take_note(asking: asyncio.Future[Any]) -> None:
+    """Let an ASKING fail: the command behind it fails in the same way, or is redirected once more."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _is_redirection(error: Exception) -> bool:

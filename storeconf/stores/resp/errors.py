@@ -33,6 +33,7 @@ __all__ = [
     "from_driver",
     "is_forbidden",
     "is_temporary",
+    "severity",
     "translate",
 ]
 
@@ -248,6 +249,12 @@ def translate(error: ReplyError | LinkError, *, writes: bool) -> StoreError:
     if unknown:
         text += "; it is unknown whether the operation took effect"
     return kind(text, outcome_unknown=unknown)
+
+
+def severity(error: ReplyError | LinkError) -> int:
+    """Say which of several failures of one call callers must hear of: what a policy may hide least counts most."""
+    kind = type(translate(error, writes=False))
+    return 0 if kind in (StoreUnavailableError, StoreTimeoutError) else 1 if kind is StoreRefusedError else 2
 
 
 def _of_reply(error: ReplyError, text: str | None, unknown: bool) -> StoreError:

@@ -58,7 +58,7 @@ class Lane(ABC):
 
     topology: str
     spreads = False
-    """Whether keys lie on several servers, so that a command may name only one."""
+    """Whether keys are on several servers, so that a command may name only one."""
 
     in_order = True
     """Whether calls by one `caller` are executed in their order, those of one turn of the loop with nothing between."""
@@ -115,40 +115,6 @@ class Lane(ABC):
             text = f"no success within {self.timeout:g} s" + (f": {error}" if error else "")
             raise LinkLateError(text, sent=True, cause=error) from late
 
-    async def send_all(self, commands: Sequence[tuple[bytes, bytes]], kind: int) -> list[Any]:
-        """Send commands on keys together; their replies in order. What failed is repeated, together as well."""
-        futures: list[asyncio.Future[Any]] = []
-        replies: list[Any] = []
-        failed: dict[int, ReplyError | LinkError] = {}
-        try:
-            for data, key in commands:
-                try:
-                    futures.append(self.call(data, key))
-                except LinkError as error:
-                    failed[len(futures)] = error
-                    futures.append(self.loop.create_future())
-            for index, future in enumerate(futures):
-                try:
-                    replies.append(None if index in failed else await future)
-                except (ReplyError, LinkError) as error:
-                    failed[index] = error
-                    replies.append(None)
-        finally:
-            for future in futures:
-                future.cancel()
-        if failed:
-            repeats = [self.again(error, *commands[index], kind) for index, error in failed.items()]
-            outcomes = await asyncio.gather(*repeats, return_exceptions=True)
-            failures = [outcome for outcome in outcomes if isinstance(outcome, ReplyError | LinkError)]
-            unsure = len(failures) < len(commands) or any(failure.sent for failure in failures)
-            for index, outcome in zip(failed, outcomes, strict=True):
-                if isinstance(outcome, ReplyError | LinkError):
-                    outcome.sent = unsure  # of the others some may have taken effect
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                replies[index] = outcome
-        return replies
-
     async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
         deadline = self.loop.time() + self.timeout - getattr(error, "waited", 0.0)
@@ -170,7 +136,8 @@ class Lane(ABC):
             if not trying and isinstance(error, LinkError):
                 error.sent = sent
                 raise error from None
-            raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=True, cause=error) from error
+            sent = sent or self.may_have_sent(key)
+            raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=sent, cause=error) from error
         except (ReplyError, LinkError) as failure:
             # An earlier attempt may have been executed, even if the last one was refused or not even sent.
             failure.sent = sent
@@ -190,6 +157,21 @@ class Lane(ABC):
     async def repeat(self, error: Exception, data: bytes, key: bytes) -> Any:
         """Send the command once more."""
         return await self.call(data, key)
+
+    def call_again(self, error: Exception, data: bytes, key: bytes) -> asyncio.Future[Any]:
+        """Send a command once more that failed with ``error``, without waiting for what comes of it."""
+        return self.call(data, key)
+
+    def may_have_sent(self, key: bytes) -> bool:
+        """Whether a command on that key that is under way may have been sent: not while there is no connection."""
+        return True
+
+    async def ready(self) -> None:  # noqa: B027 - there is nothing to find out where all keys are on one server
+        """Find out where keys are, where that is not known yet; failing is left to the commands."""
+
+    def server_of(self, key: bytes) -> object:
+        """Return what is the same for keys whose commands go to the same server."""
+        return None
 
     @abstractmethod
     def listen(self, ear: Ear) -> None:
@@ -261,6 +243,10 @@ class StandaloneLane(Lane):
 
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)
+
+    def may_have_sent(self, key: bytes) -> bool:
+        """See `Lane`."""
+        return any(link.is_up for link in self._links)
 
     def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
         """See `Lane`; the connection is the one that is least busy now."""

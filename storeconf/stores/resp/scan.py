@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from storeconf.stores.resp.bulk import send_all
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import LinkError, ReplyError
 from storeconf.stores.resp.lane import WRITE
@@ -115,21 +116,18 @@ class _Deletions:
 
     async def send(self, keys: list[bytes]) -> None:
         """Delete these keys of one server, and note whether any may be gone."""
+        # On a Cluster each command may name only one key.
+        size = 1 if self._lane.spreads else max(1, len(keys))
+        first, command = keys[::size], lambda at: pack(b"UNLINK", *keys[at * size : (at + 1) * size])
         try:
-            deleted = await self._lane.send_all(self._commands(keys), WRITE)
-        except (LinkError, ReplyError) as error:
-            self.may_have_deleted = self.may_have_deleted or error.sent
-            raise
+            deleted, error = await send_all(self._lane, first, command, WRITE)
         except asyncio.CancelledError:
             self.may_have_deleted = True
             raise
+        if error is not None:
+            self.may_have_deleted = self.may_have_deleted or error.sent
+            raise error
         self.may_have_deleted = self.may_have_deleted or any(deleted)
-
-    def _commands(self, keys: list[bytes]) -> list[tuple[bytes, bytes]]:
-        """Return the commands that delete the keys, each with the key that leads it to its server."""
-        if self._lane.spreads:
-            return [(pack(b"UNLINK", key), key) for key in keys]
-        return [(pack(b"UNLINK", *keys), keys[0])] if keys else []
 
 
 async def _sweep_all(deletions: _Deletions, nodes: Sequence[Node], glob: bytes, ours: re.Pattern[bytes]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import get_running_loop
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import CLOSING, OPEN
@@ -11,6 +13,7 @@ from storeconf.errors import (
     StoreClosedError,
     StoreError,
     StoreTimeoutError,
+    StoreUnavailableError,
     StoreValueError,
     UnsupportedOperationError,
 )
@@ -26,6 +29,7 @@ from storeconf.store import (
 )
 from storeconf.stores.resp import commands, scan
 from storeconf.stores.resp.announcements import Ear
+from storeconf.stores.resp.bulk import MISSING, send_all
 from storeconf.stores.resp.commands import Script, pack
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
 from storeconf.stores.resp.keys import key_layout as layout_named
@@ -37,7 +41,7 @@ from storeconf.stores.resp.settings import load_driver
 from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.lane import Lane
@@ -46,6 +50,9 @@ __all__ = ["ServerStore"]
 
 CHUNK = 1000
 """Keys in one MGET or UNLINK: the server does nothing else meanwhile."""
+
+BATCH = 10_000
+"""Keys of a bulk call that are handled before the event loop has its turn: a few milliseconds' work."""
 
 SHORT_ENOUGH = 10**12
 """Seconds below which an expiry needs no look at its size."""
@@ -161,12 +168,16 @@ class ServerStore(Store):
         except (ReplyError, LinkError) as error:
             raise self._failure(error, kind) from error
 
-    async def _do_all(self, work: list[tuple[bytes, bytes]], kind: int) -> list[Any]:
-        lane = self._lanes.here()
-        try:
-            return await lane.send_all(work, kind)
-        except (ReplyError, LinkError) as error:
-            raise self._failure(error, kind) from error
+    async def _do_all(
+        self, names: list[bytes], command: Callable[[int], bytes], kind: int
+    ) -> tuple[list[Any], StoreError | None]:
+        """Send the commands on these keys; their replies, `MISSING` for what failed, and the error to raise for it."""
+        replies, failure = await send_all(self._lanes.here(), names, command, kind)
+        if failure is None:
+            return replies, None
+        error = self._failure(failure, kind)
+        error.__cause__ = failure
+        return replies, error
 
     async def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Any:
         lane = self._lanes.here()
@@ -179,6 +190,16 @@ class ServerStore(Store):
 
     def _key(self, path: tuple[str, ...], key: str) -> bytes:
         return self._layout.prefix(path) + key.encode()
+
+    async def _names(self, path: tuple[str, ...], keys: Collection[str]) -> list[bytes]:
+        """Return the server's keys, and let others have the event loop now and then."""
+        prefix, rest = self._layout.prefix(path), iter(keys)
+        names: list[bytes] = []
+        while len(names) < len(keys):
+            if names:
+                await asyncio.sleep(0)
+            names += [prefix + key.encode() for key in islice(rest, BATCH)]
+        return names
 
     # ------------------------------------------------------------------ the fast ones
 
@@ -305,29 +326,45 @@ class ServerStore(Store):
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """MGET, or on a Cluster one GET per key, all in one round trip."""
-        prefix = self._layout.prefix(path)
-        names = [prefix + key.encode() for key in keys]
+        names = await self._names(path, keys)
         if self._lanes.here().spreads:
-            values = await self._do_all([(pack(b"GET", name), name) for name in names], READ)
+            values, error = await self._do_all(names, lambda at: pack(b"GET", names[at]), READ)
         else:
-            chunks = [names[at : at + CHUNK] for at in range(0, len(names), CHUNK)]
-            replies = await self._do_all([(pack(b"MGET", *chunk), chunk[0]) for chunk in chunks], READ)
-            values = [value for reply in replies for value in reply]
-        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+            replies, error = await self._do_all(
+                names[::CHUNK], lambda at: pack(b"MGET", *names[at * CHUNK : (at + 1) * CHUNK]), READ
+            )
+            values = []
+            for reply in replies:
+                values += [MISSING] * CHUNK if reply is MISSING else reply
+        found: dict[str, bytes] = {}
+        for at in range(0, len(keys), BATCH):
+            if at:
+                await asyncio.sleep(0)
+            pairs = zip(keys[at : at + BATCH], values[at : at + BATCH], strict=False)
+            found.update({key: value for key, value in pairs if value is not None and value is not MISSING})
+        if error is not None:
+            raise _with_partial(error, None if all(value is MISSING for value in values) else found)
+        return found
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """One SET per key, all in one round trip."""
-        prefix, terms = self._layout.prefix(path), _terms(expiry, False)
-        names = {prefix + key.encode(): value for key, value in items.items()}
-        await self._do_all([(pack(b"SET", name, value, *terms), name) for name, value in names.items()], WRITE)
+        terms = _terms(expiry, False)
+        names, values = await self._names(path, items), list(items.values())
+        _, error = await self._do_all(names, lambda at: pack(b"SET", names[at], values[at], *terms), WRITE)
+        if error is not None:
+            raise error
 
     async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """UNLINK, on a Cluster one per key, all in one round trip."""
-        prefix = self._layout.prefix(path)
-        names = [prefix + key.encode() for key in keys]
+        names = await self._names(path, keys)
         size = 1 if self._lanes.here().spreads else CHUNK
-        chunks = [names[at : at + size] for at in range(0, len(names), size)]
-        return sum(await self._do_all([(pack(b"UNLINK", *chunk), chunk[0]) for chunk in chunks], WRITE))
+        replies, error = await self._do_all(
+            names[::size], lambda at: pack(b"UNLINK", *names[at * size : (at + 1) * size]), WRITE
+        )
+        counts = [reply for reply in replies if reply is not MISSING]
+        if error is not None:
+            raise _with_partial(error, sum(counts) if counts else None)
+        return sum(counts)
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """SCAN and UNLINK in turns that are short for the server."""
@@ -474,6 +511,13 @@ class ServerStore(Store):
 def _left(reply: int) -> int | None:
     """The milliseconds that PTTL tells of a key that is there: None for ever, and 0 is less than one."""
     return None if reply < 0 else reply or 1
+
+
+def _with_partial(error: StoreError, partial: dict[str, bytes] | int | None) -> StoreError:
+    """Add what the servers that answered gave to an error that says another one did not."""
+    if isinstance(error, StoreUnavailableError | StoreTimeoutError):
+        error.partial = partial
+    return error
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:

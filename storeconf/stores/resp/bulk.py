@@ -1,0 +1,209 @@
+"""Many commands at once: in slices that leave the event loop to others, and to each server as fast as it answers.
+
+What one server fails or holds up does not keep the others from answering: the caller gets every reply that came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from storeconf.stores.resp.lane import Lane
+
+__all__ = ["MISSING", "send_all"]
+
+SLICE = 250
+"""Commands that are packed and sent before the event loop has its turn."""
+
+SLICE_SIZE = 1 << 18
+"""Bytes after which a slice ends."""
+
+WINDOW = 8
+"""Slices of which one server may owe the replies: what a link lets wait for a server that does not read is bounded."""
+
+MOST_TURNS = 16
+"""How often one command may be sent."""
+
+MISSING: Any = object()
+"""What stands for the reply of a command that failed."""
+
+Failures = dict[int, ReplyError | LinkError]
+
+
+async def send_all(
+    lane: Lane, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int
+) -> tuple[list[Any], ReplyError | LinkError | None]:
+    """Send ``command(i)`` on ``keys[i]`` for each i, and repeat together what must be repeated and may be.
+
+    Return the replies in order, `MISSING` for what failed, and the failure that says the most. Its ``sent`` is true if
+    any of the commands may have been executed.
+    """
+    began = lane.loop.time()
+    await lane.ready()
+    call = _BulkCall(lane, keys, command, kind, waited=lane.loop.time() - began)
+    await call.deliver(range(len(keys)), {}, 0, 0, None)
+    failures = _distinct(call.failures)
+    if not failures:
+        return call.replies, None
+    worst = max(failures, key=severity)
+    worst.sent = call.sent or len(call.failures) < len(keys)
+    return call.replies, worst
+
+
+def _distinct(failures: Failures) -> Collection[ReplyError | LinkError]:
+    """The failures without those that several commands share."""
+    return {id(error): error for error in failures.values()}.values()
+
+
+class _BulkCall:
+    """One call of `send_all`."""
+
+    def __init__(
+        self, lane: Lane, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int, *, waited: float
+    ) -> None:
+        self._lane = lane
+        self._waited = waited
+        self._keys = keys
+        self._command = command
+        self._kind = kind
+        self.replies: list[Any] = [MISSING] * len(keys)
+        self.failures: Failures = {}
+        self.sent = False
+        """Whether a command that failed may have been executed."""
+
+    async def deliver(
+        self, indices: Sequence[int], errors: Mapping[int, Exception], attempt: int, turn: int, deadline: float | None
+    ) -> None:
+        """Send these commands, each server's for itself; ``errors`` tells how they failed before."""
+        parts = [indices]
+        if self._lane.spreads:
+            parts = await self._by_server(indices)
+        if len(parts) == 1:
+            await self._deliver_part(parts[0], errors, attempt, turn, deadline)
+            return
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(self._deliver_part(part, errors, attempt, turn, deadline))
+
+    async def _by_server(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        parts: dict[object, list[int]] = {}
+        server_of, keys = self._lane.server_of, self._keys
+        for at in range(0, len(indices), 16 * SLICE):
+            if at:
+                await asyncio.sleep(0)
+            for index in indices[at : at + 16 * SLICE]:
+                parts.setdefault(server_of(keys[index]), []).append(index)
+        return list(parts.values())
+
+    async def _deliver_part(
+        self, indices: Sequence[int], errors: Mapping[int, Exception], attempt: int, turn: int, deadline: float | None
+    ) -> None:
+        failed = await self._send(indices, errors)
+        if not failed:
+            return
+        distinct = _distinct(failed)
+        self.sent = self.sent or any(error.sent for error in distinct)
+        if deadline is not None:
+            await self._repeat(failed, attempt, turn, deadline)
+            return
+        waited = max(self._waited, *(getattr(error, "waited", 0.0) for error in distinct))
+        deadline = self._lane.loop.time() + self._lane.timeout - waited
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._repeat(failed, attempt, turn, deadline)
+        except TimeoutError:
+            self._give_up(failed)
+
+    def _give_up(self, failed: Failures) -> None:
+        """Note why those commands failed that have no reply when the time is over."""
+        late: dict[int, LinkLateError] = {}
+        for index, error in failed.items():
+            if self.replies[index] is MISSING and index not in self.failures:
+                if id(error) not in late:
+                    text = f"no success within {self._lane.timeout:g} s: {error}"
+                    late[id(error)] = LinkLateError(text, sent=self.sent, cause=error)
+                self.failures[index] = late[id(error)]
+
+    async def _repeat(self, failed: Failures, attempt: int, turn: int, deadline: float) -> None:
+        """Send again what failed and may be repeated; errors of one kind are treated alike."""
+        groups: dict[object, Failures] = {}
+        last, group = None, {}
+        for index, error in failed.items():
+            if error is not last:
+                last = error
+                like = (type(error), error.sent, code_of(error) if isinstance(error, ReplyError) else "")
+                group = groups.setdefault(like, {})
+            group[index] = error
+        for group in groups.values():
+            error = next(iter(group.values()))
+            try:
+                next_attempt = await self._lane.prepare(error, attempt, self._kind)
+            except (ReplyError, LinkError) as failure:
+                self.failures.update(group if failure is error else dict.fromkeys(group, failure))
+                continue
+            if next_attempt > self._lane.retries or turn >= MOST_TURNS:
+                self.failures.update(group)
+            else:
+                await self.deliver(list(group), group, next_attempt, turn + 1, deadline)
+
+    async def _send(self, indices: Sequence[int], errors: Mapping[int, Exception]) -> Failures:
+        """Send one server's commands and take its replies; return what failed."""
+        failed: Failures = {}
+        waiting: deque[list[tuple[int, asyncio.Future[Any]]]] = deque()
+        at, count = 0, len(indices)
+        lost: LinkError | None = None
+        try:
+            while at < count and lost is None:
+                batch: list[tuple[int, asyncio.Future[Any]]] = []
+                waiting.append(batch)
+                size = 0
+                while at < count and len(batch) < SLICE and size < SLICE_SIZE:
+                    index = indices[at]
+                    data = self._command(index)
+                    size += len(data)
+                    try:
+                        if errors:
+                            future = self._lane.call_again(errors[index], data, self._keys[index])
+                        else:
+                            future = self._lane.call(data, self._keys[index])
+                    except LinkError as error:
+                        failed[index] = lost = error
+                        at += 1
+                        break
+                    batch.append((index, future))
+                    at += 1
+                if at < count:
+                    await asyncio.sleep(0)
+                while waiting and (len(waiting) >= WINDOW or at >= count or lost is not None):
+                    lost = await self._take(waiting[0], failed) or lost
+                    waiting.popleft()
+                if errors:
+                    lost = None  # these go to several servers
+        finally:
+            if waiting:
+                self.sent = self.sent or self._lane.may_have_sent(self._keys[indices[0]])
+            for batch in waiting:
+                for _, future in batch:
+                    future.cancel()
+        # What has not been sent would wait for the same server as long, and in vain.
+        if lost is not None:
+            failed.update(dict.fromkeys(indices[at:], lost))
+        return failed
+
+    async def _take(self, batch: list[tuple[int, asyncio.Future[Any]]], failed: Failures) -> LinkError | None:
+        """Take the replies of a slice, and return how its server was lost, if it was."""
+        lost = None
+        for index, future in batch:
+            try:
+                self.replies[index] = await future
+            except ReplyError as error:
+                failed[index] = error
+            except LinkError as error:
+                failed[index] = lost = error
+        return lost
