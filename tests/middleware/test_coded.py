@@ -15,6 +15,7 @@ from storeconf.middleware.encrypt import Encrypt
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Middleware
 from tests.conformance.plain import PlainStore
+from tests.middleware.making import longest_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -131,5 +132,34 @@ def test_a_store_that_keeps_refusing_ends_the_call_and_blocks_nobody(kind: str, 
         assert caught.value.operation == operation
         assert not caught.value.outcome_unknown
         assert await store.get("n") == b"5"
+
+    asyncio.run(check())
+
+
+def test_what_earlier_versions_encrypted_can_be_read() -> None:
+    stored = bytes.fromhex(
+        "935343650191164ba003c81ef1000102030405060708090a0b0c0d0e0f000102030405060708090a0ba22b3d5263a4469fd8c582b7"
+        "4a0cec742139583844257a731a67822bea"
+    )
+
+    async def check() -> None:
+        inner = MemoryStore().with_namespace("app")
+        await inner.set("k", stored)
+        store = Encrypt(keys=("a configured text",)).wrap(inner, BuildContext("s", None, lambda name: inner))  # type: ignore[arg-type]  # as a layout writes it
+        assert await store.get("k") == b"stored before"
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("kind", CODED)
+def test_many_values_leave_the_event_loop_to_others(kind: str) -> None:
+    async def check() -> None:
+        store = wrapped(kind, MemoryStore())
+        values = {f"k{number}": b"v" * 2000 for number in range(20_000)}
+        _, longest = await longest_step(store.set_many(values))
+        assert longest < 0.1
+        found, longest = await longest_step(store.get_many(values))
+        assert found == values
+        assert longest < 0.1
 
     asyncio.run(check())
