@@ -202,7 +202,9 @@ def test_a_server_that_does_not_answer_is_named() -> None:
         with Server() as server:
             server.freeze()
             async with store_at(server.port, "slow", connect_timeout=0.2, command_timeout=2.0, retries=0) as store:
-                with pytest.raises(StoreUnavailableError, match=f"no connection to {server.address} .* within 0.2 s: .*did not answer"):
+                with pytest.raises(
+                    StoreUnavailableError, match=f"no connection to {server.address} .* within 0.2 s: .*did not answer"
+                ):
                     await store.get("k")
 
     run(work)

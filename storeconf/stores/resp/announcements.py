@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from storeconf._backoff import backoff
-from storeconf.stores.resp.errors import LinkError, ReplyError, is_temporary, reason
+from storeconf.stores.resp.errors import LinkError, LoginRefusedError, ReplyError, is_temporary, reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -159,7 +159,7 @@ class Listener:
         try:
             talk = self._connection = await self._talk()
         except Exception as error:  # a credential provider may raise anything, and the calls tell of it
-            if isinstance(error.__cause__, ReplyError):
+            if isinstance(error.__cause__, ReplyError) and not isinstance(error, LoginRefusedError):
                 raise error.__cause__ from error
             log.debug("nothing is announced by %s: %s", self._label, reason(error))
             return False

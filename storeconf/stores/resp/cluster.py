@@ -77,7 +77,7 @@ class ClusterLane(Lane):
         """Send a packed command to the node that serves the key's slot."""
         link = self._table[crc_hqx(key, 0) & 16383 if b"{" not in key else slot_of(key)]
         if link is None:
-            raise LinkDownError("no node of the Cluster serves the key")
+            raise LinkDownError(f"no node of the Cluster of store {self._template.store!r} serves the key")
         return link.call(data)
 
     # ------------------------------------------------------------------ failures
@@ -152,7 +152,7 @@ class ClusterLane(Lane):
         link = self._links.get(address)
         if link is None:
             if self._closed:
-                raise LinkDownError("the connection was closed")
+                raise LinkDownError(f"the connections of store {self._template.store!r} were closed")
             endpoint = self._template.at(address)
             link = self._links[address] = Link(
                 partial(dial, endpoint, self._options.connect_timeout),
@@ -207,7 +207,7 @@ class ClusterLane(Lane):
     async def _ask(self, address: Address) -> Any:
         reply = await self._link(address).call(_CLUSTER_SLOTS)
         if not reply:
-            raise LinkDownError(f"{address[0]}:{address[1]} knows no node that serves slots")
+            raise LinkDownError(f"{self._link(address).label} knows no node that serves slots")
         return reply
 
     def _take(self, reply: list[list[Any]], source: Address) -> None:
@@ -278,7 +278,9 @@ class ClusterLane(Lane):
             if len(views[0]) == len(nodes) and all(view == views[0] for view in views):
                 return Survey(nodes, views[0], [node for node, (_, more) in zip(nodes, found, strict=True) if more])
             if self.loop.time() > deadline:
-                raise LinkDownError("the nodes of the Cluster don't agree who serves which slots")
+                raise LinkDownError(
+                    f"the nodes of the Cluster of store {self._template.store!r} don't agree who serves which slots"
+                )
             await asyncio.sleep(PAUSE_BETWEEN_READINGS)
             await self._renew_table()
 

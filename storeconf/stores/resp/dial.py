@@ -14,6 +14,7 @@ from storeconf.stores.resp.errors import (
     LoginRefusedError,
     ProtocolError,
     ReplyError,
+    is_forbidden,
     is_temporary,
     reason,
 )
@@ -254,7 +255,7 @@ class _Attempt:
                     raise self._refused(answer)
             raise self._ended(lost.__cause__ or lost)
         last = answers[-1]
-        if isinstance(last, ReplyError) and not str(last).startswith(("NOPERM", "ERR unknown command")):
+        if isinstance(last, ReplyError) and not is_forbidden(last):
             raise self._refused(last)
         if login.words:
             endpoint.credentials.accepted = True
@@ -290,8 +291,10 @@ class _Attempt:
         credentials = self._endpoint.credentials
         text = f"{self._endpoint.label} refused the login{credentials.origin}: {reason(reply)}"
         if credentials.accepted:
-            return LoginRefusedError(f"{text}; an earlier one was accepted, so the password may be being rotated")
-        return LinkDownError(text, cause=reply)
+            # Without its cause it is no error of the credentials, but an outage that ends with the rotation.
+            text += "; the server accepted an earlier login, so a password is probably being rotated"
+            return LoginRefusedError(text, rotating=True)
+        return LoginRefusedError(text, rotating=False, cause=reply)
 
     def _ended(self, why: BaseException) -> LinkDownError:
         """Say what the server said, or what it may have wanted instead of what it got."""
@@ -308,7 +311,7 @@ class _Attempt:
 
 def _is_refusal(reply: ReplyError) -> bool:
     """Whether an error reply to HELLO or AUTH refuses the user or the password."""
-    return not is_temporary(reply) and not str(reply).startswith(("NOPROTO", "ERR unknown command"))
+    return not is_temporary(reply) and not is_forbidden(reply) and not str(reply).startswith("NOPROTO")
 
 
 def _ssl_errors() -> type[Exception]:

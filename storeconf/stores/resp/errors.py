@@ -64,7 +64,11 @@ class LinkDownError(LinkError):
 
 
 class LoginRefusedError(LinkDownError):
-    """The server refuses a login that it has accepted before, as it does while a password is being rotated."""
+    """The server refused the user or the password; ``rotating``: it has accepted this store's before."""
+
+    def __init__(self, message: str, *, rotating: bool, cause: BaseException | None = None) -> None:
+        super().__init__(message, cause=cause)
+        self.rotating = rotating
 
 
 class LinkBusyError(LinkError):

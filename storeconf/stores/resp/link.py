@@ -319,7 +319,7 @@ class Link:
         self._failures += 1
         why = self._why_not(error)
         self._fail_all(LinkDownError, why, error)
-        level = logging.ERROR if isinstance(error, LoginRefusedError) else logging.WARNING
+        level = logging.ERROR if isinstance(error, LoginRefusedError) and error.rotating else logging.WARNING
         log.log(level, "no connection: %s; the next attempt in %.0f ms at the earliest", why, pause * 1000)
 
     def _why_not(self, error: BaseException) -> str:

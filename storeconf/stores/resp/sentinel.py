@@ -123,8 +123,8 @@ class SentinelLane(StandaloneLane):
             causes = [failure.__cause__ for _, failure in error.failures]
             refusal = next((cause for cause in causes if isinstance(cause, ReplyError)), None)
             text = f"no Sentinel names the primary of {self._service!r} (store {store!r}): {'; '.join(told)}"
-            if any(isinstance(failure, LoginRefusedError) for _, failure in error.failures):
-                raise LoginRefusedError(text) from error
+            if any(isinstance(failure, LoginRefusedError) and failure.rotating for _, failure in error.failures):
+                raise LoginRefusedError(text, rotating=True) from None
             raise LinkDownError(text, cause=refusal) from refusal
         self._sentinels.remove(endpoint)
         self._sentinels.insert(0, endpoint)
