@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Talk", "dial", "talk_to"]
 
+HUNG_UP = "the server closed the connection"
+
 
 class Talk(asyncio.Protocol):
     """A plain exchange of commands and replies on a connection, before a link takes it over."""
@@ -77,7 +79,7 @@ class Talk(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever still waits."""
-        self.lost = self.lost or error or ConnectionResetError("the server closed the connection")
+        self.lost = self.lost or error or ConnectionResetError(HUNG_UP)
         for future in self._waiting:
             if not future.done():
                 future.set_exception(self._failure())
@@ -204,10 +206,7 @@ class _Attempt:
             try:
                 await self._start_tls(context)
             except (OSError, ValueError) as error:
-                text = "the TLS handshake failed"
-                if "WRONG_VERSION_NUMBER" in str(error) or not isinstance(error, _ssl_errors()):
-                    text += "; the server may not use TLS on this port"
-                raise self._failure(error, text=text) from error
+                raise self._failed_handshake(error) from error
         self.stage = "the server accepted the connection, but did not answer"
         await self._shake_hands(login)
 
@@ -249,10 +248,9 @@ class _Attempt:
                 raise self._refused(answer)
         lost = next((each for each in answers if isinstance(each, LinkDownError)), None)
         if lost is not None:
-            # The reply says more than the end of the connection that follows it.
-            for answer in answers:
-                if isinstance(answer, ReplyError) and is_temporary(answer):
-                    raise self._refused(answer)
+            # A server that hangs up says why in its first reply, to whatever command.
+            if isinstance(answers[0], ReplyError) and not is_forbidden(answers[0]):
+                raise self._refused(answers[0])
             raise self._ended(lost.__cause__ or lost)
         last = answers[-1]
         if isinstance(last, ReplyError) and not is_forbidden(last):
@@ -296,12 +294,26 @@ class _Attempt:
             return LoginRefusedError(text, rotating=True)
         return LoginRefusedError(text, rotating=False, cause=reply)
 
+    def _failed_handshake(self, error: Exception) -> LinkDownError:
+        """Say what TLS did not get, as far as can be told: many servers hang up without an alert."""
+        code = getattr(error, "reason", None) or ""  # OpenSSL's word for it
+        guesses = []
+        if not code or code in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"):
+            guesses.append("may not use TLS on this port")
+        assert self._endpoint.tls is not None
+        if self._endpoint.tls.cert_file is None and (not code or "ALERT" in code):
+            guesses.append("may require a client certificate")
+        text = "the TLS handshake failed" + (f"; the server {', or '.join(guesses)}" if guesses else "")
+        return self._failure(error if str(error) else ConnectionResetError(HUNG_UP), text=text)
+
     def _ended(self, why: BaseException) -> LinkDownError:
         """Say what the server said, or what it may have wanted instead of what it got."""
         if isinstance(why, ReplyError):
             return self._refused(why)
         tls = self._endpoint.tls
         text = "the connection ended in the handshake"
+        if isinstance(why, ProtocolError):
+            text = "the answer is not RESP, the protocol of Redis and Valkey"
         if self._endpoint.path is None and tls is None:
             text += "; the server may expect TLS on this port"
         elif tls is not None and tls.cert_file is None:
@@ -312,9 +324,3 @@ class _Attempt:
 def _is_refusal(reply: ReplyError) -> bool:
     """Whether an error reply to HELLO or AUTH refuses the user or the password."""
     return not is_temporary(reply) and not is_forbidden(reply) and not str(reply).startswith("NOPROTO")
-
-
-def _ssl_errors() -> type[Exception]:
-    import ssl
-
-    return ssl.SSLError
