@@ -1,4 +1,4 @@
-"""The conformance suite over the file store's other ways: written to the disk, without swaps, with one lock for all."""
+"""The conformance suite over the file store's other ways: written to the disk, read by a thread, as elsewhere."""
 
 from __future__ import annotations
 
@@ -33,8 +33,19 @@ class TestFsync(StoreConformance):
         return FileStore(self.directory / "data", create_directories=True, durability="fsync")
 
 
+class TestReadByTheThread(StoreConformance):
+    model_examples = 8
+
+    @pytest.fixture(autouse=True)
+    def _read_by_the_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(system, "cached_open", None)
+
+    def make_store(self) -> Store:
+        return FileStore(self.directory / "data", create_directories=True)
+
+
 class TestAsElsewhere(StoreConformance):
-    """What platforms do that neither swap names nor lock ranges of files, nor have eventfd."""
+    """What platforms do that neither swap names nor lock ranges of files, nor have eventfd, nor tell what is cached."""
 
     model_examples = 8
 
@@ -42,6 +53,7 @@ class TestAsElsewhere(StoreConformance):
     def _elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(system, "exchange", None)
         monkeypatch.setattr(system, "make_locks", system.FileLock)
+        monkeypatch.setattr(system, "cached_open", None)
         monkeypatch.delattr(os, "eventfd")
 
     def make_store(self) -> Store:

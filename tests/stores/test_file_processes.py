@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storeconf import FileStore, StoreTimeoutError
-from storeconf.stores.file import operations
+from storeconf.stores.file import operations, system
 from tests.stores import file_children
 from tests.stores.file_children import number, places, store, value
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["cached", "thread"])
+def _read_both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with what this process reads in its event loop, once without."""
+    if request.param == "thread":
+        monkeypatch.setattr(system, "cached_open", None)
 
 
 @contextmanager
@@ -48,6 +55,7 @@ def debris(directory: Path) -> list[Path]:
     return list((directory / "storeconf.spare").iterdir())
 
 
+@pytest.mark.usefixtures("_read_both_ways")
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["flush", "fsync"])
 def test_a_writer_killed_at_any_time_leaves_old_or_new(
@@ -130,6 +138,7 @@ def test_opening_and_closing_beside_each_other(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.usefixtures("_read_both_ways")
 @pytest.mark.slow
 def test_nobody_reads_a_mixture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = tmp_path / "data"
@@ -152,6 +161,7 @@ def test_nobody_reads_a_mixture(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert not caplog.records
 
 
+@pytest.mark.usefixtures("_read_both_ways")
 @pytest.mark.slow
 def test_reading_never_goes_back_in_time(tmp_path: Path) -> None:
     directory = tmp_path / "data"

@@ -41,10 +41,14 @@ _KINDS: dict[int, type[StoreError]] = {
 
 
 class Place(NamedTuple):
-    """Where a namespace's entries lie: their directory, and what precedes the key in the header."""
+    """Where a namespace's entries are: their directory, and what precedes the key in the header.
+
+    ``read_flags`` are those with which preadv reads files there without waiting for a disk; None if that is impossible.
+    """
 
     directory: bytes
     prefix: bytes
+    read_flags: int | None = None
 
 
 def translate(error: OSError, directory: Directory) -> StoreError:
@@ -217,8 +221,16 @@ class Directory:
                         raise OSError(errno.ELOOP, "a namespace's directory must not be a symbolic link", directory)
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()
-            place = self._places[path] = Place(directory, key_prefix(path))
+            place = self._places[path] = Place(directory, key_prefix(path), system.read_flags(directory))
         return place
+
+    def known_place(self, path: tuple[str, ...]) -> Place | None:
+        """Return what `place` returns, or None if that had to look at the disk."""
+        return self._places.get(path)
+
+    def refuse_read_flags(self, path: tuple[str, ...]) -> None:
+        """Remember that the file system does not know the flags of a place."""
+        self._places[path] = self.place(path)._replace(read_flags=None)
 
     def make_place(self, place: Place) -> list[bytes]:
         """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.

@@ -25,9 +25,10 @@ from storeconf.stores.file.system import Locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from storeconf.stores.file.format import Record
     from storeconf.stores.file.writing import Writer
 
-__all__ = ["Reading", "Writing", "patiently"]
+__all__ = ["Reading", "Writing", "milliseconds_left", "patiently"]
 
 logger = logging.getLogger("storeconf.file")
 
@@ -91,8 +92,9 @@ def _deadline(expiry: int | None) -> int:
     return deadline
 
 
-def _left(deadline: int) -> int | None:
-    return max(1, deadline - now()) if deadline else None
+def milliseconds_left(record: Record) -> int | None:
+    """The milliseconds that a live record has left; None for never."""
+    return max(1, record.expiry - now()) if record.expiry else None
 
 
 class Reading:
@@ -101,24 +103,9 @@ class Reading:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
-    def get(self, path: Path, key: str) -> bytes | None:
-        """The value."""
-        record = self.reader.find(path, key)
-        return None if record is None else record.value
-
-    def exists(self, path: Path, key: str) -> bool:
-        """Whether the key is there."""
-        return self.reader.find(path, key) is not None
-
-    def get_with_expiry(self, path: Path, key: str) -> tuple[bytes, int | None] | None:
-        """The value and the milliseconds left."""
-        record = self.reader.find(path, key)
-        return None if record is None else (record.value, _left(record.expiry))
-
-    def expires_in(self, path: Path, key: str) -> int | None:
-        """The milliseconds left, -1 for never, None when missing."""
-        record = self.reader.find(path, key)
-        return None if record is None else (_left(record.expiry) or -1)
+    def find(self, path: Path, key: str) -> Record | None:
+        """The record."""
+        return self.reader.find(path, key)
 
     def get_many(self, path: Path, keys: list[str]) -> Generator[float, None, dict[str, bytes]]:
         """The values that are there."""
@@ -126,11 +113,11 @@ class Reading:
         due = time.monotonic() + _SLICE
         for key in keys:
             try:
-                value = self.get(path, key)
+                record = self.reader.find(path, key)
             except Busy:
-                value = yield from patiently(self.get, path, key)
-            if value is not None:
-                found[key] = value
+                record = yield from patiently(self.reader.find, path, key)
+            if record is not None:
+                found[key] = record.value
             if time.monotonic() > due:
                 yield 0.0
                 due = time.monotonic() + _SLICE

@@ -3,6 +3,8 @@
 An entry's file may be swapped away and overwritten under the hands of one who has opened it (see `writing`). The
 checksums tell, and he opens it again; one who sees a whole record that is not marked as committed looks whether it is
 in its place yet. What can't be settled so is read once more under the entry's lock, and then it is damaged indeed.
+
+`CachedReader` does the same in an event loop with what the kernel has in memory, and leaves all else to a thread.
 """
 
 from __future__ import annotations
@@ -21,7 +23,21 @@ if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory, Place
     from storeconf.stores.file.system import Locks
 
-__all__ = ["DAMAGED", "NO_FOLLOW", "REMOVED", "Busy", "Reader", "lives", "now", "read_header", "read_record", "warn"]
+__all__ = [
+    "DAMAGED",
+    "ELSEWHERE",
+    "NO_FOLLOW",
+    "REMOVED",
+    "Busy",
+    "CachedReader",
+    "Elsewhere",
+    "Reader",
+    "lives",
+    "now",
+    "read_header",
+    "read_record",
+    "warn",
+]
 
 logger = logging.getLogger("storeconf.file")
 
@@ -30,6 +46,11 @@ NO_FOLLOW = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr
 
 _READ = os.O_RDONLY | NO_FOLLOW
 _CHUNK = 8192
+
+_BUFFER = 65536 + _CHUNK
+"""Bytes of the largest file that is read in an event loop: the checksums of more take too long."""
+
+_MISSING = -errno.ENOENT
 
 _TRIES = 3
 """Times that a file is opened before the lock is asked for."""
@@ -122,6 +143,57 @@ def _read_rest(fd: int, data: bytes) -> bytes:
 def _is_at(fd: int, target: bytes, below: int | None = None) -> bool:
     there, here = os.stat(target, dir_fd=below, follow_symlinks=False), os.fstat(fd)
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+
+
+class Elsewhere:
+    """The answer of a `CachedReader` that would have to wait: a thread has to read the entry."""
+
+
+ELSEWHERE = Elsewhere()
+
+
+class CachedReader:
+    """Reads entries without ever waiting for a disk, so that an event loop can do it. For any thread.
+
+    Path and contents come from the kernel's caches, or not at all: an entry that is not there, not committed, damaged
+    or larger than the buffer is left to a `Reader`. One thing may still wait: closing a file that was deleted after it
+    was opened, because that frees it.
+    """
+
+    def __init__(self, directory: Directory, open_: Callable[[bytes], int]) -> None:
+        self._directory = directory
+        self._open = open_
+        self._buffers: list[bytearray] = []  # those that no thread uses at the moment
+
+    def find(self, path: tuple[str, ...], key: str) -> Record | Elsewhere | None:
+        """Return the record of a key, or None if there is none or it has expired."""
+        place = self._directory.known_place(path)
+        if place is None or place.read_flags is None:
+            return ELSEWHERE
+        qualified = place.prefix + key.encode()
+        fd = self._open(place.directory + b"/" + entry_name(qualified))
+        if fd < 0:
+            return None if fd == _MISSING else ELSEWHERE
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = bytearray(_BUFFER)
+        try:
+            size = os.preadv(fd, (buffer,), 0, place.read_flags)
+            data = bytes(memoryview(buffer)[:size])
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                self._directory.refuse_read_flags(path)
+            return ELSEWHERE
+        finally:
+            os.close(fd)
+            self._buffers.append(buffer)
+        if size == _BUFFER:
+            return ELSEWHERE
+        record = parse(data, qualified)
+        if record is None or not record.committed:
+            return ELSEWHERE
+        return record if lives(record.expiry) else None
 
 
 class Reader:

@@ -1,27 +1,34 @@
-"""`FileStore`: the half of the file store that runs in event loops. A worker thread touches the files."""
+"""`FileStore`: the half of the file store that runs in event loops. A worker thread touches the files.
+
+Where the kernel tells what it would have to wait for, the event loop itself reads what the kernel has in memory.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import weakref
+from asyncio import get_running_loop
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Literal, Self
 
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
+from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
-from storeconf.stores.file.operations import Reading, Writing
-from storeconf.stores.file.reading import Reader
-from storeconf.stores.file.worker import Worker
+from storeconf.stores.file.operations import Reading, Writing, milliseconds_left
+from storeconf.stores.file.reading import ELSEWHERE, CachedReader, Elsewhere, Reader
+from storeconf.stores.file.worker import Turns, Worker
 from storeconf.stores.file.writing import Group, Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from storeconf.store import Expiry
+    from storeconf.stores.file.format import Record
 
 __all__ = ["FileStore"]
 
@@ -70,6 +77,8 @@ class FileStore(Store):
     def _reset_workers(self) -> None:
         self._readers: tuple[Reader, ...] = ()
         self._workers: tuple[Worker, ...] = ()
+        self._cached: CachedReader | None = None
+        self._turns: Turns | None = None
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
     def do_attach(self, parent: Self) -> None:
@@ -115,6 +124,8 @@ class FileStore(Store):
         self._writer.start(self._writing.sweep())
         try:
             await self._writer.submit(directory.open)
+            if system.has_cached_open() and system.cached_open is not None:
+                self._cached = CachedReader(directory, system.cached_open)
         except BaseException:
             self._abandon()
             self._reset_workers()
@@ -150,7 +161,15 @@ class FileStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            return await root._reader.submit(root._reading.get, self._path, key)
+            turns = root._turns
+            if turns is None or turns.loop is not get_running_loop():
+                turns = root._keep_turns()
+            if monotonic() >= turns.end:
+                await turns.give()
+            record = root._cached.find(self._path, key) if root._cached is not None else ELSEWHERE
+            if isinstance(record, Elsewhere):
+                record = await root._reader.submit(root._reading.find, self._path, key)
+            return None if record is None else record.value
         except StoreError as error:
             self._sign(error, "get")
             raise
@@ -159,11 +178,31 @@ class FileStore(Store):
             if root._idle is not None:
                 root._leave()
 
+    def _keep_turns(self) -> Turns:
+        """The turns of the running loop. Where the loops of several threads alternate, they begin again each time."""
+        turns = self._turns
+        loop = get_running_loop()
+        if turns is None or turns.loop is not loop:
+            turns = self._turns = Turns(loop)
+        return turns
+
+    async def _find(self, path: tuple[str, ...], key: str) -> Record | None:
+        """The record of a key, read here if nothing has to be waited for."""
+        if self._cached is not None:
+            turns = self._keep_turns()
+            if monotonic() >= turns.end:
+                await turns.give()
+            record = self._cached.find(path, key)
+            if not isinstance(record, Elsewhere):
+                return record
+        return await self._reader.submit(self._reading.find, path, key)
+
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""
-        if renew is None:
-            return await self._reader.submit(self._reading.get, path, key)
-        return await self._writer.submit(self._writing.renew, path, key, renew)
+        if renew is not None:
+            return await self._writer.submit(self._writing.renew, path, key, renew)
+        record = await self._find(path, key)
+        return None if record is None else record.value
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Swap a new record into the key's place."""
@@ -175,11 +214,12 @@ class FileStore(Store):
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """Read the record."""
-        return await self._reader.submit(self._reading.exists, path, key)
+        return await self._find(path, key) is not None
 
     async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
         """Read the record."""
-        return await self._reader.submit(self._reading.expires_in, path, key)
+        record = await self._find(path, key)
+        return None if record is None else milliseconds_left(record) or -1
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
@@ -190,8 +230,23 @@ class FileStore(Store):
         await self._writer.submit(self._writing.delete_expired, path)
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
-        """Read all in one hand-over."""
-        return await self._reader.submit(self._reading.get_many, path, keys)
+        """Read what is in memory, and all the rest in one hand-over."""
+        cached = self._cached
+        if cached is None:
+            return await self._reader.submit(self._reading.get_many, path, keys)
+        turns = self._keep_turns()
+        found, rest = {}, []
+        for key in keys:
+            if monotonic() >= turns.end:
+                await turns.give()
+            record = cached.find(path, key)
+            if isinstance(record, Elsewhere):
+                rest.append(key)
+            elif record is not None:
+                found[key] = record.value
+        if rest:
+            found.update(await self._reader.submit(self._reading.get_many, path, rest))
+        return found
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """Set all in one hand-over."""
@@ -203,7 +258,8 @@ class FileStore(Store):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """Read the record."""
-        return await self._reader.submit(self._reading.get_with_expiry, path, key)
+        record = await self._find(path, key)
+        return None if record is None else (record.value, milliseconds_left(record))
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Look and set under the key's lock."""

@@ -19,9 +19,12 @@ __all__ = [
     "FileLock",
     "Locks",
     "RangeLocks",
+    "cached_open",
     "claim",
     "exchange",
+    "has_cached_open",
     "make_locks",
+    "read_flags",
     "sync_data",
     "sync_directory",
 ]
@@ -46,6 +49,9 @@ _renameat2 = _c_function("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_in
 _renamex_np = _c_function("renamex_np", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint)
 
 
+_statfs = _c_function("statfs", ctypes.c_char_p, ctypes.c_void_p)
+
+
 def _exchange_linux(one: bytes, other: bytes) -> None:
     if _renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
         code = ctypes.get_errno()
@@ -65,6 +71,77 @@ if _renameat2 is not None:
     exchange = _exchange_linux
 elif _renamex_np is not None:
     exchange = _exchange_macos
+
+
+_OPENAT2 = 437  # the same number on every architecture that counts
+_RESOLVE_CACHED = 0x20
+_RWF_NOWAIT = 0x8
+_QUIET = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+_TMPFS = 0x01021994
+_PAGE_CACHED = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})
+"""ext2 to ext4, XFS, Btrfs and F2FS: local file systems of which the kernel knows what it has in memory."""
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _cached_open(flags: int) -> Callable[[bytes], int] | None:
+    """Return a function that opens a file unless looking up its path needs a disk: a descriptor or -errno."""
+    if sys.platform != "linux" or struct.calcsize("P") != 8 or not hasattr(os, "preadv"):
+        return None
+    # A call that never waits need not let other threads run meanwhile: they may be slow to let it go on.
+    call = ctypes.PyDLL(None, use_errno=True).syscall
+    # Arguments that are C values already need no conversion at each call.
+    how = ctypes.byref(_OpenHow(flags, 0, _RESOLVE_CACHED))
+    number, at, size = ctypes.c_long(_OPENAT2), ctypes.c_long(_AT_FDCWD), ctypes.c_size_t(ctypes.sizeof(_OpenHow))
+
+    def cached_open(path: bytes) -> int:
+        fd: int = call(number, at, path, how, size)
+        return fd if fd >= 0 else -ctypes.get_errno()
+
+    return cached_open
+
+
+cached_open: Callable[[bytes], int] | None = _cached_open(_QUIET | getattr(os, "O_NOATIME", 0))
+"""Open a file for reading unless looking up its path would wait for a disk: its descriptor, or the negative errno,
+which is EAGAIN if the disk is needed. The time of access is not noted, because that may wait for the journal; so it is
+EPERM for another user's file. None where the platform, the kernel or a sandbox has no such call."""
+
+
+def has_cached_open() -> bool:
+    """Whether `cached_open` works: in Linux since 5.12, unless a sandbox forbids it. What is refused once stays so."""
+    global cached_open
+    if cached_open is not None:
+        probe = _cached_open(_QUIET | os.O_DIRECTORY)
+        fd = -errno.ENOSYS if probe is None else probe(b"/")
+        if fd >= 0:
+            os.close(fd)
+        elif fd != -errno.EAGAIN:
+            cached_open = None
+    return cached_open is not None
+
+
+def read_flags(directory: bytes) -> int | None:
+    """Return the flags with which preadv reads files of a directory without waiting for a disk; None if none do.
+
+    tmpfs has no such flag and no disk. Of network file systems, and unknown ones, nothing is certain.
+    """
+    path = directory
+    while True:
+        status = ctypes.create_string_buffer(512)
+        if _statfs is None:
+            return None
+        if not _statfs(path, status):
+            break
+        if ctypes.get_errno() != errno.ENOENT or path in {b"", b"/"}:
+            return None
+        path = os.path.dirname(path)  # the directory does not exist yet
+    kind = int.from_bytes(status.raw[:8], sys.byteorder)
+    if kind == _TMPFS:
+        return 0
+    return _RWF_NOWAIT if kind in _PAGE_CACHED else None
 
 
 def sync_data(fd: int) -> None:

@@ -1,7 +1,7 @@
 """The thread that does a file store's blocking work, and the lanes by which event loops hand it over.
 
 The calls of one turn of a loop go over together and come back together: waking a thread costs ten times what most
-calls cost. A lone call does not wait for the end of its turn.
+calls cost. A lone call does not wait for the end of its turn. `Turns` is for what loops do themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from storeconf.stores.file.directory import Directory
     from storeconf.stores.file.writing import Group
 
-__all__ = ["Worker"]
+__all__ = ["Turns", "Worker"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -116,6 +116,42 @@ class Lane:
 
     def __del__(self) -> None:
         self.forget()
+
+
+_TURN = 0.002
+"""Seconds that an event loop works for the store before others have their turn."""
+
+
+class Turns:
+    """Lets the others of an event loop have their turn while the loop itself does work for the store.
+
+    Such work never suspends the task that asks for it. So when ``end`` has passed, `give` has to be awaited before
+    more is done. All tasks that do so share the time of one round of the loop.
+    """
+
+    __slots__ = ("_round_over", "_waiting", "end", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.end = 0.0
+        self._round_over = True  # whether the loop has called others since the last `give`
+        self._waiting = 0
+
+    async def give(self) -> None:
+        """Give way, unless others have had their turn since the last time; then set another ``end``."""
+        if self._round_over:
+            self._round_over = False
+            self.loop.call_soon(self._end_round)
+        else:
+            self._waiting += 1
+            try:
+                await asyncio.sleep(0)
+            finally:
+                self._waiting -= 1
+        self.end = time.monotonic() + _TURN / (1 + self._waiting)
+
+    def _end_round(self) -> None:
+        self._round_over = True
 
 
 class _Job:
