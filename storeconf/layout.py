@@ -10,50 +10,44 @@ from typing import TYPE_CHECKING, Any
 from storeconf._collection import collection_paused
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.dump import dump, masked
-from storeconf.config.layers import problem
-from storeconf.config.pipeline import Assembly, Source, assemble
-from storeconf.config.relations import check_structure
-from storeconf.config.reporter import Problems, merged, ordered
-from storeconf.config.secrets import Masks, secret_paths
-from storeconf.config.specs import AliasSpec
-from storeconf.config.tree import Placeholder, dotted, item_index, lookup
-from storeconf.config.validate import validate
+from storeconf.config.pipeline import run
+from storeconf.config.reporter import merged
+from storeconf.config.specs import AliasSpec, Request
+from storeconf.config.tree import MISSING, dotted, lookup, path_in
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
+from storeconf.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from storeconf._location import Diagnostic, Origin
-    from storeconf.catalog import Part
-    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
+    from storeconf.config.pipeline import Assembly
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import DefaultFactorySpec, Overrides, Source, StoreSpec
     from storeconf.config.tree import TreePath
-    from storeconf.config.variables import Overrides
-    from storeconf.plan import Plan
-    from storeconf.plugin import Settings
+    from storeconf.config.validate import Validated
     from storeconf.registry import StoreRegistry
 
-__all__ = ["Layout", "Report", "examine", "examine_all", "read_layout"]
+__all__ = ["CheckResult", "Layout", "check_layout", "read_layout"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Layout:
     """The validated description of all stores for one environment.
 
-    ``stores`` holds what was said of each by name, ``warnings`` what is allowed but deserves a second thought,
-    ``kinds`` the backends and middleware that the layout names. Where placeholders are taken, ``unknown`` has those for
-    kinds and stores, which keep a layout from being planned. Two layouts are equal when they describe the same
-    stores, wherever that was said.
+    ``stores`` has the specification of each store by name, ``warnings`` what is allowed but deserves a second thought,
+    ``catalog`` the kinds that could be named. Two layouts are equal when they describe the same stores, in whatever
+    files.
     """
 
     environment: str | None
     stores: Mapping[str, StoreSpec]
     default_factory: DefaultFactorySpec | None = None
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
-    assembly: Assembly = field(kw_only=True, compare=False)
     catalog: Catalog = field(kw_only=True, compare=False)
-    kinds: Mapping[tuple[Part, str], type[Settings]] = field(kw_only=True, default_factory=dict, compare=False)
-    unknown: Mapping[str, TreePath] = field(kw_only=True, default_factory=dict, compare=False)
+    _assembly: Assembly = field(kw_only=True, compare=False)
+    _validated: Validated = field(kw_only=True, compare=False)
 
     def __repr__(self) -> str:
         environment = f" for {self.environment!r}" if self.environment is not None else ""
@@ -62,32 +56,51 @@ class Layout:
     @property
     def files(self) -> tuple[str, ...]:
         """The files that were read, in that order, as shown to people."""
-        return self.assembly.files
+        return self._assembly.files
+
+    def path(self, text: str) -> TreePath:
+        """The steps of a dotted path, such as ``stores.main.url``; those into lists are indices."""
+        return path_in(self._assembly.tree, text)
+
+    def contains(self, path: TreePath) -> bool:
+        """Whether any layer sets the value at a path."""
+        return lookup(self._assembly.tree, path) is not MISSING
 
     def origin(self, path: str) -> Origin | None:
         """Where the value at a dotted path (``stores.main.url``) came from, and, as ``shadowed``, what it shadowed.
 
         None when no layer sets it. Secrets are masked in every value.
         """
-        return self.assembly.history(self._parsed(path), lambda path, value: masked(self, path, value))
+        steps = self.path(path)
+        if not steps:
+            return None
+        return self._assembly.history.of(
+            steps, lambda path, value: masked(self._assembly, self._validated, path, value)
+        )
 
     def variables(self) -> tuple[Variable, ...]:
         """Every variable that could override something, by path, whether it is set or not."""
-        return tuple(iter_variables(self.assembly.tree, self.catalog))
+        return tuple(iter_variables(self._assembly.tree, self.catalog))
 
     def dump(self, *, masked: bool = True) -> dict[str, Any]:
         """The effective layout as plain data in the language's own shape; with ``masked=False`` secrets too."""
-        return dump(self, masked=masked)
+        return dump(self._assembly, self._validated, masked=masked)
+
+    def redact(self, text: str) -> str:
+        """A text that other code made, such as an exception's, without any part of this layout's secrets."""
+        return self._assembly.report.redactor.foreign(text)
 
     def plan(self) -> Plan:
         """In which order the stores are made, each with its chain: pure data.
 
         Raises ConfigError where placeholders stand for kinds or names of stores.
         """
-        from storeconf.plan import Plan
-
-        if self.unknown:
-            raise ConfigError(_shown([_not_known(self.assembly, *each) for each in self.unknown.items()], self))
+        if self._validated.unknown:
+            report = self._assembly.report
+            for text, path in self._validated.unknown.items():
+                message = f"{dotted(path)} is {text}, which is not known here, so the stores can't be put in order"
+                report.add("SC402", message, path, hint="give it a value")
+            raise ConfigError([each for each in report.diagnostics(self.environment) if each.severity == "error"])
         return Plan.of(self.stores, self.default_factory, self.environment)
 
     def compile(self) -> StoreRegistry:
@@ -95,27 +108,14 @@ class Layout:
         from storeconf.registry import compile_plan
 
         with collection_paused():
-            return compile_plan(self.plan())
-
-    def _parsed(self, path: str) -> TreePath:
-        here: Any = self.assembly.tree
-        steps: list[str | int] = []
-        for part in path.split("."):
-            index = item_index(part) if isinstance(here, list) else None
-            step: str | int = part if index is None else index
-            steps.append(step)
-            if isinstance(here, dict):
-                here = here.get(step)
-            else:
-                here = here[step] if isinstance(here, list) and isinstance(step, int) and step < len(here) else None
-        return tuple(steps)
+            return compile_plan(self.plan(), self.redact)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What an examination found: the layouts that could be made, and every problem, ordered by place.
+class CheckResult:
+    """What a check found: the layouts that could be made, and every problem, ordered by place.
 
-    ``environments`` were examined; it is empty where only the base was. ``files`` were looked at, in any of them.
+    ``environments`` were checked; it is empty where only the base was. ``files`` were read, in any of them.
     """
 
     diagnostics: tuple[Diagnostic, ...]
@@ -125,7 +125,7 @@ class Report:
 
     @property
     def layout(self) -> Layout | None:
-        """The layout of the one environment that was examined, None if it has errors."""
+        """The layout of the one environment that was checked, None if it has errors."""
         return next(iter(self.layouts.values()), None)
 
 
@@ -144,13 +144,13 @@ def read_layout(
 
     Raises ConfigError with every problem that was found.
     """
-    report = examine(source, environment=environment, overrides=overrides, environ=environ, catalog=catalog)
-    if report.layout is None:
-        raise ConfigError(report.diagnostics)
-    return report.layout
+    result = check_layout(source, environment=environment, overrides=overrides, environ=environ, catalog=catalog)
+    if result.layout is None:
+        raise ConfigError(result.diagnostics)
+    return result.layout
 
 
-def examine(
+def check_layout(
     source: Source = None,
     *,
     environment: str | None = None,
@@ -158,126 +158,59 @@ def examine(
     environ: Mapping[str, str] | None = None,
     catalog: Catalog | None = None,
     without_secrets: bool = False,
-) -> Report:
-    """Read and validate a layout, and report instead of raising.
+    all_environments: bool = False,
+) -> CheckResult:
+    """Read and validate a layout, and return every problem instead of raising.
 
     ``overrides`` may also be pairs of dotted path and text, as a command line gives them; there ``null`` removes.
     ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
-    look, not for use.
+    look, not for use. ``all_environments``: without ``environment``, every environment that the layout declares is
+    checked (the base where there is none), whatever STORECONF_ENV is; a problem of several comes once, with all names.
     """
+    variables = os.environ if environ is None else environ
+    if all_environments:
+        variables = {name: value for name, value in variables.items() if name != "STORECONF_ENV"}
+    kinds = catalog or Catalog.installed()
+    if "STORECONF_DISABLE_PLUGINS" in variables:
+        kinds = kinds.without_plugins(variables["STORECONF_DISABLE_PLUGINS"])
+    request = Request(source, environment, overrides, variables, kinds, without_secrets)
     with collection_paused():
-        reader = _Reader(source, overrides, os.environ if environ is None else environ, catalog, without_secrets)
-        return reader.check(reader.assemble(environment))
+        assembly, validated = run(request)
+        if not all_environments or environment is not None or not assembly.environments:
+            return _checked(assembly, validated)
+        results = [_checked(*run(replace(request, environment=name))) for name in assembly.environments]
+    layouts = {name: layout for result in results for name, layout in result.layouts.items()}
+    found = merged(each for result in results for each in result.diagnostics)
+    files = tuple(dict.fromkeys(file for result in results for file in result.files))
+    return CheckResult(tuple(found), MappingProxyType(layouts), assembly.environments, files)
 
 
-def examine_all(
-    source: Source = None,
-    *,
-    environment: str | None = None,
-    overrides: Overrides | None = None,
-    environ: Mapping[str, str] | None = None,
-    catalog: Catalog | None = None,
-    without_secrets: bool = False,
-) -> Report:
-    """Examine every environment that the layout declares (the base where there is none), or one.
-
-    A problem that several environments have comes once, with all their names. STORECONF_ENV does not matter.
-    """
-    given = os.environ if environ is None else environ
-    environ = {name: value for name, value in given.items() if name != "STORECONF_ENV"}
-    reader = _Reader(source, overrides, environ, catalog, without_secrets)
-    first = reader.assemble(environment)
-    if environment is not None or not first.environments:
-        return reader.check(first)
-    reports = [reader.check(reader.assemble(name)) for name in first.environments]
-    layouts = {name: layout for report in reports for name, layout in report.layouts.items()}
-    found = merged(each for report in reports for each in report.diagnostics)
-    files = tuple(dict.fromkeys(file for report in reports for file in report.files))
-    return Report(tuple(found), MappingProxyType(layouts), first.environments, files)
+def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
+    report, environment = assembly.report, assembly.environment
+    layout = Layout(
+        environment,
+        MappingProxyType(validated.stores),
+        validated.default_factory,
+        catalog=assembly.request.catalog,
+        _assembly=assembly,
+        _validated=validated,
+    )
+    if not report.failed() and not validated.unknown:
+        _check_chains(layout, report)
+    names = () if environment is None else (environment,)
+    found = report.diagnostics(environment) if report.found else ()
+    layouts = {} if report.failed() else {environment: replace(layout, warnings=found)}
+    return CheckResult(found, MappingProxyType(layouts), names, assembly.files)
 
 
-class _Reader:
-    """What one reading is given, apart from the environment."""
-
-    def __init__(
-        self,
-        source: Source,
-        overrides: Overrides | None,
-        environ: Mapping[str, str],
-        catalog: Catalog | None,
-        without_secrets: bool,
-    ) -> None:
-        self._source = source
-        self._overrides = overrides
-        self._environ = environ
-        self._catalog = (catalog or Catalog.installed()).without_plugins(environ.get("STORECONF_DISABLE_PLUGINS"))
-        self._without_secrets = without_secrets
-
-    def assemble(self, environment: str | None) -> Assembly:
-        return assemble(
-            self._source,
-            environment=environment,
-            overrides=self._overrides,
-            environ=self._environ,
-            catalog=self._catalog,
-            without_secrets=self._without_secrets,
-        )
-
-    def check(self, assembly: Assembly) -> Report:
-        problems = Problems(assembly.place, complete=assembly.complete)
-        problems.found += assembly.problems
-        validated = validate(assembly, self._catalog, problems)
-        declared = assembly.tree.get("stores", {})
-        if isinstance(declared, dict):
-            check_structure(validated, declared, problems)
-        layout = Layout(
-            assembly.environment,
-            MappingProxyType(validated.stores),
-            validated.default_factory,
-            assembly=assembly,
-            catalog=self._catalog,
-            kinds=validated.models,
-            unknown=MappingProxyType(dict(validated.unknown)),
-        )
-        failed = any(each.severity == "error" for each in problems.found)
-        if not failed and not layout.unknown:
-            failed = _chains_contradict(layout, problems)
-        found = tuple(_shown(problems.found, layout))
-        names = () if assembly.environment is None else (assembly.environment,)
-        if failed:
-            return Report(found, MappingProxyType({}), names, assembly.files)
-        layouts = {assembly.environment: replace(layout, warnings=found)}
-        return Report(found, MappingProxyType(layouts), names, assembly.files)
-
-
-def _chains_contradict(layout: Layout, problems: Problems) -> bool:
-    """Whether plugins' middleware can't agree on places; the plan finds that, so it is asked only where it can be."""
-    foreign = {kind for part, kind in layout.kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
+def _check_chains(layout: Layout, report: Reporter) -> None:
+    """Report plugins' middleware that can't agree on places; the plan finds that, so it is asked only where it can."""
+    kinds = layout._validated.models
+    foreign = {kind for part, kind in kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
     for name, spec in layout.stores.items() if foreign else ():
         if not isinstance(spec, AliasSpec) and not foreign.isdisjoint(spec.middleware):
             try:
                 layout.plan()
             except PluginError as error:
-                problems.add(error.code, str(error.args[0]), ("stores", name, "middleware"), key=True, hint=error.hint)
-                return True
-            return False
-    return False
-
-
-def _not_known(assembly: Assembly, text: str, path: TreePath) -> Diagnostic:
-    message = f"{dotted(path)} is {text}, which is not known here, so the stores can't be put in order"
-    return problem("SC402", message, path, assembly.place(path), hint="give it a value")
-
-
-def _shown(found: list[Diagnostic], layout: Layout) -> Iterator[Diagnostic]:
-    """The diagnostics as people see them: in order, for this environment, with excerpts, without secrets."""
-    if not found:
-        return
-    assembly = layout.assembly
-    paths = tuple(secret_paths(assembly.tree, layout.kinds))
-    values = (lookup(assembly.tree, path) for path in paths)
-    texts = {str(value) for value in values if value.__class__ is not Placeholder} | assembly.secret_texts()
-    masks = Masks(texts, assembly.documents, paths)
-    names = () if assembly.environment is None else (assembly.environment,)
-    for each in ordered(found):
-        yield replace(masks.diagnostic(each), environments=names)
+                report.add(error.code, str(error.args[0]), ("stores", name, "middleware"), key=True, hint=error.hint)
+            return

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,12 +54,14 @@ def load(
     return layout.compile()
 
 
-def compile_plan(plan: Plan) -> StoreRegistry:
+def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
+
+    ``redact`` hides the secrets of the layout in what stores tell of themselves.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan))
+    return StoreRegistry._compiled(Builder(plan), redact)
 
 
 class StoreRegistry(LifeCycle):
@@ -79,12 +82,14 @@ class StoreRegistry(LifeCycle):
         self._stores: dict[str, Store] = dict(stores or {})
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
+        self._redact: Callable[[str], str] = str
         self._factory: Factory | None = None
         super().__init__()
 
     @classmethod
-    def _compiled(cls, builder: Builder) -> StoreRegistry:
+    def _compiled(cls, builder: Builder, redact: Callable[[str], str]) -> StoreRegistry:
         registry = cls(builder.stores())
+        registry._redact = redact
         registry._builder = builder
         registry._factory = builder.factory()
         return registry
@@ -164,8 +169,11 @@ class StoreRegistry(LifeCycle):
         stores = dict(self._stores)
         distinct = {id(store): store for store in stores.values()}
         results = await asyncio.gather(*(_ping(store, timeout) for store in distinct.values()))
-        by_store = dict(zip(distinct, results, strict=True))
+        by_store = dict(zip(distinct, map(self._redacted, results), strict=True))
         return {name: by_store[id(store)] for name, store in stores.items()}
+
+    def _redacted(self, result: PingResult) -> PingResult:
+        return result if result.error is None else replace(result, error=self._redact(result.error))
 
     async def delete_expired(self) -> None:
         """Drop what has expired from every store; a failure keeps none of the others from it."""

@@ -51,10 +51,10 @@ class Source:
     def layouts(self, *environments: str | None) -> list[Layout]:
         """Read the layouts of several environments; a problem that they share is shown once."""
         from storeconf.config.reporter import merged
-        from storeconf.layout import examine
+        from storeconf.layout import check_layout
 
         reports = [
-            examine(self.file, environment=name, overrides=self.overrides, without_secrets=self.without_secrets)
+            check_layout(self.file, environment=name, overrides=self.overrides, without_secrets=self.without_secrets)
             for name in environments
         ]
         complain(merged(each for report in reports for each in report.diagnostics))

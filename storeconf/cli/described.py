@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from storeconf._units import format_duration, format_size, parse_duration, parse_size
 from storeconf.cli.dialects import shown
 from storeconf.config.fields import fields_of
-from storeconf.config.secrets import MASK
+from storeconf.config.masking import MASK
 from storeconf.plan import Step
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from storeconf.cli.report import error
 from storeconf.cli.settings import setting_at
 from storeconf.config.specs import AliasSpec
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import MISSING, dotted, item_index, lookup
+from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,24 +91,13 @@ def _explain_code(code: str, form: str) -> None:
 
 
 def _answer(layout: Layout, path: str) -> _Answer | None:
-    steps, why = _followed(layout, _steps(layout, path))
+    steps, why = _followed(layout, layout.path(path))
     history = history_of(layout.origin(dotted(steps)))
     value = lookup(layout.dump(), steps)
     inside = list(leaves(value, steps)) if isinstance(value, dict) and value else []
     setting = setting_at(layout, steps)
     known = history or inside or (setting is not None and len(steps) > 1)
     return _Answer(steps, why, history, inside, setting) if known else None
-
-
-def _steps(layout: Layout, path: str) -> TreePath:
-    here: Any = layout.assembly.tree
-    steps: list[str | int] = []
-    for part in path.split("."):
-        index = item_index(part) if isinstance(here, list) else None
-        step: str | int = part if index is None else index
-        steps.append(step)
-        here = lookup(here, (step,))
-    return tuple(steps)
 
 
 def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
@@ -122,7 +111,7 @@ def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
     holder = path[:2] if path[0] == "stores" else path[:1] if path[0] == "default_factory" else ()
     if holder and path[len(holder) : len(holder) + 1] == ("middleware",) and len(path) > len(holder) + 1:
         link = len(holder)
-        while lookup(layout.assembly.tree, (*holder, "middleware", path[link + 1])) is MISSING:
+        while not layout.contains((*holder, "middleware", path[link + 1])):
             spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
             parent = getattr(spec, "parent", None)
             if parent is None:

@@ -60,14 +60,12 @@ def _is_found(path: Path) -> bool:
 
 def _other_layout(path: Path) -> str | None:
     """The layout in the working directory that a second one would make ambiguous."""
-    from storeconf.config.sources import Discovered, discover
+    from storeconf.config.sources import candidates_in
 
     if path.parent.absolute() != Path.cwd() or not _is_found(path) or path.exists():
         return None
-    found = discover({})
-    if isinstance(found, Discovered):
-        return found.shown
-    return None if found.code == "SC201" else "more than one layout"
+    found = candidates_in(Path.cwd())
+    return None if not found else found[0] if len(found) == 1 else "more than one layout"
 
 
 def _catalog() -> Catalog:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
 from storeconf._units import format_duration, format_size
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
-from storeconf.config.secrets import MASK, mask_url
+from storeconf.config.masking import MASK, mask_url
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from storeconf.cli.output import data, escaped, message, on_terminal, style, wan
 
 if TYPE_CHECKING:
     from storeconf.config.render import Format
-    from storeconf.layout import Report
+    from storeconf.layout import CheckResult
 
 __all__ = ["validate_command"]
 
@@ -29,15 +29,19 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
     """
     from storeconf.config.render import render
     from storeconf.config.reporter import merged
-    from storeconf.layout import examine_all
+    from storeconf.layout import check_layout
 
     if files and source.file is not None:
         raise click.UsageError("give files as arguments or with -f, not both")
     reports = [
         (
             name,
-            examine_all(
-                name, environment=source.environment, overrides=source.overrides, without_secrets=source.without_secrets
+            check_layout(
+                name,
+                environment=source.environment,
+                overrides=source.overrides,
+                without_secrets=source.without_secrets,
+                all_environments=True,
             ),
         )
         for name in files or (source.file,)
@@ -57,7 +61,7 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
         raise SystemExit(1)
 
 
-def _summary(name: str | None, report: Report) -> str:
+def _summary(name: str | None, report: CheckResult) -> str:
     """One line on what was checked: the environments first."""
     from storeconf._render import summary
 

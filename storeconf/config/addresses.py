@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.catalog import BUILT_IN
+from storeconf.config.fault import Fault
 from storeconf.config.fields import ANY, MAPPING, TEXT, Expect, fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, valid_name
 from storeconf.config.suggest import nearest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from storeconf.config.merge import Rules
 
-__all__ = ["PREFIX", "SUFFIX", "Found", "Misfit", "Names", "kind_key", "listed_known", "variable_name"]
+__all__ = ["PREFIX", "SUFFIX", "Found", "Names", "kind_key", "variable_name"]
 
 PREFIX: Final = "STORECONF__"
 SUFFIX: Final = "_FILE"
@@ -39,17 +40,6 @@ class Found:
     path: TreePath
     expect: Expect
     from_file: bool = False
-
-
-class Misfit(Exception):  # noqa: N818 - not an error of anybody, but the answer that nothing fits
-    """Nothing fits at ``path``: ``reason`` says why, ``known`` what there is; ``several``: more than one thing fits."""
-
-    def __init__(self, reason: str, path: TreePath, known: Sequence[str] = (), *, several: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path = path
-        self.known = known
-        self.several = several
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +89,7 @@ class Names:
         self._sizes: dict[TreePath, int] = {}
 
     def find(self, segments: Sequence[str], *, create: bool = False) -> Found:
-        """Return what the segments mean, or raise `Misfit`; ``create``: a store's kind may make a new store."""
+        """Return what the segments mean, or raise `Fault`; ``create``: a store's kind may make a new store."""
         path: TreePath = ()
         expect = MAPPING
         from_file = False
@@ -206,13 +196,14 @@ class Names:
             return names[0]
         if names:
             both = " and ".join(repr(name) for name in names)
-            raise Misfit(f"{both} both fit at {dotted(path)}", path, names, several=True)
+            raise Fault("SC302", f"{both} both fit at {dotted(path)}", path=path)
         index = None if level.item is None else item_index(segment)
         if index is not None:
             size = self._size(path)
             if index <= size:
                 return index
-            raise Misfit(f"{dotted(path)} has {size} items: the index can be at most {size}, which appends one", path)
+            reason = f"{dotted(path)} has {size} items: the index can be at most {size}, which appends one"
+            raise Fault("SC301", reason, path=path)
         return None
 
     def _size(self, path: TreePath) -> int:
@@ -220,18 +211,18 @@ class Names:
         return self._sizes.get(path, len(items) if isinstance(items, list) else 0)
 
     def _new(self, level: _Level, path: TreePath, segment: str, rest: Sequence[str] | None) -> str:
-        """Return the name of something new, where that can be, or raise `Misfit`."""
+        """Return the name of something new, where that can be, or raise `Fault`."""
         name = segment.lower()
         if path == ("stores",):
             if rest is not None and (not rest or kind_key(rest[0])):
                 if valid_name(name):
                     return name
-                raise Misfit(f"{name!r} can't name a store", path, list(level.names))
-            raise Misfit(f"there is no store {name!r}", path, list(level.names))
+                raise Fault("SC301", f"{name!r} can't name a store", _listed(list(level.names)), path=path)
+            raise Fault("SC301", f"there is no store {name!r}", _listed(list(level.names)), path=path)
         if level.free is not None and name:
             return name
         known = self._catalog.middleware_names() if _is_chain(path) else list(level.names)
-        raise Misfit(f"{self._what(path)} has no {name!r}", path, known)
+        raise Fault("SC301", f"{self._what(path)} has no {name!r}", _listed(known), path=path)
 
     def _what(self, path: TreePath) -> str:
         if not path:
@@ -340,7 +331,7 @@ def kind_key(segment: str) -> bool:
     return name in KIND_KEYS or (name.endswith(SUFFIX.lower()) and name[: -len(SUFFIX)] in KIND_KEYS)
 
 
-def listed_known(known: Sequence[str]) -> str:
+def _listed(known: Sequence[str]) -> str | None:
     """What there is, as a hint."""
     shown = ", ".join(known[:_MOST_LISTED])
-    return f"there is {shown}{', …' if len(known) > _MOST_LISTED else ''}" if known else ""
+    return f"there is {shown}{', …' if len(known) > _MOST_LISTED else ''}" if known else None

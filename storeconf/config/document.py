@@ -21,7 +21,7 @@ from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from storeconf._location import Location
@@ -93,9 +93,23 @@ class Document:
         """The lines from ``first`` to ``last`` that there are, each with its number, as they stand in the file."""
         return self._source.lines(first, last)
 
-    def excerpt(self, *numbers: int) -> tuple[tuple[int, str], ...]:
-        """Lines for a diagnostic: what looks like a secret is masked, without changing any column."""
-        return self._source.excerpt(*numbers)
+    def keys(self, number: int) -> Iterator[tuple[TreePath, tuple[int, int]]]:
+        """The paths of the keys that begin in a line, each with its columns, up to its value, counted from 0."""
+        starts = self._source.starts
+        first = starts[number - 1]
+        end = starts[number] if number < len(starts) else len(self.text)
+        stack: list[tuple[TreePath, Entry]] = [((), find(self._root, self._base).entry)]
+        while stack:
+            path, entry = stack.pop()
+            inside = entry[2]
+            for step, each in inside.items() if isinstance(inside, dict) else enumerate(inside or ()):
+                if isinstance(step, str) and first <= each[0] < end:
+                    yield (*path, step), (each[0] - first, each[1] - first)
+                stack.append(((*path, step), each))
+
+    def excerpt(self, *numbers: int, masked: bool = True) -> tuple[tuple[int, str], ...]:
+        """Lines for a diagnostic; unless the redactor does it, what looks like a secret is ``masked``."""
+        return self._source.excerpt(*numbers, masked=masked)
 
 
 def read(path: Path, shown: str | None = None) -> Document:

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
-from storeconf.config.secrets import MASK, REFERENCE, mask_url
-from storeconf.config.tree import Placeholder, Text, TreePath
+from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, mask_url
+from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from storeconf.config.pipeline import Assembly
     from storeconf.config.specs import DefaultFactorySpec, StoreSpec
-    from storeconf.layout import Layout
+    from storeconf.config.validate import Validated
 
 __all__ = ["dump", "expected", "masked"]
-
-_SECRET: Final = re.compile(r"pass(word|wd|phrase)?|secrets?|tokens?|credentials?|keys?", re.IGNORECASE)
-"""Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
 
 _DEFAULT: Final = re.compile(r"(\$\{(?!env:)[A-Za-z][A-Za-z0-9_-]*:(?!-)[^}]*?:-)[^}]*")
 """The default of what a file or a resolver gives."""
@@ -34,46 +32,47 @@ _TEXT: Final = Expect("a text", frozenset({str}))
 _SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
 
 
-def dump(layout: Layout, *, masked: bool) -> dict[str, Any]:
+def dump(assembly: Assembly, validated: Validated, *, masked: bool) -> dict[str, Any]:
     """Return the whole layout."""
-    walk = _Walk(layout, masked)
-    tree = layout.assembly.tree
+    walk = _Walk(assembly, validated, masked)
+    tree = assembly.tree
     shown: dict[str, Any] = {}
     if "version" in tree:
         shown["version"] = tree["version"]
     if "stores" in tree:
+        stores = validated.stores
         shown["stores"] = {
-            name: walk.store(layout.stores.get(name), node, ("stores", name)) for name, node in tree["stores"].items()
+            name: walk.store(stores.get(name), node, ("stores", name)) for name, node in tree["stores"].items()
         }
     if "default_factory" in tree:
-        node, factory = tree["default_factory"], layout.default_factory
-        said = isinstance(node, str)
-        shown["default_factory"] = str(node) if said else walk.store(factory, node, ("default_factory",))
+        node, factory = tree["default_factory"], validated.default_factory
+        is_text = isinstance(node, str)
+        shown["default_factory"] = str(node) if is_text else walk.store(factory, node, ("default_factory",))
     return shown
 
 
-def masked(layout: Layout, path: TreePath, value: object) -> object:
+def masked(assembly: Assembly, validated: Validated, path: TreePath, value: object) -> object:
     """What some layer wrote at ``path``, as it may be shown: also what fits no field of today's kind."""
     if isinstance(value, dict):
-        return {key: masked(layout, (*path, key), each) for key, each in value.items()}
+        return {key: masked(assembly, validated, (*path, key), each) for key, each in value.items()}
     if isinstance(value, list):
-        return [masked(layout, (*path, index), each) for index, each in enumerate(value)]
+        return [masked(assembly, validated, (*path, index), each) for index, each in enumerate(value)]
     if isinstance(value, str) and REFERENCE.fullmatch(value):
         return value
-    return _Walk(layout, True, written=True).value(expected(layout, path), value, None, path)
+    return _Walk(assembly, validated, True, written=True).value(expected(validated, path), value, None, path)
 
 
-def expected(layout: Layout, path: TreePath) -> Expect:
+def expected(validated: Validated, path: TreePath) -> Expect:
     """What the field at ``path`` takes; where that is not known, its name tells whether it holds a secret."""
     spec: StoreSpec | DefaultFactorySpec | None = None
     if path[:1] == ("stores",) and len(path) > 2:
-        spec, path = layout.stores.get(str(path[1])), path[2:]
+        spec, path = validated.stores.get(str(path[1])), path[2:]
     elif path[:1] == ("default_factory",) and len(path) > 1:
-        spec, path = layout.default_factory, path[1:]
+        spec, path = validated.default_factory, path[1:]
     model: type[BaseModel] | None = None
     backend = getattr(spec, "backend", None)
     if path[0] == "middleware" and len(path) > 1:
-        model = layout.kinds.get(("middleware", str(path[1])))
+        model = validated.models.get(("middleware", str(path[1])))
         main = getattr(model, "shorthand_field", None)
         path = path[2:] or ((main,) if main else ())
     elif backend is not None:
@@ -85,7 +84,7 @@ def expected(layout: Layout, path: TreePath) -> Expect:
         elif (inner := expect.inside(step)) is not None:
             expect = inner
         elif isinstance(step, str):
-            expect = _SECRET_VALUE if _SECRET.fullmatch(step) else ANY
+            expect = _SECRET_VALUE if SECRET_NAME.fullmatch(step) else ANY
         model = expect.model
     return expect
 
@@ -93,9 +92,9 @@ def expected(layout: Layout, path: TreePath) -> Expect:
 class _Walk:
     """Walks over values; those that are ``written`` so are not substituted yet."""
 
-    def __init__(self, layout: Layout, masked: bool, *, written: bool = False) -> None:
-        self._layout = layout
-        self._assembly = layout.assembly
+    def __init__(self, assembly: Assembly, validated: Validated, masked: bool, *, written: bool = False) -> None:
+        self._validated = validated
+        self._tree = assembly.tree
         self._masked = masked
         self._written = written
 
@@ -124,10 +123,11 @@ class _Walk:
             return self._reference(expect, str(value))
         if self._masked and (expect.secret or (expect.hides and not isinstance(value, list | dict))):
             return MASK
-        if self._masked and self._assembly.is_secret(path):
-            if self._written:
-                return mask_url(_DEFAULT.sub(rf"\1{MASK}", str(value))) if "${" in str(value) else MASK
-            return MASK if isinstance(actual, PurePath) else self._scalar(self._assembly.masked(path))
+        if self._masked and isinstance(value, Tainted) and value.hidden:
+            return MASK if isinstance(actual, PurePath) else self._scalar(value.shown)
+        now = lookup(self._tree, path) if self._written else None
+        if isinstance(now, Tainted) and now.hidden and not isinstance(value, dict | list):
+            return mask_url(_DEFAULT.sub(rf"\1{MASK}", str(value))) if "${" in str(value) else MASK
         if isinstance(value, dict):
             if isinstance(actual, BaseModel):
                 return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}
@@ -149,7 +149,7 @@ class _Walk:
         """A value of a store whose kind is not known."""
         if isinstance(value, dict):
             return {key: self._guessed(each, (*path, key)) for key, each in value.items()}
-        return self.value(expected(self._layout, path), value, None, path)
+        return self.value(expected(self._validated, path), value, None, path)
 
     def _reference(self, expect: Expect, text: str) -> str:
         """What the file says for a value that is not known."""
@@ -172,7 +172,7 @@ class _Walk:
         return self.value(fields.expects[key], value, getattr(model, fields.attributes[key]), path)
 
     def _unknown(self, key: str) -> Expect:
-        return _SECRET_VALUE if _SECRET.fullmatch(key) else ANY
+        return _SECRET_VALUE if SECRET_NAME.fullmatch(key) else ANY
 
     def _scalar(self, value: Any) -> Any:
         if isinstance(value, SecretStr | SecretBytes):

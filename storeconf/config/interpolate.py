@@ -9,80 +9,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf.config.layers import MASK, Layer, Place, problem, working_directory
-from storeconf.config.references import BadReference, Reference, parse_references
+from storeconf.config.fault import Fault
+from storeconf.config.references import Reference, parse_references
 from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import Placeholder, Text, TreePath
+from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
 from storeconf.errors import PluginError
 from storeconf.plugin import ResolveContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from storeconf._location import Diagnostic
-    from storeconf.catalog import Catalog
-    from storeconf.config.layers import Origins
-    from storeconf.plugin import ValueSource
+    from storeconf.config.layers import Layer, Place
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import Request
 
 __all__ = ["Interpolation"]
 
 _URL_CHARACTERS: Final = frozenset("@/:?#%[] ")
+_REPLACEABLE: Final = frozenset({"SC402", "SC403", "SC404", "SC405"})
 _NEAR_ENOUGH: Final = 200  # variables to look through for one that was meant
 
 
-class _Absent(Exception):  # noqa: N818 - not an error where there is a default
-    """There is no such value; ``reason`` says so in a sentence about what was asked for."""
-
-    def __init__(self, code: str, reason: str, hint: str | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.hint = hint
-
-
-class _Failed(_Absent):
-    """The value can't be had, which no default makes good."""
-
-
 _Result: TypeAlias = str
-"""A value; a `Placeholder` where it is not known."""
-
-
-class _Secret(str):
-    """A value that came from a file or a resolver."""
-
-    __slots__ = ()
+"""A value; a `Placeholder` where it is not known, `Tainted` where it is a secret."""
 
 
 class Interpolation:
-    """Interpolates trees; ``secrets`` and ``secret_paths`` collect what came from files and resolvers.
+    """Interpolates trees; what comes from files and resolvers is tainted.
 
-    The latter have, by path, what may be shown there: the text without its secrets. ``sources`` has how the values that
-    came from files can be read again.
     ``futile`` collects the paths of removals that were still there.
     """
 
-    def __init__(
-        self,
-        origins: Origins,
-        environ: Mapping[str, str],
-        catalog: Catalog,
-        environment: str | None,
-        problems: list[Diagnostic],
-        *,
-        without_secrets: bool = False,
-    ) -> None:
-        self.secrets: set[str] = set()
-        self.secret_paths: dict[TreePath, str] = {}
-        self.sources: dict[TreePath, ValueSource] = {}
+    def __init__(self, request: Request, environment: str | None, report: Reporter) -> None:
         self.futile: list[TreePath] = []
-        self._origins = origins
-        self._environ = environ
-        self._catalog = catalog
+        self._request = request
+        self._environ = request.variables
         self._environment = environment
-        self._problems = problems
-        self._without_secrets = without_secrets
+        self._report = report
+        self._redactor = report.redactor
         self._files: dict[Path, str | SecretFileError] = {}
 
     def mapping(self, node: dict[str, Any], path: TreePath = ()) -> dict[str, Any]:
@@ -129,12 +92,11 @@ class Interpolation:
     # ------------------------------------------------------------------ one text
 
     def _text(self, text: str, path: TreePath) -> str:
-        layer = self._origins.layer(path)
+        layer = self._report.history.layer(path)
         try:
             parts = parse_references(text)
-        except BadReference as error:
-            place = _inside(layer, path, text, error.start, error.end)
-            self._problems.append(problem("SC401", error.reason, path, place, hint=error.hint))
+        except Fault as fault:
+            self._fail(fault, fault.span, text, path, layer)
             return Placeholder(text)
         if len(parts) == 1:
             if isinstance(parts[0], str):
@@ -142,94 +104,83 @@ class Interpolation:
             value = self._value(parts[0], text, path, layer)
             if isinstance(value, Placeholder):
                 return Placeholder(text)
-            self._keep_source(path, [self._source(parts[0], value, layer)])
-            return Text(value)
+            source = self._source([(parts[0], value)], layer)
+            if source is None and not isinstance(value, Tainted):
+                return Text(value)
+            return self._redactor.around(value, value.shown if isinstance(value, Tainted) else value, source=source)
         url = path[-1] == "url" or any(isinstance(part, str) and "://" in part for part in parts)
         whole = shown = ""
-        known = True
-        sources: list[str | SecretFile] = []
+        known, secret = True, False
+        values: list[tuple[str | Reference, str]] = []
         for part in parts:
             if isinstance(part, str):
                 whole += part
                 shown += part
-                sources.append(part)
+                values.append((part, part))
                 continue
             value = self._value(part, text, path, layer)
             if isinstance(value, Placeholder):
                 known = False
             elif url and not _URL_CHARACTERS.isdisjoint(value):
-                self._fail(
-                    "SC406",
-                    f"the value of {part} holds a character that has a meaning of its own in a URL",
-                    "give credentials as the fields username and password, or the whole URL as one substitution",
-                    part,
-                    text,
-                    path,
-                    layer,
-                )
+                reason = f"the value of {part} holds a character that has a meaning of its own in a URL"
+                hint = "give credentials as the fields username and password, or the whole URL as one substitution"
+                self._fail(Fault("SC406", reason, hint), part.span, text, path, layer)
                 known = False
+            secret |= isinstance(value, Tainted)
             whole += value
-            shown += MASK if isinstance(value, _Secret) else value
-            sources.append(self._source(part, value, layer))
-        if path in self.secret_paths:
-            self.secret_paths[path] = shown
-        if known:
-            self._keep_source(path, sources, _URL_CHARACTERS if url else frozenset())
-        return whole if known else Placeholder(text)
+            shown += value.shown if isinstance(value, Tainted) else value
+            values.append((part, value))
+        if not known:
+            return Placeholder(text)
+        source = self._source(values, layer, _URL_CHARACTERS if url else frozenset())
+        if source is None and not secret:
+            return whole
+        return self._redactor.around(whole, shown, whole=False, source=source)
 
-    def _source(self, reference: Reference, value: str, layer: Layer | None) -> str | SecretFile:
-        """Return how the value of a reference can be read again; what no file holds is the value itself."""
-        if reference.resolver != "file":
-            return str(value)
-        default = reference.operand if reference.operator == "-" else None
-        file = SecretFile(_directory(layer) / reference.argument, default)
-        return file if file.is_lasting else str(value)
+    def _source(
+        self, values: list[tuple[str | Reference, str]], layer: Layer | None, reserved: frozenset[str] = frozenset()
+    ) -> SecretText | None:
+        """Return how a value is made of files, and can be made again; None when none can be read again."""
+        made: list[str | SecretFile] = []
+        for part, value in values:
+            file = None
+            if isinstance(part, Reference) and part.resolver == "file":
+                default = part.operand if part.operator == "-" else None
+                file = SecretFile(self._directory(layer) / part.argument, default)
+            made.append(str(value) if file is None or not file.is_lasting else file)
+        return SecretText(tuple(made), reserved) if any(isinstance(each, SecretFile) for each in made) else None
 
-    def _keep_source(
-        self, path: TreePath, parts: list[str | SecretFile], reserved: frozenset[str] = frozenset()
-    ) -> None:
-        if any(isinstance(part, SecretFile) for part in parts):
-            self.sources[path] = SecretText(tuple(parts), reserved)
+    def _directory(self, layer: Layer | None) -> Path:
+        """Return the directory that relative paths in a layer are relative to."""
+        return self._request.directory if layer is None else layer.directory
 
-    def _fail(
-        self,
-        code: str,
-        message: str,
-        hint: str | None,
-        reference: Reference,
-        text: str,
-        path: TreePath,
-        layer: Layer | None,
-    ) -> None:
-        place = _inside(layer, path, text, reference.start, reference.end)
-        self._problems.append(problem(code, message, path, place, hint=hint))
+    def _fail(self, fault: Fault, span: tuple[int, int], text: str, path: TreePath, layer: Layer | None) -> None:
+        place = _inside(layer, path, text, *span)
+        replaceable = fault.code in _REPLACEABLE
+        self._report.add(fault.code, fault.reason, path, place=place, hint=fault.hint, replaceable=replaceable)
 
     def _value(self, reference: Reference, text: str, path: TreePath, layer: Layer | None) -> _Result:
         try:
             value = self._found(reference, layer)
-        except _Absent as error:
-            if reference.operator == "-" and not isinstance(error, _Failed):
+        except Fault as fault:
+            if reference.operator == "-" and fault.absent:
                 return reference.operand
-            if self._without_secrets and not isinstance(error, _Failed):
+            if self._request.without_secrets and fault.absent:
                 return Placeholder()
-            code, reason, hint = error.code, error.reason, error.hint
             if reference.operator == "?":
-                code, hint = "SC404", None
-                reason += f": {reference.operand}" if reference.operand else ""
-            self._fail(code, reason, hint, reference, text, path, layer)
+                fault.code, fault.hint = "SC404", None
+                fault.reason += f": {reference.operand}" if reference.operand else ""
+            self._fail(fault, reference.span, text, path, layer)
             return Placeholder()
         if reference.resolver != "env" and value.__class__ is not Placeholder:
-            self.secret_paths[path] = MASK
-            if value:
-                self.secrets.add(value)
-            return _Secret(value)
+            return self._redactor.taint(value)
         return value
 
     # ------------------------------------------------------------------ where values come from
 
     def _found(self, reference: Reference, layer: Layer | None) -> _Result:
-        """Return the value of a reference, without its default; raises `_Absent`."""
-        directory = _directory(layer)
+        """Return the value of a reference, without its default, or raise `Fault`."""
+        directory = self._directory(layer)
         if reference.resolver == "env":
             value = self._environ.get(reference.argument)
         elif reference.resolver == "file":
@@ -237,10 +188,10 @@ class Interpolation:
         else:
             value = self._resolved(reference, directory)
         if value is None:
-            raise _Absent("SC402", f"the variable {reference} is not set", self._near(reference))
+            raise Fault("SC402", f"the variable {reference} is not set", self._near(reference), absent=True)
         if not value and reference.operator and not isinstance(value, Placeholder):
-            what = "the variable" if reference.resolver == "env" else "what is read from"
-            raise _Absent("SC404", f"{what} {reference} is empty")
+            what = f"the variable {reference}" if reference.resolver == "env" else str(reference)
+            raise Fault("SC404", f"{what} is empty", absent=True)
         return value
 
     def _near(self, reference: Reference) -> str:
@@ -259,29 +210,28 @@ class Interpolation:
         found = self._files[path]
         if isinstance(found, str):
             return found
-        kind = _Absent if found.missing else _Failed
         hint = None if path.is_absolute() and Path(reference.argument).is_absolute() else f"that is {str(path)!r}"
-        raise kind("SC403", f"the file {reference.argument!r} {found}", hint)
+        raise Fault("SC403", f"the file {reference.argument!r} {found}", hint, absent=found.missing)
 
     def _resolved(self, reference: Reference, directory: Path) -> str:
         try:
-            resolver = self._catalog.resolver(reference.resolver)
+            resolver = self._request.catalog.resolver(reference.resolver)
         except PluginError as error:
-            raise _Failed(error.code, str(error.args[0]), self._resolver_hint(reference, error)) from None
-        if self._without_secrets:
+            raise Fault(error.code, str(error.args[0]), self._resolver_hint(reference, error)) from None
+        if self._request.without_secrets:
             return Placeholder()
         context = ResolveContext(dict(self._environ), directory, self._environment)
         try:
             value: object = resolver.resolve(reference.argument, context)
         except LookupError:
-            raise _Absent("SC402", f"there is no {reference}") from None
+            raise Fault("SC402", f"there is no {reference}", absent=True) from None
         except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
             reason = f"the resolver {reference.resolver!r} failed: {type(error).__name__}: {error}"
-            raise _Failed("SC405", reason) from None
+            raise Fault("SC405", reason) from None
         if isinstance(value, str):
             return str(value)
         reason = f"the resolver {reference.resolver!r} gave a {type(value).__name__}, not a str"
-        raise _Failed("SC405", reason, "tell the plugin's author")
+        raise Fault("SC405", reason, "tell the plugin's author")
 
     def _resolver_hint(self, reference: Reference, error: PluginError) -> str | None:
         if reference.argument[:1] in ("+", "="):
@@ -292,11 +242,6 @@ class Interpolation:
         if dash and (name in self._environ or name.isupper()):
             return f"write ${{{name}:-{default}:{reference.argument}}}, with a colon"
         return error.hint
-
-
-def _directory(layer: Layer | None) -> Path:
-    """Return what relative paths in a layer are relative to."""
-    return working_directory() if layer is None else layer.directory
 
 
 def _inside(layer: Layer | None, path: TreePath, text: str, start: int, end: int) -> Place:

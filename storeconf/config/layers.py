@@ -6,23 +6,21 @@ The history of a value is found by replaying the layers along one path, and only
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storeconf._location import Diagnostic, Origin
+from storeconf._location import Origin
 from storeconf.config.language import KIND_KEYS
 from storeconf.config.merge import NO_KIND, Merge, kind_of
-from storeconf.config.tree import MISSING, Items, Removals, TreePath, Whole, dotted, is_middleware_path
+from storeconf.config.tree import MISSING, Items, Removals, Tainted, TreePath, Whole, is_middleware_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from storeconf._location import Note, Severity
     from storeconf.config.document import Document
     from storeconf.config.merge import Rules
-    from storeconf.plugin import ValueSource
 
-__all__ = ["MASK", "Layer", "Origins", "Place", "place_of", "problem", "working_directory"]
+__all__ = ["History", "Layer", "Place", "place_of"]
 
 Place = dict[str, Any]
 """Where something stands, as keyword arguments of a `Diagnostic`."""
@@ -34,8 +32,7 @@ class Layer:
 
     ``prefix`` leads from the document's top to this layer's data, and relative paths in it are relative to
     ``directory``. ``unset`` has the number of the entry that removes a path; ``variables`` has the name of the
-    variable that sets one, ``secrets`` the paths whose values a variable read from a file, and ``sources`` how those of
-    them that are texts can be read again. A ``plain`` layer holds only what files can hold, no marks.
+    variable that sets one. A ``plain`` layer holds only what files can hold, no marks.
     """
 
     kind: str
@@ -45,8 +42,6 @@ class Layer:
     prefix: TreePath = ()
     unset: Mapping[TreePath, int] = field(default_factory=dict)
     variables: Mapping[TreePath, str] = field(default_factory=dict)
-    secrets: frozenset[TreePath] = frozenset()
-    sources: Mapping[TreePath, ValueSource] = field(default_factory=dict)
     plain: bool = True
 
     def says(self, path: TreePath, rules: Rules) -> Any:
@@ -93,18 +88,6 @@ class Layer:
             here = here.get(step) if isinstance(here, dict) else None
         return path if here is None or isinstance(here, dict) else path[:-1]
 
-    def is_secret(self, path: TreePath) -> bool:
-        """Whether a variable read this value from a file."""
-        return bool(self.secrets) and any(path[:length] in self.secrets for length in range(1, len(path) + 1))
-
-
-def working_directory() -> Path:
-    """Return the working directory; where it has been deleted, the relative ``.``, in which nothing is found."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path()
-
 
 def place_of(document: Document | None, path: TreePath, *, key: bool = False) -> Place:
     """Return where ``path`` stands in a document; nothing when there is none."""
@@ -122,68 +105,53 @@ def place_of(document: Document | None, path: TreePath, *, key: bool = False) ->
     }
 
 
-def problem(
-    code: str,
-    message: str,
-    path: TreePath = (),
-    place: Place | None = None,
-    *,
-    hint: str | None = None,
-    severity: Severity = "error",
-    notes: tuple[Note, ...] = (),
-) -> Diagnostic:
-    """Make a diagnostic."""
-    return Diagnostic(code, message, severity, dotted(path) or None, hint=hint, notes=notes, **(place or {}))
-
-
 # ---------------------------------------------------------------------- the history of a value
 
-MASK = "***"
 
+@dataclass(eq=False, repr=False)
+class History:
+    """The layers, lowest first, and what each of them did at a path."""
 
-class Origins:
-    """Finds origins in ``layers``, lowest first."""
-
-    def __init__(self, layers: Sequence[Layer], rules: Rules) -> None:
-        self._layers = layers
-        self._rules = rules
+    rules: Rules
+    layers: list[Layer] = field(default_factory=list)
 
     def layer(self, path: TreePath) -> Layer | None:
         """Return the layer that set the value which stands at ``path`` in the merged tree."""
         # Whatever survives at a path came from the highest layer that says something there: a removal, or a change of
         # kind, that had dropped it would be higher still.
-        for layer in reversed(self._layers):
-            says = layer.says(path, self._rules)
+        for layer in reversed(self.layers):
+            says = layer.says(path, self.rules)
             if says is not MISSING and says is not None and says.__class__ is not Removals:
                 return layer
         return None
 
-    def is_secret(self, path: TreePath) -> bool:
-        """Whether a variable read the value which stands at ``path``, or what holds it, from a file."""
-        if not any(layer.secrets for layer in self._layers):
-            return False
+    def written(self, path: TreePath) -> TreePath:
+        """Return the path as the layer writes it that set the value: a shorthand's, where that stands for a mapping."""
         layer = self.layer(path)
-        return layer is not None and layer.is_secret(path)
+        return path if layer is None else layer.written(path)
 
     def place(self, path: TreePath, *, key: bool = False) -> Place:
         """Return where the value at ``path`` was set: a mapping's is its first, for what is not there its nearest."""
         while path:
             layer = self.layer(path)
             if layer is not None:
-                if isinstance(layer.says(path, self._rules), dict):
+                if isinstance(layer.says(path, self.rules), dict):
                     layer = self._first(path) or layer
                 return layer.place(path, key=key)
             path, key = path[:-1], True
-        return self._layers[-1].place(()) if self._layers else {}
+        return self.layers[-1].place(()) if self.layers else {}
 
-    def history(self, path: TreePath, mask: Callable[[TreePath, Any], object] | None = None) -> Origin | None:
-        """Return what every layer did at ``path``, highest first; None when none did anything."""
+    def of(self, path: TreePath, mask: Callable[[TreePath, Any], object] | None = None) -> Origin | None:
+        """Return what every layer did at ``path``, highest first and linked by ``shadowed``; None for nothing.
+
+        ``mask`` is given each value as its layer wrote it and returns what to show.
+        """
         origin: Origin | None = None
-        for layer, value in self._events(path):
+        for layer, value in self._events(path) if path else ():
             removed = value is MISSING
             place = self._removal(layer, path) if removed else layer.place(path)
-            if not removed and layer.is_secret(path):
-                value = MASK
+            if isinstance(value, Tainted):
+                value = value.shown
             elif not removed and mask is not None:
                 value = mask(path, value)
             origin = Origin(**place, value=None if removed else value, removed=removed, shadowed=origin)
@@ -205,7 +173,7 @@ class Origins:
         kind = path[:2] if path[0] == "stores" else path[:1]
         for layer, below, now, says in self._steps(path):
             if isinstance(says, dict) and says.__class__ is not Removals:
-                replaced = says.__class__ is Whole or (path == kind and _changes_kind(below, now, self._rules))
+                replaced = says.__class__ is Whole or (path == kind and _changes_kind(below, now, self.rules))
                 first = layer if first is None or replaced or below is MISSING else first
         return first
 
@@ -222,23 +190,23 @@ class Origins:
 
     def _steps(self, path: TreePath) -> list[tuple[Layer, Any, Any, Any]]:
         """Replay the layers: each with what stood at ``path`` below it, what stands there now, and what it says."""
-        merge = Merge(self._rules)
+        merge = Merge(self.rules)
         tree: dict[str, Any] = {}
         below: Any = MISSING
         steps = []
-        for layer in self._layers:
+        for layer in self.layers:
             part = _along(layer.data, path)
             if part is not None:
                 tree = merge.apply(tree, part, plain=layer.plain)
                 now = self._value(tree, path)
-                steps.append((layer, below, now, layer.says(path, self._rules)))
+                steps.append((layer, below, now, layer.says(path, self.rules)))
                 below = now
         return steps
 
     def _value(self, tree: Any, path: TreePath) -> Any:
         for depth, step in enumerate(path):
             if not isinstance(tree, dict | list) and is_middleware_path(path[:depth]):
-                tree = self._rules.expanded(path[depth - 1], tree)
+                tree = self.rules.expanded(path[depth - 1], tree)
             if isinstance(tree, dict):
                 tree = tree.get(step)
             elif isinstance(tree, list) and isinstance(step, int) and -1 < step < len(tree):
@@ -250,26 +218,26 @@ class Origins:
     def _removal(self, layer: Layer, path: TreePath) -> Place:
         """Return where ``layer`` says what took the value at ``path`` away."""
         for length in range(1, len(path) + 1):
-            says = layer.says(path[:length], self._rules)
+            says = layer.says(path[:length], self.rules)
             if says is None or says.__class__ is Whole or not isinstance(says, dict):
                 if says is not MISSING:
                     return layer.place(path[:length], key=says is None, removal=True)
                 break
         store = path[:2] if path[0] == "stores" else path[:1]
         for key in KIND_KEYS:
-            if layer.says((*store, key), self._rules) not in (MISSING, None):
+            if layer.says((*store, key), self.rules) not in (MISSING, None):
                 return layer.place((*store, key))
         merged = self._value(self._merged(store), store)
-        groups = self._rules.exclusive(merged.get("type")) if isinstance(merged, dict) else ()
+        groups = self.rules.exclusive(merged.get("type")) if isinstance(merged, dict) else ()
         for name in (name for group in groups if path[len(store)] in group for name in group):
-            if layer.says((*store, name), self._rules) not in (MISSING, None):
+            if layer.says((*store, name), self.rules) not in (MISSING, None):
                 return layer.place((*store, name))
         return layer.place(store)
 
     def _merged(self, path: TreePath) -> dict[str, Any]:
-        merge = Merge(self._rules)
+        merge = Merge(self.rules)
         tree: dict[str, Any] = {}
-        for layer in self._layers:
+        for layer in self.layers:
             part = _along(layer.data, path)
             if part is not None:
                 tree = merge.apply(tree, part, plain=layer.plain)

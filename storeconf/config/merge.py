@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from storeconf.config.fault import Fault
 from storeconf.config.fields import fields_of
-from storeconf.config.references import BadReference, Reference, parse_references
+from storeconf.config.references import Reference, parse_references
 from storeconf.config.tree import (
     MISSING,
     Items,
@@ -57,7 +58,7 @@ class Rules:
             return str(type_)
         try:
             parts = parse_references(str(type_))
-        except BadReference:  # reported by interpolation if it survives the merge
+        except Fault:  # reported by interpolation if it survives the merge
             return str(type_)
         return "".join(part if isinstance(part, str) else self._default(part) for part in parts)
 
@@ -185,7 +186,7 @@ class Merge:
         if low is None:  # a removal that one layer alone had said; it has nothing below it any more
             self.doubtful.append(path)
             low = MISSING
-        kinds = is_kind_path(path)
+        kinds = (len(path) == 2 and path[0] == "stores") or path == ("default_factory",)  # as `is_kind_path`, inlined
         if high.__class__ is Pending:
             for layer in high.layers:
                 low = self._over(path, low, layer, plain)

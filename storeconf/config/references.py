@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["BadReference", "Reference", "parse_references"]
+from storeconf.config.fault import Fault
+
+__all__ = ["Reference", "parse_references"]
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 """The name of an environment variable."""
@@ -19,7 +21,7 @@ _BODY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One substitution, ``${resolver:argument:-operand}``, from ``start`` to ``end`` in its text.
+    """One substitution, ``${resolver:argument:-operand}``, which has the ``span`` in its text.
 
     ``operator`` is ``-``, ``?``, or empty where there is no operand.
     """
@@ -28,8 +30,7 @@ class Reference:
     argument: str
     operator: str
     operand: str
-    start: int
-    end: int
+    span: tuple[int, int]
 
     def __str__(self) -> str:
         return self.argument if self.resolver == "env" else f"{self.resolver}:{self.argument}"
@@ -38,19 +39,8 @@ class Reference:
 Part: TypeAlias = str | Reference
 
 
-class BadReference(Exception):  # noqa: N818 - an answer of this module, made a diagnostic by who asked
-    """A text holds an invalid ``${…}`` from ``start`` to ``end``."""
-
-    def __init__(self, reason: str, start: int, end: int, hint: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.start = start
-        self.end = end
-        self.hint = hint
-
-
 def parse_references(text: str) -> list[Part]:
-    """Take a text apart into literal texts and references, from left to right; raises `BadReference`."""
+    """Take a text apart into literal texts and references, from left to right; raises `Fault`."""
     parts: list[Part] = []
     literal = ""
     position = 0
@@ -63,7 +53,7 @@ def parse_references(text: str) -> list[Part]:
                 literal = ""
             reference = _reference(text, dollar)
             parts.append(reference)
-            position = reference.end
+            position = reference.span[1]
         else:
             literal += "$"
             position = dollar + (2 if after == "$" else 1)
@@ -76,30 +66,32 @@ def parse_references(text: str) -> list[Part]:
 def _reference(text: str, start: int) -> Reference:
     close = text.find("}", start)
     if close < 0:
-        raise BadReference("'${' is not closed by '}'", start, len(text), "write '$$' for a '$' that means itself")
+        hint = "write '$$' for a '$' that means itself"
+        raise Fault("SC401", "'${' is not closed by '}'", hint, span=(start, len(text)))
     end = close + 1
     body = text[start + 2 : close]
     match = _BODY.match(body)
     assert match is not None  # the expression matches every text
     resolver, argument, operator, operand = match["resolver"], match["argument"], match["operator"], match["operand"]
     if "\n" in body or "\r" in body:
-        raise BadReference("a substitution must stand in one line", start, end)
+        raise Fault("SC401", "a substitution must be in one line", span=(start, end))
     if "${" in (operand or argument):
         inner = text.index("${", start + 2)
-        raise BadReference("a substitution can't hold another one: its default is literal text", inner, end)
+        reason = "a substitution can't hold another one: its default is literal text"
+        raise Fault("SC401", reason, span=(inner, end))
     if resolver is None or resolver == "env":
         resolver = "env"
         if not NAME.match(argument):
-            raise BadReference(f"'${{{body}}}' names no variable", start, end, _meant(body, argument))
+            raise Fault("SC401", f"'${{{body}}}' names no variable", _meant(body, argument), span=(start, end))
     elif not argument:
-        raise BadReference(f"nothing follows '{resolver}:'", start, end, f"write ${{{resolver}:…}}")
-    return Reference(resolver, argument, operator or "", operand or "", start, end)
+        raise Fault("SC401", f"nothing follows '{resolver}:'", f"write ${{{resolver}:…}}", span=(start, end))
+    return Reference(resolver, argument, operator or "", operand or "", (start, end))
 
 
 def _meant(body: str, argument: str) -> str:
     """How to write what was probably meant by an invalid substitution."""
     if body != body.strip() and NAME.match(argument.strip()):
-        return f"write ${{{body.strip()}}}, without blanks"
+        return f"write ${{{body.strip()}}}, without spaces"
     name = re.match(r"([A-Za-z_][A-Za-z0-9_]*)([-?+=])", argument)
     if name is not None and name[2] in "-?":
         return f"write ${{{name[1]}:{argument[len(name[1]) :]}}}, with a colon"

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from storeconf._location import Note
-    from storeconf.config.reporter import Problems
+    from storeconf.config.reporter import Reporter
     from storeconf.config.specs import DefaultFactorySpec, Links, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.plugin import Backend
 
-__all__ = ["check_structure"]
+__all__ = ["check_relations"]
 
 FACTORY: Final[TreePath] = ("default_factory",)
 
@@ -33,11 +33,11 @@ _Place = tuple[str, tuple[str, ...]]
 _MOST_NAMES: Final = 10
 
 
-def check_structure(validated: Validated, declared: Collection[str], problems: Problems) -> None:
+def check_relations(validated: Validated, declared: Collection[str], report: Reporter) -> None:
     """Check the references between stores and where their keys lie. ``declared`` holds also the stores in error."""
-    kinship = _Kinship(validated.stores, declared, validated.unknown, problems)
-    _Structure(validated, kinship, problems).check()
-    _NeedsCheck(kinship, problems).check(validated.default_factory)
+    kinship = _Kinship(validated.stores, declared, validated.unknown, report)
+    _Structure(validated, kinship, report).check()
+    _NeedsCheck(kinship, report).check(validated.default_factory)
 
 
 def _leads_to(spec: StoreSpec | None) -> str | None:
@@ -58,13 +58,13 @@ class _Kinship:
         stores: Mapping[str, StoreSpec],
         declared: Collection[str],
         unknown: Collection[str],
-        problems: Problems,
+        report: Reporter,
     ) -> None:
         self.stores = stores
         self.circular: set[str] = set()
         self._declared = declared
         self._unknown = unknown
-        self._problems = problems
+        self._report = report
         self._places: dict[str, _Place | None] = {}
         self._near: dict[str, str | None] = {}
 
@@ -77,24 +77,24 @@ class _Kinship:
             self._near[name] = nearest(name, self._declared) if len(self._near) < MOST_SOUGHT else None
         near = self._near[name]
         if near is not None:
-            note = self._problems.note(f"{near!r} is declared here", ("stores", near), key=True)
-            self._problems.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note], lacking=True)
+            note = self._report.note(f"{near!r} is declared here", ("stores", near), key=True)
+            self._report.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note], lacking=True)
         elif self._declared:
             names = list(self._declared)
             more = ", …" if len(names) > _MOST_NAMES else ""
-            self._problems.add(
+            self._report.add(
                 "SC601", text, path, hint=f"declared are: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
             )
         else:
-            self._problems.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
+            self._report.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
 
     def check_divisible(self, name: str, path: TreePath) -> None:
         """Report the use, at ``path``, of namespaces of a root that keeps raw keys."""
         root = self.stores.get(name)
         if isinstance(root, RootSpec) and _keeps_raw_keys(root.backend):
-            self._problems.add(
+            self._report.add(
                 "SC605", f"{name!r} has no namespace of its own, so it can't have namespaces below it", path,
-                notes=[self._problems.note(f"{name!r} is declared here", ("stores", name), key=True)],
+                notes=[self._report.note(f"{name!r} is declared here", ("stores", name), key=True)],
                 hint=f"give {name!r} a namespace",
             )  # fmt: skip
 
@@ -135,11 +135,11 @@ def _keeps_raw_keys(backend: Backend) -> bool:
 
 
 class _Structure:
-    def __init__(self, validated: Validated, kinship: _Kinship, problems: Problems) -> None:
+    def __init__(self, validated: Validated, kinship: _Kinship, report: Reporter) -> None:
         self._validated = validated
         self._stores: Mapping[str, StoreSpec] = validated.stores
         self._kinship = kinship
-        self._problems = problems
+        self._report = report
 
     def check(self) -> None:
         for name, spec in self._stores.items():
@@ -181,11 +181,11 @@ class _Structure:
             field = "use" if isinstance(self._stores[name], AliasSpec) else "parent"
             verb = "uses" if field == "use" else "has parent"
             other = _leads_to(self._stores[name])
-            notes.append(self._problems.note(f"{name!r} {verb} {other!r}", ("stores", name, field)))
+            notes.append(self._report.note(f"{name!r} {verb} {other!r}", ("stores", name, field)))
         first = names[0]
         field = "use" if isinstance(self._stores[first], AliasSpec) else "parent"
         text = f"stores lead in a circle: {' -> '.join([*names, first])}"
-        self._problems.add("SC602", text, ("stores", first, field), notes=notes, hint="one of them must be a root")
+        self._report.add("SC602", text, ("stores", first, field), notes=notes, hint="one of them must be a root")
 
     # ------------------------------------------------------------------ shared keys
 
@@ -198,9 +198,9 @@ class _Structure:
             first = taken.setdefault((target, spec.namespace), name)
             if first is not name:
                 text = f"{first!r} and {name!r} are the same namespace {spec.namespace!r} of {target!r}"
-                self._problems.add(
+                self._report.add(
                     "SC603", f"{text}, so they would share their keys", ("stores", name, "namespace"), key=True,
-                    notes=[self._problems.note(f"{first!r} is declared here", ("stores", first), key=True)],
+                    notes=[self._report.note(f"{first!r} is declared here", ("stores", first), key=True)],
                     hint=f"if they should, write {name}: {{use: {first}}}; if not, give one of them another namespace",
                 )  # fmt: skip
             self._kinship.check_divisible(target, ("stores", name, "parent"))
@@ -234,10 +234,10 @@ class _Structure:
                 inside = f"would share keys: {place[3]} lies in {outer[3]}"
             kind = "parent" if second[2] == FACTORY else "use"  # the default factory is looked at last
             use = f"write {second[2][-1]}: {{{kind}: {first[2][-1]}}}"
-            self._problems.add(
+            self._report.add(
                 "SC604", f"{first[3]} and {second[3]} {inside}", second[2], key=True,
                 notes=[
-                    self._problems.note(f"{first[3]} is declared here", first[2], key=True),
+                    self._report.note(f"{first[3]} is declared here", first[2], key=True),
                     *(note for _, _, path, name in (first, second) for note in self._said_elsewhere(path, name)),
                 ],
                 hint=f"if they should be one store, {use}; if not, give one of them another place or namespace",
@@ -251,12 +251,12 @@ class _Structure:
             locations, warnings = backend.locations(), backend.warnings()
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{type(backend).__name__} could not tell where it keeps its keys: {type(error).__name__}: {error}"
-            self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
+            self._report.add("SC708", text, path, key=True, hint="tell the plugin's author")
             return
         number = places[-1][1] + 1 if places else 0
         places += ((tuple(map(str, location)), number, path, shown) for location in locations)
         for field, message in warnings:
-            self._problems.add("SC801", message, (*path, *field.split(".")), severity="warning")
+            self._report.add("SC801", message, (*path, *field.split(".")), severity="warning")
 
     def _said_elsewhere(self, path: TreePath, shown: str) -> Iterator[Note]:
         """What decides on a root's place and comes from another layer than the root itself."""
@@ -265,13 +265,13 @@ class _Structure:
         if backend is None:
             return
         fields = fields_of(type(backend))
-        home = self._problems.place(path, key=True)
+        home = self._report.history.place(path, key=True)
         deciding = {"namespace"}.union(*backend.exclusive_groups)
         for name, expect in fields.expects.items():
             if fields.attributes[name] in backend.model_fields_set and (expect.path or name in deciding):
-                there = self._problems.place((*path, name))
+                there = self._report.history.place((*path, name))
                 if any(there.get(key) != home.get(key) for key in ("layer", "file", "variable")):
-                    yield self._problems.note(f"{shown} has its {name} from here", (*path, name))
+                    yield self._report.note(f"{shown} has its {name} from here", (*path, name))
 
     # ------------------------------------------------------------------ objects
 
@@ -297,9 +297,9 @@ class _Structure:
                 keeper = repr(root) if root is not None else "default_factory"
                 keeping = path if root is None else ("stores", root)
                 text = f"{kind} works on bytes, and {keeper} keeps objects"
-                self._problems.add(
+                self._report.add(
                     "SC607", text, (*path, "middleware", kind), key=True,
-                    notes=[self._problems.note(f"{keeper} keeps objects", (*keeping, "objects"))],
+                    notes=[self._report.note(f"{keeper} keeps objects", (*keeping, "objects"))],
                     hint=f"leave {kind} out, or let {keeper} keep bytes",
                 )  # fmt: skip
 
@@ -319,9 +319,9 @@ _Needs = dict[str, _Need]
 
 
 class _NeedsCheck:
-    def __init__(self, kinship: _Kinship, problems: Problems) -> None:
+    def __init__(self, kinship: _Kinship, report: Reporter) -> None:
         self._kinship = kinship
-        self._problems = problems
+        self._report = report
         self._needs: dict[str, _Needs] = {}
 
     def check(self, factory: DefaultFactorySpec | None) -> None:
@@ -405,7 +405,7 @@ class _NeedsCheck:
             )
             inherits = "" if need.said_by == name else f", which it inherits from {need.said_by!r}"
             path = ("stores", need.said_by, "middleware", kind)
-            notes.append(self._problems.note(f"{name!r} needs {need.store!r} for its {kind}{inherits}", path))
+            notes.append(self._report.note(f"{name!r} needs {need.store!r} for its {kind}{inherits}", path))
             steps.append((name, kind, need))
         _, kind, need = steps[0]
         if len(names) == 1:
@@ -414,7 +414,7 @@ class _NeedsCheck:
             text = f"stores need one another in a circle: {' -> '.join([*names, names[0]])}"
         heirs = [name for name, _, need in steps if need.said_by != name]
         hint = f"switch it off there: {listed(heirs)}: {{middleware: {{{kind}: false}}}}" if heirs else None
-        self._problems.add("SC602", text, ("stores", need.said_by, "middleware", kind), notes=notes, hint=hint)
+        self._report.add("SC602", text, ("stores", need.said_by, "middleware", kind), notes=notes, hint=hint)
 
     # ------------------------------------------------------------------ where fallbacks keep their keys
 
@@ -446,8 +446,8 @@ class _NeedsCheck:
                 self._report_shared(name, f"{own[there]!r} keeps its keys there", own[there], path)
 
     def _report_shared(self, name: str, why: str, other: str, path: TreePath) -> None:
-        note = self._problems.note(f"{other!r} is declared here", ("stores", other), key=True)
+        note = self._report.note(f"{other!r} is declared here", ("stores", other), key=True)
         text = f"{name!r} would share its fallback's keys: {why}"
-        self._problems.add(
+        self._report.add(
             "SC606", text, path, notes=[note], hint=f"give {name!r} another store to fall back to", lacking=True
         )

@@ -1,77 +1,114 @@
-"""Collects the problems of one run: each is located when it is found, and never shows a secret."""
+"""What is wrong: collected from the first stage on, with its place and in one wording, and never with a secret.
+
+The reporter is made before the first file is read, and every stage is given it. Code that looks at a text without
+knowing where it stands raises a `Fault`; who knows reports it.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Diagnostic, Note
-from storeconf.config.tree import dotted
+from storeconf.config.fields import WORDS
+from storeconf.config.tree import Tainted, dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
     from storeconf._location import Severity
+    from storeconf.config.fields import Expect
+    from storeconf.config.layers import History, Place
+    from storeconf.config.secrets import Redactor
     from storeconf.config.tree import TreePath
 
-__all__ = ["MOST_SOUGHT", "Problems", "listed", "merged", "ordered", "shown"]
+__all__ = ["MOST_SOUGHT", "Reporter", "last_names", "listed", "merged", "shown", "words_for"]
 
 _LONGEST: Final = 40
 
 MOST_SOUGHT: Final = 50
 """Unknown stores for which near ones are sought: beyond it a layout is not misspelt, and time would be lost."""
 
+_ASSIGNMENT: Final = re.compile(r"\s*[\w.-]+\s*[:=]")
+"""How a field with its value begins that YAML took for one text; what it holds may be a secret."""
 
-class Problems:
-    """Diagnostics on their way: ``place`` tells where a path stands, and is asked only when there is a problem.
 
-    Unless the layout is ``complete``, because a file could not be read, only what is wrong all the same is kept.
+@dataclass(eq=False, repr=False)
+class Reporter:
+    """Collects diagnostics. ``history`` knows where each value was set, and is asked only when there is a problem.
+
+    Not ``complete``: a file could not be read, so what is ``lacking`` may be in it. Not ``overlays_complete``: what
+    could not be read is higher than all the rest, so what is ``replaceable`` may be replaced there.
     """
 
-    def __init__(self, place: Callable[..., dict[str, Any]], *, complete: bool = True) -> None:
-        self.found: list[Diagnostic] = []
-        self._place = place
-        self._complete = complete
+    history: History
+    redactor: Redactor
+    found: list[Diagnostic] = field(default_factory=list)
+    complete: bool = True
+    overlays_complete: bool = True
 
     def add(
         self,
         code: str,
         message: str,
-        path: TreePath,
+        path: TreePath = (),
         *,
+        place: Place | None = None,
         key: bool = False,
         hint: str | None = None,
         severity: Severity = "error",
         notes: Iterable[Note] = (),
         lacking: bool = False,
+        replaceable: bool = False,
     ) -> None:
-        """Add a problem of the value at ``path``, or of its key.
+        """Add a problem of the value at ``path``, or of its key; ``place`` is where that was set, if that is known.
 
-        ``lacking``: more that is said elsewhere could mend it, so it is none while that can't be known.
+        ``lacking``: more that is set elsewhere could be all that is missing, so it is none while that can't be known.
+        ``replaceable``: a higher layer may replace the value, so it is none while that can't be known.
         """
-        if lacking and not self._complete:
+        if (lacking and not self.complete) or (replaceable and not self.overlays_complete):
             return
+        where = self.history.place(path, key=key) if place is None else place
         self.found.append(
-            Diagnostic(
-                code,
-                message,
-                severity,
-                dotted(path) or None,
-                hint=hint,
-                notes=tuple(notes),
-                **self._place(path, key=key),
-            )
+            Diagnostic(code, message, severity, dotted(path) or None, hint=hint, notes=tuple(notes), **where)
         )
-
-    def place(self, path: TreePath, *, key: bool = False) -> Mapping[str, Any]:
-        """Where the value at a path, or its key, stands, with its ``layer``."""
-        return self._place(path, key=key)
 
     def note(self, message: str, path: TreePath, *, key: bool = False) -> Note:
         """A further place of a problem."""
-        place = self._place(path, key=key)
-        return Note(message, place.get("file"), place.get("line"), place.get("column"), place.get("variable"))
+        place = self.history.place(path, key=key)
+        return Note(message, *(place.get(each) for each in ("file", "line", "column", "variable")))
+
+    def failed(self) -> bool:
+        """Whether anything that was found is an error."""
+        return any(each.severity == "error" for each in self.found)
+
+    def wrong_type(
+        self, path: TreePath, what: str, value: object, *, expect: Expect | None = None, hint: str | None = None
+    ) -> None:
+        """Report a value that is not ``what`` it should be."""
+        hidden = (isinstance(value, Tainted) and value.hidden) or (expect is not None and expect.hides)
+        name = self.named(path)
+        got = words_for(value)
+        hidden = hidden or (isinstance(value, str) and _ASSIGNMENT.match(value) is not None)
+        if not hidden and isinstance(value, str | int | float) and not isinstance(value, bool):
+            got = f"the {got.partition(' ')[2]} {shown(value)}"
+        if expect is not None and hint is None and not hidden:
+            hint = _retyped(name, value, expect)
+        self.add("SC503", f"{name} must be {what}, not {got}", path, hint=hint)
+
+    def named(self, path: TreePath) -> str:
+        """What the value at a path is called where it is written: a setting that stands alone has its kind's name."""
+        return last_names(self.history.written(path))
+
+    def diagnostics(self, environment: str | None) -> tuple[Diagnostic, ...]:
+        """All that was found, as people see it: in order, for this environment, without secrets."""
+        names = () if environment is None else (environment,)
+        return tuple(replace(self.redactor.diagnostic(each), environments=names) for each in _ordered(self.found))
+
+
+# ---------------------------------------------------------------------- wording
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:
@@ -92,7 +129,51 @@ def shown(value: object) -> str:
     return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else type(value).__name__
 
 
-def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+def words_for(value: object) -> str:
+    """What a value is, in the words of messages."""
+    for each, words in WORDS.items():
+        if type(value) is each:
+            return words if each is not bool else str(value).lower()
+    return WORDS[str] if isinstance(value, str) else "null" if value is None else f"a {type(value).__name__}"
+
+
+def last_names(path: TreePath) -> str:
+    """The last names of a path: ``url``, ``nodes[1]``."""
+    last = path[-1]
+    return f"{path[-2]}[{last}]" if isinstance(last, int) and len(path) > 1 else str(last)
+
+
+def _retyped(name: str, value: object, expect: Expect) -> str | None:
+    """How to write a value so that it has the type that the field takes."""
+    classes = expect.classes or frozenset()
+    if isinstance(value, str):
+        if bool in classes and value.lower() in ("true", "false"):
+            return f"write it without quotes: {name}: {value.lower()}"
+        if bool in classes and value.lower() in ("yes", "no", "on", "off"):
+            return f"write true or false: {value} is a text"
+        if classes & {int, float} and _is_number(value, whole=float not in classes):
+            return f"write it without quotes: {name}: {value}"
+        if list in classes:
+            return f"write a list: {name}: [{shown(value)}]"
+    elif str in classes and isinstance(value, int | float) and not isinstance(value, bool):
+        return f'put it in quotes: {name}: "{value}"'
+    elif str in classes and isinstance(value, bool):
+        return f'put it in quotes: {name}: "{str(value).lower()}"'
+    return None
+
+
+def _is_number(text: str, *, whole: bool) -> bool:
+    try:
+        int(text) if whole else float(text)
+    except ValueError:
+        return False
+    return not re.search(r"[_\s]", text)  # which Python takes, and no format does
+
+
+# ---------------------------------------------------------------------- order
+
+
+def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """Sort by file and line, what stands in no file last; what was found twice at one place comes once."""
     found: dict[tuple[object, ...], Diagnostic] = {}
     for each in diagnostics:
@@ -112,7 +193,7 @@ def merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     )
 
 
-def _by_place(each: Diagnostic) -> tuple[object, ...]:
+def _by_place(each: Diagnostic) -> tuple[Any, ...]:
     return (
         each.file is None,
         each.file or "",

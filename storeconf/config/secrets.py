@@ -1,146 +1,294 @@
-"""Keeps secrets out of everything that is shown: their texts, the credentials of URLs, and their lines in excerpts."""
+"""Which values are secrets, and the one redactor that hides them in everything that is shown.
+
+Secrets enter through files, ``_FILE`` variables and resolvers, whose texts are tainted by `Redactor.taint`; through the
+fields that models mark as secret; and in URLs. The redactor is made before the first file is read and learns them all.
+"""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.fields import fields_of
+from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import MISSING, TreePath, lookup
+from storeconf.config.tree import Placeholder, Tainted, TreePath, leaves, lookup
+from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
 
     from storeconf._location import Diagnostic
-    from storeconf.catalog import Part
+    from storeconf.catalog import Catalog
     from storeconf.config.document import Document
     from storeconf.config.fields import Expect
-    from storeconf.plugin import Settings
+    from storeconf.config.layers import Layer
+    from storeconf.plugin import ValueSource
 
-__all__ = ["MASK", "REFERENCE", "Masks", "mask_url", "secret_paths"]
-
-MASK: Final = "***"
+__all__ = ["Redactor", "looks_secret", "secret_values", "secrets_in"]
 
 _SHORTEST: Final = 4
-"""Shorter texts stand everywhere; hiding them would garble messages and tell what they are."""
+"""Shorter texts are everywhere; hiding them would garble messages and tell what they are."""
 
-REFERENCE: Final = re.compile(r"\$\{(?:(?!:-)[^}])*\}")
-"""One substitution without a default: it tells where a secret is, not what."""
-
-_CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*):(\S*)(?=@)")
-_QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
+_NAMES: Final = ("password", "passwd", "passphrase", "secret", "token", "credentials")
+_PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace", "middleware", "max_stores"})
+_OPERAND: Final = re.compile(r"\$\{[^}]*?:-([^}]*)\}")
 
 
-def mask_url(text: str) -> str:
-    """The text with the passwords and query values of the URLs in it replaced."""
-    if "://" not in text:
-        return text
-    return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1:{MASK}", text))
+class Redactor:
+    """Knows the secrets of one reading, and hides them; ``has_sources``: some of them can be read again."""
 
+    def __init__(self) -> None:
+        self.has_sources = False
+        self._texts: set[str] = set()
+        self._layers: list[Layer] = []
+        self._documents: dict[str, Document] = {}
+        self._tree: Mapping[str, Any] = {}
+        self._catalog: Catalog | None = None
 
-def secret_paths(tree: Mapping[str, Any], models: Mapping[tuple[Part, str], type[Settings]]) -> Iterator[TreePath]:
-    """The paths of everything in a tree that the models of its kinds take as secrets."""
-    stores = tree.get("stores")
-    nodes = {("stores", name): node for name, node in stores.items()} if isinstance(stores, dict) else {}
-    for path, node in (*nodes.items(), (("default_factory",), tree.get("default_factory"))):
-        if not isinstance(node, dict):
-            continue
-        model = models.get(("backend", str(node.get("type"))))
-        if model is not None:
-            yield from _in_model(model, node, path)
-        links = node.get("middleware")
-        for kind, settings in links.items() if isinstance(links, dict) else ():
-            link = models.get(("middleware", kind))
-            if link is None:
-                continue
-            here = (*path, "middleware", kind)
-            if isinstance(settings, dict):
-                yield from _in_model(link, settings, here)
-                continue
-            main: str | None = getattr(link, "shorthand_field", None)
-            if main is not None and fields_of(link).expects[main].hides:
-                yield here
+    def taint(self, text: str, source: ValueSource | None = None) -> Tainted:
+        """Mark a text as secret; ``source`` reads it again."""
+        self._learn(text)
+        return self.around(text, MASK, source=source)
 
+    def around(self, text: str, shown: str, *, whole: bool = True, source: ValueSource | None = None) -> Tainted:
+        """Mark a text that holds secrets which are marked already, or that stands in for one."""
+        self.has_sources |= source is not None
+        return Tainted(text, shown, whole=whole, source=source)
 
-def _in_model(model: type[BaseModel], values: Mapping[str, Any], path: TreePath) -> Iterator[TreePath]:
-    expects = fields_of(model).expects
-    for key, value in values.items():
-        meant = key if key in expects else nearest(key, expects)  # a misspelt field holds what the right one would
-        if meant is not None:
-            yield from _secrets(expects[meant], value, (*path, key))
-
-
-def _secrets(expect: Expect, value: Any, path: TreePath) -> Iterator[TreePath]:
-    if expect.secret:
-        yield path
-    elif isinstance(value, dict) and expect.model is not None:
-        yield from _in_model(expect.model, value, path)
-    elif isinstance(value, dict) and expect.value is not None:
-        for key, item in value.items():
-            yield from _secrets(expect.value, item, (*path, key))
-    elif isinstance(value, list) and expect.item is not None:
-        for index, item in enumerate(value):
-            yield from _secrets(expect.item, item, (*path, index))
-    elif expect.hides:
-        yield path
-
-
-class Masks:
-    """What to hide: the texts of secrets, and the places where files hold them."""
-
-    def __init__(self, texts: Collection[str], documents: Iterable[Document], paths: Iterable[TreePath]) -> None:
+    def watch(
+        self, tree: Mapping[str, Any], layers: list[Layer], documents: Iterable[Document], catalog: Catalog
+    ) -> None:
+        """Hide what ``tree``, and the layers and documents that it was made of, have in the fields of secrets."""
+        self._tree, self._layers, self._catalog = tree, layers, catalog
         self._documents = {document.file: document for document in documents}
-        self._spans: dict[tuple[str, int], list[tuple[int, int | None]]] = {}
-        found = set(texts)
-        for path in paths:
-            for document in self._documents.values():
-                found.update(self._in_document(document, path))
-        # Long ones first, for one may hold another.
-        hidden = sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
-        self._texts = re.compile("|".join(map(re.escape, hidden))) if hidden else None
+
+    # ------------------------------------------------------------------ the doors
 
     def text(self, text: str) -> str:
-        """The text without secrets."""
+        """A text of storeconf's own, without secrets."""
         text = mask_url(text)
-        return text if self._texts is None else self._texts.sub(MASK, text)
+        return text if self._whole is None else self._whole.sub(MASK, text)
+
+    def foreign(self, text: str) -> str:
+        """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
+        return _without_parts(self.text(text), self._all)
 
     def diagnostic(self, each: Diagnostic) -> Diagnostic:
-        """The diagnostic without secrets, and with the lines that it is about."""
+        """A diagnostic without secrets, and with the lines that it is about."""
         excerpt = each.excerpt
         document = self._documents.get(each.file or "")
         if not excerpt and document is not None and each.line is not None:
             notes = (note.line for note in each.notes if note.file == each.file and note.line is not None)
-            excerpt = document.excerpt(each.line, *notes)
+            excerpt = tuple(self._excerpt(document, each.line, *notes))
         return replace(
             each,
             message=self.text(each.message),
+            path=None if each.path is None else self.text(each.path),
             hint=None if each.hint is None else self.text(each.hint),
             notes=tuple(replace(note, message=self.text(note.message)) for note in each.notes),
-            excerpt=tuple((number, self._line(each.file or "", number, line)) for number, line in excerpt),
+            excerpt=tuple((number, self._starred(line)) for number, line in excerpt),
         )
 
-    def _line(self, file: str, number: int, line: str) -> str:
-        for start, end in self._spans.get((file, number), ()):
-            end = len(line) if end is None else end
-            line = line[:start] + "*" * len(line[start:end]) + line[end:]
-        return line if self._texts is None else self._texts.sub(lambda match: "*" * len(match[0]), line)
+    # ------------------------------------------------------------------ inside
 
-    def _in_document(self, document: Document, path: TreePath) -> Iterator[str]:
-        """The texts that a file says at ``path``, in general and for any environment; notes their places."""
-        environments = document.value.get("environments")
-        names = environments if isinstance(environments, dict) else {}
-        for prefix in ((), *(("environments", name) for name in names)):
-            value = lookup(document.value, (*prefix, *path))
-            location = None if value is MISSING else document.location((*prefix, *path))
-            if location is None or (isinstance(value, str) and REFERENCE.fullmatch(value)):
+    def _learn(self, text: str) -> None:
+        if len(text) >= _SHORTEST and text != MASK:
+            self._texts.add(text)
+            for name in ("_all", "_whole"):
+                self.__dict__.pop(name, None)
+
+    @cached_property
+    def _spans(self) -> dict[tuple[str, int], list[tuple[int, int | None]]]:
+        """Where documents hold secrets, by file and line; learns their texts."""
+        spans: dict[tuple[str, int], list[tuple[int, int | None]]] = {}
+        assert self._catalog is not None
+        for document in self._documents.values():
+            sections = document.value.get("environments")
+            names = sections if isinstance(sections, dict) else {}
+            for prefix, node in ((), document.value), *((("environments", name), names[name]) for name in names):
+                for path, value in secret_values(node, self._tree, self._catalog):
+                    location = None if self._known(value) else document.location((*prefix, *path))
+                    if location is None:
+                        continue
+                    last = location.end_line or location.line
+                    for line in range(location.line, last + 1):
+                        start = location.column - 1 if line == location.line else 0
+                        end = location.end_column - 1 if line == last and location.end_column is not None else None
+                        spans.setdefault((document.file, line), []).append((start, end))
+        return spans
+
+    @cached_property
+    def _all(self) -> frozenset[str]:
+        """The texts of all secrets."""
+        if self._catalog is not None:
+            self._spans  # noqa: B018 - learns what documents hold
+            for layer in self._layers if self._layers else ():
+                if layer.document is None:
+                    for _, value in secret_values(layer.data, self._tree, self._catalog):
+                        self._known(value)
+            for _, value in secret_values(self._tree, self._tree, self._catalog):
+                self._known(value)
+            for node in (self._tree, *(layer.data for layer in self._layers)):
+                for _, value in leaves(node):
+                    for text in credentials_in(value) if isinstance(value, str) else ():
+                        self._known(text)
+        return frozenset(self._texts - {MASK})
+
+    @cached_property
+    def _whole(self) -> re.Pattern[str] | None:
+        # Long ones first, for one may hold another.
+        hidden = sorted(self._all, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, hidden))) if hidden else None
+
+    def _known(self, value: object) -> bool:
+        """Learn the texts of a secret value; whether there is nothing to hide in what a file says."""
+        text = str(value)
+        if isinstance(value, Placeholder) or (isinstance(value, str) and REFERENCE.fullmatch(text)):
+            return True
+        for each in (text, *_OPERAND.findall(text)):
+            if len(each) >= _SHORTEST:
+                self._texts.add(each)
+        return not text
+
+    def _excerpt(self, document: Document, *numbers: int) -> Iterator[tuple[int, str]]:
+        spans = self._spans
+        for number, line in document.excerpt(*numbers, masked=False):
+            for start, end in spans.get((document.file, number), ()):
+                line = line[:start] + "*" * len(line[start:end]) + ("" if end is None else line[end:])
+            judged = [columns for path, columns in document.keys(number) if _is_judged(document.value, path)]
+            yield number, starred_line(number, {number: line}.__getitem__, judged)
+
+    def _starred(self, line: str) -> str:
+        return line if self._whole is None else self._whole.sub(lambda match: "*" * len(match[0]), line)
+
+
+def _without_parts(text: str, secrets: Iterable[str]) -> str:
+    """The text with the mask for all that is part of a secret, four characters or more."""
+    hidden = bytearray(len(text))
+    for secret in secrets:
+        for start in range(len(secret) - _SHORTEST + 1):
+            part = secret[start : start + _SHORTEST]
+            at = text.find(part)
+            while at >= 0:
+                hidden[at : at + _SHORTEST] = b"\1" * _SHORTEST
+                at = text.find(part, at + 1)
+    if not any(hidden):
+        return text
+    return "".join(
+        (MASK if not at or not hidden[at - 1] else "") if hidden[at] else each for at, each in enumerate(text)
+    )
+
+
+# ---------------------------------------------------------------------- which values are secrets
+
+
+def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Iterator[tuple[TreePath, Any]]:
+    """What a layer or a tree has in the fields of secrets, with its path.
+
+    What kind a store has, another layer may decide: that of ``tree`` counts beside its own. A field that the kind does
+    not have is a secret by its name.
+    """
+    if not isinstance(node, dict):
+        return
+    stores = node.get("stores")
+    nodes = [(("stores", name), store) for name, store in stores.items()] if isinstance(stores, dict) else []
+    merged = tree.get("stores")
+    for path, store in (*nodes, (("default_factory",), node.get("default_factory"))):
+        if not isinstance(store, dict):
+            continue
+        final = tree.get("default_factory") if len(path) == 1 else None
+        if len(path) == 2 and isinstance(merged, dict):
+            final = merged.get(path[1])
+        types = [each.get("type") for each in (store, final) if isinstance(each, dict)]
+        names = dict.fromkeys(each for each in types if isinstance(each, str))
+        models = [model for name in names if (model := _backend(catalog, name)) is not None]
+        yield from _in_models(models, {key: each for key, each in store.items() if key not in _PUBLIC}, path)
+        links = store.get("middleware")
+        for kind, settings in links.items() if isinstance(links, dict) else ():
+            link = _middleware(catalog, kind)
+            here = (*path, "middleware", kind)
+            if isinstance(settings, dict):
+                yield from _in_models([] if link is None else [link], settings, here)
                 continue
-            last = location.end_line or location.line
-            for line in range(location.line, last + 1):
-                start = location.column - 1 if line == location.line else 0
-                end = location.end_column - 1 if line == last and location.end_column is not None else None
-                self._spans.setdefault((document.file, line), []).append((start, end))
+            main: str | None = getattr(link, "shorthand_field", None)
+            if main is not None and link is not None and fields_of(link).expects[main].hides:
+                yield here, settings
+
+
+def secrets_in(models: Sequence[type[BaseModel]], values: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of the secrets among the settings of one model, or of one of several."""
+    yield from (str(value) for _, value in _in_models(models, values, ()))
+    for _, value in leaves(values):
+        if isinstance(value, Tainted):
             yield str(value)
+
+
+def _is_judged(value: Any, path: TreePath) -> bool:
+    """Whether `secret_values` decides on the field at ``path``, or a mapping is there that belongs to the language."""
+    inside = path[2:] if path[0] == "environments" and len(path) > 2 else path
+    depth = {"stores": 2, "default_factory": 1, "environments": 2}.get(str(inside[0]))
+    top = len(path) - len(inside) + min(depth or 0, len(inside))
+    return depth is not None and isinstance(lookup(value, path[:top]), dict)
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a field of this name holds a secret in all likelihood, also where the name is misspelt."""
+    return SECRET_NAME.fullmatch(name) is not None or nearest(name, _NAMES) is not None
+
+
+def _backend(catalog: Catalog, name: str) -> type[BaseModel] | None:
+    """The model of a type, or of the one that a misspelt name most likely means."""
+    for each in (name, nearest(name, catalog.backend_names()) if name not in catalog.backend_names() else None):
+        with suppress(PluginError):
+            if each is not None:
+                return catalog.backend(each)
+    return None
+
+
+def _middleware(catalog: Catalog, kind: str) -> type[BaseModel] | None:
+    """The model of a kind, or of the one that a misspelt name most likely means."""
+    for each in (kind, nearest(kind, catalog.middleware_names()) if kind not in catalog.middleware_names() else None):
+        with suppress(PluginError):
+            if each is not None:
+                return catalog.middleware(each)
+    return None
+
+
+def _in_models(
+    models: Sequence[type[BaseModel]], values: Mapping[str, Any], path: TreePath
+) -> Iterator[tuple[TreePath, Any]]:
+    """What a mapping has in the fields of secrets of any of the models."""
+    for key, value in values.items():
+        here = (*path, key)
+        expects = [fields_of(model).expects for model in models]
+        known = [each[key] for each in expects if key in each]
+        if known:
+            for expect in known:
+                yield from _in_field(expect, value, here)
+            continue
+        meant = [each[near] for each in expects if (near := nearest(key, each)) is not None]
+        if looks_secret(key) or any(expect.hides for expect in meant):
+            yield from leaves(value, here)
+        elif isinstance(value, dict):
+            yield from _in_models([], value, here)
+
+
+def _in_field(expect: Expect, value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
+    if expect.secret:
+        yield from leaves(value, path)
+    elif isinstance(value, dict) and expect.models:
+        yield from _in_models(list(expect.models), value, path)
+    elif isinstance(value, dict) and expect.value is not None:
+        for key, item in value.items():
+            yield from _in_field(expect.value, item, (*path, key))
+    elif isinstance(value, list) and expect.item is not None:
+        for index, item in enumerate(value):
+            yield from _in_field(expect.item, item, (*path, index))
+    elif expect.hides:
+        yield from leaves(value, path)

@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import json
 import os
-import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from storeconf.catalog import BUILT_IN
-from storeconf.config.faults import fault_of, kind_of, spot_of
-from storeconf.config.fields import PLAIN, fields_of
-from storeconf.config.reporter import Problems, listed, shown
+from storeconf.config.fields import ANY, PLAIN, fields_of
+from storeconf.config.reporter import last_names, listed, shown
+from storeconf.config.secrets import secrets_in
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import Placeholder, TreePath, lookup
+from storeconf.config.tree import Placeholder, Tainted, TreePath, lookup
 from storeconf.errors import PluginError
-from storeconf.plugin import Backend, Middleware, Settings
+from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, Middleware, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
-    from storeconf.catalog import Catalog, Part
-    from storeconf.config.faults import Fault, Spot
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    from storeconf.catalog import Part
     from storeconf.config.fields import Expect, Fields
-    from storeconf.config.pipeline import Assembly
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import Request
 
 __all__ = ["SettingsReader"]
 
@@ -39,9 +44,6 @@ _Marks: TypeAlias = dict[TreePath, bool]
 
 _BAD: Final[Any] = object()
 
-_ASSIGNMENT: Final = re.compile(r"\s*[\w.-]+\s*[:=]")
-"""How a field with its value begins that YAML took for one text; what it holds may be a secret."""
-
 
 class SettingsReader:
     """Reads the settings of backends and middleware.
@@ -50,12 +52,12 @@ class SettingsReader:
     has the placeholders that stand for kinds and stores, by their texts, with the first place of each.
     """
 
-    def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
+    def __init__(self, request: Request, report: Reporter) -> None:
         self.vague = False
         self.unknown: dict[str, TreePath] = {}
-        self._assembly = assembly
-        self._catalog = catalog
-        self._problems = problems
+        self._request = request
+        self._catalog = request.catalog
+        self._report = report
         self.models: dict[tuple[Part, str], type[Settings]] = {}
         self._places: dict[tuple[Part, str], TreePath] = {}
 
@@ -77,7 +79,7 @@ class SettingsReader:
             shadow = self._catalog.shadowed(part, name) if own[part, name] else None
             if shadow is not None:
                 key = part == "middleware"
-                self._problems.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
+                self._report.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
 
     def build(self, model: type[S], values: dict[str, Any], path: TreePath, also: Collection[str] = ()) -> S | None:
         """Make the settings at ``path``, or report everything that is wrong with them.
@@ -96,24 +98,10 @@ class SettingsReader:
                 )
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
-            self._problems.add("SC708", text, path, key=True, hint="tell the plugin's author")
+            self._report.add("SC708", text, path, key=True, hint="tell the plugin's author")
         else:
             return None if any(marks.values()) else built
         return None
-
-    def wrong_type(
-        self, path: TreePath, what: str, value: object, *, expect: Expect | None = None, hint: str | None = None
-    ) -> None:
-        """Report a value that is not ``what`` it should be."""
-        secret = self._hidden(path, expect)
-        name = self._named(path)
-        got = kind_of(value)
-        secret = secret or (isinstance(value, str) and _ASSIGNMENT.match(value) is not None)
-        if not secret and isinstance(value, str | int | float) and not isinstance(value, bool):
-            got = f"the {got.partition(' ')[2]} {shown(value)}"
-        if expect is not None and hint is None and not secret:
-            hint = _retyped(name, value, expect)
-        self._problems.add("SC503", f"{name} must be {what}, not {got}", path, hint=hint)
 
     def unknown_fields(self, path: TreePath, names: Iterable[str], known: Collection[str], owner: str) -> list[str]:
         """Report fields of the mapping at ``path`` that ``owner``, which knows ``known``, does not have.
@@ -128,15 +116,15 @@ class SettingsReader:
             types = self._types_with(name) if store else []
             if types:
                 text = f"{name!r} belongs to stores of type {listed(types)}; {owner} has no such field"
-                self._problems.add("SC508", text, where, key=True)
+                self._report.add("SC508", text, where, key=True)
             elif store and name in {"parent", "namespace", "middleware", "description", "max_stores"}:
-                self._problems.add("SC508", f"{owner} takes no {name!r}", where, key=True, hint=_known(known))
+                self._report.add("SC508", f"{owner} takes no {name!r}", where, key=True, hint=_known(known))
             elif store and near is None and name in self._catalog.middleware_names() and "middleware" in known:
                 hint = f"write it under middleware: middleware: {{{name}: …}}"
-                self._problems.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
+                self._report.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
             else:
                 hint = _known(known) if near is None else f"did you mean {near!r}?"
-                self._problems.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
+                self._report.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
                 meant += [near] if near is not None else []
         return meant
 
@@ -147,7 +135,7 @@ class SettingsReader:
         try:
             model = self._catalog.backend(name) if part == "backend" else self._catalog.middleware(name)
         except PluginError as error:
-            self._problems.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
+            self._report.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
             return None
         self.models[part, name] = model
         self._places[part, name] = path
@@ -174,14 +162,15 @@ class SettingsReader:
                 self.unknown.setdefault(str(value), path)
                 return str(value)
             return expect.stand_in if example is None or "${" in str(example) else example
-        if expect.classes is not None and value.__class__ in PLAIN and value.__class__ not in expect.classes:
-            self.wrong_type(path, expect.what, value, expect=expect)
+        kind = str if value.__class__ is Tainted and not value.whole else value.__class__
+        if expect.classes is not None and kind in PLAIN and kind not in expect.classes:
+            self._report.wrong_type(path, expect.what, value, expect=expect)
         elif isinstance(value, dict) and expect.model is not None:
             fields = fields_of(expect.model)
             strangers = value.keys() - fields.expects.keys() if fields.drops and not expect.union else ()
             if strangers:
                 known = fields.expects.keys()
-                self.unknown_fields(path, filter(strangers.__contains__, value), known, _named(path))
+                self.unknown_fields(path, filter(strangers.__contains__, value), known, last_names(path))
             return self._looked(fields, value, path, marks)
         elif isinstance(value, dict) and expect.value is not None:
             items = {key: self._look(expect.value, item, (*path, key), marks) for key, item in value.items()}
@@ -192,12 +181,12 @@ class SettingsReader:
             return value
         elif not value or "\0" in value:
             what = "a text that holds a NUL character" if value else "an empty text"
-            self._problems.add("SC504", f"{self._named(path)} must be a path, not {what}", path)
-        elif os.path.isabs(absolute := os.path.join(self._assembly.directory(path), value)):
+            self._report.add("SC504", f"{self._report.named(path)} must be a path, not {what}", path)
+        elif os.path.isabs(absolute := os.path.join(self._directory(path), value)):
             return absolute
         else:
-            text = f"{self._named(path)} is relative to the working directory, which does not exist any more"
-            self._problems.add("SC504", text, path, hint="write an absolute path, or start in another directory")
+            text = f"{self._report.named(path)} is relative to the working directory, which does not exist any more"
+            self._report.add("SC504", text, path, hint="write an absolute path, or start in another directory")
         marks[path] = True
         return _BAD
 
@@ -216,10 +205,10 @@ class SettingsReader:
 
         Return whether there were others.
         """
-        faults: dict[TreePath, list[tuple[Fault, Spot]]] = {}
-        strangers: dict[TreePath, tuple[Spot, frozenset[str]]] = {}
+        faults: dict[TreePath, list[tuple[_Complaint, _Spot]]] = {}
+        strangers: dict[TreePath, tuple[_Spot, frozenset[str]]] = {}
         for each in error.errors(include_url=False, include_input=False):
-            spot = spot_of(fields, values, each["loc"])
+            spot = _spot_of(fields, values, each["loc"])
             if spot is None:
                 continue
             where = (*path, *spot.trail)
@@ -231,7 +220,7 @@ class SettingsReader:
                     frozenset(spot.holder.expects).union(also if len(spot.trail) == 1 else ()),
                 )
             else:
-                faults.setdefault(where, []).append((fault_of(each, spot.expect), spot))
+                faults.setdefault(where, []).append((_complaint_of(each, spot.expect), spot))
         for where, (spot, known) in strangers.items():
             near = self.unknown_fields(where[:-1], [str(where[-1])], known, _owner(where[:-1], spot.holder.model))
             for meant in near:  # the field is there, if misspelt
@@ -243,22 +232,22 @@ class SettingsReader:
             self._fault(fault, spot, where, lookup(values, spot.trail))
         return bool(strangers or faults)
 
-    def _fault(self, fault: Fault, spot: Spot, where: TreePath, value: Any) -> None:
+    def _fault(self, fault: _Complaint, spot: _Spot, where: TreePath, value: Any) -> None:
         if fault.code == "SC502":
             example = spot.holder.example(str(where[-1]))
             hint = None if example is None else f"for example {where[-1]}: {_sample(example)}"
             owner = _owner(where[:-1], spot.holder.model)
             text = f"{owner} needs {str(where[-1])!r}"
-            self._problems.add(fault.code, text, where[:-1], key=True, hint=hint, lacking=True)
+            self._report.add(fault.code, text, where[:-1], key=True, hint=hint, lacking=True)
             return
         if isinstance(value, dict) or not spot.trail:
-            self._whole(fault, where, value if isinstance(value, dict) else {})
+            self._whole(fault, spot, where, value if isinstance(value, dict) else {})
             return
-        name, text, hint = self._named(where), fault.text, fault.hint
-        if self._hidden(where, spot.expect) and _tells(f"{text} {hint}", value):
+        name, text, hint = self._report.named(where), fault.text, fault.hint
+        if ((isinstance(value, Tainted) and value.hidden) or spot.expect.hides) and _tells(f"{text} {hint}", value):
             text, hint = "has a value that does not fit; it is a secret, so it is not shown", None
         elif fault.code == "SC503":
-            self.wrong_type(where, spot.expect.what, value, expect=spot.expect)
+            self._report.wrong_type(where, spot.expect.what, value, expect=spot.expect)
             return
         elif fault.whole and text.startswith(f"{name} "):
             name, _, text = text.partition(" ")
@@ -268,23 +257,26 @@ class SettingsReader:
             near = nearest(value, [choice for choice in spot.expect.choices if isinstance(choice, str)])
             text += f", not {shown(value)}"
             hint = None if near is None else f"did you mean {near!r}?"
-        self._problems.add(fault.code, f"{name} {text}", where, hint=hint)
+        self._report.add(fault.code, f"{name} {text}", where, hint=hint)
 
-    def _whole(self, fault: Fault, where: TreePath, values: dict[str, Any]) -> None:
+    def _whole(self, fault: _Complaint, spot: _Spot, where: TreePath, values: dict[str, Any]) -> None:
         """Report what a model says of all its fields, at the field that it names first, if it is there."""
-        text = fault.text if fault.whole else f"{self._named(where)} {fault.text}"
+        text = fault.text if fault.whole else f"{self._report.named(where)} {fault.text}"
+        models = spot.expect.models if spot.trail else (spot.holder.model,)
+        if _tells_any(f"{text} {fault.hint}", models, values):
+            text = f"{self._report.named(where)} has values that do not fit; one is a secret, so they are not shown"
+            self._report.add(fault.code, text, where, key=True, lacking=True)
+            return
         first = fault.text.partition(" ")[0].strip("'`:,")
         if first in values:
-            self._problems.add(fault.code, text, (*where, first), key=True, hint=fault.hint, lacking=True)
+            self._report.add(fault.code, text, (*where, first), key=True, hint=fault.hint, lacking=True)
         else:
-            self._problems.add(fault.code, text, where, key=True, hint=fault.hint, lacking=True)
+            self._report.add(fault.code, text, where, key=True, hint=fault.hint, lacking=True)
 
-    def _named(self, path: TreePath) -> str:
-        """What the value at a path is called where it is written: a setting that stands alone has its kind's name."""
-        return _named(self._assembly.written(path))
-
-    def _hidden(self, path: TreePath, expect: Expect | None) -> bool:
-        return (expect is not None and expect.hides) or self._assembly.is_secret(path)
+    def _directory(self, path: TreePath) -> Path:
+        """What a relative path at ``path`` is relative to."""
+        layer = self._report.history.layer(path)
+        return self._request.directory if layer is None else layer.directory
 
     def _types_with(self, field: str) -> list[str]:
         """The backends that have such a field: the built-in ones, and plugins that this layout uses anyway."""
@@ -316,19 +308,13 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
     return nearest(name, sorted(known))
 
 
-def _named(path: TreePath) -> str:
-    """The last names of a path: ``url``, ``nodes[1]``."""
-    last = path[-1]
-    return f"{path[-2]}[{last}]" if isinstance(last, int) and len(path) > 1 else str(last)
-
-
 def _owner(path: TreePath, model: type[Any]) -> str:
     """What the mapping at ``path`` is, in a message about its fields."""
     if issubclass(model, Backend):
         return f"type {model.model_fields['type'].default!r}"
     if issubclass(model, Middleware):
         return f"middleware {model.kind!r}"
-    return _named(path)
+    return last_names(path)
 
 
 def _known(known: Collection[str]) -> str:
@@ -341,28 +327,107 @@ def _tells(text: str, value: object) -> bool:
     return any(secret[start : start + 4] in text for start in range(max(1, len(secret) - 3)))
 
 
-def _retyped(name: str, value: object, expect: Expect) -> str | None:
-    """How to write a value so that it has the type that the field takes."""
-    classes = expect.classes or frozenset()
-    if isinstance(value, str):
-        if bool in classes and value.lower() in ("true", "false"):
-            return f"write it without quotes: {name}: {value.lower()}"
-        if bool in classes and value.lower() in ("yes", "no", "on", "off"):
-            return f"write true or false: {value} is a text"
-        if classes & {int, float} and _is_number(value, whole=float not in classes):
-            return f"write it without quotes: {name}: {value}"
-        if list in classes:
-            return f"write a list: {name}: [{shown(value)}]"
-    elif str in classes and isinstance(value, int | float) and not isinstance(value, bool):
-        return f'put it in quotes: {name}: "{value}"'
-    elif str in classes and isinstance(value, bool):
-        return f'put it in quotes: {name}: "{str(value).lower()}"'
+def _tells_any(text: str, models: Sequence[type[BaseModel]], values: dict[str, Any]) -> bool:
+    """Whether a model's message gives part of one of its secrets away; the names of fields are none."""
+    for model in models:
+        for name in fields_of(model).expects:
+            text = text.replace(name, "")
+    return any(_tells(text, secret) for secret in secrets_in(models, values))
+
+
+# ---------------------------------------------------------------------- Pydantic's errors in plain words
+
+
+@dataclass(frozen=True, slots=True)
+class _Complaint:
+    """A Pydantic error in plain words: ``text`` goes behind the field's name unless ``whole``."""
+
+    code: str
+    text: str
+    hint: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where an error is: the keys and indices from the model to it, what is expected there, whose field it is."""
+
+    trail: tuple[int | str, ...]
+    expect: Expect
+    holder: Fields
+
+
+def _spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> _Spot | None:
+    """Take the tags of unions' members out of a location of Pydantic's; None when ``values`` can't mean that member."""
+    trail: list[int | str] = []
+    holder = fields
+    here: Fields | None = fields
+    expect = ANY
+    steps = iter(location)
+    for step in steps:
+        trail.append(step)
+        values = _inner(values, step)
+        if here is None:
+            expect = expect.inside(step) or ANY
+        else:
+            holder, expect = here, here.expects.get(str(step), ANY)
+        tag = next(steps, None) if expect.union else None
+        meant = expect.model is None or (expect.model.__name__ in str(tag)) == isinstance(values, dict)
+        if tag is not None and not meant:
+            return None
+        here = None if expect.model is None else fields_of(expect.model)
+    return _Spot(tuple(trail), expect, holder)
+
+
+def _inner(values: object, step: int | str) -> object:
+    if isinstance(values, dict):
+        return values.get(step)
+    if isinstance(values, list) and isinstance(step, int) and step < len(values):
+        return values[step]
     return None
 
 
-def _is_number(text: str, *, whole: bool) -> bool:
-    try:
-        int(text) if whole else float(text)
-    except ValueError:
-        return False
-    return not re.search(r"[_\s]", text)  # which Python takes, and no format does
+_OWN_ERRORS: Final = frozenset(get_args(ErrorType))
+"""Pydantic's own kinds of errors; any other is a model's, in its own words."""
+
+_BOUNDS: Final = {
+    "greater_than": ("must be greater than {}", "gt"),
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than": ("must be less than {}", "lt"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "multiple_of": ("must be a multiple of {}", "multiple_of"),
+    "string_too_short": ("must have at least {} characters", "min_length"),
+    "string_too_long": ("must have at most {} characters", "max_length"),
+    "string_pattern_mismatch": ("must match the pattern {}", "pattern"),
+    "too_short": ("must have at least {} items", "min_length"),
+    "too_long": ("must have at most {} items", "max_length"),
+    "finite_number": ("must be finite{}", None),
+}
+
+
+def _complaint_of(error: ErrorDetails, expect: Expect) -> _Complaint:
+    """Put one of Pydantic's errors into plain words. Neither the value nor Pydantic's own terms appear in them."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return _Complaint("SC502", "is missing")
+    if kind in _BOUNDS:
+        text, name = _BOUNDS[kind]
+        bound = context[name] if name else ""
+        if name == "min_length" and bound == 1:
+            return _Complaint("SC504", "must not be empty")
+        return _Complaint("SC504", text.format(bound))
+    if kind == "int_parsing_size":
+        return _Complaint("SC504", "is too large a number")
+    if kind == "string_unicode":
+        return _Complaint("SC504", "must be encodable as UTF-8")
+    if kind in ("value_error", "assertion_error"):
+        text, _, hint = str(context["error"]).partition("; ")
+        return _Complaint("SC504", text, hint or None, whole=True)
+    if expect.choices and (kind in ("literal_error", "enum") or expect.union):
+        return _Complaint("SC504", f"must be {expect.what}")
+    if kind.endswith(("_type", "_parsing", "_instance_of")) or kind in ("int_from_float", "path_type"):
+        return _Complaint("SC503", f"must be {expect.what}")
+    if kind not in _OWN_ERRORS:
+        text, _, hint = error["msg"].partition("; ")
+        return _Complaint("SC510" if kind == EXCLUSIVE_FIELDS else "SC504", text, hint or None, whole=True)
+    return _Complaint("SC504", error["msg"].removeprefix("Input ").replace("should be", "must be"))

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf._location import Note
 from storeconf.config.document import read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
-from storeconf.config.layers import Layer, Place, place_of, problem, working_directory
-from storeconf.config.merge import Merge
-from storeconf.config.readers.source import printable
+from storeconf.config.layers import Layer, Place, place_of
 from storeconf.config.tree import Removals, TreePath, parse_path
 from storeconf.errors import ConfigError
 
@@ -26,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from storeconf._location import Diagnostic
     from storeconf.config.document import Document
-    from storeconf.config.merge import Rules
+    from storeconf.config.merge import Merge
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import Request
 
-__all__ = ["Discovered", "Files", "Layering", "Part", "discover", "environments_of", "plain_data"]
+__all__ = ["Files", "Part", "candidates_in", "environments_of", "layers_of", "plain_data"]
 
 _SCHEMA: Final = "schema.json"
 """The end of a file's name that editors expect of a JSON Schema, so it is no environment's overlay."""
@@ -72,42 +71,74 @@ class _Step:
 
 
 class Files:
-    """Reads documents; what can't be read goes to ``problems``, and leaves ``complete`` false.
+    """Reads documents; what can't be read is reported, and leaves the reporter incomplete.
 
     ``names`` has all files that are there, as shown to people.
-
-    ``overlays_complete``: it is no overlay, so everything that is known may be lower than it, but nothing higher.
     """
 
-    def __init__(self, problems: list[Diagnostic]) -> None:
-        self.problems = problems
-        self.complete = True
-        self.overlays_complete = True
+    def __init__(self, request: Request, report: Reporter) -> None:
         self.documents: list[Document] = []
         self.names: list[str] = []
+        self._request = request
+        self._report = report
         self._seen: set[str] = set()
         self._overlays: set[str] = set()
         self._listings: dict[str, list[str]] = {}
 
-    def file(self, path: Path, shown: str) -> list[Part]:
-        """Return the file's parts: what it extends, depth first as listed, each once, then itself."""
-        return self._file(path, shown, ())
-
-    def mapping(self, source: Mapping[str, Any]) -> list[Part]:
-        """Return a mapping's parts, likewise; what it extends is relative to the working directory."""
-        value = plain_data(source, lambda code, message, path: self._fail(code, message, path, {"layer": "mapping"}))
-        part = Part(value if isinstance(value, dict) else {}, working_directory())
-        return [*self._extended(part, ()), part]
+    def parts(self) -> list[Part]:
+        """Return the parts of the source: what it extends, depth first as listed, each once, then itself."""
+        source = self._request.source
+        if isinstance(source, Mapping):
+            return self._mapping(source)
+        if source is None:
+            found = self._discovered()
+            return [] if found is None else self._file(self._request.directory / found, found, ())
+        shown = os.fspath(source)
+        if not isinstance(shown, str):
+            raise TypeError(f"a path must be a str, not {type(shown).__name__}")
+        if not shown:
+            self._fail("SC101", "the file's name is empty", (), {}, hint="name a file")
+            return []
+        return self._file(self._request.directory / shown, shown, ())
 
     def overlay(self, part: Part, environment: str) -> Part | None:
         """Return the overlay of a part for one environment, if there is one that no part before it had."""
-        complete, self.complete = self.complete, True
+        complete, self._report.complete = self._report.complete, True
         overlay = self._overlay(part, environment)
-        self.overlays_complete &= self.complete
-        self.complete &= complete
+        self._report.overlays_complete &= self._report.complete
+        self._report.complete &= complete
         return overlay
 
     # ------------------------------------------------------------------ inside
+
+    def _mapping(self, source: Mapping[str, Any]) -> list[Part]:
+        value = plain_data(source, lambda code, message, path: self._fail(code, message, path, {"layer": "mapping"}))
+        part = Part(value if isinstance(value, dict) else {}, self._request.directory)
+        return [*self._extended(part, ()), part]
+
+    def _discovered(self) -> str | None:
+        """Return the file that ``STORECONF_FILE`` names, else the only candidate, else report why there is none."""
+        directory = self._request.directory
+        named = self._request.variables.get("STORECONF_FILE")
+        if named:
+            path = directory / named
+            if "\0" not in named and path.exists():
+                return named
+            message = f"STORECONF_FILE names {named!r}, which does not exist"
+            hint = f"it was looked for at {path}"
+            self._fail("SC101", message, (), {"variable": "STORECONF_FILE"}, hint=hint)
+            return None
+        found = candidates_in(directory)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            message = f"{' and '.join(found)} could each be the layout in {directory}"
+            self._fail("SC202", message, (), {}, hint="name one of them, or set STORECONF_FILE")
+            return None
+        looked = f"{', '.join(CANDIDATES[:-1])}, and {CANDIDATES[-1]} with [tool.storeconf]"
+        message = f"no layout was named, STORECONF_FILE is not set, and {directory} holds none of {looked}"
+        self._fail("SC201", message, (), {}, hint="name a file, or write one: storeconf init")
+        return None
 
     def _overlay(self, part: Part, environment: str) -> Part | None:
         paths = part.overlays.get(environment, [])
@@ -135,21 +166,22 @@ class Files:
         hint: str | None = None,
         notes: tuple[Note, ...] = (),
     ) -> None:
-        self.complete = False
-        self.problems.append(problem(code, message, path, place, hint=hint, notes=notes))
+        self._report.complete = False
+        self._report.add(code, message, path, place=place, hint=hint, notes=notes)
 
     def _read(self, path: Path, shown: str, step: _Step | None = None) -> Part | None:
-        self.names.append(printable(shown))
         try:
             document = read(path, shown)
         except ConfigError as error:
-            self.complete = False
+            self._report.complete = False
+            self.names.append(str(error.diagnostics[0].file))
             for each in error.diagnostics:
                 why = step is not None and step.extended_by is not None and each.line is None
                 notes = (step.note("it is extended here"),) if step is not None and why else ()
-                self.problems.append(replace(each, notes=(*each.notes, *notes)))
+                self._report.found.append(replace(each, notes=(*each.notes, *notes)))
             return None
         self.documents.append(document)
+        self.names.append(document.file)
         value = document.value
         return Part({} if value is None else value, path.parent, document, path, shown)
 
@@ -213,7 +245,7 @@ class Files:
         place = {} if last.extended_by is None else last.extended_by.place(last.entry)
         message = f"files extend each other in a circle: {names}"
         # Each of them is read once, so nothing is missing.
-        self.problems.append(problem("SC204", message, last.entry, place, notes=notes))
+        self._report.add("SC204", message, last.entry, place=place, notes=notes)
 
     def _siblings(self, path: Path) -> dict[str, list[Path]]:
         """Return the overlays that lie beside a file, by environment."""
@@ -278,33 +310,9 @@ def _identity(path: Path) -> str:
 # ---------------------------------------------------------------------- discovery
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
-    """A file, and its name as shown to people."""
-
-    path: Path
-    shown: str
-
-
-def discover(environ: Mapping[str, str]) -> Discovered | Diagnostic:
-    """Return the file that ``STORECONF_FILE`` names, else the only one in the working directory, else why not."""
-    directory = working_directory()
-    named = environ.get("STORECONF_FILE")
-    if named:
-        path = directory / named
-        if "\0" in named or not path.exists():
-            message = f"STORECONF_FILE names {named!r}, which does not exist"
-            return problem("SC101", message, place={"variable": "STORECONF_FILE"}, hint=f"it was looked for at {path}")
-        return Discovered(path, named)
-    found = [name for name in CANDIDATES if _counts(directory / name)]
-    if len(found) == 1:
-        return Discovered(directory / found[0], found[0])
-    if found:
-        message = f"{' and '.join(found)} could each be the layout in {directory}"
-        return problem("SC202", message, hint="name one of them, or set STORECONF_FILE")
-    looked = f"{', '.join(CANDIDATES[:-1])}, and {CANDIDATES[-1]} with [tool.storeconf]"
-    message = f"no layout was named, STORECONF_FILE is not set, and {directory} holds none of {looked}"
-    return problem("SC201", message, hint="name a file, or write one: storeconf init")
+def candidates_in(directory: Path) -> list[str]:
+    """Return the names of the files in a directory that discovery takes for layouts."""
+    return [name for name in CANDIDATES if _counts(directory / name)]
 
 
 def _counts(path: Path) -> bool:
@@ -340,82 +348,79 @@ def environments_of(parts: list[Part]) -> tuple[str, ...]:
     return tuple(names)
 
 
-class Layering:
-    """Makes layers of parts; what is wrong goes to ``problems``."""
-
-    def __init__(self, rules: Rules, problems: list[Diagnostic]) -> None:
-        self._merge = Merge(rules)
-        self._problems = problems
-
-    def layers(self, parts: list[Part], files: Files, environment: str | None) -> Iterator[Layer]:
-        """All plain parts, then all of the environment's sections, then all of its overlays, in the parts' order."""
-        for part in parts:
-            self._check_sections(part)
-            yield self._layer("mapping" if part.document is None else "file", part, part.value)
-        if environment is None:
-            return
-        for part in parts:
-            sections = part.value.get("environments")
-            section = sections.get(environment) if isinstance(sections, dict) else None
-            if isinstance(section, dict):
-                yield self._layer("environment", part, section, ("environments", environment))
-        for part in parts:
-            overlay = files.overlay(part, environment)
-            if overlay is not None:
-                yield self._layer("overlay", overlay, overlay.value)
-
-    def _check_sections(self, part: Part) -> None:
+def layers_of(
+    parts: list[Part], files: Files, environment: str | None, merge: Merge, report: Reporter
+) -> Iterator[Layer]:
+    """All plain parts, then all of the environment's sections, then all of its overlays, in the parts' order."""
+    for part in parts:
+        _check_sections(part, report)
+        yield _layer("mapping" if part.document is None else "file", part, part.value, (), merge, report)
+    if environment is None:
+        return
+    for part in parts:
         sections = part.value.get("environments")
-        if sections is not None and not isinstance(sections, dict):
-            message = "environments must be a mapping from names to what they change"
-            self._problems.append(problem("SC207", message, ("environments",), part.place(("environments",))))
-            return
-        for name, section in (sections or {}).items():
-            path = ("environments", name)
-            if not valid_name(name):
-                message = f"{name!r} can't name an environment"
-                self._problems.append(problem("SC509", message, path, part.place(path, key=True), hint=NAME_RULE))
-            if section is not None and not isinstance(section, dict):
-                message = f"what environment {name!r} changes must be a mapping"
-                self._problems.append(problem("SC207", message, path, part.place(path)))
+        section = sections.get(environment) if isinstance(sections, dict) else None
+        if isinstance(section, dict):
+            yield _layer("environment", part, section, ("environments", environment), merge, report)
+    for part in parts:
+        overlay = files.overlay(part, environment)
+        if overlay is not None:
+            yield _layer("overlay", overlay, overlay.value, (), merge, report)
 
-    def _layer(self, kind: str, part: Part, value: dict[str, Any], prefix: TreePath = ()) -> Layer:
-        misplaced = NOT_HERE.get(kind, frozenset())
-        data = {}
-        for key, said in value.items():
-            if key in misplaced:
-                where = "an environment" if kind == "environment" else "an overlay"
-                place = part.place((*prefix, key), key=True) | {"layer": kind}
-                self._problems.append(problem("SC208", f"{where} can't hold {key!r}", (*prefix, key), place))
-            elif key not in _HANDLED and key[:2] != "x-":
-                data[key] = said
-        layer = Layer(kind, data, part.directory, part.document, prefix)
-        if value.get("unset") is not None:
-            self._unset(layer, value["unset"])
-        return layer
 
-    def _unset(self, layer: Layer, entries: Any) -> None:
-        """Put the removals that ``unset`` names below the layer's other values."""
-        if not isinstance(entries, list):
-            message = "unset must be a list of dotted paths"
-            self._problems.append(problem("SC210", message, (*layer.prefix, "unset"), layer.place(("unset",))))
-            return
-        removals: Any = Removals()
-        unset: dict[TreePath, int] = {}
-        for number, entry in enumerate(entries):
-            path = parse_path(entry) if isinstance(entry, str) else None
-            if path is None or path[0] in FORBIDDEN:
-                message = "what is unset must be a dotted path, such as stores.main.tls"
-                if path is not None:
-                    message = f"{path[0]!r} can't be unset"
-                where = ("unset", number)
-                self._problems.append(problem("SC210", message, (*layer.prefix, *where), layer.place(where)))
-                continue
-            unset[path] = number
-            said: Any = None
-            for step in reversed(path):
-                said = Removals({step: said})
-            removals = self._merge.combine(removals, said, one_layer=True)
-        layer.data = dict(self._merge.combine(removals, layer.data, one_layer=True))
-        layer.unset = unset
-        layer.plain = False
+def _check_sections(part: Part, report: Reporter) -> None:
+    sections = part.value.get("environments")
+    if sections is not None and not isinstance(sections, dict):
+        message = "environments must be a mapping from names to what they change"
+        report.add("SC207", message, ("environments",), place=part.place(("environments",)))
+        return
+    for name, section in (sections or {}).items():
+        path = ("environments", name)
+        if not valid_name(name):
+            message = f"{name!r} can't name an environment"
+            report.add("SC509", message, path, place=part.place(path, key=True), hint=NAME_RULE)
+        if section is not None and not isinstance(section, dict):
+            report.add("SC207", f"environment {name!r} must be a mapping", path, place=part.place(path))
+
+
+def _layer(kind: str, part: Part, value: dict[str, Any], prefix: TreePath, merge: Merge, report: Reporter) -> Layer:
+    misplaced = NOT_HERE.get(kind, frozenset())
+    data = {}
+    for key, set_to in value.items():
+        if key in misplaced:
+            where = "an environment" if kind == "environment" else "an overlay"
+            place = part.place((*prefix, key), key=True) | {"layer": kind}
+            report.add("SC208", f"{where} can't hold {key!r}", (*prefix, key), place=place)
+        elif key not in _HANDLED and key[:2] != "x-":
+            data[key] = set_to
+    layer = Layer(kind, data, part.directory, part.document, prefix)
+    if value.get("unset") is not None:
+        _unset(layer, value["unset"], merge, report)
+    return layer
+
+
+def _unset(layer: Layer, entries: Any, merge: Merge, report: Reporter) -> None:
+    """Put the removals that ``unset`` names below the layer's other values."""
+    if not isinstance(entries, list):
+        message = "unset must be a list of dotted paths"
+        report.add("SC210", message, (*layer.prefix, "unset"), place=layer.place(("unset",)))
+        return
+    removals: Any = Removals()
+    unset: dict[TreePath, int] = {}
+    for number, entry in enumerate(entries):
+        path = parse_path(entry) if isinstance(entry, str) else None
+        if path is None or path[0] in FORBIDDEN:
+            message = "each entry of unset must be a dotted path, such as stores.main.tls"
+            if path is not None:
+                message = f"{path[0]!r} can't be unset"
+            where = ("unset", number)
+            report.add("SC210", message, (*layer.prefix, *where), place=layer.place(where))
+            continue
+        unset[path] = number
+        removal: Any = None
+        for step in reversed(path):
+            removal = Removals({step: removal})
+        removals = merge.combine(removals, removal, one_layer=True)
+    layer.data = dict(merge.combine(removals, layer.data, one_layer=True))
+    layer.unset = unset
+    layer.plain = False

@@ -1,19 +1,67 @@
-"""What a validated layout consists of: one small frozen record per store, and one for the default factory.
+"""The records that the stages hand on: what a reading is given, and what a validated layout consists of.
 
-The settings in them are the backends' and middleware's own frozen Pydantic models.
+That is one small frozen record per store, and one for the default factory; the settings in them are the backends' and
+middleware's own frozen Pydantic models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from storeconf.catalog import Catalog
     from storeconf.plugin import Backend, Middleware, ValueSource
 
-__all__ = ["NO_MIDDLEWARE", "AliasSpec", "ChildSpec", "DefaultFactorySpec", "Links", "RootSpec", "StoreSpec"]
+__all__ = [
+    "NO_MIDDLEWARE",
+    "AliasSpec",
+    "ChildSpec",
+    "DefaultFactorySpec",
+    "Links",
+    "Overrides",
+    "Request",
+    "RootSpec",
+    "Source",
+    "StoreSpec",
+]
+
+Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | None
+"""A layout's file, a mapping with the same content, or None: the file is to be found."""
+
+Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
+"""A mapping of dotted paths or nested, or pairs of dotted path and text as a command line gives them."""
+
+
+def _working_directory() -> Path:
+    """Where it has been deleted, the relative ``.``, in which nothing is found."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Request:
+    """The arguments of one reading.
+
+    ``variables`` are the environment variables, ``catalog`` holds the kinds that may be named, ``directory`` is what
+    relative paths are relative to that no file contains. ``without_secrets``: placeholders stand for unset variables
+    and missing secret files.
+    """
+
+    source: Source
+    environment: str | None
+    overrides: Overrides | None
+    variables: Mapping[str, str]
+    catalog: Catalog
+    without_secrets: bool = False
+    directory: Path = field(default_factory=_working_directory)
+
 
 Links: TypeAlias = Mapping[str, "Middleware | Literal[False]"]
 """The middleware that one store names, by kind; False switches an inherited kind off."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from storeconf.plugin import ValueSource
 
 __all__ = [
     "MISSING",
@@ -17,6 +19,7 @@ __all__ = [
     "Pending",
     "Placeholder",
     "Removals",
+    "Tainted",
     "Text",
     "TreePath",
     "Whole",
@@ -24,8 +27,10 @@ __all__ = [
     "is_kind_path",
     "is_middleware_path",
     "item_index",
+    "leaves",
     "lookup",
     "parse_path",
+    "path_in",
 ]
 
 TreePath: TypeAlias = tuple[str | int, ...]
@@ -47,6 +52,33 @@ class Placeholder(Text):
     """Stands for a value that is not known here, and is right for any field; its text is what the file says."""
 
     __slots__ = ()
+
+
+class Tainted(Text):
+    """A text that is a secret, or holds one; what may be ``shown`` of it is what surrounds the secret.
+
+    ``whole``: the target field decides its type, as that of other texts; else it is a file's text around a secret.
+    ``source`` reads the value again, where that can be done; a default that only stands in for one is no secret.
+    """
+
+    __slots__ = ("shown", "source", "whole")
+
+    shown: str
+    source: ValueSource | None
+    whole: bool
+
+    def __new__(cls, text: str, shown: str, *, whole: bool = True, source: ValueSource | None = None) -> Tainted:
+        """Mark a text; only the redactor does, for it must know all secrets."""
+        self = super().__new__(cls, text)
+        self.shown = shown
+        self.source = source
+        self.whole = whole
+        return self
+
+    @property
+    def hidden(self) -> bool:
+        """Whether anything in it is secret."""
+        return self.shown != self
 
 
 class Whole(dict[str, Any]):
@@ -114,6 +146,29 @@ def lookup(tree: Any, path: Iterable[str | int]) -> Any:
         else:
             return MISSING
     return tree
+
+
+def path_in(tree: Any, text: str) -> TreePath:
+    """Take a dotted path to a value in ``tree`` apart; its steps into lists are indices."""
+    steps: list[str | int] = []
+    for part in text.split("."):
+        index = item_index(part) if isinstance(tree, list) else None
+        step: str | int = part if index is None else index
+        steps.append(step)
+        tree = lookup(tree, (step,))
+    return tuple(steps)
+
+
+def leaves(value: object, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
+    """Every value in a tree that is no mapping, no list and not None, with its path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    elif value is not None:
+        yield path, value
 
 
 def is_kind_path(path: TreePath) -> bool:

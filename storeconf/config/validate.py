@@ -10,24 +10,22 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from storeconf.config.faults import kind_of
 from storeconf.config.fields import Expect, fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, NAME_RULE, NOT_HERE, TOP, valid_name
-from storeconf.config.reporter import MOST_SOUGHT, Problems, listed, shown
-from storeconf.config.secrets import MASK
+from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
 from storeconf.config.settings import SettingsReader
 from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import Placeholder, Text, TreePath
+from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, dotted, leaves
 from storeconf.store import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from storeconf.catalog import Catalog, Part
-    from storeconf.config.pipeline import Assembly
-    from storeconf.config.specs import Links, StoreSpec
-    from storeconf.plugin import Backend, Middleware, Settings
+    from storeconf.catalog import Part
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import Links, Request, StoreSpec
+    from storeconf.plugin import Backend, Middleware, Settings, ValueSource
 
 __all__ = ["Validated", "validate"]
 
@@ -56,19 +54,16 @@ class Validated:
     unknown: Mapping[str, TreePath] = field(default_factory=dict)
 
 
-def validate(assembly: Assembly, catalog: Catalog, problems: Problems) -> Validated:
+def validate(request: Request, tree: dict[str, Any], report: Reporter) -> Validated:
     """Check everything in the tree that can be checked by looking at one store alone."""
-    return _Validator(assembly, catalog, problems).run()
+    return _Validator(request, tree, report).run()
 
 
 class _Validator:
-    def __init__(self, assembly: Assembly, catalog: Catalog, problems: Problems) -> None:
-        self._tree = assembly.tree
-        self._is_secret = assembly.is_secret
-        self._sources = assembly.sources
-        self._problems = problems
-        self._report = problems.add
-        self._settings = SettingsReader(assembly, catalog, problems)
+    def __init__(self, request: Request, tree: dict[str, Any], report: Reporter) -> None:
+        self._tree = tree
+        self._report = report
+        self._settings = SettingsReader(request, report)
         self._built: dict[tuple[object, ...], Middleware] = {}
         self._sought = 0
 
@@ -77,7 +72,7 @@ class _Validator:
         version = tree.get("version", 1)
         if type(version) is not int or version != 1:
             text = f"this storeconf reads version 1 of its language, not {shown(version)}"
-            self._report("SC505", text, ("version",), hint="write version: 1, or leave it out")
+            self._report.add("SC505", text, ("version",), hint="write version: 1, or leave it out")
         for key in tree.keys() - {"version", "stores", "default_factory"}:
             self._no_such_key(key, tree[key])
         stores = tree.get("stores", {})
@@ -90,7 +85,7 @@ class _Validator:
                 if spec is None or self._settings.vague:
                     result.vague.add(name)
         else:
-            self._settings.wrong_type(("stores",), "a mapping from names to stores", stores)
+            self._report.wrong_type(("stores",), "a mapping from names to stores", stores)
         if "default_factory" in tree:
             result.default_factory = self._factory(("default_factory",), tree["default_factory"])
         self._settings.check_shadows()
@@ -98,7 +93,7 @@ class _Validator:
 
     def _no_such_key(self, key: str, value: object) -> None:
         """Report a key beside ``stores``; a store that stands there has lost its indentation, or its heading."""
-        layer = self._problems.place((key,), key=True).get("layer")
+        layer = self._report.history.place((key,), key=True).get("layer")
         known = [name for name in TOP if name not in NOT_HERE.get(str(layer), ())]
         if isinstance(value, dict) and any(kind in value for kind in KIND_KEYS):
             hint = f"if {key!r} is a store, write it below 'stores', indented"
@@ -107,15 +102,15 @@ class _Validator:
         else:
             hint = f"known keys: {', '.join(known)}; those with 'x-' are ignored"
         what = "an environment's section has no" if layer == "environment" else "there is no top-level"
-        self._report("SC501", f"{what} key {key!r}", (key,), key=True, hint=hint)
+        self._report.add("SC501", f"{what} key {key!r}", (key,), key=True, hint=hint)
 
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
         if not valid_name(name):
-            self._report("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
+            self._report.add("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
         if not isinstance(node, dict):
             # What it says is not repeated: out of its place, it may be a password that nobody takes for one.
-            text = f"{name} must be a mapping, not {kind_of(node)}"
-            self._report("SC503", text, path, hint=self._fields_belong(name, node))
+            text = f"{name} must be a mapping, not {words_for(node)}"
+            self._report.add("SC503", text, path, hint=self._fields_belong(name, node))
             return None
         kind = self._kind(path, node, f"store {name!r}")
         if kind == "type":
@@ -123,7 +118,7 @@ class _Validator:
             description = self._description(path, values.pop("description", None))
             links = self._links(path, values.pop("middleware", None))
             backend = self._backend(path, values, COMMON)
-            return None if backend is None else RootSpec(name, backend, links, description, self._sources(path))
+            return None if backend is None else RootSpec(name, backend, links, description, self._sources(node))
         if kind == "parent":
             return self._child(name, path, node)
         if kind == "use":
@@ -138,7 +133,7 @@ class _Validator:
         if any(kind in beside and not isinstance(beside[kind], dict) for kind in KIND_KEYS):
             return f"if {name!r} is a field of a store, indent it below that store's name"
         if isinstance(node, str) and _NO_BLANK.match(node):
-            return "a blank belongs after the ':'"
+            return "add a space after the ':'"
         return "write the store's fields below its name"
 
     def _kind(self, path: TreePath, node: dict[str, Any], what: str) -> str | None:
@@ -148,17 +143,17 @@ class _Validator:
             return kinds[0]
         if kinds:
             first, second = kinds[:2]
-            note = self._problems.note(f"{first!r} is here", (*path, first), key=True)
+            note = self._report.note(f"{first!r} is here", (*path, first), key=True)
             text = f"{what} has {listed(map(repr, kinds))}, of which it can have one"
-            self._report("SC507", text, (*path, second), key=True, notes=[note], hint=_KINDS_HINT)
+            self._report.add("SC507", text, (*path, second), key=True, notes=[note], hint=_KINDS_HINT)
             return None
         close = {key: near for key in node if (near := nearest(key, KIND_KEYS)) is not None}
         for key, near in close.items():
             text, hint = f"{what} has no field {key!r}", f"did you mean {near!r}?"
-            self._report("SC501", text, (*path, key), key=True, hint=hint, lacking=True)
+            self._report.add("SC501", text, (*path, key), key=True, hint=hint, lacking=True)
         if not close:
             text = f"{what} needs one of 'type', 'parent' and 'use'"
-            self._report("SC506", text, path, key=True, hint=self._meant(path), lacking=True)
+            self._report.add("SC506", text, path, key=True, hint=self._meant(path), lacking=True)
         return None
 
     def _meant(self, path: TreePath) -> str:
@@ -204,9 +199,9 @@ class _Validator:
                 return None
             if isinstance(node, str):
                 what = shown(node) if valid_name(node) else "this text"
-                self._report("SC506", f"default_factory can't be {what}", path, hint=_FACTORY_HINT)
+                self._report.add("SC506", f"default_factory can't be {what}", path, hint=_FACTORY_HINT)
             else:
-                self._settings.wrong_type(path, "a mapping or 'forbid'", node, hint=_FACTORY_HINT)
+                self._report.wrong_type(path, "a mapping or 'forbid'", node, hint=_FACTORY_HINT)
             return None
         kind = self._kind(path, node, "default_factory")
         if kind is None:
@@ -223,7 +218,7 @@ class _Validator:
             backend = self._backend(path, values, FACTORY)
             if backend is None:
                 return None
-            sources = self._sources(path)
+            sources = self._sources(node)
             return DefaultFactorySpec(backend=backend, middleware=links, max_stores=most, sources=sources)
         self._only(path, values, (*FACTORY, "parent"), "a default_factory with 'parent'")
         parent = self._name(path, values, "parent")
@@ -250,7 +245,7 @@ class _Validator:
             return NO_MIDDLEWARE
         path = (*path, "middleware")
         if not isinstance(node, dict):
-            self._settings.wrong_type(path, "a mapping from kinds to settings", node, hint="write {ttl: 14d}")
+            self._report.wrong_type(path, "a mapping from kinds to settings", node, hint="write {ttl: 14d}")
             return NO_MIDDLEWARE
         links: dict[str, Middleware | Literal[False]] = {}
         for kind, settings in node.items():
@@ -263,7 +258,7 @@ class _Validator:
         model = self._settings.middleware(kind, path)
         if model is None:
             return None
-        if type(node) is Text and node.lower() in ("true", "false"):
+        if isinstance(node, Text) and node.lower() in ("true", "false"):
             node = node.lower() == "true"
         if node is False:
             return False
@@ -274,7 +269,7 @@ class _Validator:
             elif main is None or (isinstance(node, list) and not fields_of(model).takes(main, list)):
                 several = main is not None and fields_of(model).expects[main].item is not None
                 hint = f"name the setting: {kind}: {{{main}: […]}}" if several and isinstance(node, list) else None
-                self._settings.wrong_type(path, "a mapping of settings, or false", node, hint=hint)
+                self._report.wrong_type(path, "a mapping of settings, or false", node, hint=hint)
                 return None
             else:
                 node = {main: node}
@@ -290,6 +285,12 @@ class _Validator:
                 self._built[same] = link
         return link
 
+    def _sources(self, node: dict[str, Any]) -> Mapping[str, ValueSource]:
+        """Which settings came from files that can be read again, by dotted path."""
+        if not self._report.redactor.has_sources:
+            return {}
+        return {dotted(path): leaf.source for path, leaf in leaves(node) if isinstance(leaf, Tainted) and leaf.source}
+
     def _only(self, path: TreePath, node: dict[str, Any], known: Collection[str], owner: str) -> None:
         if not all(key in known for key in node):
             self._settings.unknown_fields(path, [key for key in node if key not in known], known, owner)
@@ -303,7 +304,7 @@ class _Validator:
             return None
         if isinstance(value, str):
             return str(value)
-        self._settings.wrong_type((*path, key), "a text", value, expect=_TEXT)
+        self._report.wrong_type((*path, key), "a text", value, expect=_TEXT)
         return None
 
     def _namespace(self, path: TreePath, name: str) -> bool:
@@ -311,26 +312,26 @@ class _Validator:
             check_name(name)
         except ValueError as error:
             message, _, hint = str(error).partition(": ")
-            self._report("SC509", message, (*path, "namespace"), hint=hint)
+            self._report.add("SC509", message, (*path, "namespace"), hint=hint)
             return False
         return True
 
     def _description(self, path: TreePath, value: Any) -> str | None:
         if isinstance(value, str):
-            return MASK if self._is_secret((*path, "description")) else str(value)
+            return value.shown if isinstance(value, Tainted) else str(value)
         if value is not None:
-            self._settings.wrong_type((*path, "description"), "a text", value, expect=_TEXT)
+            self._report.wrong_type((*path, "description"), "a text", value, expect=_TEXT)
         return None
 
     def _max_stores(self, path: TreePath, value: Any) -> int | None:
         if value is None or isinstance(value, Placeholder):
             return None
-        if type(value) is Text and value.isascii() and value.isdigit():
+        if isinstance(value, Text) and value.isascii() and value.isdigit():
             value = int(value)
         if type(value) is not int:
-            self._settings.wrong_type(path, "a whole number", value, expect=_WHOLE)
+            self._report.wrong_type(path, "a whole number", value, expect=_WHOLE)
         elif value < 1:
-            self._report("SC504", "max_stores must be greater than 0", path)
+            self._report.add("SC504", "max_stores must be greater than 0", path)
         else:
             return value
         return None

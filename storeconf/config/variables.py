@@ -5,22 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.addresses import PREFIX, SUFFIX, Misfit, Names, kind_key, listed_known, variable_name
+from storeconf.config.addresses import PREFIX, SUFFIX, Names, kind_key, variable_name
 from storeconf.config.document import parse
+from storeconf.config.fault import Fault
 from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
-from storeconf.config.layers import Layer, problem, working_directory
-from storeconf.config.merge import NO_KIND, Merge, Rules, kind_of
+from storeconf.config.layers import Layer
+from storeconf.config.merge import NO_KIND, Rules, kind_of
 from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
 from storeconf.config.sources import plain_data
 from storeconf.config.suggest import almost, slips
 from storeconf.config.tree import (
-    MISSING,
     Items,
     Placeholder,
     Removals,
@@ -35,23 +35,16 @@ from storeconf.config.tree import (
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from storeconf._location import Diagnostic, Severity
+    from storeconf._location import Severity
     from storeconf.catalog import Catalog
-    from storeconf.config.addresses import Found
     from storeconf.config.fields import Expect
+    from storeconf.config.merge import Merge
+    from storeconf.config.reporter import Reporter
+    from storeconf.config.specs import Overrides, Request
 
-__all__ = [
-    "Overrides",
-    "Variable",
-    "at",
-    "declared",
-    "iter_variables",
-    "parse_overrides",
-    "read_overrides",
-    "read_variables",
-]
+__all__ = ["Variable", "at", "declared", "iter_variables", "parse_overrides", "read_overrides", "read_variables"]
 
 _SINGLE: Final = "STORECONF_"
 
@@ -69,7 +62,6 @@ class Variable:
 class _Setting:
     name: str
     value: Any
-    secret: bool
 
 
 def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]:
@@ -80,43 +72,27 @@ def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]
 
 
 def read_variables(
-    environ: Mapping[str, str],
-    tree: dict[str, Any],
-    later: dict[str, Any],
-    rules: Rules,
-    problems: list[Diagnostic],
-    *,
-    without_secrets: bool = False,
-) -> tuple[Layer | None, frozenset[str]]:
-    """Return the layer of ``environ`` over ``tree``, and the texts in it that came from files.
+    request: Request, tree: dict[str, Any], later: dict[str, Any], merge: Merge, report: Reporter
+) -> Layer | None:
+    """Return the layer of the variables over ``tree``.
 
-    ``later`` is what the overrides say: a store that only they declare can be set by variables too.
+    ``later`` is what the overrides set: a store that only they declare can be set by variables too.
     """
-    given = sorted(name for name, value in environ.items() if value and name.startswith(_SINGLE))
-    if not given:
-        return None, frozenset()
-    return _Reader(environ, later, rules, problems, without_secrets).read(given, tree)
+    given = sorted(name for name, value in request.variables.items() if value and name.startswith(_SINGLE))
+    return _VariablesReader(request, later, merge, report).read(given, tree) if given else None
 
 
-class _Reader:
-    def __init__(
-        self,
-        environ: Mapping[str, str],
-        later: dict[str, Any],
-        rules: Rules,
-        problems: list[Diagnostic],
-        without_secrets: bool,
-    ) -> None:
-        self._environ = environ
+class _VariablesReader:
+    def __init__(self, request: Request, later: dict[str, Any], merge: Merge, report: Reporter) -> None:
+        self._request = request
+        self._environ = request.variables
         self._later = later
-        self._problems = problems
-        self._without_secrets = without_secrets
-        self._rules = rules
-        self._merge = Merge(rules)
+        self._report = report
+        self._merge = merge
+        self._rules = merge.rules
         self._settings: dict[TreePath, _Setting] = {}
-        self._secrets: set[str] = set()
 
-    def read(self, given: Sequence[str], tree: dict[str, Any]) -> tuple[Layer | None, frozenset[str]]:
+    def read(self, given: Sequence[str], tree: dict[str, Any]) -> Layer | None:
         kinds: list[tuple[str, list[str]]] = []
         others: list[tuple[str, list[str]]] = []
         for name in given:
@@ -139,34 +115,17 @@ class _Reader:
         for name in given:
             if not name.startswith(PREFIX) and name not in SWITCHES:
                 self._stranger(name, names)
-        secrets = frozenset(self._secrets)
         if not self._settings:
-            return None, secrets
+            return None
         variables = {path: setting.name for path, setting in self._settings.items()}
-        hidden = frozenset(path for path, setting in self._settings.items() if setting.secret)
-        files = {
-            path: SecretFile(working_directory() / self._environ[setting.name])
-            for path, setting in self._settings.items()
-            if setting.secret and isinstance(setting.value, str) and not isinstance(setting.value, Placeholder)
-        }
-        sources = {path: SecretText((file,)) for path, file in files.items() if file.is_lasting}
-        layer = Layer(
-            "variable",
-            self._patch(),
-            working_directory(),
-            variables=variables,
-            secrets=hidden,
-            sources=sources,
-            plain=False,
-        )
-        return layer, secrets
+        return Layer("variable", self._patch(), self._request.directory, variables=variables, plain=False)
 
     # ------------------------------------------------------------------ one variable
 
     def _set(self, name: str, segments: list[str], names: Names, *, create: bool = False) -> None:
         try:
             found = names.find(segments, create=create)
-        except Misfit as misfit:
+        except Fault as misfit:
             self._misfit(name, segments, names, misfit)
             return
         before = self._settings.get(found.path)
@@ -174,35 +133,55 @@ class _Reader:
             hint = "unset one of them"
             self._fail("SC306", name, f"{before.name} and {name} both set {dotted(found.path)}", found.path, hint=hint)
             return
-        value: Any = self._secret(name, found) if found.from_file else self._environ[name]
+        value: Any = self._from_file(name, found.path) if found.from_file else self._environ[name]
         if value is None:
             return
         if value.__class__ is not Placeholder:
             try:
                 value = value_of(value, found.expect, found.path)
-            except BadText as error:
-                self._fail(error.code, name, f"{dotted(found.path)}: {error.reason}", found.path, hint=error.hint)
+            except Fault as fault:
+                # What a parser says of a secret may show a part of it.
+                reason = f"{found.expect.what} is wanted" if found.from_file else fault.reason
+                self._fail(
+                    fault.code, name, f"{dotted(found.path)}: {reason}", found.path, hint=fault.hint, lacking=True
+                )
                 return
-        if found.from_file:
-            self._secrets.update(_texts(value))
+            if found.from_file:
+                value = self._tainted(value, self._environ[name])
         names.say(found.path, value)
-        self._settings[found.path] = _Setting(name, value, found.from_file)
+        self._settings[found.path] = _Setting(name, value)
 
-    def _secret(self, name: str, found: Found) -> str | None:
+    def _from_file(self, name: str, where: TreePath) -> str | None:
         """Return the text of the file that a variable names, None where there is none."""
         path = self._environ[name]
         try:
-            text = read_secret(working_directory() / path)
+            text = read_secret(self._request.directory / path)
         except SecretFileError as error:
-            if error.missing and self._without_secrets:
+            if error.missing and self._request.without_secrets:
                 return Placeholder(f"${{file:{path}}}")
-            self._fail("SC307", name, f"the file {path!r}, which {name} names, {error}", found.path)
+            self._fail("SC307", name, f"the file {path!r}, which {name} names, {error}", where)
             return None
         if not text:
             message = f"the file {path!r}, which {name} names, is empty, so the variable counts as unset"
-            self._fail("SC805", name, message, found.path, severity="warning")
+            self._fail("SC805", name, message, where, severity="warning")
             return None
-        return text
+        return self._report.redactor.taint(text)
+
+    def _tainted(self, value: Any, file: str | None = None) -> Any:
+        """Return what a file holds, with every text and number in it as secret; their fields decide their types.
+
+        One text that is all that the ``file`` holds can be read again.
+        """
+        if isinstance(value, dict):
+            return {key: self._tainted(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._tainted(item) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        source = None if file is None else SecretFile(self._request.directory / file)
+        if source is None or not source.is_lasting:
+            return self._report.redactor.taint(str(value))
+        return self._report.redactor.taint(str(value), SecretText((source,)))
 
     def _patch(self) -> dict[str, Any]:
         patch: dict[str, Any] = {}
@@ -221,9 +200,10 @@ class _Reader:
         *,
         hint: str | None = None,
         severity: Severity = "error",
+        lacking: bool = False,
     ) -> None:
         place = {"variable": name, "layer": "variable"}
-        self._problems.append(problem(code, message, path, place, hint=hint, severity=severity))
+        self._report.add(code, message, path, place=place, hint=hint, severity=severity, lacking=lacking)
 
     def _newcomers(self, tree: dict[str, Any]) -> None:
         """Warn of new stores that may have been meant to be those that are there."""
@@ -236,20 +216,21 @@ class _Reader:
             if near is not None:
                 message = f"{setting.name} makes a new store {new!r}, beside {near!r}"
                 hint = f"was {_spelt(('stores', near, *path[2:]), setting.name)} meant?"
-                self._fail("SC806", setting.name, message, path[:2], hint=hint, severity="warning")
+                self._fail("SC806", setting.name, message, path[:2], hint=hint, severity="warning", lacking=True)
 
-    def _misfit(self, name: str, segments: list[str], names: Names, misfit: Misfit) -> None:
-        if misfit.several:
+    def _misfit(self, name: str, segments: list[str], names: Names, misfit: Fault) -> None:
+        if misfit.code == "SC302":
             both = "rename one of them, or set the value in a file"
-            self._fail("SC302", name, f"{name} is ambiguous: {misfit.reason}", misfit.path, hint=both)
+            self._fail("SC302", name, f"{name} is ambiguous: {misfit.reason}", misfit.path, hint=both, lacking=True)
             return
         meant = names.meant(segments)
-        hint = listed_known(misfit.known) or None
+        hint = misfit.hint
         if meant is not None:
             hint = f"did you mean {_spelt(meant, name)}, which sets {dotted(meant)}?"
         elif misfit.path == ("stores",):
             hint = "; ".join(filter(None, ("a variable makes a new store only by its TYPE, PARENT or USE", hint)))
-        self._fail("SC301", name, f"{name} fits nothing: {misfit.reason}", meant or misfit.path, hint=hint)
+        message = f"{name} does not match any setting: {misfit.reason}"
+        self._fail(misfit.code, name, message, meant or misfit.path, hint=hint, lacking=True)
 
     def _stranger(self, name: str, names: Names) -> None:
         """Report a variable of ours with one underscore; other programs may set such, so most are only warned of."""
@@ -308,29 +289,16 @@ def _spelt(path: TreePath, given: str) -> str:
     return name + SUFFIX if given.upper().endswith(SUFFIX) and not name.endswith(SUFFIX) else name
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str) and value and value is not MISSING:
-        yield str(value)
-
-
 # ---------------------------------------------------------------------- overrides
-
-Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
-"""A mapping of dotted paths or nested, or pairs of dotted path and text as a command line gives them."""
 
 _PLACE = {"layer": "override"}
 
 
-def parse_overrides(overrides: Overrides | None, problems: list[Diagnostic]) -> list[tuple[tuple[str, ...], Any]]:
+def parse_overrides(overrides: Overrides | None, report: Reporter) -> list[tuple[tuple[str, ...], Any]]:
     """Return paths and values. In pairs of texts, ``null`` removes, as None does in a mapping."""
 
     def fail(code: str, message: str, path: TreePath) -> None:
-        problems.append(problem(code, message, path, _PLACE))
+        report.add(code, message, path, place=_PLACE)
 
     parsed: list[tuple[tuple[str, ...], Any]] = []
     if overrides is None:
@@ -340,19 +308,18 @@ def parse_overrides(overrides: Overrides | None, problems: list[Diagnostic]) -> 
         path = parse_path(key) if isinstance(key, str) else None
         if path is None:
             hint = "write the names from the top, with dots between them: stores.main.url"
-            problems.append(problem("SC308", f"{key!r} is not a path", (), _PLACE, hint=hint))
+            report.add("SC308", f"{key!r} is not a path", place=_PLACE, hint=hint)
         elif path[0] in FORBIDDEN:
             hint = f"write {path[0]!r} in a file"
-            problems.append(problem("SC303", f"an override can't set {path[0]!r}", path, _PLACE, hint=hint))
+            report.add("SC303", f"an override can't set {path[0]!r}", path, place=_PLACE, hint=hint)
         else:
             value = None if not mapping and given == "null" else plain_data(given, fail, path)
             parsed.append((path, value))
     return parsed
 
 
-def declared(parsed: list[tuple[tuple[str, ...], Any]], rules: Rules) -> dict[str, Any]:
+def declared(parsed: list[tuple[tuple[str, ...], Any]], merge: Merge) -> dict[str, Any]:
     """Return what overrides say before their texts have types: which stores they declare, and of what kind."""
-    merge = Merge(rules)
     patch: dict[str, Any] = {}
     for path, value in parsed:
         patch = merge.combine(patch, at(path, value), one_layer=True)
@@ -360,24 +327,28 @@ def declared(parsed: list[tuple[tuple[str, ...], Any]], rules: Rules) -> dict[st
 
 
 def read_overrides(
-    parsed: list[tuple[tuple[str, ...], Any]], tree: dict[str, Any], rules: Rules, problems: list[Diagnostic]
+    request: Request,
+    parsed: list[tuple[tuple[str, ...], Any]],
+    tree: dict[str, Any],
+    merge: Merge,
+    report: Reporter,
 ) -> Layer | None:
     """Return the layer of overrides over ``tree``."""
     if not parsed:
         return None
-    merge = Merge(rules)
-    names = Names(merge.apply(tree, declared(parsed, rules)), rules)
+    names = Names(merge.apply(tree, declared(parsed, merge)), merge.rules)
     patch: dict[str, Any] = {}
     for path, value in parsed:
         try:
             place = _indexed(path, tree)
             said = _removal(place) if value is None else at(place, _typed(value, place, names))
-        except BadText as error:
-            problems.append(problem(error.code, f"{dotted(path)}: {error.reason}", path, _PLACE, hint=error.hint))
+        except Fault as fault:
+            message = f"{dotted(path)}: {fault.reason}"
+            report.add(fault.code, message, path, place=_PLACE, hint=fault.hint, lacking=True)
         else:
             patch = merge.combine(patch, said, one_layer=True)
             tree = merge.apply(tree, said)
-    return Layer("override", patch, working_directory(), plain=False) if patch else None
+    return Layer("override", patch, request.directory, plain=False) if patch else None
 
 
 def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
@@ -389,7 +360,7 @@ def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
             index = item_index(step)
             if index is None or index > len(items):
                 hint = f"write an index, at most {len(items)}, which appends one"
-                raise BadText(f"there is no item {step!r} at {dotted(place)}", hint, code="SC308")
+                raise Fault("SC308", f"there is no item {step!r} at {dotted(place)}", hint)
             place = (*place, index)
         else:
             place = (*place, step)
@@ -398,7 +369,7 @@ def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
 
 def _removal(path: TreePath) -> Any:
     if isinstance(path[-1], int):
-        raise BadText("an item of a list can't be removed", "set the whole list", code="SC308")
+        raise Fault("SC308", "an item of a list can't be removed", "set the whole list")
     patch: Any = None
     for step in reversed(path):
         patch = Items({step: patch}) if isinstance(step, int) else Removals({step: patch})
@@ -418,20 +389,10 @@ def _typed(value: Any, path: TreePath, names: Names) -> Any:
 # ---------------------------------------------------------------------- texts
 
 
-class BadText(Exception):  # noqa: N818 - an answer of this module, made a diagnostic by who asked
-    """The text is not what is wanted; ``hint`` says how to write it, ``code`` is that of the diagnostic."""
-
-    def __init__(self, reason: str, hint: str | None = None, *, code: str = "SC305") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
-        self.code = code
-
-
 def value_of(text: str, expect: Expect, path: TreePath) -> Any:
     """Return what ``text`` means at ``path``: a list or mapping in JSON or YAML flow where one can stand there.
 
-    Everything else stays text, whose type the field decides. Raises `BadText`.
+    Everything else stays text, whose type the field decides. Raises `Fault`.
     """
     if is_middleware_path(path) and text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -443,13 +404,13 @@ def value_of(text: str, expect: Expect, path: TreePath) -> Any:
         except ConfigError as error:
             if not expect.scalar:
                 reason = str(error.diagnostics[0].message)
-                raise BadText(f"the text is neither JSON nor YAML flow: {reason}", _how(expect)) from None
+                raise Fault("SC305", f"the text is neither JSON nor YAML flow: {reason}", _how(expect)) from None
         else:
             if wanted and isinstance(value, list | dict):
                 return literal(value)
     if expect.scalar:
         return Text(text)
-    raise BadText(f"{expect.what} is wanted", _how(expect))
+    raise Fault("SC305", f"{expect.what} is wanted", _how(expect))
 
 
 def literal(value: Any) -> Any:

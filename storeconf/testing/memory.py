@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from storeconf.backends.memory import MemoryBackend
 from storeconf.errors import ConfigError
-from storeconf.layout import examine
+from storeconf.layout import check_layout
 from storeconf.plan import FactoryStep, Step
 from storeconf.registry import compile_plan
 from storeconf.stores.memory import MemoryStore
@@ -61,7 +61,7 @@ def memory_registry(
 
     Raises ConfigError with every problem of the layout.
     """
-    report = examine(source, environment=environment, overrides=overrides, environ=environ, without_secrets=True)
+    report = check_layout(source, environment=environment, overrides=overrides, environ=environ, without_secrets=True)
     if report.layout is None:
         raise ConfigError(report.diagnostics)
     plan = report.layout.plan()

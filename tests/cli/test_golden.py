@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storeconf.layout import examine_all, read_layout
+from storeconf.layout import check_layout, read_layout
 from tests.cli import golden
 
 if TYPE_CHECKING:
@@ -36,6 +36,6 @@ def test_the_shop_in_toml_is_the_same_layout(environment: str | None, directory:
 
 def test_both_shops_are_without_a_fault() -> None:
     for file in (golden.SHOP / "storeconf.yaml", golden.SHOP.parent / "shop-toml/storeconf.toml"):
-        report = examine_all(file, environ={})
+        report = check_layout(file, all_environments=True, environ={})
         assert report.environments == ("development", "staging", "production")
         assert report.diagnostics == ()

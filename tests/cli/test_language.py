@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from storeconf.cli.starter import STARTERS
-from storeconf.layout import examine_all, read_layout
+from storeconf.layout import check_layout, read_layout
 from tests.cli.running import run
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def test_the_starter_is_without_a_fault(name: str, directory: Path) -> None:
     done = run("init", name)
     assert (done.status, done.out) == (0, "")
     assert done.err.startswith(f"wrote {name}; next: ")
-    report = examine_all(name, environ={})
+    report = check_layout(name, all_environments=True, environ={})
     assert report.diagnostics == ()
     assert report.environments == ("development", "production")
     named = () if name.startswith("storeconf") else ("-f", name)

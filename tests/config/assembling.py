@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from storeconf.catalog import Catalog
-from storeconf.config.pipeline import Assembly, assemble
+from storeconf.config.pipeline import Assembly
+from storeconf.config.pipeline import assemble as put_together
+from storeconf.config.specs import Request
+from storeconf.config.tree import Tainted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +20,22 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Origin
 
-__all__ = ["Workplace", "events", "place"]
+__all__ = ["Workplace", "assemble", "events", "place", "tainted"]
+
+
+def assemble(
+    source: Any = None,
+    *,
+    environment: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Any = None,
+    catalog: Catalog | None = None,
+    without_secrets: bool = False,
+) -> Assembly:
+    """Put a layout together; ``environ`` None: with the process's variables."""
+    variables = os.environ if environ is None else environ
+    catalog = catalog or Catalog.builtin()
+    return put_together(Request(source, environment, overrides, variables, catalog, without_secrets))
 
 
 class Workplace:
@@ -52,27 +71,36 @@ class Workplace:
             environment=environment,
             environ=environ or {},
             overrides=overrides,
-            catalog=catalog or Catalog.builtin(),
+            catalog=catalog,
             without_secrets=without_secrets,
         )
 
     def tree(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The tree of a layout without problems."""
         assembly = self.assemble(*args, **kwargs)
-        assert not assembly.problems, [str(problem) for problem in assembly.problems]
+        assert not assembly.report.found, [str(problem) for problem in assembly.report.found]
         return assembly.tree
 
     def problem(self, *args: Any, **kwargs: Any) -> Diagnostic:
         """The only problem of a layout."""
         assembly = self.assemble(*args, **kwargs)
-        assert len(assembly.problems) == 1, [str(problem) for problem in assembly.problems]
-        return assembly.problems[0]
+        assert len(assembly.report.found) == 1, [str(problem) for problem in assembly.report.found]
+        return assembly.report.found[0]
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     monkeypatch.chdir(tmp_path)
     return Workplace(tmp_path)
+
+
+def tainted(tree: Any) -> dict[str, str]:
+    """What may be shown of each secret text in a tree."""
+    inside = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    found = {str(tree): tree.shown} if isinstance(tree, Tainted) and tree.hidden else {}
+    for each in inside:
+        found |= tainted(each)
+    return found
 
 
 def place(problem: Diagnostic | Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:

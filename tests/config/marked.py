@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storeconf.catalog import Catalog
-from storeconf.layout import Report, examine_all
+from storeconf.layout import CheckResult, check_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Case:
     def __str__(self) -> str:
         return self.name
 
-    def examine(self, directory: Path, monkeypatch: Any) -> tuple[Report, list[tuple[str, str]]]:
+    def examine(self, directory: Path, monkeypatch: Any) -> tuple[CheckResult, list[tuple[str, str]]]:
         """What is found in every environment, and what should be."""
         monkeypatch.chdir(directory)
         expected = list(self.also)
@@ -75,5 +75,5 @@ class Case:
             expected += found
             os.makedirs(Path(name).parent, exist_ok=True)
             Path(name).write_bytes(clean.encode())
-        report = examine_all(environ=self.environ, catalog=Catalog.builtin(), **self.options)
+        report = check_layout(all_environments=True, environ=self.environ, catalog=Catalog.builtin(), **self.options)
         return report, expected

@@ -15,12 +15,12 @@ from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.fields import fields_of
 from storeconf.config.render import FORMATS, render
 from storeconf.errors import PluginError
-from storeconf.layout import examine, examine_all
+from storeconf.layout import check_layout
 from tests.config.documents import LEAVES, render_json, render_toml, render_yaml
 
 if TYPE_CHECKING:
     from storeconf.config.language import Format
-    from storeconf.layout import Report
+    from storeconf.layout import CheckResult
 
 RENDERERS: dict[Format, Any] = {"yaml": render_yaml, "toml": render_toml, "json": render_json}
 
@@ -96,7 +96,7 @@ def without_nulls(tree: Any) -> Any:
     return [without_nulls(each) for each in tree if each is not None] if isinstance(tree, list) else tree
 
 
-def check(report: Report) -> None:
+def check(report: CheckResult) -> None:
     failed = any(each.severity == "error" for each in report.diagnostics)
     assert failed or report.layouts
     for each in report.diagnostics:
@@ -138,11 +138,11 @@ def test_any_file(
         path = Path(name) / f"a.{form}"
         path.write_text(text, encoding="utf-8")
         given_ = {"environ": environ, "catalog": Catalog.builtin(), "without_secrets": without_secrets}
-        check(examine_all(path, **given_))  # type: ignore[arg-type]  # three kinds of values
-        check(examine(path, environment="production", **given_))  # type: ignore[arg-type]  # likewise
+        check(check_layout(path, all_environments=True, **given_))  # type: ignore[arg-type]  # three kinds of values
+        check(check_layout(path, environment="production", **given_))  # type: ignore[arg-type]  # likewise
 
 
 @settings(max_examples=60, deadline=None)
 @given(layout=LAYOUTS, overrides=LAYOUTS | st.dictionaries(WORDS, VALUES, max_size=3))
 def test_any_mapping(layout: dict[str, Any], overrides: dict[str, Any]) -> None:
-    check(examine(layout, overrides=overrides, environ={}, catalog=Catalog.builtin()))
+    check(check_layout(layout, overrides=overrides, environ={}, catalog=Catalog.builtin()))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from storeconf.catalog import Catalog
 from storeconf.config.document import parse
 from storeconf.config.tree import lookup
-from storeconf.layout import examine
+from storeconf.layout import check_layout
 from tests.config.documents import render_json, render_toml, render_yaml
 from tests.config.layouts import breaks_of, broken, layouts
 
@@ -47,7 +47,7 @@ def test_the_diagnostic_points_at_the_broken_node(form: Format, data: st.DataObj
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / f"a.{form}"
         path.write_text(text, encoding="utf-8")
-        report = examine(path, environment=environment, environ={}, catalog=Catalog.builtin())
+        report = check_layout(path, environment=environment, environ={}, catalog=Catalog.builtin())
     shown = [str(each) for each in report.diagnostics]
     assert [each.code for each in report.diagnostics] == [change.code], (shown, text)
     (found,) = report.diagnostics
@@ -64,7 +64,7 @@ def test_what_is_not_broken_is_the_same_layout_in_every_format(layout: dict[str,
         for form, renderer in RENDERERS.items():
             path = Path(name) / f"a.{form}"
             path.write_text(renderer(layout, source), encoding="utf-8")
-            report = examine(path, environ={}, catalog=Catalog.builtin())
+            report = check_layout(path, environ={}, catalog=Catalog.builtin())
             assert report.layout is not None, [str(each) for each in report.diagnostics]
             found.append(report.layout)
         assert found[0] == found[1] == found[2]

@@ -23,7 +23,7 @@ TEXTS = {
 def test_in_the_working_directory(work: Workplace, name: str) -> None:
     work.file(name, TEXTS[name])
     assembly = work.assemble(None)
-    assert not assembly.problems
+    assert not assembly.report.found
     assert assembly.files == (name,)
     assert assembly.tree == {"stores": {"a": {"type": "memory"}}}
 
@@ -61,10 +61,10 @@ def test_two_hits_are_an_error(work: Workplace, others: list[str]) -> None:
     for name in ("storeconf.yaml", *others):
         work.file(name, TEXTS[name])
     assembly = work.assemble(None)
-    assert [problem.code for problem in assembly.problems] == ["SC202"]
-    assert not assembly.complete
+    assert [problem.code for problem in assembly.report.found] == ["SC202"]
+    assert not assembly.report.complete
     for name in ("storeconf.yaml", *others):
-        assert name in assembly.problems[0].message
+        assert name in assembly.report.found[0].message
 
 
 def test_no_hit_says_what_was_looked_for(work: Workplace) -> None:

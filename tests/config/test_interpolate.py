@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.pipeline import assemble
-from storeconf.config.references import BadReference, Reference, parse_references
+from storeconf.config.fault import Fault
+from storeconf.config.references import Reference, parse_references
 from storeconf.config.tree import Placeholder, Text
-from tests.config.assembling import Workplace, place, work
+from tests.config.assembling import Workplace, assemble, place, tainted, work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,12 +44,12 @@ def given_texts(
 
 def value(text: str, environ: Mapping[str, str] | None = None, **kwargs: Any) -> Any:
     assembly = given_texts(text, environ, **kwargs)
-    assert not assembly.problems, [str(problem) for problem in assembly.problems]
+    assert not assembly.report.found, [str(problem) for problem in assembly.report.found]
     return assembly.tree["stores"]["a"]["description"]
 
 
 def fault(text: Any, environ: Mapping[str, str] | None = None, **kwargs: Any) -> Diagnostic:
-    problems = given_texts(text, environ, **kwargs).problems
+    problems = given_texts(text, environ, **kwargs).report.found
     assert len(problems) == 1, [str(problem) for problem in problems]
     return problems[0]
 
@@ -112,9 +112,9 @@ class TestGrammar:
         ],
     )
     def test_invalid(self, text: str, start: int, end: int, hint: str | None) -> None:
-        with pytest.raises(BadReference) as caught:
+        with pytest.raises(Fault) as caught:
             parse_references(text)
-        assert (caught.value.start, caught.value.end) == (start, end)
+        assert caught.value.span == (start, end)
         assert (hint or "") in (caught.value.hint or "")
         problem = fault(text, {"A": "1", "B": "2"})
         assert (problem.code, problem.path) == ("SC401", "stores.a.description")
@@ -135,10 +135,10 @@ class TestGrammar:
         spans: list[tuple[int, int]] = []
         try:
             parts = parse_references(text)
-        except BadReference as error:
-            spans.append((error.start, error.end))
+        except Fault as error:
+            spans.append(error.span)
         else:
-            spans += ((part.start, part.end) for part in parts if isinstance(part, Reference))
+            spans += (part.span for part in parts if isinstance(part, Reference))
         for start, end in spans:
             assert text[start:end].startswith("${")
 
@@ -234,7 +234,7 @@ class TestProblems:
 
     def test_every_one_is_found_and_hides_no_other(self) -> None:
         assembly = given_texts({"url": "${A}${B}", "password": "${", "x": ["${C:?}", "${D}"]})
-        codes = sorted(problem.code for problem in assembly.problems)
+        codes = sorted(problem.code for problem in assembly.report.found)
         assert codes == ["SC401", "SC402", "SC402", "SC402", "SC404"]
         # What is known to be wrong is not checked again.
         assert type(assembly.tree["stores"]["a"]["url"]) is Placeholder
@@ -296,7 +296,7 @@ class TestProblems:
             "namespace": "${EMPTY:?}",
         }
         assembly = given_texts(fields, {"EMPTY": ""}, without_secrets=True)
-        assert not assembly.problems
+        assert not assembly.report.found
         kinds = {key: type(value) for key, value in assembly.tree["stores"]["a"].items()}
         assert kinds == {
             "type": str,
@@ -356,11 +356,8 @@ class TestFiles:
         assembly = given_texts(
             {"password": "${file:secret}", "username": "x-${file:secret}", "db": "${A}"}, {"A": "open"}
         )
-        assert assembly.secret_texts() == {"hush"}
-        assert assembly.is_secret(("stores", "a", "password"))
-        assert assembly.is_secret(("stores", "a", "username"))
-        assert not assembly.is_secret(("stores", "a", "db"))
-        assert given_texts("${file:nothing:-public}").secret_texts() == frozenset()
+        assert tainted(assembly.tree) == {"hush": "***", "x-hush": "x-***"}
+        assert not tainted(given_texts("${file:nothing:-public}").tree)
 
     def test_what_a_file_holds_is_never_shown(self, work: Workplace) -> None:
         work.file("secret", "hu:sh\n")
@@ -410,8 +407,7 @@ class TestResolvers:
 
     def test_results_are_secrets(self, catalog: Catalog) -> None:
         assembly = given_texts("x${vault:a}", catalog=catalog)
-        assert assembly.secret_texts() == {"<a>"}
-        assert assembly.is_secret(("stores", "a", "description"))
+        assert tainted(assembly.tree) == {"x<a>": "x***"}
 
     def test_not_there(self, catalog: Catalog) -> None:
         assert value("${vault:missing:-d}", catalog=catalog) == "d"
@@ -474,4 +470,4 @@ class TestUrls:
 
     def test_urls_in_other_fields(self) -> None:
         assert fault({"endpoint": "https://${HOST}/x"}, {"HOST": "a/b"}).code == "SC406"
-        assert not given_texts({"path": "/var/${DIR}"}, {"DIR": "a/b"}).problems
+        assert not given_texts({"path": "/var/${DIR}"}, {"DIR": "a/b"}).report.found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.pipeline import assemble
-from storeconf.layout import examine
-from tests.config.assembling import Workplace, events, place, work
+from storeconf.layout import check_layout
+from tests.config.assembling import Workplace, assemble, events, place, work
+
+if TYPE_CHECKING:
+    from storeconf.config.pipeline import Assembly
 
 __all__ = ["work"]
 
@@ -55,7 +57,7 @@ def test_what_the_top_level_holds(work: Workplace) -> None:
 
 def test_an_origin_points_at_the_anchor(work: Workplace) -> None:
     work.write(storeconf__yaml="x-l: &l {max_entries: 5}\nstores:\n  a: {type: memory, <<: *l}\n")
-    assert place(work.assemble().place(("stores", "a", "max_entries"))) == ("storeconf.yaml", 1, 23)
+    assert place(work.assemble().history.place(("stores", "a", "max_entries"))) == ("storeconf.yaml", 1, 23)
 
 
 def test_yaml_toml_json_and_pyproject_say_the_same(work: Workplace) -> None:
@@ -86,8 +88,8 @@ def test_a_file_that_cant_be_read_is_a_problem_and_makes_the_layout_incomplete(
 ) -> None:
     work.write(storeconf__yaml=text)
     assembly = work.assemble()
-    assert [problem.code for problem in assembly.problems] == [code]
-    assert not assembly.complete
+    assert [problem.code for problem in assembly.report.found] == [code]
+    assert not assembly.report.complete
     assert assembly.tree == {}
 
 
@@ -191,8 +193,14 @@ class TestExtends:
     def test_all_that_is_wrong_is_found(self, work: Workplace) -> None:
         work.write(storeconf__yaml="extends: [a.yaml, 3, '', base.yaml, b.yaml]\n", base__yaml="stores: [")
         assembly = work.assemble()
-        assert sorted(problem.code for problem in assembly.problems) == ["SC107", "SC203", "SC203", "SC205", "SC205"]
-        assert not assembly.complete
+        assert sorted(problem.code for problem in assembly.report.found) == [
+            "SC107",
+            "SC203",
+            "SC203",
+            "SC205",
+            "SC205",
+        ]
+        assert not assembly.report.complete
 
     def test_a_circle_shows_every_step_with_its_place(self, work: Workplace) -> None:
         work.write(
@@ -276,7 +284,7 @@ class TestEnvironments:
             environ={"STORECONF__STORES__A__MAX_ENTRIES": "7"},
             overrides={"stores.a.max_entries": 8},
         )
-        assert events(assembly.history(("stores", "a", "max_entries"))) == [
+        assert events(assembly.history.of(("stores", "a", "max_entries"))) == [
             ("override", "override", 8),
             ("variable", "$STORECONF__STORES__A__MAX_ENTRIES", "7"),
             ("overlay", "storeconf.dev.json:1:34", 6),
@@ -375,7 +383,7 @@ class TestEnvironments:
         assert (work.problem().code, place(work.problem())) == ("SC207", ("storeconf.yaml", 1, 15))
         work.write(storeconf__yaml="environments:\n  dev: 3\n  a__b: {}\n  c-: {}\n")
         assembly = work.assemble(environment="dev")
-        assert [(problem.code, place(problem)) for problem in assembly.problems] == [
+        assert [(problem.code, place(problem)) for problem in assembly.report.found] == [
             ("SC207", ("storeconf.yaml", 2, 8)),
             ("SC509", ("storeconf.yaml", 3, 3)),
             ("SC509", ("storeconf.yaml", 4, 3)),
@@ -390,8 +398,8 @@ class TestEnvironments:
         assembly = work.assemble(source, "dev")
         assert size(assembly.tree) == 3
         assert assembly.environments == ("dev",)
-        assert events(assembly.history(("stores", "a", "max_entries"))) == [("environment", "environment", 3)]
-        assert events(assembly.history(("stores", "a", "type"))) == [("mapping", "mapping", "memory")]
+        assert events(assembly.history.of(("stores", "a", "max_entries"))) == [("environment", "environment", 3)]
+        assert events(assembly.history.of(("stores", "a", "type"))) == [("mapping", "mapping", "memory")]
 
 
 # ---------------------------------------------------------------------- unset
@@ -428,7 +436,7 @@ class TestUnset:
         work.file("storeconf.m.toml", 'unset = ["stores.a.middleware.ttl.max"]\nstores.a.middleware.ttl = "1d"\n')
         for environment in ("w", "m"):
             assert work.tree(environment=environment)["stores"]["a"]["middleware"] == {"ttl": {"default": "1d"}}
-        assert events(work.assemble(environment="w").history(("stores", "a", "middleware", "ttl", "max"))) == [
+        assert events(work.assemble(environment="w").history.of(("stores", "a", "middleware", "ttl", "max"))) == [
             ("overlay", "storeconf.w.toml:1:10", ...),
             ("file", "storeconf.yaml:1:65", "3d"),
         ]
@@ -444,8 +452,12 @@ class TestUnset:
         work.file("storeconf.dev.toml", 'unset = ["stores"]\nstores.b.type = "file"\n')
         assembly = work.assemble(environment="dev")
         assert assembly.tree == {"stores": {"b": {"type": "file"}}}
-        assert events(assembly.history(("stores", "a", "type")))[0] == ("overlay", "storeconf.dev.toml:1:10", ...)
-        assert place(assembly.place(("stores", "b"))) == ("storeconf.dev.toml", 2, 8)
+        assert events(assembly.history.of(("stores", "a", "type")))[0] == (
+            "overlay",
+            "storeconf.dev.toml:1:10",
+            ...,
+        )
+        assert place(assembly.history.place(("stores", "b"))) == ("storeconf.dev.toml", 2, 8)
 
     def test_any_layer_may_hold_it(self, work: Workplace) -> None:
         text = "stores: {a: {type: memory, max_entries: 3}}\n"
@@ -458,7 +470,7 @@ class TestUnset:
 
     def test_an_origin_tells_of_the_removal(self, work: Workplace) -> None:
         work.write(base__yaml=sized(3), storeconf__yaml="extends: [base.yaml]\nunset: [stores.a.max_entries]\n")
-        assert events(work.assemble().history(("stores", "a", "max_entries"))) == [
+        assert events(work.assemble().history.of(("stores", "a", "max_entries"))) == [
             ("file", "storeconf.yaml:2:9", ...),
             ("file", "base.yaml:2:41", 3),
         ]
@@ -493,9 +505,9 @@ class TestFindings:
             """,
         )
         assembly = work.assemble(environment="dev", overrides={"stores.a.retries": None})
-        found = {(problem.path, place(problem), problem.layer) for problem in assembly.problems}
-        assert {problem.code for problem in assembly.problems} == {"SC802"}
-        assert {problem.severity for problem in assembly.problems} == {"warning"}
+        found = {(problem.path, place(problem), problem.layer) for problem in assembly.report.found}
+        assert {problem.code for problem in assembly.report.found} == {"SC802"}
+        assert {problem.severity for problem in assembly.report.found} == {"warning"}
         assert found == {
             ("stores.b", ("storeconf.yaml", 1, 9), "file"),
             ("stores.a.db", ("storeconf.yaml", 3, 59), "file"),
@@ -541,8 +553,8 @@ class TestFindings:
     @pytest.mark.parametrize("high", ["stores: {a: [1]}", "stores: {a: redis}", "stores: 3"])
     def test_a_shape_that_holds_in_the_end_is_left_to_validation(self, work: Workplace, high: str) -> None:
         work.write(base__yaml="stores: {a: {type: memory}}\n", storeconf__yaml=f"extends: [base.yaml]\n{high}\n")
-        assert not work.assemble().problems
-        (problem,) = examine().diagnostics
+        assert not work.assemble().report.found
+        (problem,) = check_layout().diagnostics
         assert (problem.code, problem.line) == ("SC503", 2)
 
     def test_a_wrong_shape_below_two_others_is_told_beside_them(self, work: Workplace) -> None:
@@ -576,7 +588,7 @@ class TestMappings:
     def test_a_mapping_that_holds_itself(self, work: Workplace) -> None:
         source: dict[str, Any] = {}
         source["stores"] = source
-        assert {problem.code for problem in work.assemble(source).problems} == {"SC212"}
+        assert {problem.code for problem in work.assemble(source).report.found} == {"SC212"}
 
     @pytest.mark.parametrize("source", [3, b"storeconf.yaml", ["storeconf.yaml"]])
     def test_other_sources_are_the_callers_mistake(self, work: Workplace, source: Any) -> None:
@@ -598,12 +610,12 @@ class TestOrigins:
             storeconf__dev__yaml="stores: {a: {type: memory}}\n",
         )
         assembly = work.assemble(environment="dev")
-        assert events(assembly.history(("stores", "a", "url"))) == [
+        assert events(assembly.history.of(("stores", "a", "url"))) == [
             ("overlay", "storeconf.dev.yaml:1:20", ...),
             ("file", "storeconf.yaml:1:32", "redis://a"),
         ]
-        assert events(assembly.history(("stores", "a", "namespace"))) == [("file", "storeconf.yaml:1:56", "n")]
-        assert events(assembly.history(("stores", "a", "type"))) == [
+        assert events(assembly.history.of(("stores", "a", "namespace"))) == [("file", "storeconf.yaml:1:56", "n")]
+        assert events(assembly.history.of(("stores", "a", "type"))) == [
             ("overlay", "storeconf.dev.yaml:1:20", "memory"),
             ("file", "storeconf.yaml:1:20", "redis"),
         ]
@@ -613,7 +625,7 @@ class TestOrigins:
             storeconf__yaml="stores: {a: {type: redis, url: 'redis://a'}}\n",
             storeconf__dev__yaml="stores: {a: {cluster: ['x:1']}}\n",
         )
-        assert events(work.assemble(environment="dev").history(("stores", "a", "url"))) == [
+        assert events(work.assemble(environment="dev").history.of(("stores", "a", "url"))) == [
             ("overlay", "storeconf.dev.yaml:1:23", ...),
             ("file", "storeconf.yaml:1:32", "redis://a"),
         ]
@@ -627,12 +639,20 @@ class TestOrigins:
             storeconf__dev__yaml="stores: {a: {tls: true}, b: null}\ndefault_factory: forbid\n",
         )
         assembly = work.assemble(environment="dev")
-        assert events(assembly.history(("stores", "a", "tls", "verify"))) == [
+        assert events(assembly.history.of(("stores", "a", "tls", "verify"))) == [
             ("overlay", "storeconf.dev.yaml:1:19", ...),
             ("file", "storeconf.yaml:1:41", "none"),
         ]
-        assert events(assembly.history(("stores", "b", "type")))[0] == ("overlay", "storeconf.dev.yaml:1:26", ...)
-        assert events(assembly.history(("default_factory", "use")))[0] == ("overlay", "storeconf.dev.yaml:2:18", ...)
+        assert events(assembly.history.of(("stores", "b", "type")))[0] == (
+            "overlay",
+            "storeconf.dev.yaml:1:26",
+            ...,
+        )
+        assert events(assembly.history.of(("default_factory", "use")))[0] == (
+            "overlay",
+            "storeconf.dev.yaml:2:18",
+            ...,
+        )
 
     def test_a_shorthand_sets_the_main_setting(self, work: Workplace) -> None:
         work.write(
@@ -641,19 +661,19 @@ class TestOrigins:
         )
         assembly = work.assemble(environment="dev")
         path = ("stores", "a", "middleware", "ttl", "default")
-        assert events(assembly.history(path)) == [
+        assert events(assembly.history.of(path)) == [
             ("overlay", "storeconf.dev.yaml:1:32", "7d"),
             ("file", "storeconf.yaml:1:56", "1d"),
         ]
-        assert place(assembly.place(path)) == ("storeconf.dev.yaml", 1, 32)
-        assert place(assembly.place((*path[:-1], "max"))) == ("storeconf.yaml", 1, 65)
+        assert place(assembly.history.place(path)) == ("storeconf.dev.yaml", 1, 32)
+        assert place(assembly.history.place((*path[:-1], "max"))) == ("storeconf.yaml", 1, 65)
 
     def test_a_shorthand_is_removed(self, work: Workplace) -> None:
         work.write(
             storeconf__yaml="stores: {a: {type: memory, middleware: {ttl: 1d}}}\n",
             storeconf__dev__yaml="stores: {a: {middleware: {ttl: {default: null, max: 2d}}}}\n",
         )
-        assert events(work.assemble(environment="dev").history(("stores", "a", "middleware", "ttl", "default"))) == [
+        assert events(work.assemble(environment="dev").history.of(("stores", "a", "middleware", "ttl", "default"))) == [
             ("overlay", "storeconf.dev.yaml:1:33", ...),
             ("file", "storeconf.yaml:1:46", "1d"),
         ]
@@ -662,12 +682,12 @@ class TestOrigins:
         work.write(storeconf__yaml="stores: {a: {type: redis, cluster: ['x:1', 'y:1']}}\n")
         assembly = work.assemble(environ={"STORECONF__STORES__A__CLUSTER__1": "z:1"})
         assert assembly.tree["stores"]["a"]["cluster"] == ["x:1", "z:1"]
-        assert events(assembly.history(("stores", "a", "cluster", 0))) == [("file", "storeconf.yaml:1:37", "x:1")]
-        assert events(assembly.history(("stores", "a", "cluster", 1))) == [
+        assert events(assembly.history.of(("stores", "a", "cluster", 0))) == [("file", "storeconf.yaml:1:37", "x:1")]
+        assert events(assembly.history.of(("stores", "a", "cluster", 1))) == [
             ("variable", "$STORECONF__STORES__A__CLUSTER__1", "z:1"),
             ("file", "storeconf.yaml:1:44", "y:1"),
         ]
-        assert events(assembly.history(("stores", "a", "cluster"))) == [
+        assert events(assembly.history.of(("stores", "a", "cluster"))) == [
             ("variable", "$STORECONF__STORES__A__CLUSTER__1", ["x:1", "z:1"]),
             ("file", "storeconf.yaml:1:36", ["x:1", "y:1"]),
         ]
@@ -676,7 +696,7 @@ class TestOrigins:
         work.write(storeconf__yaml="stores: {a: {type: redis, password: geheim}}\n", secret="hush\n")
         assembly = work.assemble(environ={"STORECONF__STORES__A__PASSWORD_FILE": "secret"})
         path = ("stores", "a", "password")
-        masked = assembly.history(path, lambda path, value: f"<{path[-1]}>")
+        masked = assembly.history.of(path, lambda path, value: f"<{path[-1]}>")
         assert events(masked) == [
             ("variable", "$STORECONF__STORES__A__PASSWORD_FILE", "***"),
             ("file", "storeconf.yaml:1:37", "<password>"),
@@ -685,10 +705,10 @@ class TestOrigins:
     def test_nobody_said_anything(self, work: Workplace) -> None:
         work.write(storeconf__yaml=MEMORY)
         assembly = work.assemble()
-        assert assembly.history(("stores", "a", "max_size")) is None
-        assert assembly.history(("stores", "b")) is None
-        assert assembly.history(("default_factory", "use")) is None
-        assert assembly.history(()) is None
+        assert assembly.history.of(("stores", "a", "max_size")) is None
+        assert assembly.history.of(("stores", "b")) is None
+        assert assembly.history.of(("default_factory", "use")) is None
+        assert assembly.history.of(()) is None
 
     def test_the_place_of_a_mapping_is_its_first(self, work: Workplace) -> None:
         work.write(
@@ -696,23 +716,29 @@ class TestOrigins:
             storeconf__yaml="extends: [base.yaml]\nstores:\n  a: {db: 1}\n  b: {type: memory}\n",
         )
         assembly = work.assemble()
-        assert place(assembly.place(("stores", "a"), key=True)) == ("base.yaml", 2, 3)
-        assert place(assembly.place(("stores", "b"), key=True)) == ("storeconf.yaml", 4, 3)
+        assert place(assembly.history.place(("stores", "a"), key=True)) == ("base.yaml", 2, 3)
+        assert place(assembly.history.place(("stores", "b"), key=True)) == ("storeconf.yaml", 4, 3)
         # What is not there stands where it would have to: in the nearest mapping that is.
-        assert place(assembly.place(("stores", "a", "url"))) == ("base.yaml", 2, 3)
-        assert place(assembly.place(("stores", "c", "url"))) == ("base.yaml", 1, 1)
+        assert place(assembly.history.place(("stores", "a", "url"))) == ("base.yaml", 2, 3)
+        assert place(assembly.history.place(("stores", "c", "url"))) == ("base.yaml", 1, 1)
 
     def test_relative_paths(self, work: Workplace) -> None:
         work.file("conf/base.yaml", "stores: {a: {type: file, path: x}, b: {type: file, path: x}}\n")
         work.write(storeconf__yaml="extends: [conf/base.yaml]\nstores: {b: {path: y}}\n")
         work.file("deploy/storeconf.yaml", "extends: [../storeconf.yaml]\n")
         assembly = work.assemble("deploy/storeconf.yaml", environ={"STORECONF__STORES__C__TYPE": "file"})
-        assert assembly.directory(("stores", "a", "path")).resolve() == (work.path / "conf").resolve()
-        assert assembly.directory(("stores", "b", "path")).resolve() == work.path.resolve()
-        assert assembly.directory(("stores", "c", "type")) == Path.cwd()
-        assert assembly.directory(("stores", "nothing")) == Path.cwd()
+        assert directory(assembly, "a", "path").resolve() == (work.path / "conf").resolve()
+        assert directory(assembly, "b", "path").resolve() == work.path.resolve()
+        assert directory(assembly, "c", "type") == Path.cwd()
         source = {"stores": {"a": {"type": "file", "path": "x"}}}
-        assert work.assemble(source).directory(("stores", "a", "path")) == Path.cwd()
+        assert directory(work.assemble(source), "a", "path") == Path.cwd()
+
+
+def directory(assembly: Assembly, *path: str) -> Path:
+    """What relative paths in a store are relative to."""
+    layer = assembly.history.layer(("stores", *path))
+    assert layer is not None
+    return layer.directory
 
 
 # ---------------------------------------------------------------------- anything at all
@@ -773,8 +799,8 @@ def test_whatever_the_layers_hold_there_is_a_tree_and_problems(
 
     def look(path: tuple[str | int, ...], node: Any) -> None:
         if path and node is not None:
-            assert assembly.history(path) is not None
-            assert assembly.place(path, key=True)["layer"]
+            assert assembly.history.of(path) is not None
+            assert assembly.history.place(path, key=True)["layer"]
         assert node is not None or isinstance(path[-1], int)  # an item that is null is left to validation
         inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
         for step, inner in inside:

@@ -16,7 +16,7 @@ import storeconf
 from storeconf.catalog import Catalog
 from storeconf.config.render import FORMATS, render
 from storeconf.errors import ConfigError
-from storeconf.layout import Layout, Report, examine, examine_all, read_layout
+from storeconf.layout import CheckResult, Layout, check_layout, read_layout
 from storeconf.plugin import Backend, Middleware, Secret
 from storeconf.stores import MemoryStore
 
@@ -169,14 +169,14 @@ def test_reading_raises_every_error_and_examining_none() -> None:
     with pytest.raises(ConfigError) as caught:
         read_layout("bad.yaml", environ={})
     assert [each.code for each in caught.value.diagnostics] == ["SC501", "SC501", "SC601"]
-    report = examine("bad.yaml", environ={})
+    report = check_layout("bad.yaml", environ={})
     assert report.layout is None
     assert report.diagnostics == caught.value.diagnostics
 
 
 def test_nothing_is_missed_elsewhere_when_a_file_can_not_be_read() -> None:
     Path("bad.yaml").write_text("extends: [nothing.yaml]\nstores: {b: {parent: main}}")
-    assert [each.code for each in examine("bad.yaml", environ={}).diagnostics] == ["SC203"]
+    assert [each.code for each in check_layout("bad.yaml", environ={}).diagnostics] == ["SC203"]
 
 
 def test_a_problem_of_several_environments_comes_once() -> None:
@@ -187,23 +187,23 @@ def test_a_problem_of_several_environments_comes_once() -> None:
         "  two: {stores: {a: {y: 1}}}\n"
         "  three: {}\n"
     )
-    report = examine_all("bad.yaml", environ={"STORECONF_ENV": "nonsense"})
+    report = check_layout("bad.yaml", all_environments=True, environ={"STORECONF_ENV": "nonsense"})
     assert report.environments == ("one", "two", "three")
     assert [(each.code, each.line, each.environments) for each in report.diagnostics] == [
         ("SC501", 1, ("one", "two", "three")),
         ("SC504", 3, ("one",)),
         ("SC501", 4, ("two",)),
     ]
-    assert examine_all("bad.yaml", environment="three", environ={}).environments == ("three",)
+    assert check_layout("bad.yaml", all_environments=True, environment="three", environ={}).environments == ("three",)
     assert dict(report.layouts) == {}
 
 
 def test_all_environments_of_a_good_layout() -> None:
-    report = examine_all("storeconf.yaml", environ={})
+    report = check_layout("storeconf.yaml", all_environments=True, environ={})
     assert report.diagnostics == ()
     assert list(report.layouts) == ["development", "production"]
     Path("plain.yaml").write_text("stores: {a: {type: memory}}")
-    plain = examine_all("plain.yaml", environ={})
+    plain = check_layout("plain.yaml", all_environments=True, environ={})
     assert plain.environments == ()
     assert list(plain.layouts) == [None]
 
@@ -215,7 +215,7 @@ def test_the_base_of_a_layout_with_environments_warns() -> None:
 
 def test_plugins_can_be_switched_off_by_a_variable() -> None:
     Path("plain.yaml").write_text("stores: {a: {type: memory}}")
-    assert examine("plain.yaml", environ={"STORECONF_DISABLE_PLUGINS": "1"}).layout is not None
+    assert check_layout("plain.yaml", environ={"STORECONF_DISABLE_PLUGINS": "1"}).layout is not None
 
 
 class First(Middleware):
@@ -231,7 +231,7 @@ class Second(Middleware):
 def test_chains_that_contradict_one_another_are_a_problem_of_the_layout() -> None:
     catalog = Catalog.builtin().with_middleware("first", First).with_middleware("second", Second)
     chain: dict[str, Any] = {"first": {}, "second": {}}
-    report = examine(
+    report = check_layout(
         {"stores": {"a": {"type": "memory"}, "b": {"parent": "a", "middleware": chain}}}, catalog=catalog, environ={}
     )
     (found,) = report.diagnostics
@@ -354,7 +354,7 @@ environments:
 """
 
 
-def texts(report: Report) -> list[str]:
+def texts(report: CheckResult) -> list[str]:
     """Everything that could be shown of a report."""
     found = [render(report.diagnostics, form, color=color) for form in FORMATS for color in (False, True)]
     found += [repr(report), repr(report.diagnostics), *map(str, report.diagnostics)]
@@ -369,8 +369,8 @@ def texts(report: Report) -> list[str]:
         found += [json.dumps(layout.dump()), yaml.safe_dump(layout.dump())]
         found += [str(layout.plan()), repr(layout.plan()), json.dumps(layout.plan().to_dict()), repr(layout.compile())]
         found += [str(spec) for spec in layout.stores.values()]
-        found += [repr(layout.assembly), repr(layout.assembly.documents), repr(layout.variables())]
-        found += [repr(layout.origin(path)) for path in paths(layout.assembly.tree)]
+        found += [repr(layout._assembly), repr(layout._assembly.documents), repr(layout.variables())]
+        found += [repr(layout.origin(path)) for path in paths(layout._assembly.tree)]
     return found
 
 
@@ -395,11 +395,13 @@ def test_no_secret_is_ever_shown(name: str, form: str, caplog: pytest.LogCapture
     environ = ENVIRON | ({"STORECONF__STORES__VARIABLE__COUNT": "13"} if name.endswith("of a variable") else {})
     with caplog.at_level(logging.DEBUG):
         reports = [
-            examine(path, environ=environ, catalog=SECRETS),
-            examine(path, environment="production", environ=environ, catalog=SECRETS),
-            examine_all(path, environ=environ, catalog=SECRETS),
-            examine_all(path, environ=environ, catalog=SECRETS, without_secrets=True),
-            examine(path, environ=environ, catalog=SECRETS, overrides={"stores.vault.phrase": f"{CANARY}-override"}),
+            check_layout(path, environ=environ, catalog=SECRETS),
+            check_layout(path, environment="production", environ=environ, catalog=SECRETS),
+            check_layout(path, all_environments=True, environ=environ, catalog=SECRETS),
+            check_layout(path, all_environments=True, environ=environ, catalog=SECRETS, without_secrets=True),
+            check_layout(
+                path, environ=environ, catalog=SECRETS, overrides={"stores.vault.phrase": f"{CANARY}-override"}
+            ),
         ]
     if name == "nothing":
         assert reports[0].layout is not None

@@ -11,7 +11,7 @@ import yaml
 from storeconf._render import render_text
 from storeconf.catalog import Catalog
 from storeconf.config.render import Format, render
-from storeconf.layout import examine
+from storeconf.layout import check_layout
 from tests.config.marked import Case, place
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ VARIABLES = [
             "storeconf.yaml": "stores: {a: {type: memory, ⟦SC802:max_size⟧: null}, ⟦SC802:b⟧: }\n",
             "storeconf.p.toml": 'unset = [⟦SC802:"stores.c"⟧]\n',
         },
-        says=("hint: null, or nothing where a value is expected, removes what lower layers say",),
+        says=("hint: null, or an empty value, removes the value set by lower layers",),
     ),
 ]
 
@@ -367,11 +367,11 @@ def test_many_stores_in_error_take_no_longer_than_they_must(each: str) -> None:
     known = "".join(f"  k{number}: {{type: memory}}\n" for number in range(1_500))
     source = {"stores": yaml.safe_load(stores + known)}
     before = time.process_time()
-    report = examine(source, environ={}, catalog=Catalog.builtin())
+    report = check_layout(source, environ={}, catalog=Catalog.builtin())
     assert len(report.diagnostics) == 1_500
     assert time.process_time() - before < 4  # seconds; a tenth of it on a quiet machine, and quadratic many times more
 
 
 def test_a_file_without_a_name() -> None:
-    (found,) = examine("", environ={}).diagnostics
+    (found,) = check_layout("", environ={}).diagnostics
     assert (found.code, found.message, found.place) == ("SC101", "the file's name is empty", None)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storeconf.catalog import Catalog
-from storeconf.layout import Report, examine
+from storeconf.layout import CheckResult, check_layout
 from storeconf.plugin import Backend, ConfigPath, Duration, Middleware, Secret, Settings, StoreName
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def check(text: str, *, catalog: Catalog | None = None, environ: dict[str, str] | None = None, **given: Any) -> Report:
+def check(
+    text: str, *, catalog: Catalog | None = None, environ: dict[str, str] | None = None, **given: Any
+) -> CheckResult:
     """Examine a YAML text as a file."""
     Path("storeconf.yaml").write_text(dedent(text).replace("⟦", "").replace("⟧", ""))
-    return examine("storeconf.yaml", environ=environ or {}, catalog=catalog or Catalog.builtin(), **given)
+    return check_layout("storeconf.yaml", environ=environ or {}, catalog=catalog or Catalog.builtin(), **given)
 
 
 def span(text: str) -> tuple[int, int, int, int]:
@@ -75,7 +77,7 @@ ENVELOPE = [
     case("strange key", "⟦zzz⟧: 1", "SC501", "there is no top-level key 'zzz'", "known keys: version, extends"),
     case("stores is a list", "stores: ⟦[a, b]⟧", "SC503", "stores must be a mapping from names to stores, not a list"),
     case("store is a text", "stores: {a: ⟦memory⟧}", "SC503", "a must be a mapping, not a text", "below its name"),
-    case("no blank after a colon", "stores:\n  a:\n    ⟦type:memory⟧\n", "SC503", "not a text", "a blank belongs"),
+    case("no blank after a colon", "stores:\n  a:\n    ⟦type:memory⟧\n", "SC503", "not a text", "add a space"),
     case("a store's field too far left", "stores: {type: ⟦memory⟧}", "SC503", "not a text", "if 'type' is a field of"),
     case(
         "a store beside its heading",

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from storeconf.catalog import Catalog
-from storeconf.config.pipeline import assemble
 from storeconf.config.tree import Placeholder, Text
 from storeconf.config.variables import iter_variables
 from storeconf.plugin import Backend, Middleware, Settings
-from tests.config.assembling import Workplace, events, place, work
+from tests.config.assembling import Workplace, assemble, events, place, tainted, work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -305,11 +304,9 @@ class TestFiles:
     def test_the_value_is_read_from_the_file(self, layout: Workplace) -> None:
         layout.file("run/secret", "s3cr\u00e9t\n")
         assembly = layout.assemble(environ={"STORECONF__STORES__MAIN__PASSWORD_FILE": "run/secret"})
-        assert not assembly.problems
+        assert not assembly.report.found
         assert assembly.tree["stores"]["main"]["password"] == "s3cr\u00e9t"
-        assert assembly.secret_texts() == {"s3cr\u00e9t"}
-        assert assembly.is_secret(("stores", "main", "password"))
-        assert not assembly.is_secret(("stores", "main", "url"))
+        assert tainted(assembly.tree) == {"s3cr\u00e9t": "***"}
 
     @pytest.mark.parametrize(
         ("content", "value"), [("x", "x"), ("x\n", "x"), ("x\n\n", "x\n"), ("x\r\n", "x"), (" x ", " x ")]
@@ -348,14 +345,13 @@ class TestFiles:
     def test_an_empty_one_counts_as_unset_with_a_warning(self, layout: Workplace) -> None:
         layout.file("secret", "\n")
         assembly = layout.assemble(environ={"STORECONF__STORES__MAIN__PASSWORD_FILE": "secret"})
-        assert [(problem.code, problem.severity) for problem in assembly.problems] == [("SC805", "warning")]
+        assert [(problem.code, problem.severity) for problem in assembly.report.found] == [("SC805", "warning")]
         assert "password" not in assembly.tree["stores"]["main"]
 
     def test_all_that_a_mapping_holds_is_secret(self, layout: Workplace) -> None:
         layout.file("tls", "{ca_file: one, verify: two}\n")
         assembly = layout.assemble(environ={"STORECONF__STORES__MANY__TLS_FILE": "tls"})
-        assert assembly.secret_texts() == {"one", "two"}
-        assert assembly.is_secret(("stores", "many", "tls", "ca_file"))
+        assert tainted(assembly.tree["stores"]["many"]["tls"]) == {"one": "***", "two": "***"}
 
     def test_lists_and_kinds_too(self, layout: Workplace) -> None:
         layout.file("nodes", "[x:1, y:1]\n")
@@ -421,7 +417,7 @@ class TestMisfits:
 
     def test_the_value_is_never_shown(self, layout: Workplace) -> None:
         variables = {"STORECONF__STORES__MIAN__PASSWORD": "geheim", "STORECONF__STORES__MANY__CLUSTER": "geheim"}
-        for problem in layout.assemble(environ=variables).problems:
+        for problem in layout.assemble(environ=variables).report.found:
             assert "geheim" not in f"{problem} {problem!r}"
 
     def test_two_stores_that_fit_are_named(self, work: Workplace) -> None:
@@ -480,7 +476,7 @@ class TestMisfits:
 
     def test_all_are_found_at_once(self, layout: Workplace) -> None:
         variables = {f"STORECONF__STORES__X{number}__URL": "x" for number in range(20)}
-        assert len(layout.assemble(environ=variables).problems) == 20
+        assert len(layout.assemble(environ=variables).report.found) == 20
 
 
 # ---------------------------------------------------------------------- plugins
@@ -603,7 +599,7 @@ class TestOverrides:
 
     def test_their_origin(self, layout: Workplace) -> None:
         assembly = layout.assemble(overrides={"stores.main.url": "redis://b"})
-        assert events(assembly.history(("stores", "main", "url"))) == [
+        assert events(assembly.history.of(("stores", "main", "url"))) == [
             ("override", "override", "redis://b"),
             ("file", "storeconf.yaml:2:28", "redis://a"),
         ]
@@ -722,9 +718,9 @@ def test_every_variable_that_could_override_something_does(layout: Workplace) ->
     for variable in variables:
         value = "[]" if variable.path[-1] in ("cluster", "nodes") else "{}"
         assembly = layout.assemble(environ={variable.name: value})
-        assert {problem.code for problem in assembly.problems} <= {"SC510", "SC305"}, variable
-        if not assembly.problems:
-            origin = assembly.history(variable.path)
+        assert {problem.code for problem in assembly.report.found} <= {"SC510", "SC305"}, variable
+        if not assembly.report.found:
+            origin = assembly.history.of(variable.path)
             assert origin is not None
             assert origin.variable == variable.name
 
@@ -754,7 +750,7 @@ def test_no_variable_does_more_than_be_a_problem(variables: dict[str, str]) -> N
         }
     }
     assembly = assemble(source, environ=variables, catalog=Catalog.builtin())
-    for problem in assembly.problems:
+    for problem in assembly.report.found:
         assert problem.variable in variables
 
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from storeconf._location import Diagnostic, Location, Note
+from storeconf.config.masking import hidden_by, starred_line, without
 from storeconf.config.tree import TreePath, dotted
 
 if TYPE_CHECKING:
@@ -52,22 +53,7 @@ Entry: TypeAlias = tuple[int, int, "dict[str, Entry] | list[Entry] | None"]
 """The offsets of a key and of its value, and the entries in that; a list item begins where its value does."""
 
 _BREAK = re.compile(r"\r\n?|\n")
-_CREDENTIALS = re.compile(r"(?<=://)([^\s:@/]*:)(\S+)(?=@)")
-_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
-_QUERY = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
-_SECRET = re.compile(
-    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?|"
-    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # a scalar there is its keys
-    r"[\"']?\s*[:=]\s*(?![:=])",
-    re.IGNORECASE,
-)
-_TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
-_QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
-"""A string, or a list of strings, after which a mapping in brackets continues or ends."""
 _QUOTATION = re.compile(r"([\"'`]).*\1|[\"'`(\[].*")
-_VISIBLE = re.compile(r"\S")
-_REFERENCE = re.compile(r"([\"']?)\$\{(?:(?!:-)[^}])*\}\1")
-_FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,33 +147,15 @@ class Source:
         """The lines from first to last that there are, each with its number."""
         return tuple((n, self.line(n)) for n in range(max(first, 1), min(last, len(self.starts)) + 1))
 
-    def excerpt(self, *numbers: int) -> tuple[tuple[int, str], ...]:
+    def excerpt(self, *numbers: int, masked: bool = True) -> tuple[tuple[int, str], ...]:
         """Lines for people: secrets masked and unprintable characters replaced, one for one, so that columns hold."""
         shown = []
         for number in sorted(set(numbers)):
             line = self.line(number)
             if len(line) <= _MAX_EXCERPT:
-                line = self._masked(number, line)
+                line = starred_line(number, self.line) if masked else line
                 shown.append((number, "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in line)))
         return tuple(shown)
-
-    def _masked(self, number: int, line: str) -> str:
-        for credentials in (_CREDENTIALS, _BARE_CREDENTIALS, _QUERY):
-            line = credentials.sub(_second_starred, line)
-        if match := _SECRET.search(line):
-            while match is not None:
-                end = _secret_end(line, match.end())
-                line = line[: match.end()] + _stars(line[match.end() : end]) + line[end:]
-                match = _SECRET.search(line, end)
-            return line
-        if not _FIELD.match(line):
-            # A list item or the next line of a string belongs to the nearest line above that is indented less.
-            indent = _indent(line)
-            for above in range(number - 1, max(number - 20, 0), -1):
-                head = self.line(above)
-                if _FIELD.match(head) and _indent(head) <= indent:
-                    return _starred(line, indent) if _SECRET.search(head) else line
-        return line
 
     def diagnostic(self, problem: Problem) -> Diagnostic:
         """The problem with its lines and columns."""
@@ -201,18 +169,20 @@ class Source:
             line, column = self.position(min(offset, size))
             notes.append(Note(message, self.file, line, column))
             shown.append(line)
+        excerpt = self.excerpt(*shown)
+        hidden = [text for number, line in excerpt for text in hidden_by(line, self.line(number))]
         return Diagnostic(
             problem.code,
-            problem.message,
+            without(problem.message, hidden),
             path=printable(dotted(problem.path)) or None,
             file=self.file,
             line=place.line,
             column=place.column,
             end_line=place.end_line,
             end_column=place.end_column,
-            hint=problem.hint,
+            hint=None if problem.hint is None else without(problem.hint, hidden),
             notes=tuple(notes),
-            excerpt=self.excerpt(*shown),
+            excerpt=excerpt,
         )
 
 
@@ -235,31 +205,3 @@ def parser_words(message: str) -> str:
     """
     words = _QUOTATION.sub("...", " ".join(message.split()))
     return f" (the parser's message: {words[:200]})" if words else ""
-
-
-def _second_starred(match: re.Match[str]) -> str:
-    return match[1] + _stars(match[2])
-
-
-def _secret_end(line: str, start: int) -> int:
-    """The end of a secret that begins at ``start``: the end of its line, unless a shorter one is certain."""
-    match = _QUOTED.match(line, start)
-    if match is None or "{" not in line[:start] or any(line.count(quote, match.end()) % 2 for quote in "\"'"):
-        return len(line)
-    return match.end()
-
-
-def _starred(line: str, start: int) -> str:
-    return line[:start] + _stars(line[start:])
-
-
-def _stars(text: str) -> str:
-    """Stars for all but spaces and substitutions with their quotes, which show a secret's location, not its value."""
-    stars = _VISIBLE.sub("*", text)
-    for match in _REFERENCE.finditer(text):
-        stars = stars[: match.start()] + match[0] + stars[match.end() :]
-    return stars
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())

@@ -1,0 +1,136 @@
+"""What hides secrets in a text: the mask, the credentials of URLs, and what looks like a secret in a line.
+
+Who knows which values are secret is `secrets`; here is what can be told from a text alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = [
+    "MASK",
+    "REFERENCE",
+    "SECRET_NAME",
+    "credentials_in",
+    "hidden_by",
+    "mask_url",
+    "starred_line",
+    "without",
+]
+
+MASK: Final = "***"
+
+REFERENCE: Final = re.compile(r"\$\{(?:(?!:-)[^}])*\}")
+"""One substitution without a default: it tells where a secret is, not what."""
+
+SECRET_NAME: Final = re.compile(r"(.*[_-])?(pwd?|pass(word|wd|phrase|wort)?|secrets?|tokens?|credentials?|keys?)", re.I)
+"""Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
+
+_USER: Final = re.compile(r"(?<=://)[^\s:@/?#]+(?=@)")
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*:)(\S*)(?=@)")
+_QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
+
+
+def mask_url(text: str) -> str:
+    """The text with the passwords and query values of the URLs in it replaced, and names that stand alone."""
+    if "://" not in text:
+        return text
+    return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1{MASK}", _USER.sub(MASK, text)))
+
+
+def credentials_in(text: str) -> list[str]:
+    """The texts that `mask_url` hides."""
+    if "://" not in text:
+        return []
+    found = [match[0] for match in _USER.finditer(text)]
+    return found + [match[2] for secret in (_CREDENTIALS, _QUERY) for match in secret.finditer(text)]
+
+
+# ---------------------------------------------------------------------- lines of files
+
+_IN_URL = re.compile(r"(?<=://)([^\s:@/]*:|(?=[^\s:@/]+@))(\S+)(?=@)")
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
+_QUERY_VALUE = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
+_FIELD_OF_SECRET = re.compile(
+    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?|"
+    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may be a shorthand for its keys
+    r"[\"']?\s*[:=](?!//)\s*(?![:=])",
+    re.IGNORECASE,
+)
+_TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
+_QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
+"""A text, or a list of texts, after which a mapping in brackets goes on or ends."""
+_VISIBLE = re.compile(r"\S")
+_REFERENCE = re.compile(r"([\"']?)\$\{(?:(?!:-)[^}])*\}\1")
+_FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
+_LINES_ABOVE: Final = 20
+_SHORTEST: Final = 4
+
+
+def starred_line(number: int, line_at: Callable[[int], str], judged: Sequence[tuple[int, int]] | None = None) -> str:
+    """A line of a file with stars for what looks like a secret, one for one, so that columns hold.
+
+    ``judged``: the file could be parsed, and these columns hold keys of its mappings, for which other code decides.
+    """
+    line = line_at(number)
+    for credentials in (_IN_URL, _BARE_CREDENTIALS, _QUERY_VALUE):
+        line = credentials.sub(lambda match: match[1] + _stars(match[2]), line)
+    match = _FIELD_OF_SECRET.search(line)
+    if match is None and judged is None and not _FIELD.match(line):
+        # A list's item or a text's next line: the nearest line above with less before it says what it belongs to.
+        indent = _indent(line)
+        for above in range(number - 1, max(number - _LINES_ABOVE, 0), -1):
+            head = line_at(above)
+            if _FIELD.match(head) and _indent(head) <= indent:
+                return _starred(line, indent) if _FIELD_OF_SECRET.search(head) else line
+        return line
+    while match is not None:
+        end = match.end()
+        if not any(start <= match.start() < stop for start, stop in judged or ()):
+            end = _secret_end(line, end)
+            line = _starred(line, match.end(), end)
+        match = _FIELD_OF_SECRET.search(line, end)
+    return line
+
+
+def _starred(line: str, start: int, end: int | None = None) -> str:
+    """The line with stars from ``start`` to ``end``, but for spaces and references."""
+    end = len(line) if end is None else end
+    return line[:start] + _stars(line[start:end]) + line[end:]
+
+
+def hidden_by(stars: str, line: str) -> list[str]:
+    """The texts that the stars of a starred line have replaced."""
+    hidden = "".join(each if star == "*" else " " for each, star in zip(line, stars, strict=True))
+    return [text for each in hidden.split() if len(text := each.strip("*&!'\"[]{},:")) >= _SHORTEST]
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text with masks for these secrets."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _secret_end(line: str, start: int) -> int:
+    """Where a secret that begins at ``start`` ends: with its line, where that is not beyond doubt."""
+    match = _QUOTED.match(line, start)
+    if match is None or "{" not in line[:start] or any(line.count(quote, match.end()) % 2 for quote in "\"'"):
+        return len(line)
+    return match.end()
+
+
+def _stars(text: str) -> str:
+    """Stars for everything but spaces and substitutions with their quotes, which tell where a secret is, not what."""
+    stars = _VISIBLE.sub("*", text)
+    for match in _REFERENCE.finditer(text):
+        stars = stars[: match.start()] + match[0] + stars[match.end() :]
+    return stars
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
