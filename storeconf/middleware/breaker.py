@@ -39,7 +39,7 @@ class Breaker(Middleware):
     @model_validator(mode="after")
     def _positive(self) -> Self:
         if self.reset_after <= timedelta(0):
-            raise ValueError("reset_after must be longer than nothing")
+            raise ValueError("reset_after must be greater than zero")
         return self
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
@@ -66,7 +66,7 @@ class _Circuit:
             return
         if self._trying or time.monotonic() < self._retry_at:
             raise StoreUnavailableError(
-                f"store {store!r} failed {self.failures} times in a row and is left alone for a while",
+                f"store {store!r}: circuit breaker open after {self.failures} consecutive failures",
                 store=store,
                 operation=operation,
             )
@@ -85,12 +85,14 @@ class _Circuit:
         if self.failures >= self._limit:
             self._retry_at = time.monotonic() + self._reset_after
             if self.failures == self._limit:
-                self._logger.warning("store %r failed %d times in a row; its calls fail at once", store, self._limit)
+                self._logger.warning(
+                    "store %r: circuit breaker open after %d consecutive failures; failing fast", store, self._limit
+                )
 
     def succeeded(self, store: str) -> None:
         if self.failures:
             if self.failures >= self._limit:
-                self._logger.info("store %r answers again", store)
+                self._logger.info("store %r: circuit breaker closed", store)
             self.failures = 0
         self._trying = False
 

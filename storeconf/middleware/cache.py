@@ -55,7 +55,7 @@ class Cache(Middleware):
     @classmethod
     def _positive(cls, max_age: timedelta) -> timedelta:
         if max_age <= timedelta(0):
-            raise ValueError("max_age must be longer than nothing")
+            raise ValueError("max_age must be greater than zero")
         return max_age
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:

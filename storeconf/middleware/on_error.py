@@ -80,8 +80,9 @@ class _Failures:
             self._next = now + LOG_EVERY
             since, self._logged = self.count - self._logged, self.count
             self._logger.warning(
-                "store %r is unavailable, so %s was a miss (%d such calls since the last such line): %s",
+                "store %r %s; %s treated as a miss (%d since the last such message): %s",
                 store,
+                "refuses writes" if isinstance(error, StoreRefusedError) else "is unavailable",
                 operation,
                 since,
                 error,

@@ -49,7 +49,7 @@ class Retry(Middleware):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if min(self.backoff, self.max_backoff) <= timedelta(0):
-            raise ValueError("backoff and max_backoff must be longer than nothing")
+            raise ValueError("backoff and max_backoff must be greater than zero")
         return self
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:

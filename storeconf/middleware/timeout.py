@@ -39,7 +39,7 @@ class Timeout(Middleware):
     @model_validator(mode="after")
     def _positive(self) -> Self:
         if self.per_attempt <= timedelta(0):
-            raise ValueError("per_attempt must be longer than nothing")
+            raise ValueError("per_attempt must be greater than zero")
         return self
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:

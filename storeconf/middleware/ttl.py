@@ -52,7 +52,7 @@ class Ttl(Middleware):
     @classmethod
     def _positive(cls, value: timedelta | bool | None) -> timedelta | bool | None:
         if isinstance(value, timedelta) and value <= timedelta(0):
-            raise ValueError("must be longer than nothing")
+            raise ValueError("must be greater than zero")
         return value
 
     @model_validator(mode="after")

@@ -125,6 +125,10 @@ def test_a_server_that_can_not_save(kind: str, make: Callable[[Server], RedisSto
             server.ask("BGSAVE")
             wait_for(lambda: b"rdb_last_bgsave_status:err" in server.ask("INFO", "persistence"), "a failed save")
             await refused(store, "MISCONF")
+        # A new connection is greeted with it too.
+        async with make(server) as store:
+            assert await store.get("k") == b"old"
+            await refused(store, "MISCONF")
 
     with Server(kind) as server:
         server.ask("CONFIG", "SET", "save", "3600 1000000")

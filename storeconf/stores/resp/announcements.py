@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from storeconf._backoff import backoff
@@ -173,8 +174,10 @@ class Listener:
             heard = True
             log.info("%s announces what changes", self._label)
             while not await talk.is_gone(HEARTBEAT):
+                # Any reply will do: a server that can't save answers with an error.
                 async with asyncio.timeout(self._timeout):
-                    await talk.ask("PING")
+                    with suppress(ReplyError):
+                        await talk.ask("PING")
         except (OSError, LinkError) as error:
             log.debug("lost the announcements of %s: %s", self._label, reason(error))
         finally:

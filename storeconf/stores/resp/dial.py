@@ -253,7 +253,8 @@ class _Attempt:
                 raise self._refused(answers[0])
             raise self._ended(lost.__cause__ or lost)
         last = answers[-1]
-        if isinstance(last, ReplyError) and not is_forbidden(last):
+        # A server that can't save answers PING with MISCONF, and can be read.
+        if isinstance(last, ReplyError) and not is_forbidden(last) and not str(last).startswith("MISCONF"):
             raise self._refused(last)
         if login.words:
             endpoint.credentials.accepted = True
