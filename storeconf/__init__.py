@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from storeconf.registry import load as load
     from storeconf.store import Capabilities as Capabilities
     from storeconf.store import Expiry as Expiry
+    from storeconf.store import ExpiryRules as ExpiryRules
     from storeconf.store import NamespacedStore as NamespacedStore
     from storeconf.store import PingResult as PingResult
     from storeconf.store import Store as Store
@@ -100,6 +101,7 @@ _HOME = {
     "storeconf.store": (
         "Capabilities",
         "Expiry",
+        "ExpiryRules",
         "NamespacedStore",
         "PingResult",
         "Store",
@@ -122,6 +124,7 @@ __all__ = [
     "Diagnostic",
     "Duration",
     "Expiry",
+    "ExpiryRules",
     "FileStore",
     "GuardedStore",
     "Layout",

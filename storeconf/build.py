@@ -54,6 +54,9 @@ class Factory(Protocol):
     root: Store | None
     """The root that its stores live on, once there is one."""
 
+    declared: bool
+    """Whether the layout has a default factory; without one, each name gets private memory."""
+
     def get(self, name: str) -> Store:
         """Return the store of that name, the same one as long as anyone holds it, or raise."""
         ...
@@ -216,6 +219,8 @@ class _Handles:
 class _Namespaces:
     """Each name is a namespace of one store, with a chain of its own."""
 
+    declared = True
+
     def __init__(self, builder: Builder, step: FactoryStep) -> None:
         self._builder = builder
         self._step = step
@@ -248,6 +253,8 @@ class _Namespaces:
 class _OneForAll:
     """Each name is the same store."""
 
+    declared = True
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self.root: Store | None = store.root
@@ -263,6 +270,7 @@ class _OneForAll:
 class _Forbidden:
     """No name has a store but those that are listed."""
 
+    declared = True
     root: Store | None = None
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -276,7 +284,9 @@ class _Forbidden:
 
 
 class _Unlisted:
-    """Where the layout says nothing: each name is a namespace in memory, and is warned about."""
+    """Where the layout has no default factory: each name is a namespace in memory, and is warned about."""
+
+    declared = False
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = names

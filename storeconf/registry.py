@@ -111,6 +111,20 @@ class StoreRegistry(LifeCycle):
         store = self._stores.get(name)
         return self._unlisted(name) if store is None else store
 
+    def require(self, name: str) -> Store:
+        """Return the store of that name, as `get` does, but only if somebody has declared it.
+
+        Raises UnknownStoreError if the name is neither listed nor registered, unless the layout, or whoever made the
+        registry, has given a default factory.
+        """
+        store = self._stores.get(name)
+        if store is not None:
+            return store
+        declared = self._default_factory is not _memory_store if self._factory is None else self._factory.declared
+        if not declared:
+            raise unknown_store(name, self._stores)
+        return self._unlisted(name)
+
     def register(self, name: str, store: Store, allow_override: bool = False) -> None:
         """Add a store, which is opened and closed with the others from now on.
 
@@ -304,6 +318,17 @@ class StoreRegistry(LifeCycle):
         from storeconf.integrations.litestar import LitestarRegistry
 
         return LitestarRegistry(self)
+
+    if not TYPE_CHECKING:  # a type checker that saw it would accept every misspelt name
+
+        def __getattr__(self, name: str) -> Any:
+            # Litestar takes whatever it is given as stores= for a dict, unless it is a registry of its own class.
+            if name == "values":
+                raise TypeError(
+                    "this registry is not a mapping of stores; give Litestar stores=registry.to_litestar(), "
+                    "or plugins=[StoreconfPlugin(registry)]"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
 
 def _memory_store(name: str) -> Store:

@@ -60,6 +60,7 @@ else:
 __all__ = [
     "Capabilities",
     "Expiry",
+    "ExpiryRules",
     "NamespacedStore",
     "PingResult",
     "Store",
@@ -103,6 +104,22 @@ class Capabilities:
     objects: bool = False
 
     ALL_ATOMIC: ClassVar[frozenset[str]] = frozenset({"add", "touch", "pop", "increment", "compare_and_set", "renew"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryRules:
+    """How a store's middleware changes expiries; in seconds, None where it does not.
+
+    ``default``: the expiry of an entry that is stored without one. ``max``: the longest expiry of any entry; what would
+    have none gets it. ``renewal``: the expiry that reading gives an entry that has one.
+    """
+
+    default: float | None = None
+    max: float | None = None
+    renewal: float | None = None
+
+
+_NO_RULES = ExpiryRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +205,22 @@ class Store(LifeCycle, Hooks, _Litestars):
     def namespaces(self) -> tuple[str, ...]:
         """The namespace path: the names from the root to this store."""
         return self._path
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace path joined by ``:``, or None for a root without a namespace."""
+        return ":".join(self._path) or None
+
+    @property
+    def expiry_rules(self) -> ExpiryRules:
+        """How the middleware of this store changes expiries."""
+        return _NO_RULES
+
+    @property
+    def default_expiry(self) -> float | None:
+        """The seconds that an entry lives if it is stored without an expiry, without jitter; None: it never expires."""
+        rules = self.expiry_rules
+        return rules.max if rules.default is None else rules.default
 
     @property
     def name(self) -> str:

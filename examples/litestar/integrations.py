@@ -5,9 +5,8 @@ from pathlib import Path
 
 from litestar import Litestar, Request, get
 from litestar.middleware.rate_limit import RateLimitConfig
-from litestar.middleware.session.server_side import ServerSideSessionConfig
 
-from storeconf.integrations.litestar import StoreconfPlugin
+from storeconf.integrations.litestar import SessionConfig, StoreconfPlugin
 
 LAYOUT = Path(__file__).with_name("integrations.yaml")
 calls = count(1)
@@ -28,7 +27,7 @@ app = Litestar(
     [visits, cached],
     plugins=[StoreconfPlugin(LAYOUT)],
     middleware=[
-        ServerSideSessionConfig().middleware,
+        SessionConfig().middleware,
         RateLimitConfig(("minute", 5), exclude=["/visits"]).middleware,
     ],
 )

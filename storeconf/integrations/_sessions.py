@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["STATE", "Session", "SessionMiddleware", "registry_in"]
+__all__ = ["DEFAULT_AGE", "DEFAULT_STORE", "STATE", "Session", "SessionMiddleware", "registry_in"]
 
 STATE = "storeconf_registry"
 """What the registry is called in the state of a running application."""
+
+DEFAULT_AGE = 14 * 24 * 60 * 60
+"""Seconds that a session lives if neither the application nor the layout sets an expiry."""
+
+DEFAULT_STORE = "sessions"
 
 _BYTES = 32
 _IDENTIFIER = re.compile(rb"[A-Za-z0-9_-]{43}\Z")
@@ -34,7 +40,10 @@ _MOST_IDENTIFIERS = 4
 """Cookies of our name that are looked up: other hosts of the domain may have set some."""
 
 _FRESH = 0.9
-"""The part of ``max_age`` that a session has to have left not to be renewed."""
+"""The part of its lifetime that a session has to have left not to be renewed."""
+
+_TOLERANCE = 1.0
+"""Seconds that a session may have left beyond its lifetime before it is cut: servers round."""
 
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
@@ -46,14 +55,19 @@ def registry_in(scope: Mapping[str, Any]) -> StoreRegistry:
 
     The lifespan's state reaches mounted applications, too; where the server hands none on, it is the application's.
     """
-    registry = scope.get("state", {}).get(STATE)
-    if registry is None and "app" in scope:
-        registry = getattr(scope["app"].state, STATE, None)
+    registry = _registry_in(scope)
     if registry is None:
         raise RuntimeError(
             "this application has no registry: give it lifespan=storeconf.integrations.starlette.lifespan(…), and in "
             "tests enter the client as a context manager, because only that runs a lifespan"
         )
+    return registry
+
+
+def _registry_in(scope: Mapping[str, Any]) -> StoreRegistry | None:
+    registry = scope.get("state", {}).get(STATE)
+    if registry is None and "app" in scope:
+        registry = getattr(scope["app"].state, STATE, None)
     return registry  # type: ignore[no-any-return]  # the state of an application is untyped
 
 
@@ -71,19 +85,22 @@ class Session(dict[str, Any]):
 class SessionMiddleware:
     """Keep ``request.session`` on a store; the browser holds only a random identifier.
 
-    The session is a dict of what JSON can hold. It is stored when it has changed, ends ``max_age`` seconds after its
-    last use, give or take a tenth, and is deleted when it is emptied. Concurrent requests keep each other's changes
-    to different keys, and none brings back a session that another has ended. Identifiers that are unknown are never
-    taken over: a session begins with one that is made for it.
+    The session is a dict of what JSON can hold. It is stored when it has changed, and is deleted when it is emptied.
+    Concurrent requests keep each other's changes to different keys, and none brings back a session that another has
+    ended. Identifiers that are unknown are never taken over: a session begins with one that is made for it.
+
+    A session ends ``max_age`` seconds after its last use, give or take a tenth, and so does its cookie. Without
+    ``max_age`` the layout decides: the expiry is the store's ``ttl.default``, else its ``ttl.max``, else 14 days, and
+    reading gives the session the expiry of ``ttl.renew_on_get``. A ``max_age`` above ``ttl.max`` is reduced to it.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        store: str = "sessions",
+        store: str = DEFAULT_STORE,
         cookie: str = "session",
-        max_age: int = 14 * 24 * 60 * 60,
+        max_age: int | None = None,
         path: str = "/",
         same_site: Literal["lax", "strict", "none"] = "lax",
         https_only: bool = False,
@@ -91,7 +108,7 @@ class SessionMiddleware:
     ) -> None:
         if _COOKIE_NAME.match(cookie) is None:
             raise ValueError(f"{cookie!r} can't name a cookie")
-        if max_age <= 0:
+        if max_age is not None and max_age <= 0:
             raise ValueError(f"max_age must be above zero, not {max_age}")
         if not https_only and (same_site == "none" or cookie.startswith(("__Host-", "__Secure-"))):
             raise ValueError(f"browsers take a cookie {cookie!r} with SameSite={same_site} only with https_only=True")
@@ -99,6 +116,7 @@ class SessionMiddleware:
         self.store = store
         self.cookie = cookie
         self.max_age = max_age
+        self._reduced_to: float | None = None
         self._name = cookie.encode()
         self._attributes = f"Path={path}; HttpOnly; SameSite={same_site}"
         if https_only:
@@ -108,10 +126,14 @@ class SessionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket with its session."""
+        if scope["type"] == "lifespan":
+            await self._start(scope, receive, send)
+            return
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        visit = _Visit(registry_in(scope).get(self.store), self.max_age)
+        store = registry_in(scope).require(self.store)
+        visit = _Visit(store, self._lifetime(store))
         await visit.load(self._identifiers(scope))
         scope["session"] = visit.session
         started = False
@@ -123,7 +145,7 @@ class SessionMiddleware:
                 headers = [*(message.get("headers") or ())]
                 identifier = await visit.save(scope["session"])
                 if identifier is not None:
-                    headers.append((b"set-cookie", self._set_cookie(identifier)))
+                    headers.append((b"set-cookie", self._set_cookie(identifier, visit.age)))
                 if identifier is not None or getattr(scope["session"], "accessed", False):
                     headers.append((b"vary", b"Cookie"))
                 message = {**message, "headers": headers}
@@ -133,6 +155,38 @@ class SessionMiddleware:
         # While a body was streamed, or a WebSocket was open, the session may have changed once more.
         if started:
             await visit.save(scope["session"], late=True)
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the start of an application on, and fail it if there is no such store."""
+
+        async def send_if_right(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                registry = _registry_in(scope)
+                if registry is not None:
+                    self._lifetime(registry.require(self.store))
+            await send(message)
+
+        await self.app(scope, receive, send_if_right)
+
+    def _lifetime(self, store: Store) -> _Lifetime:
+        """How long sessions live; asked of the store for each request, because its layout may be read again."""
+        rules = store.expiry_rules
+        if self.max_age is None:
+            expiry = store.default_expiry
+            stored = DEFAULT_AGE if expiry is None else expiry
+            return _Lifetime(stored, stored if rules.renewal is None else rules.renewal)
+        if rules.max is None or self.max_age <= rules.max:
+            return _Lifetime(self.max_age, self.max_age)
+        if self._reduced_to != rules.max:
+            self._reduced_to = rules.max
+            _logger.warning(
+                "the max_age of SessionMiddleware, %g s, is above the ttl.max of store %r, %g s; sessions live %g s",
+                self.max_age,
+                store.name,
+                rules.max,
+                rules.max,
+            )
+        return _Lifetime(rules.max, rules.max)
 
     def _identifiers(self, scope: Scope) -> list[str]:
         """Those identifiers among the cookies that can be ours."""
@@ -145,17 +199,25 @@ class SessionMiddleware:
                         found[value.decode()] = None
         return list(found)[:_MOST_IDENTIFIERS]
 
-    def _set_cookie(self, identifier: str) -> bytes:
-        age = self.max_age if identifier else 0
-        return f"{self.cookie}={identifier}; {self._attributes}; Max-Age={age}".encode()
+    def _set_cookie(self, identifier: str, age: float) -> bytes:
+        seconds = math.ceil(age) if identifier else 0
+        return f"{self.cookie}={identifier}; {self._attributes}; Max-Age={seconds}".encode()
+
+
+class _Lifetime(NamedTuple):
+    """Seconds that a session lives after it was stored, and after it was read."""
+
+    stored: float
+    read: float
 
 
 class _Visit:
     """What one request or WebSocket does with its session."""
 
-    def __init__(self, store: Store, max_age: int) -> None:
+    def __init__(self, store: Store, lifetime: _Lifetime) -> None:
         self._store = store
-        self._max_age = max_age
+        self._lifetime = lifetime
+        self.age = lifetime.stored  # the seconds that the browser is to keep the cookie
         self._identifier: str | None = None
         self._stored = b""  # what this request takes for stored; others may have stored more
         self._left: float | None = None
@@ -189,10 +251,17 @@ class _Visit:
             return await self._begin(session, data)
         if data != self._stored:
             return before if await self._update(before, session, data) and not late else None
-        stale = self._left is None or self._left < self._max_age * _FRESH
-        if stale and not late and await self._store.get(before, renew_for=self._max_age) is not None:
-            return before
-        return None
+        if late or self._is_fresh() or await self._store.get(before, renew_for=self._lifetime.read) is None:
+            return None
+        self.age = self._lifetime.read
+        return before
+
+    def _is_fresh(self) -> bool:
+        """Whether the session has so much of its lifetime left that it need not be renewed, and no more than that."""
+        if self._left is None:
+            return False
+        lifetime = self._lifetime.read
+        return lifetime * _FRESH <= self._left <= lifetime + _TOLERANCE
 
     async def _begin(self, session: Mapping[str, Any], data: bytes) -> str:
         """Store the session under a new identifier; the old one, if any, is gone first."""
@@ -202,7 +271,7 @@ class _Visit:
         if isinstance(session, Session):
             session.rotated = False
         self._identifier, self._stored = secrets.token_urlsafe(_BYTES), data
-        await self._store.set(self._identifier, new, self._max_age)
+        await self._store.set(self._identifier, new, self._lifetime.stored)
         return self._identifier
 
     async def _take(self, identifier: str) -> bytes | None:
@@ -216,12 +285,12 @@ class _Visit:
     async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
         """Store what has changed on top of what others have stored meanwhile; False if one of them ended it."""
         if "compare_and_set" not in self._store.capabilities.atomic:
-            await self._store.set(identifier, data, self._max_age)
+            await self._store.set(identifier, data, self._lifetime.stored)
         else:
             expected, new, failures = self._stored, data, 0
             while True:
                 try:
-                    if await self._store.compare_and_set(identifier, expected, new, self._max_age):
+                    if await self._store.compare_and_set(identifier, expected, new, self._lifetime.stored):
                         break
                 except (StoreUnavailableError, StoreTimeoutError):
                     # What a layout says of outages covers reading, but nothing that compares first: under on_error:

@@ -13,22 +13,30 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 
+from storeconf.integrations._names import StoreDependency
 from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
 
 if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
-    from storeconf.store import Store
 
-__all__ = ["SessionMiddleware", "lifespan", "registry", "rotate_session", "store"]
+__all__ = [
+    "SessionMiddleware",
+    "lifespan",
+    "registry",
+    "registry_of",
+    "rotate_session",
+    "store",
+    "store_of",
+]
 
 
 def store(name: str) -> Any:
-    """Return the dependency that gives the store of that name; for use in ``Annotated``."""
+    """Return the dependency that gives the store of that name; for use in ``Annotated``.
 
-    async def dependency(connection: HTTPConnection) -> Store:
-        return store_of(connection, name)
-
-    return Depends(dependency)
+    With our `lifespan` the application does not start if the store is neither listed nor registered, unless there is a
+    default factory.
+    """
+    return Depends(StoreDependency(name))
 
 
 def registry() -> Any:

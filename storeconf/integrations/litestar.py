@@ -12,17 +12,19 @@ from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf._litestar import introduce
+from storeconf.integrations._litestar_sessions import SessionConfig, warn_of_lifetimes
 from storeconf.integrations._source import registry_from
+from storeconf.registry import StoreRegistry
 from storeconf.store import Store
 
 if TYPE_CHECKING:
+    from litestar import Litestar
     from litestar.config.app import AppConfig
     from litestar.stores.base import Store as LitestarStore
 
     from storeconf.integrations._source import Source
-    from storeconf.registry import StoreRegistry
 
-__all__ = ["LitestarRegistry", "StoreconfPlugin"]
+__all__ = ["LitestarRegistry", "SessionConfig", "StoreconfPlugin"]
 
 introduce(Store)  # those that were made before Litestar was imported
 
@@ -33,12 +35,17 @@ class LitestarRegistry(LitestarStoreRegistry):
     def __init__(self, registry: StoreRegistry) -> None:
         super().__init__()
         self._registry = registry
-        # Litestar enters the values of this mapping when the application starts and leaves them when it stops.
-        self._stores = cast("dict[str, Any]", {"": registry})
+        # Litestar calls the values of this mapping with the application when it starts, enters what they return, and
+        # leaves that when the application stops.
+        self._stores = cast("dict[str, Any]", {"": self._start})
 
     @property
     def registry(self) -> StoreRegistry:
         """The registry that every name leads to."""
+        return self._registry
+
+    def _start(self, application: Litestar) -> StoreRegistry:
+        warn_of_lifetimes(application, self._registry)
         return self._registry
 
     def get(self, name: str) -> Store:
@@ -65,7 +72,7 @@ class StoreconfPlugin(InitPlugin):
         """Give the application our registry; stores that it was given as well are registered there."""
         given = app_config.stores
         stores = self.registry.to_litestar()
-        if isinstance(given, LitestarStoreRegistry):
+        if isinstance(given, LitestarStoreRegistry | StoreRegistry):
             raise ValueError("give Litestar either stores=… with a registry of its own or StoreconfPlugin, not both")
         for name, store in (given or {}).items():
             stores.register(name, store)

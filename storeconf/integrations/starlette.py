@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from storeconf.integrations._names import names_of
 from storeconf.integrations._sessions import STATE, Session, SessionMiddleware, registry_in
 from storeconf.integrations._source import registry_from
 
@@ -33,7 +34,11 @@ def lifespan(
     """Return a lifespan that opens the layout's registry with the application and closes it with it.
 
     ``source`` is what `storeconf.load` takes, or a registry; it is read now, so that a wrong layout keeps the
-    application from starting. ``then`` is a lifespan of your own that runs while the registry is open.
+    application from starting. ``then`` is a lifespan of your own that runs while the registry is open; it may register
+    stores.
+
+    The application does not start (UnknownStoreError) if ``store("…")`` or `SessionMiddleware` names a store that is
+    neither listed nor registered, unless there is a default factory.
     """
     registry = registry_from(source, environment)
 
@@ -43,6 +48,8 @@ def lifespan(
             await stack.enter_async_context(registry)
             setattr(app.state, STATE, registry)
             state = None if then is None else await stack.enter_async_context(then(app))
+            for name in names_of(app):
+                registry.require(name)
             yield {**(state or {}), STATE: registry}
 
     return run
@@ -54,8 +61,11 @@ def registry_of(connection: HTTPConnection) -> StoreRegistry:
 
 
 def store_of(connection: HTTPConnection, name: str) -> Store:
-    """Return the store of that name for a request or WebSocket."""
-    return registry_of(connection).get(name)
+    """Return the store of that name for a request or WebSocket.
+
+    Raises UnknownStoreError if it is neither listed nor registered, unless there is a default factory.
+    """
+    return registry_of(connection).require(name)
 
 
 def rotate_session(connection: HTTPConnection) -> None:

@@ -12,7 +12,7 @@ from storeconf.errors import StoreRefusedError
 from storeconf.middleware._bulk import read_each
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware
-from storeconf.store import Expiry, Store, Value, milliseconds
+from storeconf.store import Expiry, ExpiryRules, Store, Value, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -91,6 +91,7 @@ class TtlStore(StoreWrapper):
         self._jitter = settings.jitter if self._default is not None else 0.0
         renew = settings.default if settings.renew_on_get is True else settings.renew_on_get
         self._renew: float | None = self._capped(_seconds(renew)) if isinstance(renew, timedelta) else None
+        self._rules = ExpiryRules(self._default, self._max, self._renew)
         super().__init__(inner)
 
     def on_bind(self) -> None:
@@ -99,6 +100,11 @@ class TtlStore(StoreWrapper):
         if self._renew is None and self._max is None:
             self.__dict__["get"] = self._get
             self.__dict__["get_many"] = self.wrapped.get_many
+
+    @property
+    def expiry_rules(self) -> ExpiryRules:
+        """The settings, each expiry cut to the longest one."""
+        return self._rules
 
     def _capped(self, span: Any) -> Any:
         if self._max_ms is not None and span is not None and milliseconds(span) > self._max_ms:

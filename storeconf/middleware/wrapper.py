@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
-from storeconf.store import Expiry, Store, Value
+from storeconf.store import Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -111,6 +111,11 @@ class StoreWrapper(Store):
 
     def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
         return self.wrapped._targets()
+
+    @property
+    def expiry_rules(self) -> ExpiryRules:
+        """Those of the store inside."""
+        return self.inner.expiry_rules
 
     @property
     def name(self) -> str:

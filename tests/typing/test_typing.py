@@ -49,6 +49,34 @@ def test_pyright_is_as_strict_about_stores_where_litestar_is_not_installed(bare:
     assert pyright(tmp_path, bare) == ([], 1)
 
 
+MISSPELT = """\
+import storeconf
+import storeconf.stores
+from storeconf import Stroe
+from storeconf.stores import MemoryStroe
+
+storeconf.laod("x.yaml")
+storeconf.stores.FileStroe("var")
+registry = storeconf.load("x.yaml")
+registry.regsiter("a", storeconf.MemoryStore())
+"""
+NAMES = ["Stroe", "MemoryStroe", "laod", "FileStroe", "regsiter"]
+
+
+@pytest.mark.slow
+def test_both_type_checkers_report_each_misspelt_name(tmp_path: Path) -> None:
+    (tmp_path / "misspelt.py").write_text(MISSPELT)
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--config-file=", f"--cache-dir={tmp_path}"]
+    done = subprocess.run(
+        [*command, "misspelt.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert [name for name in NAMES if f'"{name}"' not in done.stdout] == [], done.stdout + done.stderr
+    settings = {"include": ["misspelt.py"], "extraPaths": [str(PACKAGE)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    problems, _ = pyright(tmp_path, sys.executable)
+    assert [name for name in NAMES if not any(f'"{name}"' in problem for problem in problems)] == [], problems
+
+
 @pytest.mark.slow
 def test_mypy_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Path, tmp_path: Path) -> None:
     command = [

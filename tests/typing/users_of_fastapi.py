@@ -5,7 +5,15 @@ from typing import Annotated, assert_type
 from fastapi import FastAPI, Request
 
 from storeconf import Store, StoreRegistry
-from storeconf.integrations.fastapi import SessionMiddleware, lifespan, registry, rotate_session, store
+from storeconf.integrations.fastapi import (
+    SessionMiddleware,
+    lifespan,
+    registry,
+    registry_of,
+    rotate_session,
+    store,
+    store_of,
+)
 
 Sessions = Annotated[Store, store("sessions")]
 Registry = Annotated[StoreRegistry, registry()]
@@ -20,5 +28,7 @@ async def index(request: Request, sessions: Sessions, registry: Registry) -> boo
     assert_type(registry, StoreRegistry)
     assert_type(await sessions.increment("n"), int)
     assert_type(await sessions.add("n", "1"), bool)
+    assert_type(store_of(request, "sessions").default_expiry, float | None)
+    assert_type(registry_of(request).require("sessions"), Store)
     rotate_session(request)
     return (await registry.ping())["sessions"].ok

@@ -8,7 +8,7 @@ from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf import FileStore, MemoryStore, RedisStore, Store, StoreRegistry, ValkeyStore, load
-from storeconf.integrations.litestar import LitestarRegistry, StoreconfPlugin
+from storeconf.integrations.litestar import LitestarRegistry, SessionConfig, StoreconfPlugin
 
 plugin = StoreconfPlugin("storeconf.yaml", environment="production")
 assert_type(plugin.registry, StoreRegistry)
@@ -23,7 +23,7 @@ assert_type(adapted, LitestarRegistry)
 assert_type(adapted.get("sessions"), Store)
 assert_type(adapted.registry, StoreRegistry)
 adapted.register("memory", MemoryStore())
-Litestar(stores=adapted)
+Litestar(stores=adapted, middleware=[SessionConfig(renew_on_access=True).middleware])
 
 
 def wants_litestars(store: LitestarNamespacedStore) -> LitestarStore:

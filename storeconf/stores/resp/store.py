@@ -130,7 +130,8 @@ class ServerStore(Store):
         """Know the prefix of this namespace's keys."""
         if not parent._path:
             raise UnsupportedOperationError(
-                f"store {parent.name!r} has no namespace of its own, so it can't be a parent: its keys are raw",
+                f"store {parent.name!r} has no namespace, so its keys are raw and it can't be a parent; "
+                f"give the root one: {type(parent).__name__}.with_client(url, namespace=…)",
                 store=parent.name,
                 operation="with_namespace",
             )
