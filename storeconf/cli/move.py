@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import stat
 import sys
 import time
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -129,8 +130,9 @@ def dump_command(source: Source, store: str, dump: str) -> None:
     """Write a store to a file, or to stdout.
 
     With the namespaces below it, and with when each key expires, as lines of JSON that `restore` reads. Values are as
-    applications see them, also where the store encrypts them. FILE must not exist yet; only you may read it. The status
-    is 1 when something could not be read.
+    applications see them, also where the store encrypts them. FILE must not exist yet; only you may read it. It appears
+    when the dump is complete: one that ends early leaves a file beside it whose name ends in `.partial`. The status is
+    1 when something could not be read.
     """
     start = End(source.layout(), store)
     tally = Tally()
@@ -141,9 +143,11 @@ def dump_command(source: Source, store: str, dump: str) -> None:
         tally=tally,
         verbs=("dumped", "skipped"),
         about=f"of {start.name!r}",
-        again="the dump is cut, as `restore` will tell",
+        again="the dump is cut, as `restore` will report",
     )
-    with _output(dump) as stream:
+    with _output(dump) as (stream, written):
+        if written != dump:
+            report.again = f"what was dumped is in {escaped(written)}, which `restore` reads"
 
         async def work() -> None:
             with Damage(start, tally).heard() as damage:
@@ -159,26 +163,48 @@ def dump_command(source: Source, store: str, dump: str) -> None:
 
 
 @contextmanager
-def _output(file: str) -> Iterator[BinaryIO]:
+def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
+    """Where the dump goes to, and the name of it while it is written."""
     if file == "-":
         if sys.stdout is None:
             raise click.UsageError("stdout is closed")
         sys.stdout.flush()
-        yield sys.stdout.buffer
+        yield sys.stdout.buffer, file
         sys.stdout.buffer.flush()
         return
-    try:
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    except FileExistsError:
+    if os.path.lexists(file):
         error(f"{escaped(file)} exists; nothing was written")
-        raise SystemExit(1) from None
+        raise SystemExit(1)
+    partial = f"{file}.{secrets.token_hex(4)}.partial"
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         with os.fdopen(fd, "wb", buffering=0) as stream:
-            yield stream
+            yield stream, partial
             os.fsync(fd)
+        _publish(partial, file)
     finally:
-        if not os.path.getsize(file):
-            os.unlink(file)
+        with suppress(FileNotFoundError):
+            if not os.path.getsize(partial):
+                os.unlink(partial)
+
+
+def _publish(partial: str, file: str) -> None:
+    """Give a complete dump its name, unless another file has got that name meanwhile."""
+    try:
+        os.link(partial, file)  # unlike a renaming, this never replaces a file
+    except FileExistsError:
+        error(f"{escaped(file)} exists by now; the dump is in {escaped(partial)}")
+        raise SystemExit(1) from None
+    except OSError:  # a file system without links
+        os.rename(partial, file)
+    else:
+        os.unlink(partial)
+    if hasattr(os, "O_DIRECTORY"):
+        fd = os.open(os.path.dirname(file) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 _ENOUGH = 1 << 18

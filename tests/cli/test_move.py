@@ -716,17 +716,56 @@ def test_a_dump_that_is_interrupted_is_cut(directory: Path) -> None:
     name = servers(old, old)
     fill_many(old, name)
     with start("dump", "old", "dump.jsonl", "-f", "servers.yaml", cwd=directory) as child:
-        path = directory / "dump.jsonl"
-        wait_for(lambda: path.exists() and path.stat().st_size > 100_000, "some lines")
+        partial = partial_of(directory)
         child.send_signal(signal.SIGINT)
         assert child.stderr is not None
         told = child.stderr.read().decode()
         assert child.wait(60) == 130
-    assert "it ended early: the dump is cut, as `restore` will tell" in told
-    done = run("restore", "new", "dump.jsonl")
+    assert f"it ended early: what was dumped is in {partial}, which `restore` reads" in told
+    assert not (directory / "dump.jsonl").exists()
+    done = run("restore", "new", partial)
     assert done.status == 1
     assert "it was cut" in done.err
     assert len(content("new", "x")) > 100
+
+
+def partial_of(directory: Path) -> str:
+    """The name of the file that a dump is writing, once there is something in it."""
+
+    def found() -> list[str]:
+        return [path.name for path in directory.glob("dump.jsonl.*.partial") if path.stat().st_size > 100_000]
+
+    wait_for(lambda: len(found()) == 1, "some lines")
+    return found()[0]
+
+
+def test_a_dump_that_is_killed_leaves_no_file_of_that_name_and_can_be_made_again(directory: Path) -> None:
+    old = shared()
+    name = servers(old, old)
+    fill_many(old, name)
+    words = ("dump", "old", "dump.jsonl", "-f", "servers.yaml")
+    with start(*words, cwd=directory) as child:
+        partial = partial_of(directory)
+        child.kill()
+        child.wait(60)
+    assert [path.name for path in directory.glob("dump.jsonl*")] == [partial]
+    assert run(*words).status == 0
+    assert sorted(path.name for path in directory.glob("dump.jsonl*")) == ["dump.jsonl", partial]
+    assert stat.S_IMODE((directory / "dump.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_file_that_appears_while_a_dump_is_written_is_kept(directory: Path) -> None:
+    old = shared()
+    name = servers(old, old)
+    fill_many(old, name)
+    with start("dump", "old", "dump.jsonl", "-f", "servers.yaml", cwd=directory) as child:
+        partial = partial_of(directory)
+        (directory / "dump.jsonl").write_text("mine")
+        assert child.stderr is not None
+        told = child.stderr.read().decode()
+        assert child.wait(60) == 1
+    assert f"dump.jsonl exists by now; the dump is in {partial}" in told
+    assert (directory / "dump.jsonl").read_text() == "mine"
 
 
 def test_a_restore_that_waits_for_a_pipe_hears_an_interruption(directory: Path) -> None:
