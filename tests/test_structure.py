@@ -59,7 +59,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config.dump",),
     ("layout",),
     ("build", "registry"),
-    ("cli", "integrations", "testing", "__main__"),
+    ("cli", "integrations", "testing", "transfer", "__main__"),
 )
 # What is imported only inside functions, at the caller's wish: conveniences that reach upwards on purpose.
 LATE_AND_WANTED = {

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.dumps import Dumped, DumpError, DumpReader, DumpWriter
-from storeconf.cli.ends import End, overlap
 from storeconf.cli.moved import Report
-from storeconf.cli.moving import Batch, Damage, Entry, Tally, Writer, now, read
 from storeconf.cli.opened import failing
 from storeconf.cli.output import escaped, on_terminal
 from storeconf.cli.progress import progress
 from storeconf.cli.report import error, warning
 from storeconf.cli.streams import lines_of, put
+from storeconf.transfer.dump_format import Dumped, DumpError, DumpReader, DumpWriter
+from storeconf.transfer.endpoint import End, overlap
+from storeconf.transfer.transfer import Batch, Damage, Entry, Tally, Writer, now, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator

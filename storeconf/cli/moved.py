@@ -9,8 +9,8 @@ from storeconf.cli.output import counted, emit_json, message, where
 from storeconf.cli.report import error
 
 if TYPE_CHECKING:
-    from storeconf.cli.ends import End, Place
-    from storeconf.cli.moving import Tally
+    from storeconf.transfer.endpoint import End, Place
+    from storeconf.transfer.transfer import Tally
 
 __all__ = ["Report"]
 

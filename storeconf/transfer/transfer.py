@@ -32,8 +32,8 @@ from storeconf.stores.file.reading import DAMAGED, REMOVED
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
-    from storeconf.cli.ends import End, Place
     from storeconf.store import Expiry
+    from storeconf.transfer.endpoint import End, Place
 
 __all__ = ["Batch", "Damage", "Entry", "Tally", "Writer", "now", "read"]
 

@@ -18,7 +18,7 @@ from storeconf.store import check_name, key_text
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from storeconf.cli.ends import Place
+    from storeconf.transfer.endpoint import Place
 
 __all__ = ["VERSION", "DumpError", "DumpReader", "DumpWriter", "Dumped"]
 

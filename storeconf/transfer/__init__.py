@@ -1,0 +1,1 @@
+"""Copying stores, dumping and restoring them, with expiry kept."""
