@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storeconf._damage import Damage as Damage
     from storeconf._location import Diagnostic as Diagnostic
     from storeconf._location import Location as Location
     from storeconf._location import Note as Note
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from storeconf.stores import ValkeyStore as ValkeyStore
 
 _HOME = {
+    "storeconf._damage": ("Damage",),
     "storeconf._location": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._version": ("__version__",),
     "storeconf.catalog": ("Catalog", "CatalogEntry"),
@@ -121,6 +123,7 @@ __all__ = [
     "CatalogEntry",
     "ConfigError",
     "ConfigPath",
+    "Damage",
     "Diagnostic",
     "Duration",
     "Expiry",

@@ -40,6 +40,7 @@ __all__ = [
     "StoreconfError",
     "UnknownStoreError",
     "UnsupportedOperationError",
+    "describe",
 ]
 
 
@@ -162,3 +163,13 @@ class StoreValueError(StoreError, ValueError):
 
 class UnsupportedOperationError(StoreError):
     """This backend does not offer the operation."""
+
+
+def describe(error: BaseException) -> str:
+    """The text of an error, with the operation and the store it is about, and whether its outcome is known."""
+    if not isinstance(error, StoreError):
+        return str(error)
+    operation = (error.operation or "").removesuffix("_with_expiry")
+    about = f"{operation} on {error.store!r}: " if operation and error.store else ""
+    unknown = "; whether it took effect is not known" if error.outcome_unknown else ""
+    return f"{about}{error}{unknown}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, run_shielded
 from storeconf.build import Builder, unknown_store
-from storeconf.errors import StoreTimeoutError
+from storeconf.errors import StoreTimeoutError, UnknownStoreError
 from storeconf.store import CLOSE_LIMIT, PingResult, Store
 from storeconf.stores.memory import MemoryStore
 
@@ -123,7 +123,12 @@ class StoreRegistry(LifeCycle):
         declared = self._default_factory is not _memory_store if self._factory is None else self._factory.declared
         if not declared:
             raise unknown_store(name, self._stores)
-        return self._unlisted(name)
+        try:
+            return self._unlisted(name)
+        except ValueError as error:
+            if isinstance(error, UnknownStoreError) or self._factory is None:
+                raise
+            raise UnknownStoreError(f"there is no store {name!r}: {error}") from error
 
     def register(self, name: str, store: Store, allow_override: bool = False) -> None:
         """Add a store, which is opened and closed with the others from now on.

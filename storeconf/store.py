@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
     from types import TracebackType
 
+    from storeconf._damage import Damage
     from storeconf._litestar import NamespacedStore as _Litestars
     from storeconf._watch import Watch
 else:
@@ -165,6 +166,10 @@ class Store(LifeCycle, Hooks, _Litestars):
     """Whether `get` may give way to the event loop."""
 
     _watch: Watch | None = None
+
+    on_damage: Callable[[Damage], None] | None = None
+    """On a root: called for each damaged entry that a call to any of its stores finds, in whatever thread that is.
+    None: a warning is logged."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
     """What makes a caller's value the stored one; a store that keeps objects has another one."""

@@ -20,6 +20,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_arguments",
         "_backoff",
         "_collection",
+        "_damage",
         "_flights",
         "_hooks",
         "_version",

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import stat
 import sys
-import time
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.moved import Report
-from storeconf.cli.opened import failing
-from storeconf.cli.output import escaped, on_terminal
+from storeconf.cli.opened import failing, readable, warn_of
+from storeconf.cli.output import counted, emit_json, escaped, message, on_terminal, where
 from storeconf.cli.progress import progress
 from storeconf.cli.report import error, warning
-from storeconf.cli.streams import lines_of, put
-from storeconf.transfer.dump_format import Dumped, DumpError, DumpReader, DumpWriter
-from storeconf.transfer.endpoint import End, overlap
-from storeconf.transfer.transfer import Batch, Damage, Entry, Tally, Writer, now, read
+from storeconf.transfer import (
+    Endpoint,
+    TransferResult,
+    copy,
+    dump,
+    lines_of,
+    new_file,
+    overlap,
+    put,
+    restore,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from storeconf.cli.progress import Progress
+    from storeconf.layout import Layout
+    from storeconf.transfer import Failure
 
 __all__ = ["copy_command", "dump_command", "restore_command"]
 
@@ -40,28 +45,26 @@ __all__ = ["copy_command", "dump_command", "restore_command"]
 @click.argument("src")
 @click.argument("dst")
 @click.option("--overwrite", is_flag=True, help="Replace what DST has under the same keys, instead of keeping it.")
-@click.option("--dry-run", is_flag=True, help="Write nothing; tell how much would be copied.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; count what would be copied.")
 @format_option("text", "json")
 @on_layout()
 def copy_command(source: Source, src: str, dst: str, overwrite: bool, dry_run: bool, form: str) -> None:
     """Copy a store into another one.
 
     With the namespaces below it, and with the expiry that is left. SRC and DST are stores; ENV:STORE is one in another
-    environment. What DST has already stays, so a copy that ended early goes on when it is started again. The status is
-    1 when not all could be copied.
+    environment. What DST already has is kept, so a copy that ended early is continued by starting it again. The status
+    is 1 when not all could be copied.
     """
-    start, goal = _two_ends(source, src, dst)
+    start, goal = _two_endpoints(source, src, dst)
     if overlap(start, goal):
-        error(f"{src!r} and {dst!r} are the same keys, or those of one lie in the other", goal.layout.environment)
+        error(f"source and destination overlap: {src!r}, {dst!r}", goal.layout.environment)
         raise SystemExit(1)
-    tally = Tally()
-    report = Report(
+    report = _Report(
         command="copy",
-        ends=(start, goal),
-        tally=tally,
+        endpoints=(start, goal),
         verbs=("would copy", "skip") if dry_run else ("copied", "skipped"),
-        about=f"from {start.shown!r} to {goal.shown!r}",
-        again="it begins anew when started again" if overwrite else "started again, it goes on from there",
+        about=f"from {start.label!r} to {goal.label!r}",
+        if_early="started again, it begins again" if overwrite else "started again, it continues",
         more={
             "from": {"environment": start.layout.environment, "store": start.name},
             "to": {"environment": goal.layout.environment, "store": goal.name},
@@ -71,27 +74,33 @@ def copy_command(source: Source, src: str, dst: str, overwrite: bool, dry_run: b
     )
 
     async def work() -> None:
-        with Damage(start, tally).heard() as damage:
-            shown = on_terminal(sys.stderr)
-            with progress(f"{src} → {dst}", await _count(start) if shown else None, shown=shown) as bar:
-                await _copy(start, Writer(goal, tally, overwrite=overwrite), tally, damage, bar, dry_run=dry_run)
+        shown = on_terminal(sys.stderr)
+        with progress(f"{src} → {dst}", await start.count() if shown else None, shown=shown) as bar:
+            await copy(start, goal, overwrite=overwrite, dry_run=dry_run, result=report.result, on_progress=bar.update)
 
     _carry_out(report, work)
-    _tell_what_was_not_seen(start)
+    _warn_of_unlisted_namespaces(start)
 
 
-def _two_ends(source: Source, src: str, dst: str) -> tuple[End, End]:
-    (first, one), (second, other) = (_place(text, source.environment) for text in (src, dst))
+def _two_endpoints(source: Source, src: str, dst: str) -> tuple[Endpoint, Endpoint]:
+    (first, one), (second, other) = (_parsed(text, source.environment) for text in (src, dst))
     layouts = source.layouts(first) * 2 if first == second else source.layouts(first, second)
-    start = End(layouts[0], one)
-    goal = End(layouts[1], other, beside=start)
+    start = _endpoint(layouts[0], one)
+    goal = _endpoint(layouts[1], other, beside=start)
     if start.layout is not goal.layout:
         start.name_with_environment()
         goal.name_with_environment()
     return start, goal
 
 
-def _place(text: str, environment: str | None) -> tuple[str | None, str]:
+def _endpoint(layout: Layout, name: str, beside: Endpoint | None = None) -> Endpoint:
+    with readable(layout):
+        endpoint = Endpoint(layout, name, beside=beside)
+    warn_of(layout, name, endpoint.registry, endpoint.store)
+    return endpoint
+
+
+def _parsed(text: str, environment: str | None) -> tuple[str | None, str]:
     """The environment and the name in ``ENV:STORE`` or ``STORE``."""
     before, colon, after = text.partition(":")
     if colon and not (before and after):
@@ -99,72 +108,48 @@ def _place(text: str, environment: str | None) -> tuple[str | None, str]:
     return (before, after) if colon else (environment, text)
 
 
-async def _count(end: End) -> int:
-    """How many keys there are: what a progress bar needs to know."""
-    async with aclosing(end.places()) as places:
-        return sum([1 async for _ in places])
-
-
-async def _copy(start: End, writer: Writer, tally: Tally, damage: Damage, bar: Progress, *, dry_run: bool) -> None:
-    batch = Batch()
-    async with aclosing(batch.of(start.places())) as batches:
-        async for places in batches:
-            missing = await writer.missing(places, surely=dry_run)
-            if dry_run:
-                tally.copied += len(missing)
-            else:
-                entries = await read(start, missing, tally, damage)
-                batch.learn(entries)
-                await writer.put(entries)
-            bar.update(len(places))
-
-
 # ---------------------------------------------------------------------- dump
 
 
 @click.command("dump")
 @click.argument("store")
-@click.argument("dump", default="-", metavar="[FILE]")
+@click.argument("file", default="-", metavar="[FILE]")
 @on_layout()
-def dump_command(source: Source, store: str, dump: str) -> None:
+def dump_command(source: Source, store: str, file: str) -> None:
     """Write a store to a file, or to stdout.
 
-    With the namespaces below it, and with when each key expires, as lines of JSON that `restore` reads. Values are as
+    With the namespaces below it, and with the expiry of each key, as lines of JSON that `restore` reads. Values are as
     applications see them, also where the store encrypts them. FILE must not exist yet; only you may read it. It appears
     when the dump is complete: one that ends early leaves a file beside it whose name ends in `.partial`. The status is
     1 when something could not be read.
     """
-    start = End(source.layout(), store)
-    tally = Tally()
-    shown = escaped(dump)
-    report = Report(
+    start = _endpoint(source.layout(), store)
+    report = _Report(
         command="dump",
-        ends=(start,),
-        tally=tally,
+        endpoints=(start,),
         verbs=("dumped", "skipped"),
         about=f"of {start.name!r}",
-        again="the dump is cut, as `restore` will report",
+        if_early="the dump is truncated, as `restore` will report",
     )
-    with _output(dump) as (stream, written):
-        if written != dump:
-            report.again = f"what was dumped is in {escaped(written)}, which `restore` reads"
+    with _output(file) as (stream, written):
+        if written != file:
+            report.if_early = f"what was dumped is in {escaped(written)}, which `restore` reads"
 
         async def work() -> None:
-            with Damage(start, tally).heard() as damage:
-                # Where the lines go to the terminal, a bar would stand between them.
-                bar_shown = on_terminal(sys.stderr) and not stream.isatty()
-                with progress(shown, await _count(start) if bar_shown else None, shown=bar_shown) as bar:
-                    await _dump(start, stream, tally, damage, bar)
+            # Where the lines go to the terminal, a bar would be among them.
+            shown = on_terminal(sys.stderr) and not stream.isatty()
+            with progress(escaped(file), await start.count() if shown else None, shown=shown) as bar:
+                await dump(start, lambda lines: put(stream, lines), result=report.result, on_progress=bar.update)
 
         _carry_out(report, work)
-    _tell_what_was_not_seen(start)
+    _warn_of_unlisted_namespaces(start)
     if encrypted := ", ".join(start.encrypted()):
         warning(f"values of {encrypted} are encrypted in the store, and not in the dump", start.layout.environment)
 
 
 @contextmanager
 def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Where the dump goes to, and the name of it while it is written."""
+    """Where the dump is written to, and the name of it meanwhile."""
     if file == "-":
         if sys.stdout is None:
             raise click.UsageError("stdout is closed")
@@ -172,72 +157,14 @@ def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
         yield sys.stdout.buffer, file
         sys.stdout.buffer.flush()
         return
-    if os.path.lexists(file):
-        error(f"{escaped(file)} exists; nothing was written")
-        raise SystemExit(1)
-    partial = f"{file}.{secrets.token_hex(4)}.partial"
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
-        with os.fdopen(fd, "wb", buffering=0) as stream:
-            yield stream, partial
-            os.fsync(fd)
-        _publish(partial, file)
-    finally:
-        with suppress(FileNotFoundError):
-            if not os.path.getsize(partial):
-                os.unlink(partial)
-
-
-def _publish(partial: str, file: str) -> None:
-    """Give a complete dump its name, unless another file has got that name meanwhile."""
-    try:
-        os.link(partial, file)  # unlike a renaming, this never replaces a file
-    except FileExistsError:
-        error(f"{escaped(file)} exists by now; the dump is in {escaped(partial)}")
+        with new_file(file) as output:
+            yield output
+    except FileExistsError as failure:
+        late = failure.filename2 == file  # it was made while the dump was written
+        about = f" by now; the dump is in {escaped(failure.filename)}" if late else "; nothing was written"
+        error(f"{escaped(file)} exists{about}")
         raise SystemExit(1) from None
-    except OSError:  # a file system without links
-        os.rename(partial, file)
-    else:
-        os.unlink(partial)
-    if hasattr(os, "O_DIRECTORY"):
-        fd = os.open(os.path.dirname(file) or ".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-_ENOUGH = 1 << 18
-"""Bytes that are worth a system call."""
-
-
-async def _dump(start: End, stream: BinaryIO, tally: Tally, damage: Damage, bar: Progress) -> None:
-    lines = DumpWriter()
-    batch = Batch()
-    # The first line waits for the first keys: where there is no server, there is no dump.
-    waiting = lines.first(start.name, start.layout.environment, datetime.now(UTC))
-    async with aclosing(batch.of(start.places())) as batches:
-        async for places in batches:
-            entries = await read(start, places, tally, damage)
-            batch.learn(entries)
-            offset = _wall() - now()
-            for entry in entries:
-                if entry.expired():
-                    tally.gone += 1
-                    continue
-                end = None if entry.end is None else entry.end + offset
-                waiting += lines.entry(Dumped(entry.place, entry.value, end))
-                tally.copied += 1
-                if len(waiting) >= _ENOUGH:
-                    await put(stream, waiting)
-                    waiting = b""
-            bar.update(len(places))
-    await put(stream, waiting + lines.last())
-
-
-def _wall() -> int:
-    """The wall time in milliseconds since 1970 (UTC)."""
-    return time.time_ns() // 1_000_000
 
 
 # ---------------------------------------------------------------------- restore
@@ -245,37 +172,37 @@ def _wall() -> int:
 
 @click.command("restore")
 @click.argument("store")
-@click.argument("dump", default="-", metavar="[FILE]")
+@click.argument("file", default="-", metavar="[FILE]")
 @click.option("--overwrite", is_flag=True, help="Replace what STORE has under the same keys, instead of keeping it.")
-@click.option("--dry-run", is_flag=True, help="Write nothing; check the dump, and tell how much would be restored.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; check the dump, and count what would be restored.")
 @format_option("text", "json")
 @on_layout()
-def restore_command(source: Source, store: str, dump: str, overwrite: bool, dry_run: bool, form: str) -> None:
+def restore_command(source: Source, store: str, file: str, overwrite: bool, dry_run: bool, form: str) -> None:
     """Read a dump from a file, or from stdin, into a store.
 
-    What has expired since is left out. What STORE has already stays, so that one which ended early goes on when it is
-    started again. Damaged lines are told and passed over. The status is 1 when not all could be restored, or when the
-    dump is not whole.
+    What has expired since is left out. What STORE already has is kept, so a restore that ended early is continued by
+    starting it again. Damaged lines are reported and skipped. The status is 1 when not all could be restored, or when
+    the dump is truncated.
     """
-    with _input(dump) as stream:
-        goal = End(source.layout(), store)
-        tally = Tally()
-        report = Report(
+    with _input(file) as stream:
+        goal = _endpoint(source.layout(), store)
+        report = _Report(
             command="restore",
-            ends=(goal,),
-            tally=tally,
+            endpoints=(goal,),
             verbs=("would restore", "skip") if dry_run else ("restored", "skipped"),
             about=f"to {goal.name!r}",
-            again="it begins anew when started again" if overwrite else "started again, it goes on from there",
+            if_early="started again, it begins again" if overwrite else "started again, it continues",
+            file="stdin" if file == "-" else escaped(file),
             more={"store": goal.name, "dry_run": dry_run},
             form=form,
         )
 
         async def work() -> None:
-            size = _size(stream)
-            with progress(f"→ {goal.name}", size, shown=on_terminal(sys.stderr), count=False) as bar:
-                dumped = _entries(stream, "stdin" if dump == "-" else escaped(dump), tally, bar)
-                await _restore(dumped, Writer(goal, tally, overwrite=overwrite), tally, dry_run=dry_run)
+            with progress(f"→ {goal.name}", _size(stream), shown=on_terminal(sys.stderr), count=False) as bar:
+                async with aclosing(lines_of(stream)) as lines:
+                    await restore(
+                        lines, goal, overwrite=overwrite, dry_run=dry_run, result=report.result, on_progress=bar.update
+                    )
 
         _carry_out(report, work)
 
@@ -292,7 +219,7 @@ def _input(file: str) -> Iterator[BinaryIO]:
 
 
 def _size(stream: BinaryIO) -> int | None:
-    """The bytes of a file; of a pipe nobody knows."""
+    """The bytes of a file; that of a pipe is not known."""
     try:
         about = os.fstat(stream.fileno())
     except OSError:
@@ -300,75 +227,109 @@ def _size(stream: BinaryIO) -> int | None:
     return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
-async def _entries(stream: BinaryIO, name: str, tally: Tally, bar: Progress) -> AsyncGenerator[Dumped]:
-    """The entries of a dump that can be trusted; what else is in it is told."""
-    reader = DumpReader()
-    async with aclosing(lines_of(stream)) as lines:
-        async for line in lines:
-            try:
-                dumped = reader.read(line)
-            except DumpError as failure:
-                why = f"{name}:{reader.lines}: {failure}"
-                if failure.fatal or reader.ended:
-                    tally.blame(why)
-                    return
-                tally.fail(None, why)
-                continue
-            bar.update(len(line))
-            if dumped is not None:
-                yield dumped
-    if (missing := reader.missing()) is not None:
-        tally.blame(f"{name}:{reader.lines}: {missing}")
+# ---------------------------------------------------------------------- shared
 
 
-async def _restore(dumped: AsyncIterator[Dumped], writer: Writer, tally: Tally, *, dry_run: bool) -> None:
-    batch = Batch()
-    async with aclosing(batch.of(dumped, lambda each: len(each.value))) as batches:
-        async for chosen in batches:
-            offset = now() - _wall()
-            entries = [
-                Entry(each.place, each.value, None if each.expires is None else each.expires + offset)
-                for each in chosen
-            ]
-            batch.learn(entries)
-            live = [entry for entry in entries if not entry.expired()]
-            tally.gone += len(entries) - len(live)
-            missing = set(await writer.missing([entry.place for entry in live], surely=dry_run))
-            if dry_run:
-                tally.copied += len(missing)
-            else:
-                await writer.put([entry for entry in live if entry.place in missing])
-
-
-# ---------------------------------------------------------------------- what they share
-
-
-def _carry_out(report: Report, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, close the stores, and tell what was done, also when it ended early."""
+def _carry_out(report: _Report, work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work, close the stores, and report what was done, also when it ended early."""
 
     async def closing() -> None:
         async with AsyncExitStack() as stack:
-            for end in report.ends:
-                stack.push_async_callback(end.registry.aclose)
+            for endpoint in report.endpoints:
+                await stack.enter_async_context(endpoint)
             await work()
 
-    complete = False
     try:
         with failing(report.environment):
             asyncio.run(closing())
-        complete = True
     finally:
-        report.tell(complete=complete)
-    if report.tally.failures:
+        report.show()
+    if report.result.failures:
         raise SystemExit(1)
 
 
-def _tell_what_was_not_seen(start: End) -> None:
-    """Where the backend can't tell which namespaces there are, others than the listed ones may have been missed."""
+def _warn_of_unlisted_namespaces(start: Endpoint) -> None:
+    """Where the backend can't list its namespaces, others than those of the layout may have been missed."""
     if start.listed_only is not None:
         listed = ", ".join(start.called(names) for names in start.listed_only) or "none is listed"
         warning(
-            f"{start.name!r} can't tell which namespaces it has: of those below it, only listed ones came along "
+            f"{start.name!r} can't list its namespaces: of those below it, only the ones in the layout were included "
             f"({listed})",
             start.layout.environment,
         )
+
+
+@dataclass
+class _Report:
+    """What a command prints when its transfer ends, however it ends.
+
+    ``verbs``: for entries that were transferred, and for those that were skipped. ``if_early``: for one that ended
+    early. ``file``: what messages call the dump.
+    """
+
+    command: str
+    endpoints: tuple[Endpoint, ...]
+    verbs: tuple[str, str]
+    about: str
+    if_early: str
+    file: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+    form: str = "text"
+    result: TransferResult = field(default_factory=TransferResult)
+
+    @property
+    def environment(self) -> str | None:
+        """What errors name first: the environment, or both."""
+        names = list(dict.fromkeys(each.layout.environment for each in self.endpoints))
+        return names[0] if len(names) == 1 else " → ".join(where(each.layout) for each in self.endpoints)
+
+    def show(self) -> None:
+        """Print the failures, as far as they are kept, and the sums."""
+        result = self.result
+        for failure in result.failures:
+            error(self._text(failure), self.environment)
+        if result.omitted:
+            error(f"{result.omitted:,} more failed", self.environment)
+        if self.form == "json":
+            emit_json({"environment": self.endpoints[-1].layout.environment, self.command: self._document()})
+        else:
+            message(f"{self.environment or where(self.endpoints[0].layout)}: {self._sums()}")
+
+    def _text(self, failure: Failure) -> str:
+        if failure.address is None:
+            return self._error(failure)
+        names, key = failure.address
+        return f"{key!r} in {self.endpoints[0].called(names)!r}: {failure.error}"
+
+    def _error(self, failure: Failure) -> str:
+        return failure.error if failure.line is None else f"{self.file}:{failure.line}: {failure.error}"
+
+    def _sums(self) -> str:
+        result, (done, skipped) = self.result, self.verbs
+        sums = [f"{done} {counted(result.copied, 'key')} {self.about}"]
+        if result.existing:
+            sums.append(f"{skipped} {result.existing:,} existing")
+        if result.expired:
+            sums.append(f"{result.expired:,} expired during the {self.command}")
+        if result.failed:
+            sums.append(f"{result.failed:,} failed")
+        return ", ".join(sums) + ("" if result.complete else f"; it ended early: {self.if_early}")
+
+    def _document(self) -> dict[str, Any]:
+        result = self.result
+        return {
+            **self.more,
+            "complete": result.complete,
+            "copied": result.copied,
+            "existing": result.existing,
+            "expired": result.expired,
+            "failed": result.failed,
+            "failures": [
+                {
+                    "namespaces": None if each.address is None else list(each.address.namespaces),
+                    "key": None if each.address is None else each.address.key,
+                    "error": self._error(each),
+                }
+                for each in result.failures
+            ],
+        }

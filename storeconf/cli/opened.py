@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from storeconf.build import nearest
 from storeconf.cli.report import error, warning
-from storeconf.errors import StoreconfError, StoreError, UnknownStoreError
+from storeconf.errors import StoreconfError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
-__all__ = ["failing", "readable", "run", "store_of", "told", "with_store"]
+__all__ = ["failing", "readable", "run", "store_of", "warn_of", "with_store"]
 
 T = TypeVar("T")
 
@@ -45,20 +45,21 @@ def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]
         return asyncio.run(closing())
 
 
-def store_of(layout: Layout, name: str, registry: StoreRegistry | None = None) -> tuple[StoreRegistry, Store]:
-    """The registry, the layout's own unless one is given, and its store of that name; nothing is opened.
-
-    A typing mistake makes no store: who gets one that is not listed is told.
-    """
+def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
+    """The layout's registry, and its store of that name; nothing is opened."""
     with readable(layout):
-        registry = registry or layout.compile()
-        # Where the layout says nothing of other names, they get an empty store in memory: of no use here.
-        store = registry[name] if name in registry or layout.default_factory is None else _unlisted(registry, name)
+        registry = layout.compile()
+        store = registry.require(name)
+    warn_of(layout, name, registry, store)
+    return registry, store
+
+
+def warn_of(layout: Layout, name: str, registry: StoreRegistry, store: Store) -> None:
+    """Warn of what may be a mistake: a name that is not listed, and a store that this process alone sees."""
     if name not in registry:
         warning(f"{name!r} is not listed and comes from the default factory; {nearest(name, registry)}", where(layout))
     if not store.root.capabilities.persistent:
         warning(f"{name!r} is kept in memory: each process has its own, and this command's is new", where(layout))
-    return registry, store
 
 
 def where(layout: Layout) -> str | None:
@@ -86,7 +87,7 @@ def failing(environment: str | None) -> Iterator[None]:
     else:
         return
     for each in failures:
-        error(told(each), environment)
+        error(describe(each), environment)
     raise SystemExit(1)
 
 
@@ -96,20 +97,3 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield from _flat(each)
         else:
             yield each
-
-
-def told(failure: BaseException) -> str:
-    """What went wrong, for people: with the operation and the store where they are known."""
-    if not isinstance(failure, StoreError):
-        return str(failure)
-    operation = (failure.operation or "").removesuffix("_with_expiry")
-    what = f"{operation} on {failure.store!r}: " if operation and failure.store else ""
-    unknown = "; whether it took effect is not known" if failure.outcome_unknown else ""
-    return f"{what}{failure}{unknown}"
-
-
-def _unlisted(registry: StoreRegistry, name: str) -> Store:
-    try:
-        return registry.get(name)
-    except ValueError as failure:
-        raise UnknownStoreError(f"there is no store {name!r}: {failure}") from None

@@ -105,6 +105,8 @@ class _Circuit:
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
+    keeps_keys = True
+
     def __init__(self, inner: Store, circuit: _Circuit) -> None:
         self._circuit = circuit
         super().__init__(inner)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from storeconf._damage import Damage, report
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
 from storeconf.middleware._bulk import Pace
 from storeconf.middleware.wrapper import StoreWrapper
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["UNREADABLE", "CodedStore", "NotCoded"]
-
-
-UNREADABLE = "store %r: a value reads as missing: %s"
-"""What is logged of a value that can't be decoded, with the store and the reason."""
+__all__ = ["CodedStore", "NotCoded"]
 
 
 MOST_TRIES = 40
@@ -93,7 +90,7 @@ class CodedStore(StoreWrapper):
             reason = f"it has {len(value)} bytes, and {self.max_size} are allowed"
         except NotCoded as error:
             reason = str(error)
-        self._logger.warning(UNREADABLE, self.name, reason)
+        report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:

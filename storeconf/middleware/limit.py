@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from storeconf._damage import Damage, report
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError, StoreValueError
 from storeconf.middleware._bulk import Pace
-from storeconf.middleware.coded import UNREADABLE
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes
@@ -130,7 +130,7 @@ class LimitStore(GuardedStore):
         pace = Pace()
         fitting = {}
         for key, value in found.items():
-            if self._fitting(value) is not None:
+            if self._fitting(key, value) is not None:
                 fitting[key] = value
             if pace.due():
                 await pace.rest()
@@ -140,19 +140,19 @@ class LimitStore(GuardedStore):
         self, call: Callable[..., Coroutine[Any, Any, Any]], key: str
     ) -> tuple[bytes, int | None] | None:
         found = await call(key)
-        return None if found is None or self._fitting(found[0]) is None else found
+        return None if found is None or self._fitting(key, found[0]) is None else found
 
     async def _popped(self, call: Callable[..., Coroutine[Any, Any, Any]], key: str) -> Any:
         # Looked at first: what counts as damaged is not removed.
-        return None if self._fitting(await self._get(key)) is None else self._fitting(await call(key))
+        return None if self._fitting(key, await self._get(key)) is None else self._fitting(key, await call(key))
 
     async def _renewed(self, key: str, renew_for: Expiry) -> Any:
         ends = self._check("get", milliseconds, renew_for) <= 0
-        if ends and self._fitting(await self._get(key)) is None:
+        if ends and self._fitting(key, await self._get(key)) is None:
             return None
-        return self._fitting(await self._get(key, renew_for))
+        return self._fitting(key, await self._get(key, renew_for))
 
-    def _fitting(self, value: Any) -> Any:
+    def _fitting(self, key: str, value: Any) -> Any:
         """Return a value that was read, or None, with a warning, for one that is too large."""
         limit = self._read_size
         if limit is None or not isinstance(value, str | bytes):  # an object has no size
@@ -160,7 +160,8 @@ class LimitStore(GuardedStore):
         size = len(value) if isinstance(value, bytes) else len(value.encode())
         if size <= limit:
             return value
-        self._logger.warning(UNREADABLE, self.name, f"it has {size} bytes, and {limit} are allowed")
+        reason = f"it has {size} bytes, and {limit} are allowed"
+        report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
 
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
@@ -180,7 +181,7 @@ class LimitStore(GuardedStore):
         value = await self._get(key)
         if value.__class__ is bytes and len(value) <= self._small:
             return value
-        return self._fitting(value)  # type: ignore[no-any-return]  # it returns what it is given
+        return self._fitting(key, value)  # type: ignore[no-any-return]  # it returns what it is given
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False

@@ -43,6 +43,8 @@ class Metrics(Middleware):
 class MetricsStore(GuardedStore):
     """Records the duration and the outcome of each call. Keys and values are never recorded."""
 
+    keeps_keys = True
+
     def __init__(self, inner: Store, store: str) -> None:
         try:
             from opentelemetry.metrics import get_meter

@@ -52,6 +52,8 @@ class Timeout(Middleware):
 class TimeoutStore(GuardedStore):
     """Cancels a call that takes too long."""
 
+    keeps_keys = True
+
     def __init__(self, inner: Store, seconds: float) -> None:
         self._seconds = seconds
         super().__init__(inner)

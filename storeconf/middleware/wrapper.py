@@ -8,7 +8,7 @@ are put in its place when they are first asked for.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
@@ -82,6 +82,9 @@ class StoreWrapper(Store):
 
     wrapped: Store
 
+    keeps_keys: ClassVar[bool] = False
+    """Whether a class that overrides `keys` yields the keys of the store inside as they are."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Not the base's: of changes the store inside tells, when it is asked for them.
         super(Store, cls).__init_subclass__(**kwargs)
@@ -115,7 +118,7 @@ class StoreWrapper(Store):
     @property
     def expiry_rules(self) -> ExpiryRules:
         """Those of the store inside."""
-        return self.inner.expiry_rules
+        return self.wrapped.expiry_rules
 
     @property
     def name(self) -> str:

@@ -1,7 +1,6 @@
-"""The form of a dump: one JSON object a line, each entry with a checksum, and a last line that tells what is missing.
+"""The format of dumps: one JSON object per line, checksums, and a last line that shows if all are there.
 
-docs/reference/dump-format.md describes it for those who read or write dumps with other tools. Nothing here knows of
-stores or streams.
+docs/reference/dump-format.md describes it for other tools. Nothing here knows of stores or streams.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from storeconf.store import check_name, key_text
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from storeconf.transfer.endpoint import Place
-
-__all__ = ["VERSION", "DumpError", "DumpReader", "DumpWriter", "Dumped"]
+__all__ = ["VERSION", "Address", "DumpError", "DumpReader", "DumpWriter", "DumpedEntry"]
 
 VERSION: Final = 1
 
@@ -30,43 +27,50 @@ _MOST_MILLISECONDS: Final = 1 << 62
 
 
 class DumpError(ValueError):
-    """A line is not what a dump has there. ``fatal``: nothing that follows can be trusted either."""
+    """A line that does not belong there. ``fatal``: nothing that follows can be trusted either."""
 
     def __init__(self, why: str, *, fatal: bool = False) -> None:
         super().__init__(why)
         self.fatal = fatal
 
 
-class Dumped(NamedTuple):
+class Address(NamedTuple):
+    """Where an entry is, seen from a store: the namespaces from there down to the entry's, and its key."""
+
+    namespaces: tuple[str, ...]
+    key: str
+
+
+class DumpedEntry(NamedTuple):
     """An entry of a dump; ``expires`` is in milliseconds since 1970 (UTC), None for never."""
 
-    place: Place
+    address: Address
     value: bytes
     expires: int | None
 
     def checksum(self) -> str:
-        """CRC-32 of names, key, expiry and value: what the line means, however it is spelt."""
-        names, key = self.place
+        """CRC-32 of names, key, expiry and value; it does not depend on how the line is written."""
+        names, key = self.address
         expires = "" if self.expires is None else str(self.expires)
         head = "\0".join((":".join(names), expires, key, "")).encode()
         return f"{zlib.crc32(self.value, zlib.crc32(head)):08x}"
 
 
 class DumpWriter:
-    """The lines of a dump, with what its last one says about those before it."""
+    """The lines of a dump; the last one holds their number and digest."""
 
     def __init__(self) -> None:
         self.entries = 0
         self._digest = hashlib.sha256()
 
     def first(self, store: str, environment: str | None, now: datetime) -> bytes:
-        """The line that says what this is."""
+        """The line that names the format and the store."""
         about = {"store": store, "environment": environment, "created": now.isoformat(timespec="seconds")}
         return self._line({"storeconf": _KIND, "version": VERSION, **about})
 
-    def entry(self, entry: Dumped) -> bytes:
+    def entry(self, entry: DumpedEntry) -> bytes:
         """The line of an entry."""
-        names, key = entry.place
+        names, key = entry.address
         line: dict[str, Any] = {"key": key}
         if names:
             line["namespaces"] = list(names)
@@ -95,7 +99,7 @@ class DumpReader:
         self._digest = hashlib.sha256()
         self._sound = True
 
-    def read(self, line: bytes) -> Dumped | None:
+    def read(self, line: bytes) -> DumpedEntry | None:
         """The entry in the next line, None in the first and the last one. Raises DumpError."""
         self.lines += 1
         if self.ended:
@@ -115,55 +119,55 @@ class DumpReader:
         except DumpError as error:
             self._sound = False
             if self.lines == 1:
-                raise DumpError(f"this is no dump of storeconf: {error}", fatal=True) from None
+                raise DumpError(f"not a storeconf dump: {error}", fatal=True) from None
             raise
         return None
 
     def missing(self) -> str | None:
-        """What is wrong with a dump that ends here."""
+        """Why a dump that ends here is not complete, or None."""
         if self.ended:
             return None
         return "it is empty" if not self.lines else "it was cut: its last line is missing"
 
     def _check_last(self, found: dict[str, Any], digest: str) -> None:
-        entries, said = found.get("entries"), found.get("sha256")
-        if type(entries) is not int or not isinstance(said, str):
+        entries, digest_then = found.get("entries"), found.get("sha256")
+        if type(entries) is not int or not isinstance(digest_then, str):
             raise DumpError("it is neither an entry nor the last line of a dump")
         self.ended = True
         if entries != self.lines - 2:
             raise DumpError(f"the dump had {entries:,} entries, and {self.lines - 2:,} are here")
-        if self._sound and said != digest:
+        if self._sound and digest_then != digest:
             raise DumpError("the lines before this one are not all as they were written")
 
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except (ValueError, RecursionError):  # what it says may quote a value
+    except (ValueError, RecursionError):  # the error may quote a value
         raise DumpError("the line is not JSON") from None
     if not isinstance(found, dict):
-        raise DumpError("the line is no JSON object")
+        raise DumpError("the line is not a JSON object")
     return found
 
 
 def _check_first(found: dict[str, Any]) -> None:
     if found.get("storeconf") != _KIND:
-        raise DumpError("its first line does not say so")
+        raise DumpError("its first line has another format")
     if found.get("version") != VERSION:
         raise DumpError(f"it has version {json.dumps(found.get('version'))}, and this storeconf reads {VERSION}")
 
 
-def _entry(found: dict[str, Any]) -> Dumped:
+def _entry(found: dict[str, Any]) -> DumpedEntry:
     key, names, expires, value = (found.get(name) for name in ("key", "namespaces", "expires", "value"))
     if not isinstance(key, str) or not isinstance(value, str):
         raise DumpError("the entry lacks its key or its value")
     if expires is not None and not (type(expires) is int and abs(expires) < _MOST_MILLISECONDS):
-        raise DumpError("'expires' is no time in milliseconds")
+        raise DumpError("'expires' must be an integer (milliseconds)")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DumpError("'namespaces' is no list of names")
+        raise DumpError("'namespaces' is not a list of names")
     try:
         path = tuple(check_name(name) for name in names or ())
-        entry = Dumped((path, key_text(key)), base64.b64decode(value, validate=True), expires)
+        entry = DumpedEntry(Address(path, key_text(key)), base64.b64decode(value, validate=True), expires)
     except binascii.Error:
         raise DumpError("the value is not Base64") from None
     except ValueError as error:

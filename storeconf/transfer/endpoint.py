@@ -1,7 +1,7 @@
-"""One end of a move: a store with all that lies below it, and the chain that each of its namespaces has.
+"""An endpoint: a store of a layout with everything below it, and the middleware of each of its namespaces.
 
-Values go through the chains of both ends, so that what one compresses or encrypts arrives readable and is kept in the
-other's way. Set aside is what would keep a move from being exact: see `SET_ASIDE`.
+Values go through the middleware of both endpoints, so that what one compresses or encrypts arrives readable and is kept
+in the other's way. What would keep a transfer from being exact is left out: see `LEFT_OUT`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Self
 
-from storeconf.cli.opened import readable, store_of
-from storeconf.cli.output import where
 from storeconf.errors import UnknownStoreError, UnsupportedOperationError
 from storeconf.middleware.encrypt import EncryptStore
 from storeconf.middleware.wrapper import GuardedStore, StoreWrapper
 from storeconf.registry import compile_plan
 from storeconf.store import Store
+from storeconf.transfer.dump_format import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -26,35 +25,38 @@ if TYPE_CHECKING:
     from storeconf.plan import Chain, Plan
     from storeconf.registry import StoreRegistry
 
-__all__ = ["SET_ASIDE", "End", "Names", "Place", "overlap"]
+__all__ = ["LEFT_OUT", "Endpoint", "overlap"]
 
-Names: TypeAlias = tuple[str, ...]
-"""The namespaces from the store of an end down to one below it."""
+Names = tuple[str, ...]
+"""The namespaces from the store of an endpoint down to one below it."""
 
-Place: TypeAlias = tuple[Names, str]
-"""Where an entry lies in an end: its namespace, and its key there."""
-
-SET_ASIDE: Final = frozenset({"cache", "fallback", "on_error", "ttl"})
-"""Middleware that would change an expiry, answer from elsewhere, or pass an outage off as an empty store."""
+LEFT_OUT: Final = frozenset({"cache", "fallback", "on_error", "ttl"})
+"""Middleware that would change an expiry, answer from elsewhere, or make an outage look like an empty store."""
 
 _MOST_STORES = 4096
 
 
-class End:
-    """A store of a layout as source or target of a move."""
+class Endpoint:
+    """A store of a layout as source or target of a transfer, on a registry of its own or that of ``beside``.
 
-    def __init__(self, layout: Layout, name: str, beside: End | None = None) -> None:
+    ``beside`` is the other endpoint; if both are of one layout, they share their connections. Its stores open at their
+    first use. ``async with`` closes them. Raises UnknownStoreError if the layout has no such store.
+    """
+
+    def __init__(self, layout: Layout, name: str, *, beside: Endpoint | None = None) -> None:
         self.layout = layout
         self.name = name
-        self.shown = name
+        self.label = name
+        """What messages call the store."""
+
         self.listed_only: list[Names] | None = None
-        """After `places`, where the backend can't tell which namespaces there are: those that were looked at."""
-        with readable(layout):
-            self._plan: Plan = _exact(layout.plan())
-            self.registry: StoreRegistry = (
-                compile_plan(self._plan) if beside is None or beside.layout is not layout else beside.registry
-            )
-        self.store = store_of(layout, name, self.registry)[1]
+        """After `addresses`, if the backend can't list its namespaces: those of the layout, which were searched."""
+
+        self._plan: Plan = _exact(layout.plan())
+        self.registry: StoreRegistry = (
+            compile_plan(self._plan) if beside is None or beside.layout is not layout else beside.registry
+        )
+        self.store = self.registry.require(name)
         top = self.store.namespaces
         listed = {each.namespaces: each for each in map(self.registry.__getitem__, self.registry.names())
                   if each.root is self.store.root}  # fmt: skip
@@ -64,17 +66,24 @@ class End:
         self._known = {raw: names for names, each in self._listed.items() if (raw := each.raw_key("")) is not None}
         self._stores: dict[Names, Store] = {}
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.registry.aclose()
+
     def name_with_environment(self) -> None:
-        """Let messages tell the stores of this end from those of another environment's."""
+        """Let messages tell the stores of this endpoint from those of another environment's."""
+        environment = self.layout.environment or "no environment"
         stores = {id(store): store for store in map(self.registry.__getitem__, self.registry)}
         for store in (*stores.values(), *([self.store] if id(self.store) not in stores else [])):
-            store.name = f"{where(self.layout)}:{store.name}"
-        self.shown = f"{where(self.layout)}:{self.name}"
+            store.name = f"{environment}:{store.name}"
+        self.label = f"{environment}:{self.name}"
 
     # ------------------------------------------------------------------ stores
 
     def at(self, names: Names) -> Store:
-        """The store of a namespace, with the chain that the layout gives it: its own or that of the nearest above."""
+        """The store of a namespace, with the middleware that the layout gives it, or the nearest namespace above."""
         store = self._stores.get(names)
         if store is None:
             if len(self._stores) >= _MOST_STORES:
@@ -107,7 +116,7 @@ class End:
 
     # ------------------------------------------------------------------ listing
 
-    async def places(self) -> AsyncGenerator[Place]:
+    async def addresses(self) -> AsyncGenerator[Address]:
         """The live keys of the store and of the namespaces below it, each that lives throughout at least once."""
         told: dict[Names, Names | None] = {}
         peculiar: set[Names] = set()
@@ -116,12 +125,12 @@ class End:
                 async for names, key in found:
                     if names not in told:
                         told[names] = here = self._meant(names)
-                        if _lists_keys_itself(self.at(here)):
+                        if any(map(_changes_keys, _chain(self.at(here)))):
                             told[names] = None
                             peculiar.add(here)
                     meant = told[names]
                     if meant is not None:
-                        yield meant, key
+                        yield Address(meant, key)
         except UnsupportedOperationError:
             if told:
                 raise
@@ -129,7 +138,12 @@ class End:
             self.listed_only = sorted(names for names in self._listed if names)
         for names in peculiar:
             async for key in self.at(names).keys():
-                yield names, key
+                yield Address(names, key)
+
+    async def count(self) -> int:
+        """How many keys there are, for a progress bar."""
+        async with aclosing(self.addresses()) as addresses:
+            return sum([1 async for _ in addresses])
 
     def _meant(self, names: Names) -> Names:
         if names in self._listed:
@@ -140,7 +154,7 @@ class End:
 
     def called(self, names: Names) -> str:
         """What messages call one of its namespaces."""
-        return "/".join((self.shown, *names))
+        return "/".join((self.label, *names))
 
     def encrypted(self) -> list[str]:
         """Those of the namespaces that were in use whose values are encrypted."""
@@ -150,21 +164,21 @@ class End:
             if any(isinstance(link, EncryptStore) for link in _chain(store))
         )
 
-    # ------------------------------------------------------------------ where it lies
+    # ------------------------------------------------------------------ location
 
     def locations(self) -> list[tuple[object, ...]]:
-        """What tells whether two ends are the same keys: wherever the root's can be reached, and the namespaces."""
+        """By what two endpoints are known to be the same keys: each location of the root's, and the namespaces."""
         root, factory = self.store.root, self._plan.default_factory
         roots = [step for step in self._plan.steps if step.kind == "root"]
         backends = [step.backend for step in roots if self.registry[step.name].root is root]
         if not backends and factory is not None and factory.backend is not None:
             backends = [factory.backend]
-        places: Sequence[tuple[object, ...]] = backends[0].locations() if backends else ()
-        return [(*place, *self.store.namespaces) for place in places or [(id(root),)]]
+        locations: Sequence[tuple[object, ...]] = backends[0].locations() if backends else ()
+        return [(*location, *self.store.namespaces) for location in locations or [(id(root),)]]
 
 
-def overlap(one: End, other: End) -> bool:
-    """Whether one of the two lies in the other."""
+def overlap(one: Endpoint, other: Endpoint) -> bool:
+    """Whether one of the two is the other, or a part of it."""
     return any(
         all(step == other_step for step, other_step in zip(first, second, strict=False))
         for first, second in product(one.locations(), other.locations())
@@ -172,10 +186,10 @@ def overlap(one: End, other: End) -> bool:
 
 
 def _exact(plan: Plan) -> Plan:
-    """The plan without what a move sets aside."""
+    """The plan without what a transfer leaves out."""
 
     def kept(chain: Chain) -> Chain:
-        return tuple((kind, link) for kind, link in chain if kind not in SET_ASIDE)
+        return tuple((kind, link) for kind, link in chain if kind not in LEFT_OUT)
 
     steps = tuple(replace(step, chain=kept(step.chain)) for step in plan.steps)
     factory = plan.default_factory
@@ -191,13 +205,10 @@ def _chain(store: Store) -> Iterator[StoreWrapper]:
         store = store.wrapped
 
 
-def _lists_keys_itself(store: Store) -> bool:
-    """Whether a plugin's middleware has a say in what the keys are called, of which the backend knows nothing."""
-    return any(
-        not type(link).__module__.startswith("storeconf.")
-        and (
-            type(link).keys not in (Store.keys, GuardedStore.keys)
-            or (isinstance(link, GuardedStore) and type(link).around_keys is not GuardedStore.around_keys)
-        )
-        for link in _chain(store)
-    )
+def _changes_keys(link: StoreWrapper) -> bool:
+    """Whether a middleware may yield other keys than the backend knows: one that overrides `keys` without a promise."""
+    kind = type(link)
+    if kind.keeps_keys:
+        return False
+    guards = isinstance(link, GuardedStore) and type(link).around_keys is not GuardedStore.around_keys
+    return guards or kind.keys not in (Store.keys, GuardedStore.keys)

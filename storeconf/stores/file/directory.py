@@ -23,6 +23,8 @@ from storeconf.stores.file.format import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storeconf.stores.file.system import Locks
 
 __all__ = ["OPEN_DIRECTORY", "Directory", "Place", "translate"]
@@ -69,8 +71,18 @@ class Directory:
     `locks`); `place` is for any.
     """
 
-    def __init__(self, path: str, *, create: bool, parents: bool = True, fsync: bool, mode: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool,
+        parents: bool = True,
+        fsync: bool,
+        mode: int,
+        on_damage: Callable[[str, bool], None] = lambda path, removed: None,
+    ) -> None:
         self.shown = path
+        self._on_damage = on_damage
         self.root = os.fsencode(path)
         self.create = create
         self.parents = parents
@@ -82,6 +94,10 @@ class Directory:
         self._locks: Locks | None = None
         self._home: bytes | None = None
         self._home_fd = -1
+
+    def report_damage(self, target: bytes, removed: bool = False) -> None:
+        """Report that the file of an entry is damaged, or was and has been removed."""
+        self._on_damage(os.fsdecode(target), removed)
 
     # ------------------------------------------------------------------ opening and closing
 

@@ -10,7 +10,6 @@ in its place yet. What can't be settled so is read once more under the entry's l
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -24,10 +23,8 @@ if TYPE_CHECKING:
     from storeconf.stores.file.system import Locks
 
 __all__ = [
-    "DAMAGED",
     "ELSEWHERE",
     "NO_FOLLOW",
-    "REMOVED",
     "Busy",
     "CachedReader",
     "Elsewhere",
@@ -36,10 +33,8 @@ __all__ = [
     "now",
     "read_header",
     "read_record",
-    "warn",
 ]
 
-logger = logging.getLogger("storeconf.file")
 
 NO_FOLLOW = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """No link is followed, and a pipe that lies where an entry should be makes nobody wait."""
@@ -73,16 +68,6 @@ def now() -> int:
 def lives(expiry: int) -> bool:
     """Whether what has that expiry in its header has not expired yet."""
     return not expiry or time.time_ns() < expiry * 1_000_000
-
-
-DAMAGED = "%s is damaged and counts as missing"
-REMOVED = "%s was damaged and has been removed"
-"""What is logged of a damaged entry when it is read, and when it is removed with the expired ones; with its path."""
-
-
-def warn(target: bytes, message: str = DAMAGED) -> None:
-    """Report a damaged entry."""
-    logger.warning(message, os.fsdecode(target))
 
 
 def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None:
@@ -253,7 +238,7 @@ class Reader:
                 return found
         found = self._alone(read, target, name, want)
         if found is None:
-            warn(target)
+            self.directory.report_damage(target)
         return found
 
     def _alone(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:

@@ -5,6 +5,7 @@ Where the kernel tells what it would have to wait for, the event loop itself rea
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import weakref
@@ -13,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, Self
 
+from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store
@@ -25,12 +27,14 @@ from storeconf.stores.file.worker import Turns, Worker
 from storeconf.stores.file.writing import Group, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from storeconf.store import Expiry
     from storeconf.stores.file.format import Record
 
 __all__ = ["FileStore"]
+
+_logger = logging.getLogger("storeconf.file")
 
 
 class FileStore(Store):
@@ -102,6 +106,7 @@ class FileStore(Store):
             parents=self.create_directories,
             fsync=fsync,
             mode=self.mode,
+            on_damage=_reporter(weakref.ref(self)),
         )
         writer = Writer(directory)
         name = f"storeconf-file-{self.path.name}"
@@ -305,6 +310,18 @@ class FileStore(Store):
     async def do_ping(self, path: tuple[str, ...]) -> None:
         """Make, write and remove a file."""
         await self._writer.submit(self._writing.ping)
+
+
+def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:
+    """What the worker calls for a damaged file; it keeps no store alive that everybody else has dropped."""
+
+    def on_damage(path: str, removed: bool) -> None:
+        store = reference()
+        if store is not None:
+            damage = Damage(store.name, (), "the file is damaged", raw_key=path, removed=removed)
+            report(damage, store.on_damage, _logger)
+
+    return on_damage
 
 
 def _stop(workers: tuple[Worker, ...]) -> None:

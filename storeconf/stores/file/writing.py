@@ -30,7 +30,7 @@ from storeconf.stores.file.format import (
     lock_number,
     pack,
 )
-from storeconf.stores.file.reading import NO_FOLLOW, REMOVED, Busy, Reader, lives, read_header, read_record, warn
+from storeconf.stores.file.reading import NO_FOLLOW, Busy, Reader, lives, read_header, read_record
 
 if TYPE_CHECKING:
     from storeconf.errors import StoreError
@@ -202,7 +202,7 @@ class Writer(Reader):
                     return False
                 os.unlink(target)
                 if header is None:
-                    warn(target, REMOVED)
+                    self.directory.report_damage(target, removed=True)
             finally:
                 self.unlock(number)
         except FileNotFoundError:
@@ -369,7 +369,7 @@ class Entry:
         except FileNotFoundError:
             return None
         if record is None:
-            warn(self.target)
+            self.writer.directory.report_damage(self.target)
             return None
         return record if lives(record.expiry) else None
 

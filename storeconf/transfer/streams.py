@@ -1,17 +1,24 @@
-"""Bytes in and out without holding up the event loop: a pipe may let one wait, and then Ctrl-C must still be heard."""
+"""Bytes in and out without blocking the event loop, and the file of a dump.
+
+A pipe may block its reader or writer, and Ctrl-C must still be heard. A thread would not do: `asyncio.run` waits for it
+when it ends, however long the pipe blocks.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import secrets
 import select
+from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
-__all__ = ["lines_of", "put"]
+__all__ = ["lines_of", "new_file", "put"]
 
 _CHUNK = 1 << 18
 
@@ -91,3 +98,48 @@ async def _ready(fd: int, watch: Callable[..., None], unwatch: Callable[[int], o
     finally:
         unwatch(fd)
     return True
+
+
+# ---------------------------------------------------------------------- files
+
+
+@contextmanager
+def new_file(path: str) -> Iterator[tuple[BinaryIO, str]]:
+    """A file that gets its name when it is complete, and the name that it has until then; only its owner may read it.
+
+    What ends early, or with the process, leaves the file beside ``path``, under a name that ends in ``.partial``.
+    Raises FileExistsError if there is a file of that name, at the start or, with ``filename2`` set, by the end.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    partial = f"{path}.{secrets.token_hex(4)}.partial"
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as stream:
+            yield stream, partial
+            os.fsync(fd)
+        _publish(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            if not os.path.getsize(partial):
+                os.unlink(partial)
+
+
+def _publish(partial: str, path: str) -> None:
+    """Give a complete file its name; another file that has got that name meanwhile is never replaced."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), partial, None, path) from None
+        os.rename(partial, path)
+    else:
+        os.unlink(partial)
+    if hasattr(os, "O_DIRECTORY"):
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
