@@ -60,7 +60,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config.dump",),
     ("layout",),
     ("build", "registry"),
-    ("cli", "integrations", "testing", "transfer", "__main__"),
+    ("transfer",),
+    ("cli", "integrations", "testing", "__main__"),
 )
 # What is imported only inside functions, at the caller's wish: conveniences that reach upwards on purpose.
 LATE_AND_WANTED = {

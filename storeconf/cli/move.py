@@ -113,9 +113,9 @@ def _parsed(text: str, environment: str | None) -> tuple[str | None, str]:
 
 @click.command("dump")
 @click.argument("store")
-@click.argument("file", default="-", metavar="[FILE]")
+@click.argument("dumped", default="-", metavar="[FILE]")
 @on_layout()
-def dump_command(source: Source, store: str, file: str) -> None:
+def dump_command(source: Source, store: str, dumped: str) -> None:
     """Write a store to a file, or to stdout.
 
     With the namespaces below it, and with the expiry of each key, as lines of JSON that `restore` reads. Values are as
@@ -131,14 +131,14 @@ def dump_command(source: Source, store: str, file: str) -> None:
         about=f"of {start.name!r}",
         if_early="the dump is truncated, as `restore` will report",
     )
-    with _output(file) as (stream, written):
-        if written != file:
+    with _output(dumped) as (stream, written):
+        if written != dumped:
             report.if_early = f"what was dumped is in {escaped(written)}, which `restore` reads"
 
         async def work() -> None:
             # Where the lines go to the terminal, a bar would be among them.
             shown = on_terminal(sys.stderr) and not stream.isatty()
-            with progress(escaped(file), await start.count() if shown else None, shown=shown) as bar:
+            with progress(escaped(dumped), await start.count() if shown else None, shown=shown) as bar:
                 await dump(start, lambda lines: put(stream, lines), result=report.result, on_progress=bar.update)
 
         _carry_out(report, work)
@@ -172,19 +172,19 @@ def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
 
 @click.command("restore")
 @click.argument("store")
-@click.argument("file", default="-", metavar="[FILE]")
+@click.argument("dumped", default="-", metavar="[FILE]")
 @click.option("--overwrite", is_flag=True, help="Replace what STORE has under the same keys, instead of keeping it.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; check the dump, and count what would be restored.")
 @format_option("text", "json")
 @on_layout()
-def restore_command(source: Source, store: str, file: str, overwrite: bool, dry_run: bool, form: str) -> None:
+def restore_command(source: Source, store: str, dumped: str, overwrite: bool, dry_run: bool, form: str) -> None:
     """Read a dump from a file, or from stdin, into a store.
 
     What has expired since is left out. What STORE already has is kept, so a restore that ended early is continued by
     starting it again. Damaged lines are reported and skipped. The status is 1 when not all could be restored, or when
     the dump is truncated.
     """
-    with _input(file) as stream:
+    with _input(dumped) as stream:
         goal = _endpoint(source.layout(), store)
         report = _Report(
             command="restore",
@@ -192,7 +192,7 @@ def restore_command(source: Source, store: str, file: str, overwrite: bool, dry_
             verbs=("would restore", "skip") if dry_run else ("restored", "skipped"),
             about=f"to {goal.name!r}",
             if_early="started again, it begins again" if overwrite else "started again, it continues",
-            file="stdin" if file == "-" else escaped(file),
+            file="stdin" if dumped == "-" else escaped(dumped),
             more={"store": goal.name, "dry_run": dry_run},
             form=form,
         )
@@ -310,7 +310,8 @@ class _Report:
         if result.existing:
             sums.append(f"{skipped} {result.existing:,} existing")
         if result.expired:
-            sums.append(f"{result.expired:,} expired during the {self.command}")
+            since = "since the dump" if self.command == "restore" else f"during the {self.command}"
+            sums.append(f"{result.expired:,} expired {since}")
         if result.failed:
             sums.append(f"{result.failed:,} failed")
         return ", ".join(sums) + ("" if result.complete else f"; it ended early: {self.if_early}")

@@ -393,7 +393,7 @@ def test_a_key_that_holds_no_string_is_told() -> None:
     server.ask("LPUSH", f"{name}o::list", "v")
     done = run("copy", "old", "new", "-f", "servers.yaml")
     assert done.status == 1
-    assert "'list' in 'old': get on 'old': the key holds something that is no string" in done.err
+    assert "'list' in 'old': get on 'old': the key holds a non-string value" in done.err
     assert "copied 1 key from 'old' to 'new', 1 failed" in done.err
 
 
@@ -445,7 +445,7 @@ def test_a_server_that_is_killed_in_the_middle(directory: Path) -> None:
             told = child.stderr.read().decode()
             assert child.wait(60) == 1
         assert "error: add on 'new/x': " in told
-        assert "it ended early: started again, it goes on from there" in told
+        assert "it ended early: started again, it continues" in told
         arrived = int(told.split("copied ")[1].split(" ")[0].replace(",", ""))
         assert 1000 <= arrived < MANY
         new.start()
@@ -473,7 +473,7 @@ def test_an_interruption_in_the_middle(directory: Path) -> None:
                 assert child.returncode == 130
             if form == "text":
                 assert "copied " in err.decode()
-                assert "it ended early: started again, it goes on from there" in err.decode()
+                assert "it ended early: started again, it continues" in err.decode()
                 assert b"Traceback" not in err
             else:
                 assert json.loads(out)["copy"]["complete"] is False
@@ -583,7 +583,7 @@ def test_what_has_expired_since_is_left_out() -> None:
     dump_of("old")
     wait_for(lambda: run("get", "old", "brief").status == 1, "the end")
     done = run("restore", "new", "dump.jsonl")
-    assert (done.status, done.err) == (0, "production: restored 1 key to 'new', 1 expired meanwhile\n")
+    assert (done.status, done.err) == (0, "production: restored 1 key to 'new', 1 expired since the dump\n")
     assert content("new") == {"long": b"v"}
 
 
@@ -614,7 +614,7 @@ def test_a_restore_keeps_what_is_there_and_goes_on() -> None:
 DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
     "cut between lines": (lambda lines: lines[:4], 3, "dump:4: it was cut: its last line is missing"),
     "cut in a line": (lambda lines: [*lines[:3], lines[3][:20]], 2, "dump:4: the line was cut off"),
-    "cut in the first line": (lambda lines: [lines[0][:20]], 0, "dump:1: this is no dump of storeconf: the line was"),
+    "cut in the first line": (lambda lines: [lines[0][:20]], 0, "dump:1: not a storeconf dump: the line was"),
     "empty": (lambda lines: [], 0, "dump:0: it is empty"),
     "a line is missing": (lambda lines: [*lines[:2], *lines[3:]], 4, "dump:6: the dump had 5 entries, and 4 are here"),
     "a line comes twice": (lambda lines: [*lines[:2], *lines[1:]], 5, "dump:8: the dump had 5 entries, and 6 are here"),
@@ -632,14 +632,14 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
     ),
     "no JSON": (lambda lines: [*lines[:3], b"\xff{\n", *lines[4:]], 4, "dump:4: the line is not JSON"),
     "deep JSON": (lambda lines: [*lines[:3], b"[" * 100_000 + b"\n", *lines[4:]], 4, "dump:4: the line is not JSON"),
-    "no object": (lambda lines: [*lines[:3], b"[]\n", *lines[4:]], 4, "dump:4: the line is no JSON object"),
+    "no object": (lambda lines: [*lines[:3], b"[]\n", *lines[4:]], 4, "dump:4: the line is not a JSON object"),
     "an odd object": (lambda lines: [*lines[:3], b"{}\n", *lines[4:]], 4, "dump:4: it is neither an entry nor"),
     "an entry without value": (
         lambda lines: [*lines[:3], b'{"key":"k"}\n', *lines[4:]], 4, "dump:4: the entry lacks its key or its value",
     ),
     "an odd expiry": (
         lambda lines: [*lines[:3], b'{"key":"k","value":"","expires":1e99}\n', *lines[4:]], 4,
-        "dump:4: 'expires' is no time in milliseconds",
+        "dump:4: 'expires' must be an integer (milliseconds)",
     ),
     "an odd namespace": (
         lambda lines: [*lines[:3], b'{"key":"k","value":"","namespaces":["a:b"]}\n', *lines[4:]], 4,
@@ -647,18 +647,18 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
     ),
     "no namespaces": (
         lambda lines: [*lines[:3], b'{"key":"k","value":"","namespaces":"a"}\n', *lines[4:]], 4,
-        "dump:4: 'namespaces' is no list of names",
+        "dump:4: 'namespaces' is not a list of names",
     ),
     "an odd key": (
         lambda lines: [*lines[:3], b'{"key":"\\ud800","value":""}\n', *lines[4:]], 4, "dump:4: a key must be encodable",
     ),
     "another version": (
         lambda lines: [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]], 0,
-        "dump:1: this is no dump of storeconf: it has version 2, and this storeconf reads 1",
+        "dump:1: not a storeconf dump: it has version 2, and this storeconf reads 1",
     ),
-    "something else": (lambda lines: [b"stores:\n", b"  a: b\n"], 0, "dump:1: this is no dump of storeconf: the line"),
-    "other JSON": (lambda lines: [b'{"a": 1}\n'], 0, "dump:1: this is no dump of storeconf: its first line"),
-    "no lines": (lambda lines: [b"\0" * 1_000_000], 0, "dump:1: this is no dump of storeconf: the line was cut off"),
+    "something else": (lambda lines: [b"stores:\n", b"  a: b\n"], 0, "dump:1: not a storeconf dump: the line"),
+    "other JSON": (lambda lines: [b'{"a": 1}\n'], 0, "dump:1: not a storeconf dump: its first line"),
+    "no lines": (lambda lines: [b"\0" * 1_000_000], 0, "dump:1: not a storeconf dump: the line was cut off"),
     "two dumps": (lambda lines: lines * 2, 5, "dump:8: something follows the last line of the dump"),
     "respelt lines": (
         lambda lines: [line.replace(b'"crc32":', b'"crc32": ') for line in lines], 5,
@@ -883,7 +883,7 @@ def test_where_namespaces_can_not_be_listed_it_is_said(directory: Path, plugins:
         assert done.status == 0
         assert "2 keys" in done.err
         assert done.err.endswith(
-            "warning: 'simple' can't tell which namespaces it has: of those below it, only listed ones came along "
+            "warning: 'simple' can't list its namespaces: of those below it, only the ones in the layout were included "
             "(simple/listed)\n"
         )
     # Such a store has no add either: what is there stays all the same.
