@@ -1,7 +1,8 @@
-"""Pausing the cyclic garbage collector while many objects are made that all stay.
+"""Pausing the cyclic garbage collector while many objects are created that all stay.
 
-Reading a large layout makes tens of thousands of objects at once; the collector would look through all of them, and
-through the whole application, several times for nothing: that is half of the time. Imports nothing of storeconf.
+Reading a large layout creates tens of thousands of objects at once. The collector would traverse all of them, and the
+objects of the whole application, several times in vain (docs/decisions/0009-pausing-the-garbage-collector.md has the
+figures). Imports nothing of storeconf.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ _resume = False
 
 
 @contextmanager
-def collection_paused() -> Iterator[None]:
-    """Pause the collector; the last of those who pause it at one time resumes it, if it ran before."""
+def collection_paused(wanted: bool = True) -> Iterator[None]:
+    """Pause the collector if ``wanted``; the last of those who pause it at one time resumes it, if it ran before."""
     global _pausing, _resume
+    if not wanted:
+        yield
+        return
     with _lock:
         if not _pausing:
             _resume = gc.isenabled()

@@ -103,11 +103,11 @@ class Layout:
             raise ConfigError([each for each in report.diagnostics(self.environment) if each.severity == "error"])
         return Plan.of(self.stores, self.default_factory, self.environment)
 
-    def compile(self) -> StoreRegistry:
-        """Make the registry. Connects to nothing: that begins when it is opened."""
+    def compile(self, *, pause_gc: bool = True) -> StoreRegistry:
+        """Create the registry. Connects to nothing until it is opened. ``pause_gc``: as in `read_layout`."""
         from storeconf.registry import compile_plan
 
-        with collection_paused():
+        with collection_paused(pause_gc):
             return compile_plan(self.plan(), self.redact)
 
 
@@ -136,15 +136,24 @@ def read_layout(
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     catalog: Catalog | None = None,
+    pause_gc: bool = True,
 ) -> Layout:
     """Read and validate a layout: a file, a mapping, or what discovery finds.
 
     ``environment`` comes from STORECONF_ENV when None; ``overrides`` are dotted paths or nested; ``environ`` replaces
     the process's variables (``{}``: none); ``catalog`` holds the kinds that may be named, by default all installed.
+    ``pause_gc=False`` leaves Python's cyclic garbage collector alone, which is paused meanwhile for all threads.
 
     Raises ConfigError with every problem that was found.
     """
-    result = check_layout(source, environment=environment, overrides=overrides, environ=environ, catalog=catalog)
+    result = check_layout(
+        source,
+        environment=environment,
+        overrides=overrides,
+        environ=environ,
+        catalog=catalog,
+        pause_gc=pause_gc,
+    )
     if result.layout is None:
         raise ConfigError(result.diagnostics)
     return result.layout
@@ -159,6 +168,7 @@ def check_layout(
     catalog: Catalog | None = None,
     without_secrets: bool = False,
     all_environments: bool = False,
+    pause_gc: bool = True,
 ) -> CheckResult:
     """Read and validate a layout, and return every problem instead of raising.
 
@@ -174,7 +184,7 @@ def check_layout(
     if "STORECONF_DISABLE_PLUGINS" in variables:
         kinds = kinds.without_plugins(variables["STORECONF_DISABLE_PLUGINS"])
     request = Request(source, environment, overrides, variables, kinds, without_secrets)
-    with collection_paused():
+    with collection_paused(pause_gc):
         assembly, validated = run(request)
         if not all_environments or environment is not None or not assembly.environments:
             return _checked(assembly, validated)

@@ -37,21 +37,23 @@ def load(
     environment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    pause_gc: bool = True,
 ) -> StoreRegistry:
     """Read a layout and make its registry, which connects to nothing until it is opened.
 
     ``source`` is a path, a mapping, or None for the file that discovery finds. ``environment`` is by default the one
     that ``STORECONF_ENV`` names. ``overrides`` maps dotted or nested paths to values. ``environ`` replaces the
-    process's variables; ``{}`` means none. The layout's warnings are logged as ``storeconf``.
+    process's variables; ``{}`` means none. Python's cyclic garbage collector is paused meanwhile, for all threads;
+    ``pause_gc=False`` leaves it alone. The layout's warnings are logged as ``storeconf``.
 
     Raises ConfigError with every problem of the layout.
     """
     from storeconf.layout import read_layout
 
-    layout = read_layout(source, environment=environment, overrides=overrides, environ=environ)
+    layout = read_layout(source, environment=environment, overrides=overrides, environ=environ, pause_gc=pause_gc)
     for warning in layout.warnings:
         _logger.warning("%s", warning)
-    return layout.compile()
+    return layout.compile(pause_gc=pause_gc)
 
 
 def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,24 @@ def test_who_has_switched_it_off_keeps_it_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_loading_pauses_it_unless_told_not_to(paused: bool) -> None:
+    running = set()
+
+    class Environ(dict[str, str]):
+        def items(self) -> Any:
+            running.add(gc.isenabled())
+            return super().items()
+
+        def get(self, *arguments: Any) -> Any:
+            running.add(gc.isenabled())
+            return super().get(*arguments)
+
+    storeconf.load({"stores": {"a": {"type": "memory"}}}, environ=Environ(), pause_gc=paused)
+    assert running == {not paused}
+    assert gc.isenabled()
 
 
 def test_a_wrong_layout_leaves_it_running() -> None:

@@ -1,4 +1,4 @@
-"""TOML: plain lines are read here, all others by tomllib; locations are sought only when one is asked for."""
+"""TOML: tomllib judges the text and builds the values; locations are sought only when one is asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf.config.readers.plain import foreign
 from storeconf.config.readers.source import Problem, Reading
 from storeconf.config.readers.toml_errors import explain, explain_number
-from storeconf.config.readers.toml_lines import read_lines
 from storeconf.config.readers.toml_places import Scan, scan, token_end
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ class _Reader:
         if not _is_harmless(self.text) and self.scan.limit is not None:
             return None, [self.scan.limit]
         try:
-            value: Any = read_lines(self.text)
-            if value is None:
-                value = tomllib.loads(self.text)
+            value: Any = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             return None, explain(self.text, error, self.scan)
         except ValueError:
