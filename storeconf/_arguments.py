@@ -95,16 +95,20 @@ def milliseconds(span: Expiry) -> int:
     for NaN, infinity, and spans that no backend can hold.
     """
     if isinstance(span, timedelta):
-        result = -(-span // timedelta(milliseconds=1))
+        # Whole numbers throughout: timedelta.max has no negative.
+        result = -(-((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) // 1000)
     elif isinstance(span, bool) or not isinstance(span, int | float):
         raise TypeError(f"an expiry must be int, float or timedelta seconds, not {type(span).__name__}")
     elif isinstance(span, int):
         result = span * 1000
     elif not math.isfinite(span):
         raise StoreValueError(f"an expiry must be finite, not {span}")
+    elif span >= _MAX_MILLISECONDS:  # times 1000 it may be infinite
+        result = _MAX_MILLISECONDS + 1
     else:
+        exact = span * 1000
         # The subtraction forgives what binary floats add: 0.07 s are 70 ms, not 71.
-        result = max(1, math.ceil(span * 1000 - 1e-6)) if span > 0 else 0
+        result = max(1, math.ceil(exact - max(1e-6, exact * 4e-16))) if span > 0 else 0
     if result > _MAX_MILLISECONDS:
         raise StoreValueError("an expiry must be less than 146 million years")
     return result

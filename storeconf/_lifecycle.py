@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "resume", "run_shielded"]
+__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "require_asyncio", "resume", "run_shielded"]
 
 T = TypeVar("T")
 
@@ -26,8 +26,23 @@ NEW, OPEN, CLOSING, CLOSED = range(4)
 _logger = logging.getLogger("storeconf")
 
 
+def require_asyncio() -> None:
+    """Raise RuntimeError unless an event loop of asyncio runs this code."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "storeconf works with asyncio only (and uvloop), not with trio: no event loop of asyncio is running here"
+        ) from None
+
+
 async def run_shielded(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` to its end even if the caller is cancelled meanwhile; the cancellation is raised afterwards."""
+    try:
+        require_asyncio()
+    except RuntimeError:
+        work.close()
+        raise
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -141,6 +156,7 @@ class LifeCycle:
             if failure is not None:
                 raise failure
         try:
+            require_asyncio()
             await self._begin()
         except BaseException as error:
             self._settle(mine, before, error if isinstance(error, Exception) else None)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, run_shielded
 from storeconf.build import Builder, unknown_store
-from storeconf.errors import StoreTimeoutError, UnknownStoreError
-from storeconf.store import CLOSE_LIMIT, PingResult, Store
+from storeconf.errors import UnknownStoreError
+from storeconf.store import CLOSE_LIMIT, OPEN_LIMIT, PingResult, Store, within
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -286,8 +286,9 @@ class StoreRegistry(LifeCycle):
             await resource._acquire()
             leave: Callable[[], Awaitable[object]] = resource._release
         elif hasattr(resource, "__aenter__"):
-            await resource.__aenter__()
-            leave = partial(_leave, resource)
+            shown = self._shown(resource)
+            await within(OPEN_LIMIT, resource.__aenter__(), f"opening store {shown}", operation="open")
+            leave = partial(_leave, resource, shown)
         else:
             return
         with self._lock:
@@ -303,8 +304,13 @@ class StoreRegistry(LifeCycle):
             resource._hold()
             self._leaves.append(resource._release)
         elif hasattr(resource, "__aenter__"):
-            self._leaves.append(partial(_enter_and_leave, resource))
+            self._leaves.append(partial(_enter_and_leave, resource, self._shown(resource)))
         self._held.add(id(resource))
+
+    def _shown(self, resource: Any) -> str:
+        """What messages call a store of another library: its name, or its class if it has none."""
+        names = [name for name, store in dict(self._stores).items() if store is resource]
+        return repr(names[0]) if names else type(resource).__name__
 
     async def _leave_all(self) -> list[BaseException]:
         with self._lock:
@@ -344,21 +350,14 @@ def _memory_store(name: str) -> Store:
     return store
 
 
-async def _leave(store: Any) -> None:
+async def _leave(store: Any, shown: str) -> None:
     """Leave a store of another library; it gets as much time as ours."""
-    limit = asyncio.timeout(CLOSE_LIMIT)
-    try:
-        async with limit:
-            await store.__aexit__(None, None, None)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise StoreTimeoutError(f"closing {store!r} was given up after {CLOSE_LIMIT:g} s", operation="close") from error
+    await within(CLOSE_LIMIT, store.__aexit__(None, None, None), f"closing store {shown}", operation="close")
 
 
-async def _enter_and_leave(store: Any) -> None:
-    await store.__aenter__()
-    await _leave(store)
+async def _enter_and_leave(store: Any, shown: str) -> None:
+    await within(OPEN_LIMIT, store.__aenter__(), f"opening store {shown}", operation="open")
+    await _leave(store, shown)
 
 
 async def _ping(store: Any, timeout: float) -> PingResult:

@@ -81,6 +81,9 @@ A = TypeVar("A")
 
 _logger = logging.getLogger("storeconf")
 
+OPEN_LIMIT = 30.0
+"""Seconds that a backend gets to open, unless a ``timeout`` in its chain is shorter."""
+
 CLOSE_GRACE = 5.0
 """Seconds that calls under way get to finish when their store closes."""
 
@@ -166,6 +169,8 @@ class Store(LifeCycle, Hooks, _Litestars):
     """Whether `get` may give way to the event loop."""
 
     _watch: Watch | None = None
+
+    _open_limit: float = OPEN_LIMIT
 
     on_damage: Callable[[Damage], None] | None = None
     """On a root: called for each damaged entry that a call to any of its stores finds, in whatever thread that is.
@@ -284,12 +289,17 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     async def _begin(self) -> None:
         try:
-            await self.do_open()
+            await within(self._open_limit, self.do_open(), f"opening store {self.name!r}")
         except StoreError as error:
             self._sign(error, "open")
             raise
         if self._watch is not None:
             self._watch.resume()
+
+    def _limit_opening(self, seconds: float, path: tuple[str, ...]) -> None:
+        """Let opening take no longer, if the chain with that time limit is the one of the root itself."""
+        if path == self._path:
+            self._open_limit = min(self._open_limit, seconds)
 
     async def _end(self) -> None:
         if self._watch is not None:
@@ -319,14 +329,7 @@ class Store(LifeCycle, Hooks, _Litestars):
             self._flights.end()
 
     async def _give_back(self) -> None:
-        limit = asyncio.timeout(CLOSE_LIMIT)
-        try:
-            async with limit:
-                await self.do_close()
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise StoreTimeoutError(f"closing store {self.name!r} was given up after {CLOSE_LIMIT:g} s") from error
+        await within(CLOSE_LIMIT, self.do_close(), f"closing store {self.name!r}")
 
     async def _ready(self) -> None:
         """What a call does that finds the root not open: open a new one, refuse on a closed one."""
@@ -737,6 +740,18 @@ class Store(LifeCycle, Hooks, _Litestars):
 
 NamespacedStore = Store
 """Every store has namespaces, so this is another name for `Store`."""
+
+
+async def within(seconds: float, work: Awaitable[T], what: str, operation: str | None = None) -> T:
+    """Await ``work``, and cancel it after that time: then ``what`` timed out, says a StoreTimeoutError."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StoreTimeoutError(f"{what} timed out after {seconds:g} s", operation=operation) from error
 
 
 async def _next(items: AsyncIterator[T]) -> T | None:

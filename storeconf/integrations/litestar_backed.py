@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from storeconf.errors import StoreError, StoreUnavailableError, UnsupportedOperationError
+from storeconf.errors import StoreError, StoreUnavailableError, StoreValueError, UnsupportedOperationError
 from storeconf.store import Capabilities, Store
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["LitestarBacked"]
 
 T = TypeVar("T")
+
+_TOO_LONG = "the expiry is too long for a store that was written for Litestar"
 
 
 class LitestarBacked(Store):
@@ -94,6 +96,8 @@ class LitestarBacked(Store):
             return await call
         except StoreError:
             raise
+        except OverflowError as error:  # what Litestar's stores do with a date after the year 9999
+            raise StoreValueError(_TOO_LONG, operation=operation) from error
         except Exception as error:
             raise StoreUnavailableError(
                 f"{type(self.wrapped).__name__} failed: {type(error).__name__}",
@@ -117,4 +121,7 @@ def _name(path: tuple[str, ...], key: str) -> str:
 
 
 def _span(milliseconds: int) -> timedelta:
-    return timedelta(seconds=-(-milliseconds // 1000))
+    try:
+        return timedelta(seconds=-(-milliseconds // 1000))
+    except OverflowError as error:
+        raise StoreValueError(_TOO_LONG) from error

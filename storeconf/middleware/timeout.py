@@ -57,6 +57,7 @@ class TimeoutStore(GuardedStore):
     def __init__(self, inner: Store, seconds: float) -> None:
         self._seconds = seconds
         super().__init__(inner)
+        self.root._limit_opening(seconds, self.namespaces)
 
     def on_bind(self) -> None:
         """Leave alone the operations that never wait."""

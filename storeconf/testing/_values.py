@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import math
 import random
+import sys
 from array import array
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from storeconf import StoreValueError
-from storeconf.testing._checks import equal, raises, returns_none, told
+from storeconf.testing._checks import equal, holds, raises, returns_none, told
 from storeconf.testing._suite import Suite, all_keys, promise
 
 if TYPE_CHECKING:
@@ -242,6 +243,24 @@ class Values(Suite):
                 await raises(StoreValueError, call, span)
         equal(await store.get_with_expiry("k"), (b"old", None), "a refused expiry changes nothing")
         equal(await store.exists("missing"), False, "a refused expiry creates nothing")
+
+    @promise
+    async def test_very_long_expiries(self, store: Store) -> None:
+        """An expiry of many years is taken, or is a StoreValueError; never an error of another kind."""
+        for name, call in expiry_calls(self, store).items():
+            for span in (timedelta.max, sys.float_info.max, 10**15, 10**18, timedelta(days=365 * 10_000)):
+                await store.set("k", b"old", expires_in=60)
+                await store.delete("missing")
+                try:
+                    await call(span)
+                except StoreValueError:
+                    continue
+                equal(await store.exists("k"), True, f"{name} with an expiry of {span!r} does not end the entry")
+            await store.delete("missing")
+            await call(timedelta.min)
+        await store.set("k", b"1", expires_in=timedelta(days=365 * 1000))
+        left = await store.expires_in("k")
+        holds(left is not None and left > 0, f"after a thousand years' expiry, expires_in gives {left!r}")
 
     @promise
     async def test_bad_arguments_never_run_the_factory(self, store: Store) -> None:
