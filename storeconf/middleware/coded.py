@@ -151,7 +151,10 @@ class CodedStore(StoreWrapper):
     async def pop(self, key: str) -> bytes | None:
         """See `Store.pop`; a value that can't be read stays where it is."""
         self._offer("pop")
-        return await self._removed("pop", key, permanent=True)
+        value = await self._removed("pop", key, permanent=True)
+        if value is None:
+            await self._pop_nothing(key)
+        return value
 
     async def _removed(self, operation: str, key: str, *, permanent: bool) -> bytes | None:
         """Return the value and remove it, a ``permanent`` one only if told so; only one caller removes it.

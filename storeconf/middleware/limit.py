@@ -144,7 +144,10 @@ class LimitStore(GuardedStore):
 
     async def _popped(self, call: Callable[..., Coroutine[Any, Any, Any]], key: str) -> Any:
         # Looked at first: what counts as damaged is not removed.
-        return None if self._fitting(key, await self._get(key)) is None else self._fitting(key, await call(key))
+        if self._fitting(key, await self._get(key)) is None:
+            await self._pop_nothing(key)
+            return None
+        return self._fitting(key, await call(key))
 
     async def _renewed(self, key: str, renew_for: Expiry) -> Any:
         ends = self._check("get", milliseconds, renew_for) <= 0

@@ -112,6 +112,11 @@ class StoreWrapper(Store):
         child._bind(self.wrapped.with_namespace(namespace))
         return child
 
+    async def _pop_nothing(self, key: str) -> None:
+        """What ``pop`` does that finds nothing, and asks the wrapped store for nothing: it counts as a deletion."""
+        for root, path in self._targets():
+            await root._flights.overtake(path, (key,))
+
     def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
         return self.wrapped._targets()
 
