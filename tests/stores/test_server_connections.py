@@ -19,7 +19,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 import storeconf
-from storeconf import StoreError, StoreUnavailableError
+from storeconf import StoreError, StoreTimeoutError, StoreUnavailableError
 from tests.proxy import Proxy
 from tests.servers import Server, shared
 from tests.stores.test_server_faults import store_at
@@ -95,6 +95,34 @@ def test_an_attempt_that_somebody_cancels_is_made_again() -> None:
             assert await store.get("k") is None
 
     asyncio.run(work())
+
+
+def test_what_was_given_up_before_there_was_a_connection_is_never_sent() -> None:
+    async def work() -> None:
+        async with store_at(server.port, "given-up", retries=0, command_timeout=0.3, connect_timeout=10) as store:
+            server.freeze()
+            cancelled = asyncio.ensure_future(store.set("cancelled", b"v"))
+            for number in range(3):
+                with pytest.raises(StoreTimeoutError) as caught:
+                    await store.set(f"late{number}", b"v")
+                assert not caught.value.outcome_unknown
+            again = asyncio.ensure_future(store.set("cancelled", b"v"))
+            await asyncio.sleep(0)
+            for call in (cancelled, again):
+                call.cancel()
+            await asyncio.wait([cancelled, again])
+            server.thaw()
+            await answers(store)
+            assert [key async for key in store.keys()] == ["there"]
+
+    async def answers(store: ValkeyStore) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(StoreError):
+                    return await store.set("there", b"v")
+
+    with Server() as server:
+        asyncio.run(work())
 
 
 # ---------------------------------------------------------------------- what a failed attempt is told

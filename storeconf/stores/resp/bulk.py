@@ -158,6 +158,7 @@ class _BulkCall:
         waiting: deque[list[tuple[int, asyncio.Future[Any]]]] = deque()
         at, count = 0, len(indices)
         lost: LinkError | None = None
+        may_have_sent = self._lane.watch_sending()
         try:
             while at < count and lost is None:
                 batch: list[tuple[int, asyncio.Future[Any]]] = []
@@ -187,7 +188,7 @@ class _BulkCall:
                     lost = None  # these go to several servers
         finally:
             if waiting:
-                self.sent = self.sent or self._lane.may_have_sent(self._keys[indices[0]])
+                self.sent = self.sent or may_have_sent()
             for batch in waiting:
                 for _, future in batch:
                     future.cancel()

@@ -15,11 +15,11 @@ from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
-from storeconf.stores.resp.lane import Lane, Survey
+from storeconf.stores.resp.lane import Lane, Survey, watch_sending
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from storeconf.stores.resp.announcements import Ear
     from storeconf.stores.resp.options import Address, ServerOptions
@@ -132,9 +132,11 @@ class ClusterLane(Lane):
         asking.add_done_callback(_take_note)
         return answer
 
-    def may_have_sent(self, key: bytes) -> bool:
-        """See `Lane`; a redirection may have led to any node."""
-        return any(link.is_up for link in self._links.values())
+    def watch_sending(self) -> Callable[[], bool]:
+        """See `Lane`; a redirection may lead to any node, also to one that is new."""
+        known = watch_sending(self._links.values())
+        before = set(self._links)
+        return lambda: known() or any(link.generation for a, link in self._links.items() if a not in before)
 
     async def ready(self) -> None:
         """See `Lane`."""

@@ -16,7 +16,7 @@ from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, c
 from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from storeconf.stores.resp.announcements import Ear
     from storeconf.stores.resp.dial import Talk
@@ -119,7 +119,7 @@ class Lane(ABC):
         """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
         deadline = self.loop.time() + self.timeout - getattr(error, "waited", 0.0)
         sent = isinstance(error, LinkError) and error.sent
-        attempt, trying = 0, False
+        attempt, trying, may_have_sent = 0, False, self.watch_sending()
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -127,6 +127,7 @@ class Lane(ABC):
                     if (attempt := await self.prepare(error, attempt, kind)) > self.retries:
                         raise error
                     trying = True
+                    may_have_sent = self.watch_sending()
                     try:
                         return await self.repeat(error, data, key)
                     except (ReplyError, LinkError) as failure:
@@ -136,7 +137,7 @@ class Lane(ABC):
             if not trying and isinstance(error, LinkError):
                 error.sent = sent
                 raise error from None
-            sent = sent or self.may_have_sent(key)
+            sent = sent or may_have_sent()
             raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=sent, cause=error) from error
         except (ReplyError, LinkError) as failure:
             # An earlier attempt may have been executed, even if the last one was refused or not even sent.
@@ -162,9 +163,9 @@ class Lane(ABC):
         """Send a command once more that failed with ``error``, without waiting for what comes of it."""
         return self.call(data, key)
 
-    def may_have_sent(self, key: bytes) -> bool:
-        """Whether a command on that key that is under way may have been sent: not while there is no connection."""
-        return True
+    def watch_sending(self) -> Callable[[], bool]:
+        """Return what tells later whether a command may have been sent since: not if there never was a connection."""
+        return lambda: True
 
     async def ready(self) -> None:  # noqa: B027 - there is nothing to find out where all keys are on one server
         """Find out where keys are, where that is not known yet; failing is left to the commands."""
@@ -244,9 +245,9 @@ class StandaloneLane(Lane):
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         return min(self._links, key=_waiting).call(data)
 
-    def may_have_sent(self, key: bytes) -> bool:
+    def watch_sending(self) -> Callable[[], bool]:
         """See `Lane`."""
-        return any(link.is_up for link in self._links)
+        return watch_sending(self._links)
 
     def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
         """See `Lane`; the connection is the one that is least busy now."""
@@ -302,6 +303,17 @@ class StandaloneLane(Lane):
         tls = "TLS" if self.endpoint.tls is not None else "no TLS"
         peer = self._links[0].peer
         return f"{peer}, {'unix socket' if self.endpoint.path else tls}, database {self.endpoint.db}"
+
+
+def watch_sending(links: Iterable[Link]) -> Callable[[], bool]:
+    """Return what tells later whether one of the links has, or has had, a connection since.
+
+    That it has none at the end is not enough: a connection may have been lost in the turn in which time runs out.
+    """
+    before = [(link, link.generation) for link in links]
+    if any(link.is_up for link, _ in before):
+        return lambda: True
+    return lambda: any(link.generation != generation for link, generation in before)
 
 
 def _waiting(link: Link) -> int:

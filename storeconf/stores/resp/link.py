@@ -301,6 +301,7 @@ class Link:
         transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.set_protocol(self._protocol)
         self._connecting, self._why, self._failures, self._silent = None, None, 0, 0
+        self._forget_cancelled()
         self._state = UP
         self._blocked = False
         self.generation += 1
@@ -309,6 +310,16 @@ class Link:
             self.lost(self._protocol, None)
         else:
             self._flush()
+
+    def _forget_cancelled(self) -> None:
+        """Drop calls that nobody waits for any more before anything is sent: they count as not sent."""
+        waiting = [
+            (future, data) for future, data in zip(self._pending, self._buffer, strict=True) if not future.done()
+        ]
+        self._replies += len(self._pending) - len(waiting)
+        self._pending = deque(future for future, _ in waiting)
+        self._buffer = [data for _, data in waiting]
+        self._held = sum(map(len, self._buffer))
 
     def _failed(self, error: BaseException) -> None:
         pause = backoff(self._failures, first=SHORTEST_PAUSE, longest=LONGEST_PAUSE)
