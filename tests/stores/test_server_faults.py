@@ -14,7 +14,7 @@ import pytest
 
 from storeconf import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.stores import RedisStore, ValkeyStore
-from storeconf.stores.resp import link as links
+from storeconf.stores.resp import connection as links
 from storeconf.stores.resp.options import ServerOptions
 from tests.proxy import Proxy
 from tests.servers import Server, shared

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
 from storeconf.stores.resp.lane import Lane, Survey, watch_sending
-from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storeconf._backoff import backoff
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_forbidden, is_temporary
-from storeconf.stores.resp.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
