@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from storeconf._watch import Watch
-    from storeconf.stores.resp.dial import Talk
+    from storeconf.stores.resp.connect import Talk
     from storeconf.stores.resp.keys import KeyLayout
 
 __all__ = ["Ear", "Listener"]

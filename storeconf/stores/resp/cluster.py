@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
+from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
-from storeconf.stores.resp.dial import dial, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
 from storeconf.stores.resp.lane import Lane, Survey, watch_sending
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
+from storeconf.stores.resp.connect import Talk, talk_to
 from storeconf.stores.resp.connection import Link
-from storeconf.stores.resp.dial import Talk, talk_to
 from storeconf.stores.resp.errors import LinkDownError, LinkError, LoginRefusedError, ReplyError, reason
 from storeconf.stores.resp.lane import StandaloneLane
 
