@@ -25,10 +25,10 @@ from storeconf.stores.resp import settings
 from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.errors import DRIVER_ERRORS, LinkError, ReplyError, from_driver, translate
 from storeconf.stores.resp.foreign import ForeignLane
-from storeconf.stores.resp.lane import StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
 from storeconf.stores.resp.settings import load_driver
+from storeconf.stores.resp.transport import StandaloneLane
 from tests.servers import cluster, sentinels, shared
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, c
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from storeconf.stores.resp.lane import Lane
+    from storeconf.stores.resp.transport import Lane
 
 __all__ = ["MISSING", "send_all"]
 

@@ -16,7 +16,7 @@ from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
-from storeconf.stores.resp.lane import Lane, Survey, watch_sending
+from storeconf.stores.resp.transport import Lane, Survey, watch_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

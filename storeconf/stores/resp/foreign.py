@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.commands import unpack
 from storeconf.stores.resp.errors import LinkLateError, from_driver
-from storeconf.stores.resp.lane import Lane
 from storeconf.stores.resp.options import labelled
+from storeconf.stores.resp.transport import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from storeconf.stores.resp.announcements import Ear
-    from storeconf.stores.resp.lane import Node
     from storeconf.stores.resp.options import ServerOptions
+    from storeconf.stores.resp.transport import Node
 
 __all__ = ["ForeignLane"]
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable
 
-    from storeconf.stores.resp.lane import Lane
     from storeconf.stores.resp.routes import Route
+    from storeconf.stores.resp.transport import Lane
 
 __all__ = ["Lanes"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.foreign import ForeignLane
-from storeconf.stores.resp.lane import Lane, StandaloneLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
 from storeconf.stores.resp.settings import is_blocking
+from storeconf.stores.resp.transport import Lane, StandaloneLane
 from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:

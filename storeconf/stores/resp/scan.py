@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.bulk import send_all
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import LinkError, ReplyError
-from storeconf.stores.resp.lane import WRITE
+from storeconf.stores.resp.transport import WRITE
 
 if TYPE_CHECKING:
     import re
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from storeconf.stores.resp.lane import Lane, Node
+    from storeconf.stores.resp.transport import Lane, Node
 
 __all__ = ["delete_tree", "walk"]
 

@@ -12,7 +12,7 @@ from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.connect import Talk, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkDownError, LinkError, LoginRefusedError, ReplyError, reason
-from storeconf.stores.resp.lane import StandaloneLane
+from storeconf.stores.resp.transport import StandaloneLane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
