@@ -10,18 +10,18 @@ from functools import partial
 from random import shuffle
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
+from storeconf.stores.resp.invalidation import Listener
 from storeconf.stores.resp.transport import Lane, Survey, watch_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from storeconf.stores.resp.announcements import Ear
+    from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import Address, ServerOptions
     from storeconf.stores.resp.settings import Endpoint
 

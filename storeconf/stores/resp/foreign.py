@@ -16,7 +16,7 @@ from storeconf.stores.resp.transport import Lane
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from storeconf.stores.resp.announcements import Ear
+    from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.transport import Node
 

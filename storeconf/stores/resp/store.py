@@ -28,10 +28,10 @@ from storeconf.store import (
     value_bytes,
 )
 from storeconf.stores.resp import commands, scan
-from storeconf.stores.resp.announcements import Ear
 from storeconf.stores.resp.bulk import MISSING, send_all
 from storeconf.stores.resp.commands import Script, pack
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
+from storeconf.stores.resp.invalidation import Ear
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.routes import Route, route_of_client, route_of_options

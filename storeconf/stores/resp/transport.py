@@ -9,17 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from storeconf._backoff import backoff
-from storeconf.stores.resp.announcements import Listener
 from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_forbidden, is_temporary
+from storeconf.stores.resp.invalidation import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from storeconf.stores.resp.announcements import Ear
     from storeconf.stores.resp.connect import Talk
+    from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.settings import Endpoint
 
