@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.cluster import ClusterLane
-from storeconf.stores.resp.foreign import ForeignLane
+from storeconf.stores.resp.custom_client import ForeignLane
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
 from storeconf.stores.resp.settings import is_blocking
