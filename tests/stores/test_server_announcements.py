@@ -20,9 +20,9 @@ from storeconf.middleware.cache import Cache
 from storeconf.stores import FileStore, RedisStore, ValkeyStore
 from storeconf.stores.resp import invalidation, reader
 from storeconf.stores.resp.cluster import slot_of
+from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.keys import key_layout
 from storeconf.stores.resp.options import SentinelOptions, ServerOptions
-from storeconf.stores.resp.settings import load_driver
 from storeconf.testing import StoreConformance
 from storeconf.testing._suite import in_child
 from storeconf.testing.stateful import check_model

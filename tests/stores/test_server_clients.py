@@ -21,13 +21,13 @@ from redis.backoff import NoBackoff
 
 from storeconf import PluginError, StoreClosedError, StoreError, StoreUnavailableError, StoreValueError
 from storeconf.stores import RedisStore, ValkeyStore
-from storeconf.stores.resp import settings
+from storeconf.stores.resp import driver
 from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.custom_client import ForeignLane
+from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import DRIVER_ERRORS, LinkError, ReplyError, from_driver, translate
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
-from storeconf.stores.resp.settings import load_driver
 from storeconf.stores.resp.transport import StandaloneLane
 from tests.servers import cluster, sentinels, shared
 

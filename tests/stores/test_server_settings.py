@@ -14,7 +14,7 @@ from storeconf.backends.redis import RedisBackend
 from storeconf.backends.valkey import ValkeyBackend
 from storeconf.plugin import BuildContext
 from storeconf.stores import RedisStore, ValkeyStore
-from storeconf.stores.resp.settings import load_driver
+from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.transport import StandaloneLane
 from storeconf.stores.resp.url import ServerUrl
 

@@ -21,9 +21,9 @@ from storeconf.stores.resp.transport import Lane, Survey, watch_sending
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from storeconf.stores.resp.driver import Endpoint
     from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import Address, ServerOptions
-    from storeconf.stores.resp.settings import Endpoint
 
 __all__ = ["ClusterLane", "slot_of"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from storeconf.stores.resp.credentials import Login
-    from storeconf.stores.resp.settings import Endpoint
+    from storeconf.stores.resp.driver import Endpoint
 
 __all__ = ["Talk", "dial", "talk_to"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.custom_client import ForeignLane
+from storeconf.stores.resp.driver import is_blocking
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelLane
-from storeconf.stores.resp.settings import is_blocking
 from storeconf.stores.resp.transport import Lane, StandaloneLane
 from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
-    from storeconf.stores.resp.settings import Driver, Endpoint
+    from storeconf.stores.resp.driver import Driver, Endpoint
 
 __all__ = ["Route", "route_of_client", "route_of_options"]
 

@@ -17,8 +17,8 @@ from storeconf.stores.resp.transport import StandaloneLane
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from storeconf.stores.resp.driver import Endpoint
     from storeconf.stores.resp.options import Address, ServerOptions
-    from storeconf.stores.resp.settings import Endpoint
 
 __all__ = ["SentinelLane"]
 

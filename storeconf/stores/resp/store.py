@@ -30,12 +30,12 @@ from storeconf.store import (
 from storeconf.stores.resp import commands, scan
 from storeconf.stores.resp.bulk import MISSING, send_all
 from storeconf.stores.resp.commands import Script, pack
+from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
 from storeconf.stores.resp.invalidation import Ear
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.routes import Route, route_of_client, route_of_options
-from storeconf.stores.resp.settings import load_driver
 from storeconf.stores.resp.transport import ONCE, READ, WRITE
 from storeconf.stores.resp.transports import Lanes
 from storeconf.stores.resp.url import ServerUrl

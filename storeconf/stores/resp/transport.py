@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from storeconf.stores.resp.connect import Talk
+    from storeconf.stores.resp.driver import Endpoint
     from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import ServerOptions
-    from storeconf.stores.resp.settings import Endpoint
 
 __all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane", "Survey"]
 
