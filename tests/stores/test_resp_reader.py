@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from storeconf.stores.resp.commands import pack, unpack
 from storeconf.stores.resp.errors import ProtocolError, ReplyError
-from storeconf.stores.resp.reader import MORE, Push, PythonReader, make_reader
+from storeconf.stores.resp.protocol import MORE, Push, PythonReader, make_reader
 
 TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20).map(str.encode)
 REPLIES = st.recursive(

@@ -18,7 +18,7 @@ import storeconf
 from storeconf import BuildContext, Store, StoreError, StoreUnavailableError
 from storeconf.middleware.cache import Cache
 from storeconf.stores import FileStore, RedisStore, ValkeyStore
-from storeconf.stores.resp import invalidation, reader
+from storeconf.stores.resp import invalidation, protocol
 from storeconf.stores.resp.cluster import slot_of
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.keys import key_layout

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from storeconf.stores import RedisStore, ValkeyStore
-from storeconf.stores.resp import reader
+from storeconf.stores.resp import protocol
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.testing import StoreConformance
 from tests.servers import cluster, shared

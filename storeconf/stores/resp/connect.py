@@ -18,7 +18,7 @@ from storeconf.stores.resp.errors import (
     is_temporary,
     reason,
 )
-from storeconf.stores.resp.reader import MORE, PUSH, make_reader
+from storeconf.stores.resp.protocol import MORE, PUSH, make_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

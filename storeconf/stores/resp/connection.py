@@ -25,7 +25,7 @@ from storeconf.stores.resp.errors import (
     reason,
 )
 from storeconf.stores.resp.options import labelled
-from storeconf.stores.resp.reader import MORE, PUSH, make_reader
+from storeconf.stores.resp.protocol import MORE, PUSH, make_reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
