@@ -347,7 +347,7 @@ def test_while_nothing_is_announced_max_age_holds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operator forbids it for a while: the cache is emptied, then old values live to max_age, then all is well."""
-    monkeypatch.setattr(announcements, "PAUSE_AFTER_REFUSAL", 0.05)
+    monkeypatch.setattr(invalidation, "PAUSE_AFTER_REFUSAL", 0.05)
     caplog.set_level(logging.WARNING, "storeconf.stores")
 
     async def work() -> None:
@@ -417,7 +417,7 @@ def test_a_server_that_is_killed_and_comes_back() -> None:
 
 
 def test_a_server_that_freezes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcements, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(invalidation, "HEARTBEAT", 0.1)
 
     async def work() -> None:
         with Server() as server:
@@ -541,7 +541,7 @@ def test_other_ways_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(work(url=f"unix://{server.unix_socket}?db=3"))
         asyncio.run(work(username="app", password="p@ss", max_connections=3))
         asyncio.run(work(client_name="shop-web"))
-        monkeypatch.setattr(reader, "hiredis", None)
+        monkeypatch.setattr(protocol, "hiredis", None)
         asyncio.run(work())
 
 

@@ -245,7 +245,7 @@ def test_what_with_client_is_given_by_position_or_by_name(kind: type[RedisStore]
 
 
 def test_a_missing_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "_drivers", {})
+    monkeypatch.setattr(driver, "_drivers", {})
     monkeypatch.setitem(sys.modules, "valkey.asyncio", None)
     with pytest.raises(PluginError, match=r"pip install 'storeconf\[valkey\]'"):
         ValkeyStore.with_client("valkey://localhost")

@@ -14,7 +14,7 @@ import pytest
 
 from storeconf import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.stores import RedisStore, ValkeyStore
-from storeconf.stores.resp import connection as links
+from storeconf.stores.resp import connection as connections
 from storeconf.stores.resp.options import ServerOptions
 from tests.proxy import Proxy
 from tests.servers import Server, shared
@@ -431,7 +431,7 @@ def test_memory_stays_bounded_when_the_server_does_not_read(monkeypatch: pytest.
             await store.set("k", b"w")
             assert await store.get("k") == b"w"
 
-    monkeypatch.setattr(links, "MOST_WAITING", 8 << 20)
+    monkeypatch.setattr(connections, "MOST_WAITING", 8 << 20)
     run(work)
 
 
@@ -454,7 +454,7 @@ def test_memory_stays_bounded_when_calls_come_one_turn_after_the_other(monkeypat
                 outcomes = await asyncio.gather(*calls, return_exceptions=True)
                 assert outcomes.count(None) == 300 - len(refused)
 
-    monkeypatch.setattr(links, "MOST_WAITING", 8 << 20)
+    monkeypatch.setattr(connections, "MOST_WAITING", 8 << 20)
     run(work)
 
 
@@ -464,7 +464,7 @@ def test_a_value_longer_than_may_wait_goes_through_alone(monkeypatch: pytest.Mon
             await store.set("k", b"x" * 100_000)
             assert len(await store.get("k") or b"") == 100_000
 
-    monkeypatch.setattr(links, "MOST_WAITING", 50_000)
+    monkeypatch.setattr(connections, "MOST_WAITING", 50_000)
     run(work)
 
 

@@ -71,7 +71,7 @@ class TestWithoutCompiledCode(StoreConformance):
 
     @pytest.fixture(autouse=True)
     def _python_reader(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reader, "hiredis", None)
+        monkeypatch.setattr(protocol, "hiredis", None)
 
     def make_store(self) -> RedisStore:
         return RedisStore.with_client(shared().url, namespace=self.unique)
