@@ -20,10 +20,10 @@ __all__ = [
     "Value",
     "check_name",
     "check_step",
-    "next_counter",
     "key_list",
     "key_text",
     "milliseconds",
+    "next_counter",
     "value_bytes",
 ]
 

@@ -68,9 +68,9 @@ __all__ = [
     "Value",
     "check_name",
     "check_step",
-    "next_counter",
     "key_text",
     "milliseconds",
+    "next_counter",
     "run_shielded",
     "value_bytes",
 ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from storeconf.plugin import ValueSource
 
-__all__ = ["ServerBackend", "SentinelSettings", "TlsSettings"]
+__all__ = ["SentinelSettings", "ServerBackend", "TlsSettings"]
 
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:@/\[\]?#]+):(?P<port>[0-9]{1,5})")
 

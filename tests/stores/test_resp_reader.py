@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storeconf.stores.resp.commands import pack, unpack
 from storeconf.stores.resp.errors import ProtocolError, ReplyError
-from storeconf.stores.resp.protocol import MORE, Push, PythonReader, make_reader
+from storeconf.stores.resp.protocol import MORE, Push, PythonReader, make_reader, pack, unpack
 
 TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20).map(str.encode)
 REPLIES = st.recursive(

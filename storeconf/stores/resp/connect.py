@@ -8,7 +8,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from storeconf._version import __version__
-from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import (
     LinkDownError,
     LoginRefusedError,
@@ -18,7 +17,7 @@ from storeconf.stores.resp.errors import (
     is_temporary,
     reason,
 )
-from storeconf.stores.resp.protocol import MORE, PUSH, make_reader
+from storeconf.stores.resp.protocol import MORE, PUSH, make_reader, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

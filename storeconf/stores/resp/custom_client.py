@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.commands import unpack
 from storeconf.stores.resp.errors import LinkLateError, from_driver
 from storeconf.stores.resp.options import labelled
+from storeconf.stores.resp.protocol import unpack
 from storeconf.stores.resp.transport import Lane
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.bulk import send_all
-from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.errors import LinkError, ReplyError
+from storeconf.stores.resp.protocol import pack
 from storeconf.stores.resp.transport import WRITE
 
 if TYPE_CHECKING:

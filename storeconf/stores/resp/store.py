@@ -27,14 +27,14 @@ from storeconf.store import (
     milliseconds,
     value_bytes,
 )
-from storeconf.stores.resp import commands, scan
+from storeconf.stores.resp import protocol, scan
 from storeconf.stores.resp.bulk import MISSING, send_all
-from storeconf.stores.resp.commands import Script, pack
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
 from storeconf.stores.resp.invalidation import Ear
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions
+from storeconf.stores.resp.protocol import Script, pack
 from storeconf.stores.resp.routes import Route, route_of_client, route_of_options
 from storeconf.stores.resp.transport import ONCE, READ, WRITE
 from storeconf.stores.resp.transports import Lanes
@@ -300,7 +300,7 @@ class ServerStore(Store):
         if renew is None:
             value: bytes | None = await self._do(pack(b"GET", name), name, READ)
             return value
-        renewed: bytes | None = await self._run(commands.GET_AND_RENEW, name, WRITE if renew > 0 else ONCE, renew)
+        renewed: bytes | None = await self._run(protocol.GET_AND_RENEW, name, WRITE if renew > 0 else ONCE, renew)
         return renewed
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
@@ -416,7 +416,7 @@ class ServerStore(Store):
         """PEXPIRE, UNLINK for what is over, and a script for what becomes permanent."""
         name = self._key(path, key)
         if expiry is None:
-            return bool(await self._run(commands.PERSIST, name, WRITE))
+            return bool(await self._run(protocol.PERSIST, name, WRITE))
         if expiry <= 0:
             return bool(await self._do(pack(b"UNLINK", name), name, ONCE))
         return bool(await self._do(pack(b"PEXPIRE", name, expiry), name, WRITE))
@@ -430,7 +430,7 @@ class ServerStore(Store):
                 return value
             except UnsupportedOperationError:
                 self._has_getdel = False
-        popped: bytes | None = await self._run(commands.POP, name, ONCE)
+        popped: bytes | None = await self._run(protocol.POP, name, ONCE)
         return popped
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
@@ -438,7 +438,7 @@ class ServerStore(Store):
         name = self._key(path, key)
         if expiry is None:
             return int(await self._do(pack(b"INCRBY", name, by), name, ONCE))
-        return int(await self._run(commands.INCREMENT, name, ONCE, by, expiry, int(expiry <= 0)))
+        return int(await self._run(protocol.INCREMENT, name, ONCE, by, expiry, int(expiry <= 0)))
 
     async def do_compare_and_set(
         self,
@@ -453,7 +453,7 @@ class ServerStore(Store):
         name = self._key(path, key)
         how = b"delete" if new is None else b"keep" if keep_ttl else b"set" if expiry is None else b"expire"
         arguments = (int(old is not None), old or b"", how, new or b"", expiry or 0)
-        return bool(await self._run(commands.REPLACE, name, ONCE, *arguments))
+        return bool(await self._run(protocol.REPLACE, name, ONCE, *arguments))
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """A script that reads both, or for users who may only read three commands."""
@@ -466,7 +466,7 @@ class ServerStore(Store):
         if not self._reads_by_script:
             return await self._read_with_expiry(name)
         try:
-            found = await self._run(commands.GET_WITH_EXPIRY, name, READ)
+            found = await self._run(protocol.GET_WITH_EXPIRY, name, READ)
         except StoreError as error:
             if not isinstance(error.__cause__, ReplyError) or not is_forbidden(error.__cause__):
                 raise

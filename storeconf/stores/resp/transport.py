@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from storeconf._backoff import backoff
-from storeconf.stores.resp.commands import pack
 from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_forbidden, is_temporary
 from storeconf.stores.resp.invalidation import Listener
+from storeconf.stores.resp.protocol import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
