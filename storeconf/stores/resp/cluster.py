@@ -10,13 +10,12 @@ from functools import partial
 from random import shuffle
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.connect import dial, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
 from storeconf.stores.resp.invalidation import Listener
 from storeconf.stores.resp.protocol import pack
-from storeconf.stores.resp.transport import Lane, Survey, watch_sending
+from storeconf.stores.resp.transport import Lane, NobodyAnswersError, Survey, first_answer, watch_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

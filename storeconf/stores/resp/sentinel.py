@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from storeconf.stores.resp.ask import NobodyAnswersError, first_answer
 from storeconf.stores.resp.connect import Talk, talk_to
 from storeconf.stores.resp.connection import Link
 from storeconf.stores.resp.errors import LinkDownError, LinkError, LoginRefusedError, ReplyError, reason
-from storeconf.stores.resp.transport import StandaloneLane
+from storeconf.stores.resp.transport import NobodyAnswersError, StandaloneLane, first_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Lanes: how a store's commands find their server, and what is repeated when that fails."""
+"""Transports: how the commands of a store find their server, and what is repeated when that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from storeconf._backoff import backoff
 from storeconf.stores.resp.connect import dial, talk_to
@@ -16,14 +16,14 @@ from storeconf.stores.resp.invalidation import Listener
 from storeconf.stores.resp.protocol import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from storeconf.stores.resp.connect import Talk
     from storeconf.stores.resp.driver import Endpoint
     from storeconf.stores.resp.invalidation import Ear
     from storeconf.stores.resp.options import ServerOptions
 
-__all__ = ["ONCE", "READ", "WRITE", "Lane", "Node", "StandaloneLane", "Survey"]
+__all__ = ["ONCE", "READ", "WRITE", "Lane", "NobodyAnswersError", "Node", "StandaloneLane", "Survey", "first_answer"]
 
 READ, WRITE, ONCE = range(3)
 """Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
@@ -318,3 +318,48 @@ def watch_sending(links: Iterable[Link]) -> Callable[[], bool]:
 
 def _waiting(link: Link) -> int:
     return link.waiting
+
+
+PATIENCE = 0.2
+"""Seconds after which another server is asked as well."""
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class NobodyAnswersError(Exception, Generic[S]):
+    """All were asked in vain; ``failures`` says of each why."""
+
+    def __init__(self, failures: list[tuple[S, Exception]]) -> None:
+        super().__init__("nobody answers")
+        self.failures = failures
+
+
+async def first_answer(servers: Sequence[S], ask: Callable[[S], Awaitable[T]]) -> tuple[S, T]:
+    """Ask one after the other, without waiting long for any; return who answered first, and what."""
+    waiting = list(servers)
+    asked: dict[asyncio.Task[T], S] = {}
+    failures: list[tuple[S, Exception]] = []
+    try:
+        while waiting or asked:
+            if waiting:
+                server = waiting.pop(0)
+                asked[asyncio.ensure_future(_asking(ask, server))] = server
+            done, _ = await asyncio.wait(
+                asked, timeout=PATIENCE if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                server = asked.pop(task)
+                try:
+                    return server, task.result()
+                except (OSError, LinkError, ReplyError) as error:
+                    failures.append((server, error))
+        raise NobodyAnswersError(failures)
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def _asking(ask: Callable[[S], Awaitable[T]], server: S) -> T:
+    return await ask(server)
