@@ -1,21 +1,31 @@
-"""One lane per event loop: made when a loop first needs it, gone when the loop, the store or the process is."""
+"""One transport per event loop, and how it is made: of options, or of a client that was handed in."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from asyncio import get_running_loop
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from storeconf.stores.resp.cluster import ClusterLane
+from storeconf.stores.resp.custom_client import ForeignLane
+from storeconf.stores.resp.driver import is_blocking
+from storeconf.stores.resp.options import ServerOptions
+from storeconf.stores.resp.sentinel import SentinelLane
+from storeconf.stores.resp.transport import Lane, StandaloneLane
+from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
 
-    from storeconf.stores.resp.routes import Route
-    from storeconf.stores.resp.transport import Lane
+    from storeconf.stores.resp.driver import Driver, Endpoint
 
-__all__ = ["Lanes"]
+__all__ = ["Lanes", "Route", "route_of_client", "route_of_options"]
 
 _given_up: list[object] = []
 """What a forked child inherited of its parent's connections: kept, so that nothing touches them."""
@@ -89,3 +99,102 @@ async def _guard(lane: Lane, owner: weakref.ref[Lanes]) -> AsyncGenerator[None]:
         if lanes is not None:
             lanes.drop(lane)
         await lane.close()
+
+
+log = logging.getLogger("storeconf.stores")
+
+
+Route = Callable[[str], Lane]
+"""Makes a lane for the running loop and the store of that name; the lane connects when it is first used."""
+
+
+def route_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> Route:
+    """Return the way that the options describe; what the URL says besides the place counts as well.
+
+    It is looked for when the first lane is made, and what gives the options is called only then: a layout may list
+    many stores of which a process uses few.
+    """
+    way: Route | None = None
+
+    def route(store: str) -> Lane:
+        nonlocal way
+        if way is None:
+            way = _way(driver, options() if callable(options) else options)
+        return way(store)
+
+    return route
+
+
+def _way(driver: Driver, options: ServerOptions) -> Route:
+    if options.url is not None:
+        given = ServerUrl(options.url).options
+        options = replace(
+            options,
+            command_timeout=float(given.get("socket_timeout", options.command_timeout)),
+            connect_timeout=float(given.get("socket_connect_timeout", options.connect_timeout)),
+            max_connections=int(given.get("max_connections", options.max_connections)),
+            client_name=given.get("client_name", options.client_name),
+        )
+    template = driver.template(options)
+    if options.cluster is not None:
+        seeds = options.cluster
+        return lambda store: ClusterLane(replace(template, store=store), seeds, options)
+    if options.sentinel is not None:
+        sentinels, service = driver.sentinels(options), options.sentinel.service
+        return lambda store: _sentinel_lane(store, template, sentinels, service, options)
+    return lambda store: StandaloneLane(replace(template, store=store), options)
+
+
+def _sentinel_lane(
+    store: str, template: Endpoint, sentinels: list[Endpoint], service: str, options: ServerOptions
+) -> SentinelLane:
+    own = [replace(sentinel, store=store) for sentinel in sentinels]
+    return SentinelLane(replace(template, store=store), own, service, options)
+
+
+def route_of_client(driver: Driver, client: Any) -> Route:
+    """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
+    if is_blocking(client) or not callable(getattr(client, "execute_command", None)):
+        raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
+    options = ServerOptions()
+    pool: Any = getattr(client, "connection_pool", None)
+    if type(client) is driver.client and driver.is_plain(pool):
+        arguments = pool.connection_kwargs
+        options = _with_timeouts(options, arguments)
+        endpoint = driver.endpoint(pool.connection_class, arguments)
+        return lambda store: StandaloneLane(replace(endpoint, store=store), options)
+    if type(client) is driver.client and driver.is_managed(pool):
+        manager, service = pool.sentinel_manager, pool.service_name
+        pools = [sentinel.connection_pool for sentinel in manager.sentinels]
+        if pool.is_master and all(map(driver.is_plain, pools)):
+            options = _with_timeouts(options, pool.connection_kwargs)
+            template = driver.managed_endpoint(pool)
+            sentinels = [driver.endpoint(p.connection_class, p.connection_kwargs) for p in pools]
+            return lambda store: _sentinel_lane(store, template, sentinels, service, options)
+    if type(client) is driver.cluster:
+        node = next(iter(client.nodes_manager.startup_nodes.values()))
+        if driver.is_plain_cluster(client, node):
+            seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
+            options = _with_timeouts(options, node.connection_kwargs)
+            template = driver.cluster_endpoint(node)
+            return lambda store: ClusterLane(replace(template, store=store), seeds, options)
+    is_librarys = isinstance(client, (driver.client, driver.cluster))
+    retry: Any = client.get_retry() if is_librarys and hasattr(client, "get_retry") else None
+    if hasattr(retry, "get_retries") and retry.get_retries():
+        log.warning(
+            "%s repeats commands by itself after a lost connection, so an increment may count twice; "
+            "make it with a Retry of 0 times, or hand in a plain %s",
+            type(client).__qualname__,
+            driver.client.__name__,
+        )
+    return lambda store: ForeignLane(client, options, store, is_librarys=is_librarys)
+
+
+def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:
+    """Take over the timeouts that somebody has set on a client; ours stay where there is none."""
+    command, connect = arguments.get("socket_timeout"), arguments.get("socket_connect_timeout")
+    return replace(
+        options,
+        command_timeout=float(command or options.command_timeout),
+        connect_timeout=float(connect or command or options.connect_timeout),
+    )
