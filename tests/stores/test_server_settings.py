@@ -15,8 +15,8 @@ from storeconf.backends.valkey import ValkeyBackend
 from storeconf.plugin import BuildContext
 from storeconf.stores import RedisStore, ValkeyStore
 from storeconf.stores.resp.driver import load_driver
+from storeconf.stores.resp.options import ServerUrl
 from storeconf.stores.resp.transport import StandaloneLane
-from storeconf.stores.resp.url import ServerUrl
 
 T = TypeVar("T", bound=ServerBackend)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storeconf._threads import OwnThread
-from storeconf.stores.resp.url import ServerUrl
+from storeconf.stores.resp.options import ServerUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,15 +1,19 @@
-"""Where a server store connects to and how, as plain values. Imports no client library."""
+"""Where a server store connects to and how: plain values, and the URL that gives them. Imports no client library."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storeconf.plugin import ValueSource
 
-__all__ = ["Address", "SentinelOptions", "ServerOptions", "Sources", "TlsOptions", "labelled"]
+__all__ = ["Address", "SentinelOptions", "ServerOptions", "ServerUrl", "Sources", "TlsOptions", "labelled"]
 
 Address = tuple[str, int]
 """A host and a port."""
@@ -67,3 +71,184 @@ class ServerOptions:
     max_connections: int = 1
     client_name: str = "storeconf"
     sources: Sources = field(default_factory=dict, repr=False)
+
+
+SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
+MASK = "***"
+DEFAULT_PORT = 6379
+
+
+def _natural(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None
+
+
+def _positive(text: str) -> bool:
+    return _natural(text) and int(text) > 0
+
+
+def _seconds(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is not None and float(text) > 0
+
+
+def _boolean(text: str) -> bool:
+    return text.lower() in ("true", "false", "yes", "no", "1", "0")
+
+
+_OPTIONS: dict[str, Callable[[str], bool]] = {
+    "db": _natural,
+    "username": bool,
+    "password": bool,
+    "client_name": bool,
+    "max_connections": _positive,
+    "socket_connect_timeout": _seconds,
+    "socket_timeout": _seconds,
+    "ssl_ca_certs": bool,
+    "ssl_cert_reqs": lambda text: text in ("none", "required"),
+    "ssl_certfile": bool,
+    "ssl_check_hostname": _boolean,
+    "ssl_keyfile": bool,
+}
+"""The query options that are understood, and what their values must look like."""
+
+
+_ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
+"""A URL that says where the server is and nothing else: what most layouts have, hundreds of times."""
+
+
+class ServerUrl:
+    """The URL of one server. Shows its password, and the values of its query options, as ``***``."""
+
+    __slots__ = ("_raw", "_shown", "credentials", "database", "host", "options", "path", "port", "scheme", "username")
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+        self.username: str | None = None
+        self.host: str | None = None
+        self.port: int | None = None
+        self.path: str | None = None
+        self.options: dict[str, str] = {}
+        self.credentials: frozenset[str] = frozenset()
+        """Which of ``username`` and ``password`` the URL gives."""
+        if ordinary := _ORDINARY.fullmatch(raw):
+            self.scheme, self.host, port, database = ordinary.groups()
+            self.port = int(port or DEFAULT_PORT)
+            self.database = int(database) if database else None
+            self._shown = raw
+        else:
+            self._read(raw)
+
+    def _read(self, raw: str) -> None:
+        scheme, separator, rest = raw.partition("://")
+        self.scheme = scheme.lower()
+        if not separator or self.scheme not in SCHEMES:
+            raise ValueError(f"a server's URL begins with one of {', '.join(f'{name}://' for name in SCHEMES)}")
+        if " " in raw or not raw.isprintable():  # every other blank counts as not printable
+            raise _unescaped()
+        if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
+            raise _unescaped()
+        authority = re.split("[/?]", rest)[0]
+        if "," in authority.rpartition("@")[2] and "@" not in rest[len(authority) :] and self.scheme != "unix":
+            raise ValueError(
+                "the URL names several hosts, but a URL is for one server; list the nodes of a Cluster under "
+                "'cluster', or the Sentinels under 'sentinel'"
+            )
+        port_text = re.fullmatch(r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([0-9]+)", authority)
+        if port_text is not None and self.scheme != "unix" and not 0 < int(port_text[1][:9]) < 65536:
+            raise ValueError("the URL's port must be a number from 1 to 65535")
+        try:
+            parts = urlsplit(raw)
+            port = parts.port
+            host = parts.hostname
+        except ValueError:
+            # The driver's and Python's own texts quote the part of the URL that they could not read.
+            raise _unescaped() from None
+        if "@" in parts.path and self.scheme != "unix":
+            raise _unescaped()
+        userinfo, _, netloc = parts.netloc.rpartition("@")
+        username, _, password = userinfo.partition(":")
+        self.username = unquote(username) if username else None
+        self.options = self._read_options(parts.query)
+        if self.scheme == "unix":
+            self.path = unquote(parts.path)
+            if not self.path:
+                raise ValueError("a unix:// URL needs the path of the socket: unix:///run/valkey.sock")
+            if host:
+                raise ValueError("a unix:// URL has three slashes: unix:///run/valkey.sock")
+            database = ""
+        else:
+            if not host:
+                raise ValueError("the URL names no host")
+            self.host, self.port = host, port if port is not None else DEFAULT_PORT
+            database = parts.path.strip("/")
+            if database and not _natural(database):
+                raise ValueError("what follows the host in the URL must be the number of a database, as in host:6379/0")
+        if database and "db" in self.options:
+            raise ValueError("the URL names the database twice, in its path and as an option")
+        given = {name for name, value in (("username", username), ("password", password)) if value}
+        if not given.isdisjoint(self.options):
+            raise ValueError("the URL gives a credential twice, before the host and as an option")
+        self.credentials = frozenset(given | (self.options.keys() & {"username", "password"}))
+        number = database or self.options.get("db")
+        self.database = int(number) if number else None
+        user = f"{username}:{MASK}@" if password else f"{username}@" if username else ""
+        query = "?" + "&".join(f"{name}={MASK}" for name in self.options) if self.options else ""
+        self._shown = f"{scheme}://{user}{netloc}{parts.path}{query}"
+
+    @staticmethod
+    def _read_options(query: str) -> dict[str, str]:
+        options: dict[str, str] = {}
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            check = _OPTIONS.get(name)
+            if check is None:
+                shown = f"{name!r}" if re.fullmatch(r"[a-z][a-z_]{0,40}", name) else "an unknown one"
+                raise ValueError(f"the URL has an option that is not understood: {shown}; known: {', '.join(_OPTIONS)}")
+            if name in options:
+                raise ValueError(f"the URL gives the option {name} twice")
+            if not check(value):
+                raise ValueError(f"the URL's option {name} has a value that is not understood")
+            options[name] = value
+        return options
+
+    def get_secret_value(self) -> str:
+        """Return the URL as it was written, with its password."""
+        return self._raw
+
+    @property
+    def login(self) -> tuple[str | None, str | None]:
+        """The user and the password."""
+        userinfo = urlsplit(self._raw).netloc.rpartition("@")[0]
+        username, _, password = userinfo.partition(":")
+        return (
+            unquote(username or self.options.get("username", "")) or None,
+            unquote(password or self.options.get("password", "")) or None,
+        )
+
+    @property
+    def server(self) -> tuple[object, ...]:
+        """All that is not the user and the password: two URLs with the same lead to the same data."""
+        options = {name: value for name, value in self.options.items() if name not in ("username", "password")}
+        return (self.tls, self.host, self.port, self.path, self.database, options)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the scheme asks for TLS."""
+        return self.scheme in ("rediss", "valkeys")
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return f"ServerUrl({self._shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ServerUrl) and other._raw == self._raw
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+
+def _unescaped() -> ValueError:
+    return ValueError(
+        "the URL can't be read: it may hold characters of a username or password that need escaping; "
+        "the fields 'username' and 'password' take them as they are"
+    )

@@ -33,11 +33,10 @@ from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
 from storeconf.stores.resp.invalidation import Ear
 from storeconf.stores.resp.keys import key_layout as layout_named
-from storeconf.stores.resp.options import ServerOptions
+from storeconf.stores.resp.options import ServerOptions, ServerUrl
 from storeconf.stores.resp.protocol import Script, pack
 from storeconf.stores.resp.transport import ONCE, READ, WRITE
 from storeconf.stores.resp.transports import Lanes, Route, route_of_client, route_of_options
-from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.cluster import ClusterLane
 from storeconf.stores.resp.custom_client import ForeignLane
 from storeconf.stores.resp.driver import is_blocking
-from storeconf.stores.resp.options import ServerOptions
+from storeconf.stores.resp.options import ServerOptions, ServerUrl
 from storeconf.stores.resp.sentinel import SentinelLane
 from storeconf.stores.resp.transport import Lane, StandaloneLane
-from storeconf.stores.resp.url import ServerUrl
 
 if TYPE_CHECKING:
     import asyncio
