@@ -76,21 +76,30 @@ class _Lz4:
         return data
 
 
-class _Zstd(threading.local):
-    """Zstandard. Its contexts are expensive to make, and two threads that use one at once crash: each has its own."""
+class _ZstdContexts(threading.local):
+    """What packs and unpacks: expensive to make, and two threads that use one at once crash, so each has its own."""
 
     def __init__(self, library: Any) -> None:
-        self._library = library
-        self._packer, self._unpacker = library.ZstdCompressor(), library.ZstdDecompressor()
+        self.pack = library.ZstdCompressor().compress
+        self.unpack = library.ZstdDecompressor().decompress
+
+
+class _Zstd:
+    """Zstandard."""
+
+    def __init__(self, library: Any) -> None:
+        self._announced_size = library.frame_content_size
+        self._own = _ZstdContexts(library)
 
     def pack(self, data: bytes) -> bytes:
-        return self._packer.compress(data)  # type: ignore[no-any-return]  # the library has no types
+        return self._own.pack(data)  # type: ignore[no-any-return]  # the library has no types
 
     def unpack(self, packed: bytes, limit: int) -> bytes:
-        # The library heeds its bound only where the frame does not announce a size.
-        if self._library.frame_content_size(packed) > limit:
+        size = self._announced_size(packed)
+        if size > limit:
             raise TooLargeError
-        return self._unpacker.decompress(packed, max_output_size=max(limit, 1))  # type: ignore[no-any-return]  # as above
+        # The library takes a bound only where the frame announces no size, and 0 for none.
+        return self._own.unpack(packed) if size >= 0 else self._own.unpack(packed, max_output_size=limit or 1)  # type: ignore[no-any-return]  # as above
 
 
 @cache

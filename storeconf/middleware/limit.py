@@ -167,24 +167,16 @@ class LimitStore(GuardedStore):
         report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
 
-    def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """As `around` does, in fewer steps."""
         if key.__class__ is not str or len(key) > self._short:
-            try:
-                self._check_key(key, "get")
-            except Exception as error:  # noqa: BLE001  # as in `around`
-                return _refused(error)
-        if self._read_size is None:
-            return self._get(key, renew_for)
+            self._check_key(key, "get")
         if renew_for is not None:
-            return self._renewed(key, renew_for)
-        return self._read(key)
-
-    async def _read(self, key: str) -> bytes | None:
+            return await self._renewed(key, renew_for)  # type: ignore[no-any-return]  # values are untyped here
         value = await self._get(key)
         if value.__class__ is bytes and len(value) <= self._small:
             return value
-        return self._fitting(key, value)  # type: ignore[no-any-return]  # it returns what it is given
+        return self._fitting(key, value)  # type: ignore[no-any-return]  # as above
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False

@@ -83,6 +83,8 @@ class RetryStore(CatchingStore):
                 result = await call(*args)
             except StoreError as again:
                 # Whatever ends the call, an earlier attempt may have taken effect.
+                if unknown and not again.outcome_unknown:
+                    again.add_note("an earlier attempt may have taken effect")
                 unknown = again.outcome_unknown = unknown or again.outcome_unknown
                 if not isinstance(again, StoreUnavailableError | StoreTimeoutError):
                     raise
