@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from storeconf._version import __version__
-from storeconf.cli.report import complain, error, warning
+from storeconf.cli.output import complain, error, warning
 from storeconf.config.suggest import nearest
 from storeconf.errors import StoreconfError
 

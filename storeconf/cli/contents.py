@@ -17,6 +17,7 @@ from storeconf.cli.output import (
     columns,
     data,
     emit_json,
+    error,
     escaped,
     heading,
     lines,
@@ -28,7 +29,6 @@ from storeconf.cli.output import (
     where,
     write,
 )
-from storeconf.cli.report import error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

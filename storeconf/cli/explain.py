@@ -12,8 +12,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.origins import history_of, leaves, origin_fields, place_of
-from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, style, terminal_width
-from storeconf.cli.report import error
+from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
 from storeconf.cli.settings import setting_at
 from storeconf.config.specs import AliasSpec
 from storeconf.config.suggest import nearest

@@ -10,8 +10,7 @@ import click
 
 from storeconf._version import __version__
 from storeconf.cli.app import format_option, on_no_layout
-from storeconf.cli.output import columns, data, emit_json, escaped, json_text, lines, message, style
-from storeconf.cli.report import error
+from storeconf.cli.output import columns, data, emit_json, error, escaped, json_text, lines, message, style
 
 if TYPE_CHECKING:
     from storeconf.catalog import Catalog, CatalogEntry

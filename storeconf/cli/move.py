@@ -14,9 +14,7 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.opened import failing, readable, warn_of
-from storeconf.cli.output import counted, emit_json, escaped, message, on_terminal, where
-from storeconf.cli.progress import progress
-from storeconf.cli.report import error, warning
+from storeconf.cli.output import counted, emit_json, error, escaped, message, on_terminal, progress, warning, where
 from storeconf.transfer import (
     Endpoint,
     TransferResult,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from storeconf.build import nearest
-from storeconf.cli.report import error, warning
+from storeconf.cli.output import error, warning
 from storeconf.errors import StoreconfError, describe
 
 if TYPE_CHECKING:

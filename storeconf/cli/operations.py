@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from storeconf.cli.report import warning
+from storeconf.cli.output import warning
 from storeconf.errors import StoreconfError
 from storeconf.plugin import Backend
 from storeconf.registry import compile_plan

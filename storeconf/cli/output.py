@@ -7,22 +7,27 @@ import os
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
 
+    from storeconf._location import Diagnostic
     from storeconf.layout import Layout
 
 __all__ = [
+    "Progress",
     "can_show",
     "columns",
+    "complain",
     "counted",
     "data",
     "emit_json",
+    "error",
     "escaped",
     "files_of",
     "heading",
@@ -30,16 +35,17 @@ __all__ = [
     "lines",
     "message",
     "on_terminal",
+    "progress",
     "readable_size",
     "readable_time",
     "style",
     "terminal_width",
     "wants_color",
+    "warning",
     "where",
     "wrapped",
     "write",
 ]
-
 
 _ODD = re.compile("[^\x20-\x7e\n]")
 """What may be unprintable."""
@@ -196,3 +202,67 @@ def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:
         ).rstrip()
         for row in table
     ]
+
+
+# ----------------------------------------------------------------------
+
+
+def complain(diagnostics: Sequence[Diagnostic]) -> None:
+    """Show diagnostics to a person, on stderr."""
+    if diagnostics:
+        from storeconf._render import render_text
+
+        message(render_text(diagnostics, color=wants_color(sys.stderr)))
+
+
+def error(text: str, environment: str | None = None) -> None:
+    """Say on stderr what went wrong."""
+    _say("error", "red", text, environment)
+
+
+def warning(text: str, environment: str | None = None) -> None:
+    """Say on stderr what deserves a second thought."""
+    _say("warning", "yellow", text, environment)
+
+
+def _say(kind: str, color: str, text: str, environment: str | None) -> None:
+    first = f"{environment}: " if environment is not None else ""
+    message(f"{first}{style(kind, fg=color, bold=True)}: {text}")
+
+
+# ----------------------------------------------------------------------
+
+
+class Progress(Protocol):
+    """What is told of each step."""
+
+    def update(self, n_steps: int) -> None:
+        """So many more are done."""
+        ...
+
+
+class _Nobody:
+    def update(self, n_steps: int) -> None:
+        """Nobody looks."""
+
+
+@contextmanager
+def progress(label: str, length: int | None, *, shown: bool, count: bool = True) -> Iterator[Progress]:
+    """A bar on stderr, with the ``count`` of what is done; without a length it only says that something happens."""
+    if not shown:
+        yield _Nobody()
+        return
+    with click.progressbar(
+        _endless() if length is None else None,
+        length=length,
+        label=label,
+        file=sys.stderr,
+        show_pos=count,
+        color=wants_color(sys.stderr),
+    ) as bar:
+        yield bar
+
+
+def _endless() -> Iterator[None]:
+    while True:
+        yield None
