@@ -1,4 +1,4 @@
-"""What the commands print: aligned columns, colours on terminals only, JSON for programs."""
+"""Output of the commands: aligned columns, colours on terminals only, JSON for programs, messages and progress bars."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ __all__ = [
 ]
 
 _ODD = re.compile("[^\x20-\x7e\n]")
-"""What may be unprintable."""
+"""Characters that may be unprintable."""
 
 
 def on_terminal(stream: TextIO | None) -> bool:
-    """Whether a person looks at the stream; it is None where it was closed."""
+    """Whether the stream is a terminal; it is None where it was closed."""
     return stream is not None and stream.isatty()
 
 
@@ -204,7 +204,7 @@ def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:
     ]
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- messages
 
 
 def complain(diagnostics: Sequence[Diagnostic]) -> None:
@@ -216,41 +216,41 @@ def complain(diagnostics: Sequence[Diagnostic]) -> None:
 
 
 def error(text: str, environment: str | None = None) -> None:
-    """Say on stderr what went wrong."""
-    _say("error", "red", text, environment)
+    """Print an error to stderr."""
+    _labelled("error", "red", text, environment)
 
 
 def warning(text: str, environment: str | None = None) -> None:
-    """Say on stderr what deserves a second thought."""
-    _say("warning", "yellow", text, environment)
+    """Print a warning to stderr."""
+    _labelled("warning", "yellow", text, environment)
 
 
-def _say(kind: str, color: str, text: str, environment: str | None) -> None:
+def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
     first = f"{environment}: " if environment is not None else ""
     message(f"{first}{style(kind, fg=color, bold=True)}: {text}")
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- progress
 
 
 class Progress(Protocol):
-    """What is told of each step."""
+    """Takes note of each step."""
 
     def update(self, n_steps: int) -> None:
         """So many more are done."""
         ...
 
 
-class _Nobody:
+class _Hidden:
     def update(self, n_steps: int) -> None:
-        """Nobody looks."""
+        """Show nothing."""
 
 
 @contextmanager
 def progress(label: str, length: int | None, *, shown: bool, count: bool = True) -> Iterator[Progress]:
-    """A bar on stderr, with the ``count`` of what is done; without a length it only says that something happens."""
+    """A bar on stderr, with the ``count`` of what is done; without a length it only shows activity."""
     if not shown:
-        yield _Nobody()
+        yield _Hidden()
         return
     with click.progressbar(
         _endless() if length is None else None,
