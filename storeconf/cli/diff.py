@@ -9,8 +9,8 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
-from storeconf.cli.origins import leaves
 from storeconf.cli.output import columns, data, emit_json, files_of, lines, message, style
+from storeconf.cli.values import leaves
 from storeconf.config.tree import MISSING, dotted
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
-from storeconf.cli.origins import history_of
 from storeconf.cli.output import columns, data, emit_json, escaped, heading, lines, style
-from storeconf.cli.settings import setting_at
+from storeconf.cli.values import history_of, setting_at
 from storeconf.config.tree import MISSING, dotted, lookup
 
 if TYPE_CHECKING:

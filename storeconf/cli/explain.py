@@ -11,9 +11,8 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
-from storeconf.cli.origins import history_of, leaves, origin_fields, place_of
 from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
-from storeconf.cli.settings import setting_at
+from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.config.specs import AliasSpec
 from storeconf.config.suggest import nearest
 from storeconf.config.tree import dotted, lookup
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from storeconf._location import Origin
-    from storeconf.cli.settings import Setting
+    from storeconf.cli.values import Setting
     from storeconf.config.tree import TreePath
     from storeconf.layout import Layout
 

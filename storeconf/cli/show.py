@@ -6,8 +6,8 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import toml_lines, yaml_lines
-from storeconf.cli.origins import leaves, origin_fields, place_of
 from storeconf.cli.output import columns, data, emit_json, files_of, json_text, lines, style, where
+from storeconf.cli.values import leaves, origin_fields, place_of
 from storeconf.config.tree import dotted
 
 __all__ = ["show_command"]

@@ -1,4 +1,4 @@
-"""Validated settings as short texts, and the one that a path names, defaults included."""
+"""Values of a layout as the commands show them: where each was set, and settings with their defaults."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
 
 from storeconf._units import format_duration, format_size
+from storeconf.cli.output import escaped
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.masking import MASK, mask_url
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from storeconf._location import Origin
     from storeconf.config.language import EnvelopeField
     from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.layout import Layout
 
-__all__ = ["Setting", "setting_at"]
+__all__ = ["Setting", "history_of", "leaves", "origin_fields", "place_of", "setting_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +105,37 @@ def plain(value: Any, what: str = "") -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return mask_url(str(value))
+
+
+# ----------------------------------------------------------------------
+
+
+def leaves(tree: Any, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
+    """Every value of a tree that is no mapping, with its path; an empty mapping is a value."""
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, tree
+
+
+def history_of(origin: Origin | None) -> list[Origin]:
+    """An origin and all that it shadows, highest first."""
+    history = []
+    while origin is not None:
+        history.append(origin)
+        origin = origin.shadowed
+    return history
+
+
+def place_of(origin: Origin | None) -> str:
+    """Where a value was set, as people look for it."""
+    if origin is None:
+        return "default"
+    return "--set" if origin.layer == "override" else escaped(str(origin))
+
+
+def origin_fields(origin: Origin | None) -> dict[str, Any]:
+    """Where a value was set, for programs."""
+    names = ("layer", "file", "line", "column", "variable")
+    return {name: None if origin is None else getattr(origin, name) for name in names}
