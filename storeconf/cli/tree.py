@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.described import Described
-from storeconf.cli.operations import lacking
+from storeconf.cli.described import Described, lacking
 from storeconf.cli.output import can_show, columns, data, emit_json, heading, lines, style, terminal_width, wrapped
 
 if TYPE_CHECKING:
