@@ -12,7 +12,6 @@ import click
 
 from storeconf._units import parse_duration
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.opened import readable, run, store_of, with_store
 from storeconf.cli.output import (
     columns,
     data,
@@ -29,6 +28,7 @@ from storeconf.cli.output import (
     where,
     write,
 )
+from storeconf.cli.stores import readable, run, store_of, with_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

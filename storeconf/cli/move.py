@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.opened import failing, readable, warn_of
 from storeconf.cli.output import counted, emit_json, error, escaped, message, on_terminal, progress, warning, where
+from storeconf.cli.stores import failing, readable, warn_of
 from storeconf.transfer import (
     Endpoint,
     TransferResult,
