@@ -78,7 +78,7 @@ class Commands(click.Group):
     """A group whose commands live in modules that are imported only when one of theirs is called."""
 
     _homes: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("init", "schema", "plugins"), "language"),
+        **dict.fromkeys(("init", "schema", "plugins"), "authoring"),
         **{name: name for name in ("validate", "show", "explain", "diff", "env", "tree", "graph", "ping")},
         **dict.fromkeys(("keys", "get", "set", "delete", "clear", "prune", "stats", "key"), "contents"),
         **dict.fromkeys(("copy", "dump", "restore"), "move"),

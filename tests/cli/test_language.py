@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from storeconf.cli.starter import STARTERS
+from storeconf.cli.authoring import STARTERS
 from storeconf.layout import check_layout, read_layout
 from tests.cli.running import run
 

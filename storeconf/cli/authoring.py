@@ -1,22 +1,23 @@
-"""What one needs to write a layout: `storeconf init`, `schema` and `plugins`."""
+"""Commands for writing a layout: `storeconf init`, `schema` and `plugins`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from storeconf._version import __version__
 from storeconf.cli.app import format_option, on_no_layout
 from storeconf.cli.output import columns, data, emit_json, error, escaped, json_text, lines, message, style
+from storeconf.config.schema import SCHEMA_ID
 
 if TYPE_CHECKING:
     from storeconf.catalog import Catalog, CatalogEntry
     from storeconf.store import Capabilities
 
-__all__ = ["init_command", "plugins_command", "schema_command"]
+__all__ = ["STARTERS", "init_command", "plugins_command", "schema_command"]
 
 
 @click.command("init")
@@ -27,8 +28,6 @@ def init_command(path: Path | None, named: Path | None) -> None:
 
     YAML or TOML, by its name: storeconf.yaml unless given. A file that exists is never overwritten.
     """
-    from storeconf.cli.starter import STARTERS
-
     if path is not None and named is not None:
         raise click.UsageError("give the file as argument or with -f, not both")
     path = path or named or Path("storeconf.yaml")
@@ -127,3 +126,97 @@ def _abilities(capabilities: Capabilities) -> str:
         words.append(f"expiry to {capabilities.resolution:g} s")
     missing = sorted(capabilities.ALL_ATOMIC - capabilities.atomic)
     return ", ".join(words) + (style(f", without {', '.join(missing)}", fg="yellow") if missing else "")
+
+
+# ----------------------------------------------------------------------
+
+
+_YAML: Final = f"""\
+# yaml-language-server: $schema={SCHEMA_ID}
+# The key/value stores of this application.
+#   storeconf validate   finds what is wrong with this file, in every environment
+#   storeconf tree       shows what it means
+version: 1
+
+stores:
+  main:                                  # a root: it owns the place where the bytes are
+    type: memory                         # or file, redis, valkey, or a plugin's
+    namespace: app                       # all its keys lie in this namespace
+
+  sessions:                              # a child: the namespace "sessions" of main
+    description: Who is logged in
+    parent: main
+    middleware:
+      ttl: {{default: 14d, renew_on_get: true}}
+
+  cache:
+    description: Everything that can be computed again
+    parent: main
+    middleware:
+      ttl: 15m                           # short for {{default: 15m}}
+
+  pages: {{parent: cache}}                 # namespaces nest: app > cache > pages
+
+  uploads:
+    description: What customers upload, until it is processed
+    type: file
+    path: var/uploads                    # relative to this file
+
+default_factory: {{parent: main}}          # a name that is not listed becomes a namespace of main
+
+environments:                            # what differs; --env, STORECONF_ENV or load(environment=...) chooses one
+  development: {{}}
+  production:
+    stores:
+      main:
+        type: valkey
+        # The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+        url: "${{VALKEY_URL:-valkey://localhost:6379/0}}"
+      uploads: {{path: /srv/app/uploads, durability: fsync}}
+"""
+
+_TOML: Final = f"""\
+#:schema {SCHEMA_ID}
+# The key/value stores of this application.
+#   storeconf validate   finds what is wrong with this file, in every environment
+#   storeconf tree       shows what it means
+version = 1
+default_factory = {{ parent = "main" }}    # a name that is not listed becomes a namespace of main
+
+[stores.main]                            # a root: it owns the place where the bytes are
+type = "memory"                          # or file, redis, valkey, or a plugin's
+namespace = "app"                        # all its keys lie in this namespace
+
+[stores.sessions]                        # a child: the namespace "sessions" of main
+description = "Who is logged in"
+parent = "main"
+middleware.ttl = {{ default = "14d", renew_on_get = true }}
+
+[stores.cache]
+description = "Everything that can be computed again"
+parent = "main"
+middleware.ttl = "15m"                   # short for {{ default = "15m" }}
+
+[stores.pages]                           # namespaces nest: app > cache > pages
+parent = "cache"
+
+[stores.uploads]
+description = "What customers upload, until it is processed"
+type = "file"
+path = "var/uploads"                     # relative to this file
+
+# What differs; --env, STORECONF_ENV or load(environment=...) chooses one.
+[environments.development]
+
+[environments.production.stores.main]
+type = "valkey"
+# The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+url = "${{VALKEY_URL:-valkey://localhost:6379/0}}"
+
+[environments.production.stores.uploads]
+path = "/srv/app/uploads"
+durability = "fsync"
+"""
+
+STARTERS: Final = {".yaml": _YAML, ".yml": _YAML, ".toml": _TOML}
+"""What to write, by the suffix of the file."""
