@@ -79,8 +79,9 @@ class Commands(click.Group):
 
     _homes: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("init", "schema", "plugins"), "authoring"),
-        **{name: name for name in ("validate", "show", "explain", "diff", "env", "tree", "graph", "ping")},
-        **dict.fromkeys(("keys", "get", "set", "delete", "clear", "prune", "stats", "key"), "contents"),
+        **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
+        **{name: name for name in ("explain", "tree", "graph")},
+        **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "key"), "data"),
         **dict.fromkeys(("copy", "dump", "restore"), "move"),
     }
 

@@ -1,0 +1,296 @@
+"""Commands that show a layout, check it and compare it: `storeconf validate`, `show`, `diff` and `env`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.dialects import shown, toml_lines, yaml_lines
+from storeconf.cli.output import (
+    columns,
+    data,
+    emit_json,
+    escaped,
+    files_of,
+    heading,
+    json_text,
+    lines,
+    message,
+    on_terminal,
+    style,
+    wants_color,
+    where,
+)
+from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
+from storeconf.config.tree import MISSING, dotted, lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storeconf.config.render import Format
+    from storeconf.config.tree import TreePath
+    from storeconf.layout import CheckResult, Layout
+
+__all__ = ["diff_command", "env_command", "show_command", "validate_command"]
+
+_SWITCHES = {
+    "STORECONF_ENV": "chooses the environment",
+    "STORECONF_FILE": "names the file of the layout",
+    "STORECONF_DISABLE_PLUGINS": "switches plugins off",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A variable: ``value`` is what it holds now, None where it is unset, ``effective`` what holds at its path."""
+
+    name: str
+    path: str | None
+    value: Any
+    effective: Any
+
+    @property
+    def owner(self) -> str:
+        """The store that it belongs to, or the default factory."""
+        parts = (self.path or "").split(".")
+        return ".".join(parts[: 2 if parts[0] == "stores" else 1])
+
+
+@click.command("env")
+@format_option("text", "json")
+@on_layout(secrets=False)
+def env_command(source: Source, form: str) -> None:
+    """List every variable that could override something.
+
+    Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "=";
+    one that is not shows, fainter, what holds without it.
+    """
+    layout = source.layout()
+    rows = list(_rows(layout))
+    if form == "json":
+        found = [
+            {"variable": each.name, "path": each.path, "value": each.value, "effective": each.effective}
+            for each in rows
+        ]
+        emit_json({"environment": layout.environment, "env": found})
+        return
+    data(heading(layout))
+    table: list[list[str]] = []
+    for owner, group in groupby(rows, key=lambda each: each.owner):
+        table += [[], [style(owner, bold=True)]] if owner else []
+        table += (_line(each, owner) for each in group)
+    lines(columns(table))
+
+
+def _line(row: _Row, owner: str) -> list[str]:
+    """The variable, the path below its owner, and the value."""
+    name, about = f"  {row.name}", (row.path or "")[len(owner) + 1 :] or "all of it"
+    if row.path is None:
+        name, about = row.name, style(_SWITCHES[row.name], dim=True)
+    if row.value is not None:
+        # The text of a variable has no type of its own.
+        value = escaped(row.value) if isinstance(row.value, str) else shown(row.value)
+        return [style(name, bold=True, fg="green"), about, f"= {value}"]
+    effective = "" if row.effective is None else f"  {shown(row.effective)}"
+    return [name, style(about, dim=True), style(effective, dim=True)]
+
+
+def _rows(layout: Layout) -> Iterator[_Row]:
+    given = {_normal(name): name for name, value in os.environ.items() if value}
+    for name in _SWITCHES:
+        yield _Row(name, None, os.environ.get(name) or None, None)
+    tree = layout.dump()
+    for variable in layout.variables():
+        path = dotted(variable.path)
+        effective = lookup(tree, variable.path)
+        if effective is MISSING:
+            setting = setting_at(layout, variable.path)
+            effective = None if setting is None else setting.value
+        held = given.get(_normal(variable.name))
+        from_file = given.get(_normal(f"{variable.name}_FILE"))
+        if held is None and from_file is not None:
+            yield _Row(from_file, path, os.environ[from_file], effective)
+        else:
+            yield _Row(held or variable.name, path, None if held is None else _value(layout, path, held), effective)
+
+
+def _value(layout: Layout, path: str, variable: str) -> Any:
+    """What a variable says, secrets masked; it may be a list or mapping that holds some."""
+    return next((each.value for each in history_of(layout.origin(path)) if each.variable == variable), None)
+
+
+def _normal(name: str) -> str:
+    """Names of variables match without case, and ``-`` as ``_``."""
+    return name.upper().replace("-", "_")
+
+
+# ----------------------------------------------------------------------
+
+
+@click.command("show")
+@click.option("--origins", is_flag=True, help="Show where each value comes from.")
+@format_option("yaml", "toml", "json")
+@on_layout(secrets=False)
+def show_command(source: Source, origins: bool, form: str) -> None:
+    """Print the effective layout, secrets masked.
+
+    It has the language's own shape, so that it can be read again, and holds what the files, variables and overrides
+    say together; `storeconf explain` knows defaults, too.
+    """
+    layout = source.layout()
+    tree = layout.dump()
+    if form == "json" and not origins:
+        data(json_text(tree))
+    elif form == "json":
+        found = [
+            {"path": dotted(path), "value": value, **origin_fields(layout.origin(dotted(path)))}
+            for path, value in leaves(tree)
+        ]
+        emit_json({"environment": layout.environment, "layout": tree, "origins": found})
+    else:
+        data(style(f"# {where(layout)}: {files_of(layout)}", dim=True))
+        rows = []
+        for line, path in toml_lines(tree, items=origins) if form == "toml" else yaml_lines(tree, items=origins):
+            if origins and path is not None:
+                rows.append([line, style(f"# {place_of(layout.origin(dotted(path)))}", dim=True)])
+            else:
+                rows.append([line])
+        lines(columns(rows))
+
+
+# ----------------------------------------------------------------------
+
+
+_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
+
+
+@dataclass(frozen=True)
+class _Change:
+    kind: str
+    path: TreePath
+    before: Any
+    after: Any
+
+    @property
+    def text(self) -> str:
+        if self.kind == "changed":
+            same = " (they differ)" if self.before == self.after else ""
+            return f"{shown(self.before)} → {shown(self.after)}{same}"
+        return shown(self.after if self.kind == "added" else self.before)
+
+
+@click.command("diff")
+@click.argument("first", metavar="ENV1")
+@click.argument("second", metavar="ENV2")
+@format_option("text", "json")
+@on_layout(environment=False, secrets=False)
+def diff_command(source: Source, first: str, second: str, form: str) -> None:
+    """Show what differs between two environments.
+
+    The status is 1 when something does.
+    """
+    layouts = source.layouts(first, second)
+    # Compared unmasked, so that two different secrets differ; shown masked.
+    left, right = ((layout.dump(masked=False), layout.dump()) for layout in layouts)
+    changes = list(_changes(left, right, ()))
+    if form == "json":
+        found = [
+            {"path": dotted(each.path), "change": each.kind, "before": each.before, "after": each.after}
+            for each in changes
+        ]
+        emit_json({"environments": [first, second], "diff": found})
+    elif changes:
+        names = style(f"{first} → {second}", bold=True, underline=True)
+        data(f"{names}  {style(files_of(layouts[0]), dim=True)}")
+        rows = []
+        for each in changes:
+            mark, color = _MARKS[each.kind]
+            rows.append([style(f"{mark} {dotted(each.path)}", fg=color), each.text])
+        lines(columns(rows))
+    else:
+        message(f"{first} and {second} are the same")
+    if changes:
+        raise SystemExit(1)
+
+
+def _changes(left: tuple[Any, Any], right: tuple[Any, Any], path: TreePath) -> Iterator[_Change]:
+    """What differs at and below ``path``; each side is the value and the masked value."""
+    if left[0] == right[0]:
+        return
+    if all(isinstance(each, dict) for each in (*left, *right)):
+        for key in dict.fromkeys((*left[0], *right[0])):
+            yield from _changes(_inner(left, key), _inner(right, key), (*path, key))
+    elif left[0] is MISSING:
+        yield from (_Change("added", inner, None, value) for inner, value in leaves(right[1], path))
+    elif right[0] is MISSING:
+        yield from (_Change("removed", inner, value, None) for inner, value in leaves(left[1], path))
+    else:
+        yield _Change("changed", path, left[1], right[1])
+
+
+def _inner(side: tuple[Any, Any], key: str) -> tuple[Any, Any]:
+    return side[0].get(key, MISSING), side[1].get(key, MISSING)
+
+
+# ----------------------------------------------------------------------
+
+
+@click.command("validate")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@format_option("text", "json", "github", "sarif")
+@on_layout(secrets=False)
+def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
+    """Find what is wrong with the layout, in every environment.
+
+    With --env in that one alone; with FILEs in each of them. Connects to nothing. What is found goes to stdout; errors
+    make the status 1, warnings do not.
+    """
+    from storeconf.config.render import render
+    from storeconf.config.reporter import merged
+    from storeconf.layout import check_layout
+
+    if files and source.file is not None:
+        raise click.UsageError("give files as arguments or with -f, not both")
+    reports = [
+        (
+            name,
+            check_layout(
+                name,
+                environment=source.environment,
+                overrides=source.overrides,
+                without_secrets=source.without_secrets,
+                all_environments=True,
+            ),
+        )
+        for name in files or (source.file,)
+    ]
+    diagnostics = merged(each for _, report in reports for each in report.diagnostics)
+    shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout))
+    if shown:
+        data(shown)
+    if form == "text":
+        if shown:
+            message("")
+        for name, report in reports:
+            message(_summary(name, report))
+        if diagnostics and on_terminal(sys.stderr):
+            message(style(f"storeconf explain {diagnostics[0].code} tells how to mend it", dim=True))
+    if any(each.severity == "error" for each in diagnostics):
+        raise SystemExit(1)
+
+
+def _summary(name: str | None, report: CheckResult) -> str:
+    """One line on what was checked: the environments first."""
+    from storeconf._render import summary
+
+    kinds = {each.severity for each in report.diagnostics}
+    color = "red" if "error" in kinds else "yellow" if kinds else "green"
+    files = escaped(name) if name is not None else ", ".join(map(escaped, report.files))
+    parts = (", ".join(report.environments), files, style(summary(report.diagnostics), fg=color, bold=True))
+    return ": ".join(filter(None, parts))
