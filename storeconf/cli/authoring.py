@@ -128,7 +128,7 @@ def _abilities(capabilities: Capabilities) -> str:
     return ", ".join(words) + (style(f", without {', '.join(missing)}", fg="yellow") if missing else "")
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- starter files
 
 
 _YAML: Final = f"""\

@@ -1,4 +1,4 @@
-"""Commands on the data of stores: `storeconf ping`, `keys`, `get`, `set`, `delete`, `clear`, `prune`, `stats` and `raw-key`."""
+"""Commands on the data of stores: ping, keys, get, set, delete, clear, prune, stats and raw-key."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ def prune_command(source: Source, store: str | None) -> None:
         with_store(layout, store, lambda opened: opened.delete_expired())
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- ping
 
 
 @click.command("ping")

@@ -138,7 +138,7 @@ def _value(value: Any, expect: Expect) -> str:
     return shown(value)
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- missing operations
 
 
 OPTIONAL: Final = ("add", "touch", "pop", "increment", "compare_and_set")

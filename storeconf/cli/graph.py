@@ -1,4 +1,4 @@
-"""`storeconf graph`: the stores of a layout as a Mermaid or DOT graph, or as an HTML page with an SVG graph and a table."""
+"""`storeconf graph`: the stores of a layout as a Mermaid or DOT graph, or as a page with an SVG graph and a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from storeconf.cli.output import data, files_of, where
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from storeconf.cli.described import Described
     from storeconf.layout import Layout
     from storeconf.plan import FactoryStep, Plan, Step
 
@@ -147,7 +146,7 @@ def _dot_text(*lines: str) -> str:
     return f'"{inside}"'
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- page
 
 
 _LETTER: Final = 7.3

@@ -130,7 +130,7 @@ def _normal(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- show
 
 
 @click.command("show")
@@ -164,7 +164,7 @@ def show_command(source: Source, origins: bool, form: str) -> None:
         lines(columns(rows))
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- diff
 
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -238,7 +238,7 @@ def _inner(side: tuple[Any, Any], key: str) -> tuple[Any, Any]:
     return side[0].get(key, MISSING), side[1].get(key, MISSING)
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- validate
 
 
 @click.command("validate")

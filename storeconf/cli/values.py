@@ -107,7 +107,7 @@ def plain(value: Any, what: str = "") -> Any:
     return mask_url(str(value))
 
 
-# ----------------------------------------------------------------------
+# ---------------------------------------------------------------------- origins
 
 
 def leaves(tree: Any, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
