@@ -67,7 +67,7 @@ class Source:
 SECTIONS = {
     "See the layout": ("init", "validate", "show", "explain", "diff", "env"),
     "See how it hangs together": ("tree", "graph"),
-    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "key"),
+    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
     "Move data": ("copy", "dump", "restore"),
     "See what storeconf knows": ("schema", "plugins"),
 }
@@ -81,7 +81,7 @@ class Commands(click.Group):
         **dict.fromkeys(("init", "schema", "plugins"), "authoring"),
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
         **{name: name for name in ("explain", "tree", "graph")},
-        **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "key"), "data"),
+        **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),
         **dict.fromkeys(("copy", "dump", "restore"), "move"),
     }
 
@@ -96,7 +96,8 @@ class Commands(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = getattr(import_module(f"storeconf.cli.{home}"), f"{cmd_name}_command")
+        name = f"{cmd_name.replace('-', '_')}_command"
+        command: click.Command = getattr(import_module(f"storeconf.cli.{home}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -40,7 +40,17 @@ if TYPE_CHECKING:
     from storeconf.plan import Plan
     from storeconf.store import PingResult, Store
 
-__all__ = ["ping_command"]
+__all__ = [
+    "clear_command",
+    "delete_command",
+    "get_command",
+    "keys_command",
+    "ping_command",
+    "prune_command",
+    "raw_key_command",
+    "set_command",
+    "stats_command",
+]
 
 _PAGE = 200
 """Keys that are listed at once."""
@@ -196,12 +206,12 @@ async def _count(store: Store) -> dict[str, Any]:
     }
 
 
-@click.command("key")
+@click.command("raw-key")
 @click.argument("store")
 @click.argument("key")
 @format_option("text", "json")
 @on_layout()
-def key_command(source: Source, store: str, key: str, form: str) -> None:
+def raw_key_command(source: Source, store: str, key: str, form: str) -> None:
     """Show the raw key that a backend uses.
 
     On a server that is the server's key, in a file store the path of a file. KEY need not exist. Connects to nothing.

@@ -144,7 +144,12 @@ def test_a_warning_of_two_environments_comes_once(directory: Path) -> None:
 
 
 def test_an_unknown_store_is_told_with_the_nearest() -> None:
-    for command in (["get", "chache", "k"], ["set", "chache", "k", "v"], ["keys", "chache"], ["key", "chache", "k"]):
+    for command in (
+        ["get", "chache", "k"],
+        ["set", "chache", "k", "v"],
+        ["keys", "chache"],
+        ["raw-key", "chache", "k"],
+    ):
         done = run(*command, "--env", "production")
         assert done.status == 1
         assert done.err == "production: error: there is no store 'chache'; did you mean 'cache'?\n"

@@ -299,7 +299,7 @@ def test_values_that_can_not_be_read_are_told() -> None:
 
 def test_damaged_files_are_told(directory: Path) -> None:
     fill("old", {"large": b"v" * 50_000, "small": b"v", "whole": b"v"})
-    paths = [directory / run("key", "old", key).out.strip() for key in ("large", "small")]
+    paths = [directory / run("raw-key", "old", key).out.strip() for key in ("large", "small")]
     for path in paths:
         damaged = bytearray(path.read_bytes())
         damaged[-1] ^= 1

@@ -44,7 +44,7 @@ def test_the_page_says_how_each_command_is_called(name: str) -> None:
 
 
 def test_the_page_has_no_other_commands_and_shows_each_at_work() -> None:
-    found = re.findall(r"^### `(\w+)`$", PAGE, re.MULTILINE)
+    found = re.findall(r"^### `([\w-]+)`$", PAGE, re.MULTILINE)
     assert sorted(found) == sorted(NAMES)
     for name in NAMES:
         section = PAGE[PAGE.index(f"### `{name}`") :].split("\n### ")[0].split("\n## ")[0]

@@ -168,7 +168,7 @@ def test_many_keys_come_each_once() -> None:
     assert (head.stdout.count(b"\n"), head.stderr) == (1, b"")
     stats = run("stats", "main", "--format", "json", *layout).json["stats"][0]
     assert (stats["entries"], stats["permanent"]) == (1234, 1234)
-    assert run("key", "main", "k1", *layout).out == f"{name}::k1\n"
+    assert run("raw-key", "main", "k1", *layout).out == f"{name}::k1\n"
     assert run("get", "main", "k1", *layout).out == "value"
     assert run("clear", "main", "--yes", *layout).status == 0
     assert server.ask("EXISTS", f"{name}::k1") == b":0\r\n"
@@ -280,25 +280,25 @@ def test_stats_of_an_empty_store() -> None:
 
 
 def test_the_raw_key_is_the_files_path(directory: Path) -> None:
-    path = directory / run("key", "cache", "k").out.rstrip("\n")
+    path = directory / run("raw-key", "cache", "k").out.rstrip("\n")
     assert not path.exists()
     assert not (directory / "var").exists()
     run("set", "cache", "k", "v")
     assert path.is_file()
-    assert run("key", "cache", "k", "--format", "json").json["raw_key"] == str(path)
+    assert run("raw-key", "cache", "k", "--format", "json").json["raw_key"] == str(path)
 
 
 def test_the_raw_key_of_a_server_needs_no_server() -> None:
     values = ("type=redis", "url=redis://127.0.0.1:1", "namespace=shop")
     layout = [word for value in values for word in ("--set", f"stores.local.{value}")]
-    assert run("key", "local_child", "a b", *layout).out == "shop:local_child::a b\n"
+    assert run("raw-key", "local_child", "a b", *layout).out == "shop:local_child::a b\n"
 
 
 def test_memory_has_no_raw_key() -> None:
-    done = run("key", "local", "k")
+    done = run("raw-key", "local", "k")
     assert (done.status, done.out) == (1, "")
     assert done.err.endswith("production: error: the keys of 'local' have no form that anything else could see\n")
-    done = run("key", "local", "k", "--format", "json")
+    done = run("raw-key", "local", "k", "--format", "json")
     assert (done.status, done.json["raw_key"]) == (1, None)
 
 
