@@ -68,7 +68,7 @@ class Bare:
 
     async def open(self) -> None:
         await self._store.exists("")
-        self._link = self._store._lanes.last._links[0]  # type: ignore[union-attr]
+        self._link = self._store._transports.last._connections[0]  # type: ignore[union-attr]
 
     async def get(self, key: str) -> Any:
         name = b"bare::" + key.encode()

@@ -35,4 +35,4 @@ class RedisStore(ServerStore):
         key_layout: Layout = "storeconf",
     ) -> None:
         owned = redis if handle_client_shutdown else None
-        super().__init__(self.route_of(redis), namespace=namespace, key_layout=key_layout, client=owned)
+        super().__init__(self.transport_factory_of(redis), namespace=namespace, key_layout=key_layout, client=owned)

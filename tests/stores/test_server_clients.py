@@ -22,13 +22,13 @@ from redis.backoff import NoBackoff
 from storeconf import PluginError, StoreClosedError, StoreError, StoreUnavailableError, StoreValueError
 from storeconf.stores import RedisStore, ValkeyStore
 from storeconf.stores.resp import driver
-from storeconf.stores.resp.cluster import ClusterLane
-from storeconf.stores.resp.custom_client import ForeignLane
+from storeconf.stores.resp.cluster import ClusterTransport
+from storeconf.stores.resp.custom_client import CustomClientTransport
 from storeconf.stores.resp.driver import load_driver
-from storeconf.stores.resp.errors import DRIVER_ERRORS, LinkError, ReplyError, from_driver, translate
+from storeconf.stores.resp.errors import DRIVER_ERRORS, ReplyError, TransportError, from_driver, translate
 from storeconf.stores.resp.options import ServerOptions
-from storeconf.stores.resp.sentinel import SentinelLane
-from storeconf.stores.resp.transport import StandaloneLane
+from storeconf.stores.resp.sentinel import SentinelTransport
+from storeconf.stores.resp.transport import StandaloneTransport
 from tests.servers import cluster, sentinels, shared
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def round_trip(store: ServerStore) -> None:
 
 
 def lane_of(store: ServerStore) -> object:
-    return store._lanes.last
+    return store._transports.last
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -96,7 +96,7 @@ def test_the_libraries_own_clients(library: str, decode: bool, protocol: int) ->
         client = made.from_url(shared().url, decode_responses=decode, protocol=protocol)
         async with kind(client, namespace=f"own-{library}-{decode}-{protocol}") as store:
             await round_trip(store)
-            assert isinstance(lane_of(store), StandaloneLane)
+            assert isinstance(lane_of(store), StandaloneTransport)
         assert await client.ping(), "a borrowed client stays open"
         await client.aclose()
 
@@ -117,7 +117,7 @@ def test_a_client_of_another_class_is_asked_itself() -> None:
                 assert await store.get("bytes", renew_for=5) == every
                 assert await store.get_with_expiry("bytes") == (every, None)
                 assert await store.pop("bytes") == every
-                assert isinstance(lane_of(store), ForeignLane)
+                assert isinstance(lane_of(store), CustomClientTransport)
                 assert "OwnRedis" in str((await store.ping()).server)
                 await store.delete_all()
             assert OwnRedis.commands > before + 500
@@ -176,14 +176,14 @@ def test_clients_of_clusters() -> None:
         ):
             async with kind(made, namespace="cluster", handle_client_shutdown=True) as store:
                 await round_trip(store)
-                assert isinstance(lane_of(store), ClusterLane)
+                assert isinstance(lane_of(store), ClusterTransport)
 
         class OwnCluster(redis.asyncio.RedisCluster):
             pass
 
         async with RedisStore(OwnCluster(host="127.0.0.1", port=port, **QUIET), "cluster", True) as store:
             await round_trip(store)
-            assert isinstance(lane_of(store), ForeignLane)
+            assert isinstance(lane_of(store), CustomClientTransport)
 
     with cluster() as nodes:
         asyncio.run(work(nodes[1].port))
@@ -197,7 +197,7 @@ def test_clients_of_sentinels() -> None:
             sentinel = library.Sentinel(nodes, sentinel_kwargs={"password": "hunter2"})
             async with kind(sentinel.master_for("shop"), namespace="watched") as store:
                 await round_trip(store)
-                assert isinstance(lane_of(store), SentinelLane)
+                assert isinstance(lane_of(store), SentinelTransport)
             for client in sentinel.sentinels:
                 await client.aclose()
 
@@ -281,14 +281,14 @@ def test_every_error_of_the_libraries_has_its_meaning(library: Any) -> None:
         error = kind.__new__(kind)
         error.args = ("what it says",)
         meaning = from_driver(error, "the client")
-        assert isinstance(meaning, ReplyError | LinkError)
+        assert isinstance(meaning, ReplyError | TransportError)
         assert isinstance(translate(meaning, writes=True), StoreError)
 
 
 def test_only_what_was_sent_is_of_unknown_outcome() -> None:
     assert not translate(ReplyError("ERR"), writes=True).outcome_unknown
     lost = from_driver(redis.ConnectionError("gone"), "the client")
-    assert isinstance(lost, LinkError)
+    assert isinstance(lost, TransportError)
     assert translate(lost, writes=True).outcome_unknown
     assert not translate(lost, writes=False).outcome_unknown
 
@@ -329,7 +329,7 @@ def test_loops_come_and_go() -> None:
         async with store:
             for number in range(5):
                 await asyncio.to_thread(asyncio.run, work(number))
-            assert len(store._lanes) <= 1, "loops that are gone leave nothing behind"
+            assert len(store._transports) <= 1, "loops that are gone leave nothing behind"
             await work(7)
 
     asyncio.run(held())

@@ -52,10 +52,10 @@ class _FastSelector(selectors.DefaultSelector):
 async def attempts_fail(store: ValkeyStore, count: int) -> None:
     """Let a call after the other fail until the store has tried so often to connect."""
     loop = asyncio.get_running_loop()
-    (link,) = store._lanes.here()._links  # type: ignore[attr-defined]  # a standalone lane has them
+    (connection,) = store._transports.here()._connections  # type: ignore[attr-defined]  # a standalone transport has them
     deadline = loop.time() + FAST * 30
-    while link._failures < count:
-        assert loop.time() < deadline, f"{link._failures} attempts"
+    while connection._failures < count:
+        assert loop.time() < deadline, f"{connection._failures} attempts"
         with suppress(StoreError):
             await store.get("k")
         await asyncio.sleep(0.3)

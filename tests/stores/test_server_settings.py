@@ -16,7 +16,7 @@ from storeconf.plugin import BuildContext
 from storeconf.stores import RedisStore, ValkeyStore
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.options import ServerUrl
-from storeconf.stores.resp.transport import StandaloneLane
+from storeconf.stores.resp.transport import StandaloneTransport
 
 T = TypeVar("T", bound=ServerBackend)
 
@@ -222,9 +222,9 @@ def test_options_in_the_url_count() -> None:
 
     async def work() -> None:
         for store in stores:
-            lane = store._lanes.here()  # type: ignore[attr-defined]  # a server store's
-            assert isinstance(lane, StandaloneLane)
-            assert (lane.timeout, len(lane._links), lane.endpoint.client_name) == (1.5, 3, "me")
+            transport = store._transports.here()  # type: ignore[attr-defined]  # a server store's
+            assert isinstance(transport, StandaloneTransport)
+            assert (transport.timeout, len(transport._connections), transport.endpoint.client_name) == (1.5, 3, "me")
 
     asyncio.run(work())
 

@@ -9,12 +9,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, severity
+from storeconf.stores.resp.errors import ReplyError, ReplyTimeoutError, TransportError, code_of, severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from storeconf.stores.resp.transport import Lane
+    from storeconf.stores.resp.transport import Transport
 
 __all__ = ["MISSING", "send_all"]
 
@@ -25,7 +25,7 @@ SLICE_SIZE = 1 << 18
 """Bytes after which a slice ends."""
 
 WINDOW = 8
-"""Slices of which one server may owe the replies: what a link lets wait for a server that does not read is bounded."""
+"""Slices of which one server may owe the replies: what may wait for a server that does not read is bounded."""
 
 MOST_TURNS = 16
 """How often one command may be sent."""
@@ -33,20 +33,20 @@ MOST_TURNS = 16
 MISSING: Any = object()
 """What stands for the reply of a command that failed."""
 
-Failures = dict[int, ReplyError | LinkError]
+Failures = dict[int, ReplyError | TransportError]
 
 
 async def send_all(
-    lane: Lane, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int
-) -> tuple[list[Any], ReplyError | LinkError | None]:
+    transport: Transport, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int
+) -> tuple[list[Any], ReplyError | TransportError | None]:
     """Send ``command(i)`` on ``keys[i]`` for each i, and repeat together what must be repeated and may be.
 
     Return the replies in order, `MISSING` for what failed, and the failure that says the most. Its ``sent`` is true if
     any of the commands may have been executed.
     """
-    began = lane.loop.time()
-    await lane.ready()
-    call = _BulkCall(lane, keys, command, kind, waited=lane.loop.time() - began)
+    began = transport.loop.time()
+    await transport.ready()
+    call = _BulkCall(transport, keys, command, kind, waited=transport.loop.time() - began)
     await call.deliver(range(len(keys)), {}, 0, 0, None)
     failures = _distinct(call.failures)
     if not failures:
@@ -56,7 +56,7 @@ async def send_all(
     return call.replies, worst
 
 
-def _distinct(failures: Failures) -> Collection[ReplyError | LinkError]:
+def _distinct(failures: Failures) -> Collection[ReplyError | TransportError]:
     """The failures without those that several commands share."""
     return {id(error): error for error in failures.values()}.values()
 
@@ -65,9 +65,9 @@ class _BulkCall:
     """One call of `send_all`."""
 
     def __init__(
-        self, lane: Lane, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int, *, waited: float
+        self, transport: Transport, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int, *, waited: float
     ) -> None:
-        self._lane = lane
+        self._transport = transport
         self._waited = waited
         self._keys = keys
         self._command = command
@@ -82,7 +82,7 @@ class _BulkCall:
     ) -> None:
         """Send these commands, each server's for itself; ``errors`` tells how they failed before."""
         parts = [indices]
-        if self._lane.spreads:
+        if self._transport.spreads:
             parts = await self._by_server(indices)
         if len(parts) == 1:
             await self._deliver_part(parts[0], errors, attempt, turn, deadline)
@@ -93,7 +93,7 @@ class _BulkCall:
 
     async def _by_server(self, indices: Sequence[int]) -> list[Sequence[int]]:
         parts: dict[object, list[int]] = {}
-        server_of, keys = self._lane.server_of, self._keys
+        server_of, keys = self._transport.server_of, self._keys
         for at in range(0, len(indices), 16 * SLICE):
             if at:
                 await asyncio.sleep(0)
@@ -113,7 +113,7 @@ class _BulkCall:
             await self._repeat(failed, attempt, turn, deadline)
             return
         waited = max(self._waited, *(getattr(error, "waited", 0.0) for error in distinct))
-        deadline = self._lane.loop.time() + self._lane.timeout - waited
+        deadline = self._transport.loop.time() + self._transport.timeout - waited
         try:
             async with asyncio.timeout_at(deadline):
                 await self._repeat(failed, attempt, turn, deadline)
@@ -122,12 +122,12 @@ class _BulkCall:
 
     def _give_up(self, failed: Failures) -> None:
         """Note why those commands failed that have no reply when the time is over."""
-        late: dict[int, LinkLateError] = {}
+        late: dict[int, ReplyTimeoutError] = {}
         for index, error in failed.items():
             if self.replies[index] is MISSING and index not in self.failures:
                 if id(error) not in late:
-                    text = f"no success within {self._lane.timeout:g} s: {error}"
-                    late[id(error)] = LinkLateError(text, sent=self.sent, cause=error)
+                    text = f"no success within {self._transport.timeout:g} s: {error}"
+                    late[id(error)] = ReplyTimeoutError(text, sent=self.sent, cause=error)
                 self.failures[index] = late[id(error)]
 
     async def _repeat(self, failed: Failures, attempt: int, turn: int, deadline: float) -> None:
@@ -143,11 +143,11 @@ class _BulkCall:
         for group in groups.values():
             error = next(iter(group.values()))
             try:
-                next_attempt = await self._lane.prepare(error, attempt, self._kind)
-            except (ReplyError, LinkError) as failure:
+                next_attempt = await self._transport.prepare(error, attempt, self._kind)
+            except (ReplyError, TransportError) as failure:
                 self.failures.update(group if failure is error else dict.fromkeys(group, failure))
                 continue
-            if next_attempt > self._lane.retries or turn >= MOST_TURNS:
+            if next_attempt > self._transport.retries or turn >= MOST_TURNS:
                 self.failures.update(group)
             else:
                 await self.deliver(list(group), group, next_attempt, turn + 1, deadline)
@@ -157,8 +157,8 @@ class _BulkCall:
         failed: Failures = {}
         waiting: deque[list[tuple[int, asyncio.Future[Any]]]] = deque()
         at, count = 0, len(indices)
-        lost: LinkError | None = None
-        may_have_sent = self._lane.watch_sending()
+        lost: TransportError | None = None
+        may_have_sent = self._transport.watch_sending()
         try:
             while at < count and lost is None:
                 batch: list[tuple[int, asyncio.Future[Any]]] = []
@@ -170,10 +170,10 @@ class _BulkCall:
                     size += len(data)
                     try:
                         if errors:
-                            future = self._lane.call_again(errors[index], data, self._keys[index])
+                            future = self._transport.call_again(errors[index], data, self._keys[index])
                         else:
-                            future = self._lane.call(data, self._keys[index])
-                    except LinkError as error:
+                            future = self._transport.call(data, self._keys[index])
+                    except TransportError as error:
                         failed[index] = lost = error
                         at += 1
                         break
@@ -197,7 +197,7 @@ class _BulkCall:
             failed.update(dict.fromkeys(indices[at:], lost))
         return failed
 
-    async def _take(self, batch: list[tuple[int, asyncio.Future[Any]]], failed: Failures) -> LinkError | None:
+    async def _take(self, batch: list[tuple[int, asyncio.Future[Any]]], failed: Failures) -> TransportError | None:
         """Take the replies of a slice, and return how its server was lost, if it was."""
         lost = None
         for index, future in batch:
@@ -205,6 +205,6 @@ class _BulkCall:
                 self.replies[index] = await future
             except ReplyError as error:
                 failed[index] = error
-            except LinkError as error:
+            except TransportError as error:
                 failed[index] = lost = error
         return lost

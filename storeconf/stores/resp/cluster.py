@@ -1,4 +1,4 @@
-"""The lane of a Cluster: one link per node, a table of who serves which slot, and what to do when that changes."""
+"""The transport of a Cluster: a connection per node, a table of who serves which slot, and how it follows changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import partial
 from random import shuffle
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.connect import dial, talk_to
-from storeconf.stores.resp.connection import Link
-from storeconf.stores.resp.errors import LinkDownError, LinkError, ReplyError, is_forbidden
-from storeconf.stores.resp.invalidation import Listener
+from storeconf.stores.resp.connect import connect, connect_raw
+from storeconf.stores.resp.connection import Connection
+from storeconf.stores.resp.errors import NotConnectedError, ReplyError, TransportError, is_forbidden
+from storeconf.stores.resp.invalidation import InvalidationListener
 from storeconf.stores.resp.protocol import pack
-from storeconf.stores.resp.transport import Lane, NobodyAnswersError, Survey, first_answer, watch_sending
+from storeconf.stores.resp.transport import NobodyAnswersError, Survey, Transport, first_answer, watch_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from storeconf.stores.resp.driver import Endpoint
-    from storeconf.stores.resp.invalidation import Ear
+    from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import Address, ServerOptions
 
-__all__ = ["ClusterLane", "slot_of"]
+__all__ = ["ClusterTransport", "slot_of"]
 
 SLOTS = 16384
 
@@ -52,7 +52,7 @@ def slot_of(key: bytes) -> int:
     return crc_hqx(key, 0) & 16383
 
 
-class ClusterLane(Lane):
+class ClusterTransport(Transport):
     """A Cluster. Reads and writes go to the primaries."""
 
     topology = "cluster"
@@ -63,27 +63,27 @@ class ClusterLane(Lane):
         self._template = template
         self._seeds = list(seeds)
         self._options = options
-        self._links: dict[Address, Link] = {}
-        self._table: list[Link | None] = [None] * SLOTS
+        self._connections: dict[Address, Connection] = {}
+        self._table: list[Connection | None] = [None] * SLOTS
         self._owners: tuple[tuple[int, int, Address], ...] = ()
         self._reading: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
-        self._ear: Ear | None = None
-        self._listeners: dict[Address, Listener] = {}
+        self._invalidations: InvalidationFilter | None = None
+        self._listeners: dict[Address, InvalidationListener] = {}
         self._closed = False
 
     def call(self, data: bytes, key: bytes) -> asyncio.Future[Any]:
         """Send a packed command to the node that serves the key's slot."""
-        link = self._table[crc_hqx(key, 0) & 16383 if b"{" not in key else slot_of(key)]
-        if link is None:
-            raise LinkDownError(f"no node of the Cluster of store {self._template.store!r} serves the key")
-        return link.call(data)
+        connection = self._table[crc_hqx(key, 0) & 16383 if b"{" not in key else slot_of(key)]
+        if connection is None:
+            raise NotConnectedError(f"no node of the Cluster of store {self._template.store!r} serves the key")
+        return connection.call(data)
 
     # ------------------------------------------------------------------ failures
 
     async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Also: read the table before the first call, and follow redirections, which are no failures."""
-        if isinstance(error, LinkError):
+        if isinstance(error, TransportError):
             self._want_table()
         return await super().again(error, data, key, kind)
 
@@ -93,12 +93,12 @@ class ClusterLane(Lane):
             return attempt
         if self._owners:
             attempt = await super().prepare(error, attempt, kind)
-        elif isinstance(error, ReplyError) or (isinstance(error, LinkError) and error.sent):
+        elif isinstance(error, ReplyError) or (isinstance(error, TransportError) and error.sent):
             raise error
         if attempt <= self.retries:
             try:
                 await self._renew_table()
-            except (LinkError, ReplyError):
+            except (TransportError, ReplyError):
                 if not self._owners:
                     raise
                 # The old table may still do; if not, the next attempt fails and says why.
@@ -116,60 +116,64 @@ class ClusterLane(Lane):
         raise error
 
     def call_again(self, error: Exception, data: bytes, key: bytes) -> asyncio.Future[Any]:
-        """See `Lane`; a redirection is followed."""
+        """See `Transport`; a redirection is followed."""
         if not _is_redirection(error):
             return self.call(data, key)
         how, number, place = str(error).split()[:3]
         slot = int(number)
-        link = self._link_at(place, slot)
+        connection = self._connection_at(place, slot)
         if how == "MOVED":
-            self._table[slot] = link
+            self._table[slot] = connection
             self._want_table()
-            return link.call(data)
+            return connection.call(data)
         # Adjacent on one connection, so that nothing comes between.
-        asking, answer = link.call(_ASKING), link.call(data)
+        asking, answer = connection.call(_ASKING), connection.call(data)
         asking.add_done_callback(_take_note)
         return answer
 
     def watch_sending(self) -> Callable[[], bool]:
-        """See `Lane`; a redirection may lead to any node, also to one that is new."""
-        known = watch_sending(self._links.values())
-        before = set(self._links)
-        return lambda: known() or any(link.generation for a, link in self._links.items() if a not in before)
+        """See `Transport`; a redirection may lead to any node, also to one that is new."""
+        known = watch_sending(self._connections.values())
+        before = set(self._connections)
+        return lambda: (
+            known() or any(connection.generation for a, connection in self._connections.items() if a not in before)
+        )
 
     async def ready(self) -> None:
-        """See `Lane`."""
+        """See `Transport`."""
         if not self._owners:
-            with suppress(LinkError, ReplyError):
+            with suppress(TransportError, ReplyError):
                 await self._renew_table()
 
     def server_of(self, key: bytes) -> object:
-        """See `Lane`."""
+        """See `Transport`."""
         return self._table[slot_of(key)]
 
     # ------------------------------------------------------------------ the table
 
-    def _link(self, address: Address) -> Link:
-        link = self._links.get(address)
-        if link is None:
+    def _connection(self, address: Address) -> Connection:
+        connection = self._connections.get(address)
+        if connection is None:
             if self._closed:
-                raise LinkDownError(f"the connections of store {self._template.store!r} were closed")
+                raise NotConnectedError(f"the connections of store {self._template.store!r} were closed")
             endpoint = self._template.at(address)
-            link = self._links[address] = Link(
-                partial(dial, endpoint, self._options.connect_timeout),
+            connection = self._connections[address] = Connection(
+                partial(connect, endpoint, self._options.connect_timeout),
                 timeout=self._options.command_timeout,
                 peer=endpoint.address,
                 store=endpoint.store,
             )
-        return link
+        return connection
 
-    def _link_at(self, place: str, slot: int) -> Link:
-        """Return the link to where a redirection points; an unknown host is that of the node which sent it."""
+    def _connection_at(self, place: str, slot: int) -> Connection:
+        """Return the connection to where a redirection points; an unknown host is that of the node which sent it."""
         host, _, port = place.rpartition(":")
         if host in UNKNOWN_HOSTS:
             current = self._table[slot]
-            host = next((a[0] for a, link in self._links.items() if link is current), self._seeds[0][0])
-        return self._link((host, int(port)))
+            host = next(
+                (a[0] for a, connection in self._connections.items() if connection is current), self._seeds[0][0]
+            )
+        return self._connection((host, int(port)))
 
     def _want_table(self) -> None:
         """See to it that the table is read, at most once in a while however many want it."""
@@ -195,8 +199,8 @@ class ClusterLane(Lane):
 
     async def _read_table(self) -> None:
         """Ask the nodes, the connected ones first."""
-        known = [address for address, link in self._links.items() if link.is_up]
-        others = [address for address in {*self._seeds, *self._links} if address not in known]
+        known = [address for address, connection in self._connections.items() if connection.is_up]
+        others = [address for address in {*self._seeds, *self._connections} if address not in known]
         shuffle(known)
         shuffle(others)
         try:
@@ -206,28 +210,28 @@ class ClusterLane(Lane):
         self._take(reply, address)
 
     async def _ask(self, address: Address) -> Any:
-        reply = await self._link(address).call(_CLUSTER_SLOTS)
+        reply = await self._connection(address).call(_CLUSTER_SLOTS)
         if not reply:
-            raise LinkDownError(f"{self._link(address).label} knows no node that serves slots")
+            raise NotConnectedError(f"{self._connection(address).label} knows no node that serves slots")
         return reply
 
     def _take(self, reply: list[list[Any]], source: Address) -> None:
         """Make the table what CLUSTER SLOTS says; hang up on nodes that serve nothing any more."""
-        table: list[Link | None] = [None] * SLOTS
+        table: list[Connection | None] = [None] * SLOTS
         owners, serving = [], set()
         for first, last, primary, *_ in reply:
             host = (primary[0] or b"").decode()
             address = (host if host not in UNKNOWN_HOSTS else source[0], int(primary[1]))
-            link = self._link(address)
-            table[first : last + 1] = [link] * (last + 1 - first)
+            connection = self._connection(address)
+            table[first : last + 1] = [connection] * (last + 1 - first)
             owners.append((first, last, address))
             serving.add(address)
         self._table = table
         self._owners = tuple(sorted(owners))
-        for address in [address for address in self._links if address not in serving]:
-            self._let_go(self._links.pop(address).finish())
-        if self._ear is not None:
-            self._listen_to(serving, self._ear)
+        for address in [address for address in self._connections if address not in serving]:
+            self._let_go(self._connections.pop(address).finish())
+        if self._invalidations is not None:
+            self._listen_to(serving, self._invalidations)
         # Nodes come and go; one that served a moment ago is a better guess than what was configured long ago.
         self._seeds = list(dict.fromkeys([*serving, *self._seeds]))[:64]
 
@@ -238,31 +242,31 @@ class ClusterLane(Lane):
 
     # ------------------------------------------------------------------ the rest
 
-    def listen(self, ear: Ear) -> None:
+    def listen(self, invalidations: InvalidationFilter) -> None:
         """Listen to each primary, for each announces only the keys that it serves."""
         for listener in self._listeners.values():
-            listener.see_to_it()
-        if self._ear is None and self._template.client_name and not self._closed:
-            self._ear = ear
-            self._listen_to({address for _, _, address in self._owners}, ear)
+            listener.ensure_running()
+        if self._invalidations is None and self._template.client_name and not self._closed:
+            self._invalidations = invalidations
+            self._listen_to({address for _, _, address in self._owners}, invalidations)
 
-    def _listen_to(self, serving: set[Address], ear: Ear) -> None:
+    def _listen_to(self, serving: set[Address], invalidations: InvalidationFilter) -> None:
         for address in self._listeners.keys() - serving:
             self._let_go(self._listeners.pop(address).close())
         for address in serving - self._listeners.keys():
             endpoint = replace(self._template.at(address), protocol=3)
-            self._listeners[address] = Listener(
-                ear,
-                partial(talk_to, endpoint, self._options.connect_timeout),
+            self._listeners[address] = InvalidationListener(
+                invalidations,
+                partial(connect_raw, endpoint, self._options.connect_timeout),
                 label=endpoint.label,
                 timeout=self.timeout,
             )
 
-    async def nodes(self) -> list[Link]:
-        """Return the links to the primaries."""
+    async def nodes(self) -> list[Connection]:
+        """Return the connections to the primaries."""
         if not self._owners:
             await self._renew_table()
-        return list(dict.fromkeys(link for link in self._table if link is not None))
+        return list(dict.fromkeys(connection for connection in self._table if connection is not None))
 
     async def survey(self) -> Survey:
         """Ask every primary who serves what: a node may not know yet what the others have settled."""
@@ -279,14 +283,14 @@ class ClusterLane(Lane):
             if len(views[0]) == len(nodes) and all(view == views[0] for view in views):
                 return Survey(nodes, views[0], [node for node, (_, more) in zip(nodes, found, strict=True) if more])
             if self.loop.time() > deadline:
-                raise LinkDownError(
+                raise NotConnectedError(
                     f"the nodes of the Cluster of store {self._template.store!r} don't agree who serves which slots"
                 )
             await asyncio.sleep(PAUSE_BETWEEN_READINGS)
             await self._renew_table()
 
     @staticmethod
-    async def _ask_all(nodes: Sequence[Link]) -> list[bytes]:
+    async def _ask_all(nodes: Sequence[Connection]) -> list[bytes]:
         answers = await asyncio.gather(*(node.call(_CLUSTER_NODES) for node in nodes), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -301,8 +305,8 @@ class ClusterLane(Lane):
                 task.cancel()
         for listener in self._listeners.values():
             listener.abort()
-        for link in self._links.values():
-            link.abort()
+        for connection in self._connections.values():
+            connection.abort()
 
     async def close(self) -> None:
         """Let go of every connection, and wait for that."""
@@ -311,7 +315,9 @@ class ClusterLane(Lane):
         for task in tasks:
             task.cancel()
         tasks += [self.loop.create_task(listener.close()) for listener in self._listeners.values()]
-        await asyncio.gather(*tasks, *(link.close() for link in self._links.values()), return_exceptions=True)
+        await asyncio.gather(
+            *tasks, *(connection.close() for connection in self._connections.values()), return_exceptions=True
+        )
 
     async def place(self) -> str:
         """Say where it is connected to."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from storeconf._version import __version__
 from storeconf.stores.resp.errors import (
-    LinkDownError,
     LoginRefusedError,
+    NotConnectedError,
     ProtocolError,
     ReplyError,
     is_forbidden,
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.credentials import Login
     from storeconf.stores.resp.driver import Endpoint
 
-__all__ = ["Talk", "dial", "talk_to"]
+__all__ = ["RawConnection", "connect", "connect_raw"]
 
 HUNG_UP = "the server closed the connection"
 
 
-class Talk(asyncio.Protocol):
-    """A plain exchange of commands and replies on a connection, before a link takes it over."""
+class RawConnection(asyncio.Protocol):
+    """A plain exchange of commands and replies, before a `Connection` takes its transport over."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -41,8 +41,8 @@ class Talk(asyncio.Protocol):
         """Why the connection ended, or what the server said unasked before that."""
         self._closed = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport | None = None
-        self._heard: asyncio.Queue[Any] | None = None
-        self._hear: Callable[[list[Any]], None] | None = None
+        self._messages: asyncio.Queue[Any] | None = None
+        self._pushed: Callable[[list[Any]], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -55,11 +55,11 @@ class Talk(asyncio.Protocol):
             while (reply := self._reader.gets()) is not MORE:
                 if isinstance(reply, ReplyError):
                     reply = ReplyError(reason(reply))  # the server may quote the command, and with it a password
-                if self._heard is not None and isinstance(reply, list):
-                    self._heard.put_nowait(reply)
+                if self._messages is not None and isinstance(reply, list):
+                    self._messages.put_nowait(reply)
                 elif reply.__class__ in PUSH:
-                    if self._hear is not None:
-                        self._hear(cast("list[Any]", reply))
+                    if self._pushed is not None:
+                        self._pushed(cast("list[Any]", reply))
                 elif not self._waiting:
                     # What a server says unasked, it says before it hangs up.
                     self.lost = reply if isinstance(reply, ReplyError) else ProtocolError("a reply to no command")
@@ -85,12 +85,12 @@ class Talk(asyncio.Protocol):
         self._waiting.clear()
         if not self._closed.done():
             self._closed.set_result(None)
-        if self._heard is not None:
-            self._heard.put_nowait(None)
+        if self._messages is not None:
+            self._messages.put_nowait(None)
 
-    def _failure(self) -> LinkDownError:
+    def _failure(self) -> NotConnectedError:
         assert self.lost is not None
-        return LinkDownError(f"lost the connection to {self._label}: {reason(self.lost)}", cause=self.lost)
+        return NotConnectedError(f"lost the connection to {self._label}: {reason(self.lost)}", cause=self.lost)
 
     def ask(self, *words: bytes | str | int) -> asyncio.Future[Any]:
         """Send a command; the future gets its reply or `ReplyError`."""
@@ -109,29 +109,29 @@ class Talk(asyncio.Protocol):
         return futures
 
     def subscribe(self, *channels: str) -> asyncio.Queue[Any]:
-        """Turn the connection into one that only hears channels; return where that goes, and None at the end."""
-        self._heard = asyncio.Queue()
+        """Turn the connection into one that only receives messages; return their queue, which ends with None."""
+        self._messages = asyncio.Queue()
         self._write(pack("SUBSCRIBE", *channels))
-        return self._heard
+        return self._messages
 
-    def hear(self, hear: Callable[[list[Any]], None]) -> None:
-        """Let ``hear`` have each message that answers no command."""
-        self._hear = hear
+    def on_push(self, receive: Callable[[list[Any]], None]) -> None:
+        """Give ``receive`` each message that answers no command."""
+        self._pushed = receive
 
     async def is_gone(self, patience: float) -> bool:
         """Whether the connection ends within so many seconds."""
         done, _ = await asyncio.wait([self._closed], timeout=patience)
         return bool(done)
 
-    def knock(self) -> None:
-        """Make a server that has been subscribed to say something."""
+    def probe(self) -> None:
+        """Make a server that has been subscribed to answer."""
         self._write(pack("PING"))
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None
         self.transport.write(data)
 
-    def leave(self) -> asyncio.Transport:
+    def detach(self) -> asyncio.Transport:
         """Return the connection for somebody else to take over in this very turn; raise if it is gone."""
         if self.lost is not None:
             raise self._failure()
@@ -144,37 +144,37 @@ class Talk(asyncio.Protocol):
             self.transport.abort()
 
 
-async def dial(endpoint: Endpoint, within: float) -> tuple[asyncio.Transport, str]:
+async def connect(endpoint: Endpoint, within: float) -> tuple[asyncio.Transport, str]:
     """Return a connection that is ready for commands, and where it leads."""
-    talk = await talk_to(endpoint, within)
-    return talk.leave(), endpoint.address
+    raw = await connect_raw(endpoint, within)
+    return raw.detach(), endpoint.address
 
 
-async def talk_to(endpoint: Endpoint, within: float) -> Talk:
+async def connect_raw(endpoint: Endpoint, within: float) -> RawConnection:
     """Connect and shake hands within so many seconds.
 
-    Raise `LinkDownError`, which names the server, the store and the reason; its cause is the server's reply if there
-    was one.
+    Raise `NotConnectedError`, which names the server, the store and the reason; its cause is the server's reply if
+    there was one.
     """
     attempt = _Attempt(endpoint, within)
     try:
         async with asyncio.timeout(within) as limit:
             await attempt.run()
     except BaseException as error:
-        attempt.talk.abort()
+        attempt.raw.abort()
         if isinstance(error, TimeoutError) and limit.expired():
-            raise LinkDownError(
+            raise NotConnectedError(
                 f"no connection to {endpoint.label} within {within:.3g} s: {attempt.stage}", cause=error
             ) from error
         raise
-    return attempt.talk
+    return attempt.raw
 
 
 class _Attempt:
     """One attempt to connect; ``stage`` says in which state it is, for the case that time runs out."""
 
     def __init__(self, endpoint: Endpoint, within: float) -> None:
-        self.talk = Talk(endpoint.label)
+        self.raw = RawConnection(endpoint.label)
         self.stage = ""
         self._endpoint = endpoint
         self._within = within
@@ -198,8 +198,8 @@ class _Attempt:
             await self._connect()
         except (OSError, ValueError) as error:
             raise self._failure(error) from error
-        if self.talk.lost is not None:
-            raise self._ended(self.talk.lost)
+        if self.raw.lost is not None:
+            raise self._ended(self.raw.lost)
         if context is not None:
             self.stage = "the TLS handshake was not answered; the server may not use TLS on this port"
             try:
@@ -211,26 +211,26 @@ class _Attempt:
 
     def _failure(
         self, error: BaseException, what: str = "can't connect to", *, text: str | None = None
-    ) -> LinkDownError:
+    ) -> NotConnectedError:
         why = reason(error) if text is None else f"{text}: {reason(error)}"
-        return LinkDownError(f"{what} {self._endpoint.label}: {why}", cause=error)
+        return NotConnectedError(f"{what} {self._endpoint.label}: {why}", cause=error)
 
     async def _connect(self) -> None:
         endpoint, loop = self._endpoint, asyncio.get_running_loop()
         self.stage = "the server did not accept the connection"
         if endpoint.path is not None:
-            await loop.create_unix_connection(lambda: self.talk, endpoint.path)
+            await loop.create_unix_connection(lambda: self.raw, endpoint.path)
             return
-        await loop.create_connection(lambda: self.talk, endpoint.host, endpoint.port)
-        assert self.talk.transport is not None
-        self.talk.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        await loop.create_connection(lambda: self.raw, endpoint.host, endpoint.port)
+        assert self.raw.transport is not None
+        self.raw.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def _start_tls(self, context: Any) -> None:
-        plain = self.talk.transport
+        plain = self.raw.transport
         assert plain is not None
         try:
-            self.talk.transport = await asyncio.get_running_loop().start_tls(
-                plain, self.talk, context, server_hostname=self._endpoint.host
+            self.raw.transport = await asyncio.get_running_loop().start_tls(
+                plain, self.raw, context, server_hostname=self._endpoint.host
             )
         except BaseException:
             plain.abort()
@@ -245,7 +245,7 @@ class _Attempt:
         for answer in answers[: len(needed)]:
             if isinstance(answer, ReplyError):
                 raise self._refused(answer)
-        lost = next((each for each in answers if isinstance(each, LinkDownError)), None)
+        lost = next((each for each in answers if isinstance(each, NotConnectedError)), None)
         if lost is not None:
             # A server that hangs up says why in its first reply, to whatever command.
             if isinstance(answers[0], ReplyError) and not is_forbidden(answers[0]):
@@ -279,13 +279,13 @@ class _Attempt:
             optional.append(pack("CLIENT", "SETINFO", "LIB-NAME", "storeconf"))
             optional.append(pack("CLIENT", "SETINFO", "LIB-VER", __version__))
         optional.append(pack("PING"))
-        replies = self.talk.ask_all([*needed, *optional])
+        replies = self.raw.ask_all([*needed, *optional])
         return replies[: len(needed)], replies[len(needed) :]
 
-    def _refused(self, reply: ReplyError) -> LinkDownError:
-        return LinkDownError(f"{self._endpoint.label} refused: {reason(reply)}", cause=reply)
+    def _refused(self, reply: ReplyError) -> NotConnectedError:
+        return NotConnectedError(f"{self._endpoint.label} refused: {reason(reply)}", cause=reply)
 
-    def _refused_login(self, reply: ReplyError) -> LinkDownError:
+    def _refused_login(self, reply: ReplyError) -> NotConnectedError:
         credentials = self._endpoint.credentials
         text = f"{self._endpoint.label} refused the login{credentials.origin}: {reason(reply)}"
         if credentials.accepted:
@@ -294,7 +294,7 @@ class _Attempt:
             return LoginRefusedError(text, rotating=True)
         return LoginRefusedError(text, rotating=False, cause=reply)
 
-    def _failed_handshake(self, error: Exception) -> LinkDownError:
+    def _failed_handshake(self, error: Exception) -> NotConnectedError:
         """Say what TLS did not get, as far as can be told: many servers hang up without an alert."""
         code = getattr(error, "reason", None) or ""  # OpenSSL's word for it
         guesses = []
@@ -306,7 +306,7 @@ class _Attempt:
         text = "the TLS handshake failed" + (f"; the server {', or '.join(guesses)}" if guesses else "")
         return self._failure(error if str(error) else ConnectionResetError(HUNG_UP), text=text)
 
-    def _ended(self, why: BaseException) -> LinkDownError:
+    def _ended(self, why: BaseException) -> NotConnectedError:
         """Say what the server said, or what it may have wanted instead of what it got."""
         if isinstance(why, ReplyError):
             return self._refused(why)

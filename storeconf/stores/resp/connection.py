@@ -1,8 +1,18 @@
 """One multiplexed connection: the commands of one turn of the loop go out together, replies are matched in order.
 
-A link connects when it is first used, fails what it can't answer when the connection breaks, and connects again on
-the next call, with a growing pause after failures. Its calls need no timer each: one ticks a fixed number of times
-per timeout, while anything waits, and remembers how many calls there had been.
+    IDLE ── a call ──> CONNECTING ── connected ──> UP
+     ^ ^                │      │                   │
+     │ └── cancelled ───┘      │ failed            │ lost
+     │                         v                   │
+     ├── a timer, retry_now ── PAUSING             │
+     └─────────────────────────────────────────────┘
+
+``abort`` and ``close`` lead from every state to CLOSED, for good. In PAUSING calls fail at once; the pause grows with
+each failure, up to a cap. The timer that ends it is set before the state, so that no error can come between the two.
+
+Calls wait in ``_pending``, oldest first; the last ones, one for each entry of ``_buffer``, are not sent yet. Only in UP
+is anything written. A call that fails before it was sent is never sent. Calls need no timer each: one ticks a fixed
+number of times per timeout, while anything waits, and remembers how many calls there had been.
 """
 
 from __future__ import annotations
@@ -14,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf._backoff import backoff
 from storeconf.stores.resp.errors import (
-    LinkBusyError,
-    LinkDownError,
-    LinkError,
-    LinkLateError,
-    LinkLostError,
+    ConnectionLostError,
     LoginRefusedError,
+    NotConnectedError,
     ProtocolError,
     ReplyError,
+    ReplyTimeoutError,
+    SendBufferFullError,
+    TransportError,
     reason,
 )
 from storeconf.stores.resp.options import labelled
@@ -30,7 +40,7 @@ from storeconf.stores.resp.protocol import MORE, PUSH, make_reader
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Link"]
+__all__ = ["Connection"]
 
 log = logging.getLogger("storeconf.stores")
 
@@ -55,17 +65,17 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between two attempts to connect: after the first failure, and at most."""
 
 
-class Link:
+class Connection:
     """One connection that many tasks share. Belongs to one event loop.
 
-    ``dial`` makes a connection that is ready for commands and returns where it leads; how it finds the server, and how
-    long that may take, is its affair. ``peer`` names the server until then. Messages name ``store`` as well. Times are
-    in seconds.
+    ``connect`` makes a transport that is ready for commands and returns it with the server's address; how it finds the
+    server, and how long that may take, is its affair. ``peer`` names the server until then. Messages name ``store`` as
+    well. Times are in seconds.
     """
 
     def __init__(
         self,
-        dial: Callable[[], Awaitable[tuple[asyncio.Transport, str]]],
+        connect: Callable[[], Awaitable[tuple[asyncio.Transport, str]]],
         *,
         timeout: float,
         peer: str,
@@ -76,7 +86,7 @@ class Link:
         self._store = store
         self.generation = 0
         """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
-        self._dial = dial
+        self._connect = connect
         self._timeout = timeout
         self._future = self.loop.create_future
         self._pending: deque[asyncio.Future[Any]] = deque()
@@ -101,7 +111,7 @@ class Link:
         self._silent = 0  # ticks since the last byte came
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
-        """Send a packed command; the future gets its reply, `ReplyError`, or `LinkError`."""
+        """Send a packed command; the future gets its reply, `ReplyError`, or `TransportError`."""
         pending = self._pending
         if not pending:
             if not self._scheduled:
@@ -180,7 +190,7 @@ class Link:
     def _admit(self, data: bytes) -> None:
         # Where nothing waits, one may be as long as it likes: else it could never be sent.
         if (self._held and self._held + len(data) > MOST_WAITING) or len(self._buffer) >= MOST_CALLS:
-            raise LinkBusyError(f"the send buffer for {self.label} is full")
+            raise SendBufferFullError(f"the send buffer for {self.label} is full")
         self._held += len(data)
 
     def resume(self) -> None:
@@ -253,7 +263,7 @@ class Link:
             for _ in range(unsent):
                 future = pending.popleft()
                 if not future.done():
-                    future.set_exception(LinkLateError(text, sent=False, cause=why))
+                    future.set_exception(ReplyTimeoutError(text, sent=False, cause=why))
             pending.rotate(sent)
             self._replies += unsent
             self._held -= sum(map(len, buffer[:unsent]))
@@ -263,24 +273,24 @@ class Link:
             if index >= late:
                 break
             if not future.done():
-                future.set_exception(LinkLateError(text, sent=True))
+                future.set_exception(ReplyTimeoutError(text, sent=True))
 
     # ------------------------------------------------------------------ connecting and losing
 
     def _begin(self) -> None:
         if self._state == IDLE:
             self._state = CONNECTING
-            self._connecting = self.loop.create_task(self._connect())
+            self._connecting = self.loop.create_task(self._attempt())
             self._connecting.add_done_callback(self._attempt_ended)
         elif self._state == PAUSING:
             assert self._why is not None
-            raise LinkDownError(self._why_not(self._why), cause=_root(self._why))
+            raise NotConnectedError(self._why_not(self._why), cause=_root(self._why))
         elif self._state == CLOSED:
-            raise LinkDownError(f"the connection to {self.label} was closed")
+            raise NotConnectedError(f"the connection to {self.label} was closed")
 
-    async def _connect(self) -> None:
+    async def _attempt(self) -> None:
         try:
-            transport, peer = await self._dial()
+            transport, peer = await self._connect()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it, and the next attempt follows
             self._failed(error)
         else:
@@ -291,7 +301,7 @@ class Link:
         if attempt.cancelled() and attempt is self._connecting and self._state == CONNECTING:
             self._connecting, self._state = None, IDLE
             text = f"the attempt to connect to {self.label} was cancelled"
-            self._fail_all(LinkDownError, text, ConnectionAbortedError())
+            self._fail_all(NotConnectedError, text, ConnectionAbortedError())
 
     def _connected(self, transport: asyncio.Transport, peer: str) -> None:
         self._transport, self._write, self.peer = transport, transport.write, peer
@@ -329,12 +339,12 @@ class Link:
         self._connecting, self._why = None, error
         self._failures += 1
         why = self._why_not(error)
-        self._fail_all(LinkDownError, why, error)
+        self._fail_all(NotConnectedError, why, error)
         level = logging.ERROR if isinstance(error, LoginRefusedError) and error.rotating else logging.WARNING
         log.log(level, "no connection: %s; the next attempt in %.0f ms at the earliest", why, pause * 1000)
 
     def _why_not(self, error: BaseException) -> str:
-        return str(error) if isinstance(error, LinkDownError) else f"can't connect to {self.label}: {reason(error)}"
+        return str(error) if isinstance(error, NotConnectedError) else f"can't connect to {self.label}: {reason(error)}"
 
     def _wake(self) -> None:
         if self._waking is not None:
@@ -343,7 +353,7 @@ class Link:
         if self._state == PAUSING:
             self._state = IDLE
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Make the next call connect at once, for there is news of the server."""
         if self._state == PAUSING:
             self._failures = 0
@@ -370,10 +380,10 @@ class Link:
         if self._state != CLOSED:
             self._state = IDLE
             log.warning("lost the connection to %s: %s", self.label, reason(self._why))
-        self._fail_all(LinkLostError, f"lost the connection to {self.label}: {reason(self._why)}", self._why)
+        self._fail_all(ConnectionLostError, f"lost the connection to {self.label}: {reason(self._why)}", self._why)
 
-    def _fail_all(self, kind: type[LinkError], text: str, why: BaseException) -> None:
-        """Fail every call: those that were sent by ``kind``, the others by `LinkDownError`."""
+    def _fail_all(self, kind: type[TransportError], text: str, why: BaseException) -> None:
+        """Fail every call: those that were sent by ``kind``, the others by `NotConnectedError`."""
         pending, marks = self._pending, list(self._marks)
         unsent = len(self._buffer)
         tick, mark, index = self._timeout / (TICKS + 1), 0, self._replies
@@ -388,7 +398,7 @@ class Link:
                 mark += 1
             if not future.done():
                 waited = tick * (len(marks) - mark + 1)
-                failure = kind if len(pending) >= unsent else LinkDownError
+                failure = kind if len(pending) >= unsent else NotConnectedError
                 future.set_exception(failure(text, waited=waited, cause=cause))
 
     def abort(self) -> None:
@@ -404,7 +414,9 @@ class Link:
             self._transport.abort()
         self._scheduled = self._blocked = True
         self._protocol = None
-        self._fail_all(LinkLostError, f"the connection to {self.label} was closed", ConnectionAbortedError("closed"))
+        self._fail_all(
+            ConnectionLostError, f"the connection to {self.label} was closed", ConnectionAbortedError("closed")
+        )
 
     async def finish(self) -> None:
         """Hang up for ever, after the calls under way have their replies."""
@@ -423,34 +435,34 @@ class Link:
 
 def _root(why: BaseException | None) -> BaseException | None:
     """The error reply that kept us from connecting, if there was one, else what there was."""
-    return why.__cause__ if isinstance(why, LinkDownError) and isinstance(why.__cause__, ReplyError) else why
+    return why.__cause__ if isinstance(why, NotConnectedError) and isinstance(why.__cause__, ReplyError) else why
 
 
 class _Protocol(asyncio.Protocol):
-    """What the loop calls for one connection of a link."""
+    """What the event loop calls for one transport of a connection."""
 
-    __slots__ = ("_feed", "_link", "_reader", "closed", "paused")
+    __slots__ = ("_connection", "_feed", "_reader", "closed", "paused")
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._reader = make_reader()
         self._feed = self._reader.feed
-        self.closed: asyncio.Future[None] = link.loop.create_future()
+        self.closed: asyncio.Future[None] = connection.loop.create_future()
         self.paused = False
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
-        if self._link._protocol is self:
-            self._link.receive(self._reader)
+        if self._connection._protocol is self:
+            self._connection.receive(self._reader)
 
     def pause_writing(self) -> None:
         self.paused = True
 
     def resume_writing(self) -> None:
         self.paused = False
-        if self._link._protocol is self:
-            self._link.resume()
+        if self._connection._protocol is self:
+            self._connection.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._link.lost(self, error)
+        self._connection.lost(self, error)
         self.closed.set_result(None)

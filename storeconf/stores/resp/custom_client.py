@@ -1,4 +1,4 @@
-"""The lane of a client that is not ours to replace: a subclass, a fake, one with its own connect function.
+"""The transport of a client that is not ours to replace: a subclass, a fake, one with its own connect function.
 
 Commands go through its own ``execute_command``: correct, and slower, for each call takes one of its connections.
 """
@@ -8,38 +8,38 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.errors import LinkLateError, from_driver
+from storeconf.stores.resp.errors import ReplyTimeoutError, from_driver
 from storeconf.stores.resp.options import labelled
 from storeconf.stores.resp.protocol import unpack
-from storeconf.stores.resp.transport import Lane
+from storeconf.stores.resp.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from storeconf.stores.resp.invalidation import Ear
+    from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import ServerOptions
     from storeconf.stores.resp.transport import Node
 
-__all__ = ["ForeignLane"]
+__all__ = ["CustomClientTransport"]
 
 MOST_AT_ONCE = 16
 """Calls under way at a time: clients open a connection for each, and refuse more than their pool holds."""
 
 
-class _ForeignNode:
+class _CustomClientNode:
     """One server of a foreign client: the client itself, or what a Cluster's client has for each node."""
 
     generation = 1
 
-    def __init__(self, lane: ForeignLane, client: Any) -> None:
-        self._lane = lane
+    def __init__(self, transport: CustomClientTransport, client: Any) -> None:
+        self._transport = transport
         self._client = client
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self._lane.execute(self._client, data))
+        return asyncio.ensure_future(self._transport.execute(self._client, data))
 
 
-class ForeignLane(Lane):
+class CustomClientTransport(Transport):
     """A client object's own way to its server."""
 
     topology = "as configured on the supplied client"
@@ -69,21 +69,21 @@ class ForeignLane(Lane):
                     return _plain(await running)
         except TimeoutError as error:
             text = f"{self._label} did not answer within {self.timeout:g} s"
-            raise LinkLateError(text, sent=True, cause=error) from error
+            raise ReplyTimeoutError(text, sent=True, cause=error) from error
         except Exception as error:
             raise from_driver(error, self._label) from error
 
     async def nodes(self) -> Sequence[Node]:
         """Return the client's server, or those of its Cluster."""
         if not self.spreads:
-            return [_ForeignNode(self, self._client)]
+            return [_CustomClientNode(self, self._client)]
         try:
             await self._client.initialize()
         except Exception as error:
             raise from_driver(error, self._label) from error
-        return [_ForeignNode(self, node) for node in self._client.get_primaries()]
+        return [_CustomClientNode(self, node) for node in self._client.get_primaries()]
 
-    def listen(self, ear: Ear) -> None:
+    def listen(self, invalidations: InvalidationFilter) -> None:
         """Do nothing: the client gives its connections to nobody for long."""
 
     def abort(self) -> None:

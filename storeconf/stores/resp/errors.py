@@ -1,8 +1,8 @@
 """What goes wrong below a store, and the one table by which it becomes a `StoreError`.
 
-Three kinds of failure arrive here: an error reply of the server (`ReplyError`), a failure of a connection (`LinkError`
-and its subclasses), and an exception of a client library (only from clients that are called through their own
-methods). Imports no client library: their exceptions are known by name.
+Three kinds of failure arrive here: an error reply of the server (`ReplyError`), a failure on the way to it
+(`TransportError` and its subclasses), and an exception of a client library (only from clients that are called through
+their own methods). Imports no client library: their exceptions are known by name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from storeconf.errors import (
 
 __all__ = [
     "DRIVER_ERRORS",
-    "LinkBusyError",
-    "LinkDownError",
-    "LinkError",
-    "LinkLateError",
-    "LinkLostError",
+    "SendBufferFullError",
+    "NotConnectedError",
+    "TransportError",
+    "ReplyTimeoutError",
+    "ConnectionLostError",
     "LoginRefusedError",
     "ProtocolError",
     "ReplyError",
@@ -48,7 +48,7 @@ class ProtocolError(Exception):
     """What came over a connection is not RESP."""
 
 
-class LinkError(Exception):
+class TransportError(Exception):
     """A connection failed a command. ``sent``: it may have been executed; ``waited``: at most so many seconds."""
 
     sent = False
@@ -59,11 +59,11 @@ class LinkError(Exception):
         self.__cause__ = cause
 
 
-class LinkDownError(LinkError):
+class NotConnectedError(TransportError):
     """There is no connection, and the command was not sent."""
 
 
-class LoginRefusedError(LinkDownError):
+class LoginRefusedError(NotConnectedError):
     """The server refused the user or the password; ``rotating``: it has accepted this store's before."""
 
     def __init__(self, message: str, *, rotating: bool, cause: BaseException | None = None) -> None:
@@ -71,17 +71,17 @@ class LoginRefusedError(LinkDownError):
         self.rotating = rotating
 
 
-class LinkBusyError(LinkError):
+class SendBufferFullError(TransportError):
     """So much waits for a server that does not read that the command was refused."""
 
 
-class LinkLostError(LinkError):
+class ConnectionLostError(TransportError):
     """The connection broke after the command was sent and before its reply came."""
 
     sent = True
 
 
-class LinkLateError(LinkError):
+class ReplyTimeoutError(TransportError):
     """No reply came in time."""
 
     def __init__(self, message: str, *, sent: bool, cause: BaseException | None = None) -> None:
@@ -109,28 +109,28 @@ _REPLIES: tuple[tuple[re.Pattern[str], type[StoreError], str | None], ...] = tup
 )
 """Error replies without a script's preamble; the first match counts: its class, and what replaces the server's text."""
 
-DRIVER_ERRORS: dict[str, type[LinkError] | type[ReplyError]] = {
+DRIVER_ERRORS: dict[str, type[TransportError] | type[ReplyError]] = {
     "AskError": ReplyError,
     "AuthenticationError": ReplyError,
     "AuthenticationWrongNumberOfArgsError": ReplyError,
     "AuthorizationError": ReplyError,
     "BusyLoadingError": ReplyError,
-    "ChildDeadlockedError": LinkLostError,
+    "ChildDeadlockedError": ConnectionLostError,
     "ClusterCrossSlotError": ReplyError,
     "ClusterDownError": ReplyError,
-    "ClusterError": LinkLostError,
-    "ConnectionError": LinkLostError,
+    "ClusterError": ConnectionLostError,
+    "ConnectionError": ConnectionLostError,
     "CrossSlotTransactionError": ReplyError,
     "DataError": ReplyError,
     "ExecAbortError": ReplyError,
-    "ExternalAuthProviderError": LinkDownError,
+    "ExternalAuthProviderError": NotConnectedError,
     "IncorrectPolicyType": ReplyError,
     "InvalidPipelineStack": ReplyError,
-    "InvalidResponse": LinkLostError,
+    "InvalidResponse": ConnectionLostError,
     "LockError": ReplyError,
     "LockNotOwnedError": ReplyError,
     "MasterDownError": ReplyError,
-    "MaxConnectionsError": LinkDownError,
+    "MaxConnectionsError": NotConnectedError,
     "ModuleError": ReplyError,
     "MovedError": ReplyError,
     "NoPermissionError": ReplyError,
@@ -139,14 +139,14 @@ DRIVER_ERRORS: dict[str, type[LinkError] | type[ReplyError]] = {
     "OutOfMemoryError": ReplyError,
     "PubSubError": ReplyError,
     "ReadOnlyError": ReplyError,
-    "RedisClusterException": LinkLostError,
-    "RedisError": LinkLostError,
+    "RedisClusterException": ConnectionLostError,
+    "RedisError": ConnectionLostError,
     "ResponseError": ReplyError,
     "SlotNotCoveredError": ReplyError,
-    "TimeoutError": LinkLateError,
+    "TimeoutError": ReplyTimeoutError,
     "TryAgainError": ReplyError,
-    "ValkeyClusterException": LinkLostError,
-    "ValkeyError": LinkLostError,
+    "ValkeyClusterException": ConnectionLostError,
+    "ValkeyError": ConnectionLostError,
     "WatchError": ReplyError,
 }
 """The client libraries' exceptions by name, and which failure each stands for."""
@@ -200,25 +200,25 @@ def is_forbidden(error: ReplyError) -> bool:
 
 
 def from_driver(error: Exception, label: str) -> Exception:
-    """Turn what a client library raised into a `ReplyError` or `LinkError`; anything else comes back as it is.
+    """Turn what a client library raised into a `ReplyError` or `TransportError`; anything else comes back as it is.
 
     ``label`` names the client and the store in messages.
     """
     for kind in type(error).__mro__:
         if kind.__module__.partition(".")[0] in ("redis", "valkey") and kind.__name__ in DRIVER_ERRORS:
             failure = DRIVER_ERRORS[kind.__name__]
-            if not issubclass(failure, LinkError):
+            if not issubclass(failure, TransportError):
                 code = _CODES.get(kind.__name__)
                 text = str(error)
                 return ReplyError(f"{code} {text}" if code is not None and not text.startswith(code) else text)
-            if failure is LinkLateError:
-                return LinkLateError(f"{label} got no reply in time", sent=True, cause=error)
+            if failure is ReplyTimeoutError:
+                return ReplyTimeoutError(f"{label} got no reply in time", sent=True, cause=error)
             text = f"{label} lost its connection or never had one: {reason(error)}"
             return failure(text, cause=error)
     if isinstance(error, TimeoutError):
-        return LinkLateError(f"{label} got no reply in time", sent=True, cause=error)
+        return ReplyTimeoutError(f"{label} got no reply in time", sent=True, cause=error)
     if isinstance(error, OSError):
-        return LinkLostError(f"{label} lost its connection: {reason(error)}", cause=error)
+        return ConnectionLostError(f"{label} lost its connection: {reason(error)}", cause=error)
     return error
 
 
@@ -240,7 +240,7 @@ def _shown(text: str) -> str:
     return _SCRIPT.sub("", _ARGUMENTS.sub("", text))
 
 
-def translate(error: ReplyError | LinkError, *, writes: bool) -> StoreError:
+def translate(error: ReplyError | TransportError, *, writes: bool) -> StoreError:
     """Return the `StoreError` that callers see for a failed operation."""
     unknown = writes and error.sent
     if isinstance(error, ReplyError):
@@ -249,13 +249,13 @@ def translate(error: ReplyError | LinkError, *, writes: bool) -> StoreError:
     text = str(error)
     if isinstance(cause, ReplyError) and not is_temporary(cause):
         return _of_reply(cause, text, unknown)
-    kind = StoreTimeoutError if isinstance(error, LinkLateError) else StoreUnavailableError
+    kind = StoreTimeoutError if isinstance(error, ReplyTimeoutError) else StoreUnavailableError
     if unknown:
         text += "; it is unknown whether the operation took effect"
     return kind(text, outcome_unknown=unknown)
 
 
-def severity(error: ReplyError | LinkError) -> int:
+def severity(error: ReplyError | TransportError) -> int:
     """Say which of several failures of one call callers must hear of: what a policy may hide least counts most."""
     kind = type(translate(error, writes=False))
     return 0 if kind in (StoreUnavailableError, StoreTimeoutError) else 1 if kind is StoreRefusedError else 2

@@ -1,4 +1,4 @@
-"""What servers announce unasked: which keys have changed, so that near caches drop them at once.
+"""Invalidation: servers report which keys have changed, so that near caches drop them at once.
 
 A connection of its own is told of all keys below some prefixes, whoever changes them, also when they expire. Nothing
 is lost without a sign: while there is no such connection, and when there is one again, everything near is dropped.
@@ -12,16 +12,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from storeconf._backoff import backoff
-from storeconf.stores.resp.errors import LinkError, LoginRefusedError, ReplyError, is_temporary, reason
+from storeconf.stores.resp.errors import LoginRefusedError, ReplyError, TransportError, is_temporary, reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from storeconf._watch import Watch
-    from storeconf.stores.resp.connect import Talk
+    from storeconf.stores.resp.connect import RawConnection
     from storeconf.stores.resp.keys import KeyLayout
 
-__all__ = ["Ear", "Listener"]
+__all__ = ["InvalidationFilter", "InvalidationListener"]
 
 log = logging.getLogger("storeconf.stores")
 
@@ -38,8 +38,8 @@ MOST_PREFIXES = 8
 """Prefixes asked for; where more namespaces are cached, all that the root holds is announced."""
 
 
-class Ear:
-    """Turns the announcements of the servers of one root into what its near caches drop."""
+class InvalidationFilter:
+    """Turns what the servers of one root report into what its near caches drop."""
 
     def __init__(self, watch: Watch, layout: KeyLayout, root: tuple[str, ...]) -> None:
         self._watch = watch
@@ -50,7 +50,7 @@ class Ear:
 
     @property
     def prefixes(self) -> tuple[bytes, ...]:
-        """What the names of those keys begin with that anybody wants to hear of; none begins like another one."""
+        """The beginnings of the keys that near caches hold; none begins like another one."""
         cached = self._watch.cached
         if cached is not self._cached:
             found: list[bytes] = []
@@ -62,8 +62,8 @@ class Ear:
             self._prefixes, self._cached = tuple(found), cached
         return self._prefixes
 
-    def hear(self, message: list[Any]) -> None:
-        """Drop what a server says has changed."""
+    def on_push(self, message: list[Any]) -> None:
+        """Drop the entries that a server reports as changed."""
         if message[0] != b"invalidate":
             return
         names: list[bytes] | None = message[1]
@@ -94,25 +94,32 @@ class Ear:
         self._watch.all_changed()
 
 
-class Listener:
+class InvalidationListener:
     """Listens to one server, or to whichever is the primary now, until it is told to stop. Times are in seconds."""
 
-    def __init__(self, ear: Ear, talk: Callable[[], Awaitable[Talk]], *, label: str, timeout: float) -> None:
-        self._ear = ear
-        self._talk = talk
+    def __init__(
+        self,
+        invalidations: InvalidationFilter,
+        connect: Callable[[], Awaitable[RawConnection]],
+        *,
+        label: str,
+        timeout: float,
+    ) -> None:
+        self._invalidations = invalidations
+        self._connect = connect
         self._label = label
         self._timeout = timeout
-        self._connection: Talk | None = None
+        self._connection: RawConnection | None = None
         self._asked: tuple[bytes, ...] = ()
         self._seen: tuple[bytes, ...] | None = None
         self._told_of_refusal = False
         self._task = asyncio.get_running_loop().create_task(self._work())
 
-    def see_to_it(self) -> None:
-        """Listen anew if there is more to hear of than was asked for, or if somebody has cancelled the task."""
+    def ensure_running(self) -> None:
+        """Listen again if more keys are cached than were asked for, or if somebody has cancelled the task."""
         if self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
-        wanted = self._ear.prefixes
+        wanted = self._invalidations.prefixes
         if wanted is not self._seen:
             self._seen = wanted
             if not all(prefix.startswith(self._asked) for prefix in wanted):
@@ -149,7 +156,7 @@ class Listener:
         if not self._told_of_refusal:
             self._told_of_refusal = True
             log.warning(
-                "%s does not announce what changes, so near caches see what others write only after max_age: %s",
+                "%s does not support client tracking; cached values may be stale for up to max_age: %s",
                 self._label,
                 reason(error),
             )
@@ -158,31 +165,31 @@ class Listener:
     async def _listen(self) -> bool:
         """Listen as long as the connection lives; whether there was one. Raise `ReplyError` if the server refuses."""
         try:
-            talk = self._connection = await self._talk()
+            raw = self._connection = await self._connect()
         except Exception as error:  # a credential provider may raise anything, and the calls tell of it
             if isinstance(error.__cause__, ReplyError) and not isinstance(error, LoginRefusedError):
                 raise error.__cause__ from error
-            log.debug("nothing is announced by %s: %s", self._label, reason(error))
+            log.debug("no tracking of changes at %s: %s", self._label, reason(error))
             return False
-        heard = False
+        tracking = False
         try:
-            self._asked = self._seen = self._ear.prefixes
-            talk.hear(self._ear.hear)
+            self._asked = self._seen = self._invalidations.prefixes
+            raw.on_push(self._invalidations.on_push)
             async with asyncio.timeout(self._timeout):
-                await talk.ask("CLIENT", "TRACKING", "ON", "BCAST", *(w for p in self._asked for w in ("PREFIX", p)))
-            self._ear.drop_all()  # others may have changed it before they were listened to
-            heard = True
-            log.info("%s announces what changes", self._label)
-            while not await talk.is_gone(HEARTBEAT):
+                await raw.ask("CLIENT", "TRACKING", "ON", "BCAST", *(w for p in self._asked for w in ("PREFIX", p)))
+            self._invalidations.drop_all()  # others may have changed it before they were listened to
+            tracking = True
+            log.info("tracking changes at %s", self._label)
+            while not await raw.is_gone(HEARTBEAT):
                 # Any reply will do: a server that can't save answers with an error.
                 async with asyncio.timeout(self._timeout):
                     with suppress(ReplyError):
-                        await talk.ask("PING")
-        except (OSError, LinkError) as error:
-            log.debug("lost the announcements of %s: %s", self._label, reason(error))
+                        await raw.ask("PING")
+        except (OSError, TransportError) as error:
+            log.debug("lost the tracking of changes at %s: %s", self._label, reason(error))
         finally:
             self._connection = None
-            talk.abort()
-            if heard:
-                self._ear.drop_all()
-        return heard
+            raw.abort()
+            if tracking:
+                self._invalidations.drop_all()
+        return tracking

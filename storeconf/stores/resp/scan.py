@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from storeconf.stores.resp.bulk import send_all
-from storeconf.stores.resp.errors import LinkError, ReplyError
+from storeconf.stores.resp.errors import ReplyError, TransportError
 from storeconf.stores.resp.protocol import pack
 from storeconf.stores.resp.transport import WRITE
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from storeconf.stores.resp.transport import Lane, Node
+    from storeconf.stores.resp.transport import Node, Transport
 
 __all__ = ["delete_tree", "walk"]
 
@@ -32,29 +32,29 @@ class _MovedError(Exception):
     """The walk must begin anew: another server answers, or keys have changed servers."""
 
 
-async def walk(lane: Lane, glob: bytes) -> AsyncIterator[list[bytes]]:
+async def walk(transport: Transport, glob: bytes) -> AsyncIterator[list[bytes]]:
     """Yield the keys that match, in batches; each that lives throughout comes at least once."""
-    error: LinkError | ReplyError | None = None
+    error: TransportError | ReplyError | None = None
     attempt = 0
     while True:
-        if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
+        if error is not None and (attempt := await transport.prepare(error, attempt, WRITE)) > transport.retries:
             raise error
         try:
-            before = await lane.survey()
+            before = await transport.survey()
             async with aclosing(_batches(before.nodes, glob)) as batches:
                 async for keys in batches:
                     yield keys
-            after = await lane.survey()
+            after = await transport.survey()
             if after.receiving:
                 # What was on its way there has been missed where it came from, if it left before we came by.
                 async with aclosing(_batches(after.receiving, glob)) as batches:
                     async for keys in batches:
                         yield keys
-                after = await lane.survey()
+                after = await transport.survey()
             if after.view == before.view:
                 return
             error = None
-        except (LinkError, ReplyError) as failure:
+        except (TransportError, ReplyError) as failure:
             error = failure
         except _MovedError:
             error = None
@@ -75,34 +75,34 @@ async def _batches(nodes: Sequence[Node], glob: bytes) -> AsyncGenerator[list[by
                 break
 
 
-async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
+async def delete_tree(transport: Transport, glob: bytes, ours: re.Pattern[bytes]) -> None:
     """Delete the keys that match ``glob`` and begin with ``ours``, all that exist now and are not rewritten.
 
     The error that ends it says in ``sent`` whether any key may be gone.
     """
-    deletions = _Deletions(lane)
-    error: LinkError | ReplyError | None = None
+    deletions = _Deletions(transport)
+    error: TransportError | ReplyError | None = None
     attempt = 0
     try:
         while True:
-            if error is not None and (attempt := await lane.prepare(error, attempt, WRITE)) > lane.retries:
+            if error is not None and (attempt := await transport.prepare(error, attempt, WRITE)) > transport.retries:
                 raise error
             try:
-                before = await lane.survey()
+                before = await transport.survey()
                 await _sweep_all(deletions, before.nodes, glob, ours)
-                after = await lane.survey()
+                after = await transport.survey()
                 if after.receiving:
                     # What was on its way there has been missed where it came from, if it left before we came by.
                     await _sweep_all(deletions, after.receiving, glob, ours)
-                    after = await lane.survey()
+                    after = await transport.survey()
                 if after.view == before.view:
                     return
                 error = None
-            except (LinkError, ReplyError) as failure:
+            except (TransportError, ReplyError) as failure:
                 error = failure
             except _MovedError:
                 error = None
-    except (LinkError, ReplyError) as failure:
+    except (TransportError, ReplyError) as failure:
         failure.sent = deletions.may_have_deleted
         raise
 
@@ -110,17 +110,17 @@ async def delete_tree(lane: Lane, glob: bytes, ours: re.Pattern[bytes]) -> None:
 class _Deletions:
     """What one `delete_tree` deletes."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self.may_have_deleted = False
 
     async def send(self, keys: list[bytes]) -> None:
         """Delete these keys of one server, and note whether any may be gone."""
         # On a Cluster each command may name only one key.
-        size = 1 if self._lane.spreads else max(1, len(keys))
+        size = 1 if self._transport.spreads else max(1, len(keys))
         first, command = keys[::size], lambda at: pack(b"UNLINK", *keys[at * size : (at + 1) * size])
         try:
-            deleted, error = await send_all(self._lane, first, command, WRITE)
+            deleted, error = await send_all(self._transport, first, command, WRITE)
         except asyncio.CancelledError:
             self.may_have_deleted = True
             raise

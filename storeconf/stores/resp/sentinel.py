@@ -1,4 +1,4 @@
-"""The lane of a primary that Sentinels watch: who is asked at every connect, and who announces a failover."""
+"""The transport of a primary that Sentinels watch: who is asked at every connect, and who announces a failover."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from storeconf.stores.resp.connect import Talk, talk_to
-from storeconf.stores.resp.connection import Link
-from storeconf.stores.resp.errors import LinkDownError, LinkError, LoginRefusedError, ReplyError, reason
-from storeconf.stores.resp.transport import NobodyAnswersError, StandaloneLane, first_answer
+from storeconf.stores.resp.connect import RawConnection, connect_raw
+from storeconf.stores.resp.connection import Connection
+from storeconf.stores.resp.errors import LoginRefusedError, NotConnectedError, ReplyError, TransportError, reason
+from storeconf.stores.resp.transport import NobodyAnswersError, StandaloneTransport, first_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.driver import Endpoint
     from storeconf.stores.resp.options import Address, ServerOptions
 
-__all__ = ["SentinelLane"]
+__all__ = ["SentinelTransport"]
 
 log = logging.getLogger("storeconf.stores")
 
@@ -36,7 +36,7 @@ PAUSE_BETWEEN_ROLES = 0.01
 """Seconds between two looks at whether a server has been promoted."""
 
 
-class SentinelLane(StandaloneLane):
+class SentinelTransport(StandaloneTransport):
     """The primary of a service.
 
     A planned failover leaves the old primary writable for seconds, and what it takes then is lost. So the Sentinels
@@ -54,24 +54,24 @@ class SentinelLane(StandaloneLane):
         self._follower: asyncio.Task[None] | None = None
         super().__init__(template, options)
 
-    def _link(self, options: ServerOptions) -> Link:
-        return Link(
-            self._dial,
+    def _connection(self, options: ServerOptions) -> Connection:
+        return Connection(
+            self._connect,
             timeout=options.command_timeout,
             peer=f"the primary of {self._service}",
             store=self.endpoint.store,
         )
 
-    async def _dial(self) -> tuple[asyncio.Transport, str]:
-        talk, peer = await self._talk_to_primary(self.endpoint)
-        return talk.leave(), f"{peer}, primary of {self._service}"
+    async def _connect(self) -> tuple[asyncio.Transport, str]:
+        raw, peer = await self._connect_to_primary(self.endpoint)
+        return raw.detach(), f"{peer}, primary of {self._service}"
 
-    async def talk(self, protocol: int) -> Talk:
+    async def raw_connection(self, protocol: int) -> RawConnection:
         """Return a new connection to the primary that speaks that version of RESP."""
-        talk, _ = await self._talk_to_primary(replace(self.endpoint, protocol=protocol))
-        return talk
+        raw, _ = await self._connect_to_primary(replace(self.endpoint, protocol=protocol))
+        return raw
 
-    async def _talk_to_primary(self, template: Endpoint) -> tuple[Talk, str]:
+    async def _connect_to_primary(self, template: Endpoint) -> tuple[RawConnection, str]:
         if self._watcher is None or self._watcher.done():  # done: cancelled by somebody
             self._watcher = self.loop.create_task(self._watch())
         deadline = self.loop.time() + self._connect_timeout
@@ -80,29 +80,29 @@ class SentinelLane(StandaloneLane):
             address = self._promoted[0]
         self._primary = address
         endpoint = template.at(address)
-        talk = await talk_to(endpoint, deadline - self.loop.time())
+        raw = await connect_raw(endpoint, deadline - self.loop.time())
         try:
             async with asyncio.timeout_at(deadline):
-                role = (await talk.ask("ROLE"))[0]
+                role = (await raw.ask("ROLE"))[0]
         except ReplyError as error:
             # Who may not ask has to trust the Sentinels.
-            log.debug("%s does not tell its role: %s", endpoint.label, reason(error))
+            log.debug("ROLE is not permitted at %s: %s", endpoint.label, reason(error))
             role = b"master"
         except TimeoutError as error:
-            talk.abort()
-            raise LinkDownError(f"{endpoint.label} did not answer in time", cause=error) from error
+            raw.abort()
+            raise NotConnectedError(f"{endpoint.label} did not answer in time", cause=error) from error
         except BaseException:
-            talk.abort()
+            raw.abort()
             raise
         if role != b"master":
-            talk.abort()
-            raise LinkDownError(
+            raw.abort()
+            raise NotConnectedError(
                 f"the Sentinels name {endpoint.label} as the primary of {self._service!r}, but it is a {role.decode()}"
             )
         if address != self._primary:
-            talk.abort()
-            raise LinkDownError(f"{endpoint.label} is no longer the primary of {self._service!r}")
-        return talk, endpoint.address
+            raw.abort()
+            raise NotConnectedError(f"{endpoint.label} is no longer the primary of {self._service!r}")
+        return raw, endpoint.address
 
     async def _find(self, deadline: float) -> Address:
         """Ask the Sentinels for the primary; the one that knew comes first the next time."""
@@ -113,10 +113,10 @@ class SentinelLane(StandaloneLane):
         except TimeoutError as error:
             names = ", ".join(endpoint.address for endpoint in self._sentinels)
             text = f"no Sentinel names the primary of {self._service!r} (store {store!r}) in time: {names}"
-            raise LinkDownError(text, cause=error) from error
+            raise NotConnectedError(text, cause=error) from error
         except NobodyAnswersError as error:
             told = [
-                reason(failure) if isinstance(failure, LinkError) else f"{endpoint.label}: {reason(failure)}"
+                reason(failure) if isinstance(failure, TransportError) else f"{endpoint.label}: {reason(failure)}"
                 for endpoint, failure in error.failures
             ]
             causes = [failure.__cause__ for _, failure in error.failures]
@@ -124,25 +124,25 @@ class SentinelLane(StandaloneLane):
             text = f"no Sentinel names the primary of {self._service!r} (store {store!r}): {'; '.join(told)}"
             if any(isinstance(failure, LoginRefusedError) and failure.rotating for _, failure in error.failures):
                 raise LoginRefusedError(text, rotating=True) from None
-            raise LinkDownError(text, cause=refusal) from refusal
+            raise NotConnectedError(text, cause=refusal) from refusal
         self._sentinels.remove(endpoint)
         self._sentinels.insert(0, endpoint)
         return found
 
     async def _ask_anew(self, endpoint: Endpoint) -> Address:
         within = self._connect_timeout / 2
-        talk = await talk_to(endpoint, within)
+        raw = await connect_raw(endpoint, within)
         try:
             async with asyncio.timeout(within):
-                found = await self._ask(talk)
+                found = await self._ask(raw)
         finally:
-            talk.abort()
+            raw.abort()
         if found is None:
-            raise LinkDownError(f"{endpoint.label} knows no service {self._service!r}")
+            raise NotConnectedError(f"{endpoint.label} knows no service {self._service!r}")
         return found
 
-    async def _ask(self, talk: Talk) -> Address | None:
-        found = await talk.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+    async def _ask(self, raw: RawConnection) -> Address | None:
+        found = await raw.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
         return None if found is None else (found[0].decode(), int(found[1]))
 
     # ------------------------------------------------------------------ failovers
@@ -158,37 +158,37 @@ class SentinelLane(StandaloneLane):
             try:
                 await self._listen(endpoint)
             except Exception as error:  # noqa: BLE001 - whatever one attempt ends with, the next one may succeed
-                log.debug("the Sentinel %s announces nothing any more: %s", endpoint.label, reason(error))
+                log.debug("lost the announcements of Sentinel %s: %s", endpoint.label, reason(error))
             await asyncio.sleep(PAUSE)
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Return, or raise, when that Sentinel is gone."""
-        talk = await talk_to(endpoint, self._connect_timeout)
+        raw = await connect_raw(endpoint, self._connect_timeout)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 # What was announced while nobody listened shows in the answer.
-                self._compare(await self._ask(talk))
-            heard = talk.subscribe("+switch-master", "+selected-slave")
+                self._compare(await self._ask(raw))
+            messages = raw.subscribe("+switch-master", "+selected-slave")
             knocked = False
             while True:
                 try:
                     async with asyncio.timeout(HEARTBEAT):
-                        message = await heard.get()
+                        message = await messages.get()
                 except TimeoutError:
                     if knocked:
                         raise
                     knocked = True
-                    talk.knock()
+                    raw.probe()
                     continue
                 if message is None:
                     return
                 knocked = False
                 if message[0] == b"message":
-                    self._hear(message[1], message[2].decode().split())
+                    self._on_message(message[1], message[2].decode().split())
         finally:
-            talk.abort()
+            raw.abort()
 
-    def _hear(self, channel: bytes, words: list[str]) -> None:
+    def _on_message(self, channel: bytes, words: list[str]) -> None:
         if channel == b"+switch-master":  # service, old host and port, new host and port
             if words[0] == self._service:
                 self._compare((words[3], int(words[4])))
@@ -209,16 +209,16 @@ class SentinelLane(StandaloneLane):
     @staticmethod
     async def _is_primary(endpoint: Endpoint) -> bool:
         """Ask the server until it is one, or hangs up, as a promoted one does."""
-        with suppress(LinkError):
-            talk = await talk_to(endpoint, LONGEST_PROMOTION)
+        with suppress(TransportError):
+            raw = await connect_raw(endpoint, LONGEST_PROMOTION)
             try:
                 while True:
-                    role = await talk.ask("ROLE")
+                    role = await raw.ask("ROLE")
                     if role[0] == b"master":
                         return True
                     await asyncio.sleep(PAUSE_BETWEEN_ROLES)
             finally:
-                talk.abort()
+                raw.abort()
         return False
 
     def _compare(self, address: Address | None) -> None:
@@ -226,9 +226,9 @@ class SentinelLane(StandaloneLane):
             if self._is_outdated(address):
                 return
             self._primary = address
-            for link in self._links:
-                link.drop("another server has become the primary")
-                link.hurry()
+            for connection in self._connections:
+                connection.drop("another server has become the primary")
+                connection.retry_now()
             if self._listener is not None:
                 self._listener.drop()
 

@@ -1,4 +1,4 @@
-"""The store on a server that speaks RESP: every operation as one command, on one lane per event loop."""
+"""The store on a server that speaks RESP: every operation as one command, on one transport per event loop."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from storeconf.store import (
 from storeconf.stores.resp import protocol, scan
 from storeconf.stores.resp.bulk import MISSING, send_all
 from storeconf.stores.resp.driver import load_driver
-from storeconf.stores.resp.errors import LinkError, ReplyError, is_forbidden, translate
-from storeconf.stores.resp.invalidation import Ear
+from storeconf.stores.resp.errors import ReplyError, TransportError, is_forbidden, translate
+from storeconf.stores.resp.invalidation import InvalidationFilter
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions, ServerUrl
 from storeconf.stores.resp.protocol import Script, pack
 from storeconf.stores.resp.transport import ONCE, READ, WRITE
-from storeconf.stores.resp.transports import Lanes, Route, route_of_client, route_of_options
+from storeconf.stores.resp.transports import TransportFactory, Transports, factory_of_client, factory_of_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
-    from storeconf.stores.resp.transport import Lane
+    from storeconf.stores.resp.transport import Transport
 
 __all__ = ["ServerStore"]
 
@@ -71,7 +71,7 @@ class ServerStore(Store):
     _root: ServerStore
 
     def __init__(
-        self, route: Route, *, namespace: str | None, key_layout: Layout = "storeconf", client: Any = None
+        self, factory: TransportFactory, *, namespace: str | None, key_layout: Layout = "storeconf", client: Any = None
     ) -> None:
         super().__init__()
         self._path = () if not namespace else (check_name(namespace),)
@@ -81,8 +81,8 @@ class ServerStore(Store):
         """The client to close with the store, if there is one."""
         self._has_getdel = True
         self._reads_by_script = True
-        self._lanes = Lanes(route, lambda: self.name)
-        self._ear: Ear | None = None
+        self._transports = Transports(factory, lambda: self.name)
+        self._invalidations: InvalidationFilter | None = None
 
     @classmethod
     def with_client(
@@ -115,14 +115,14 @@ class ServerStore(Store):
     ) -> Self:
         """Return a store that makes its own connections, as ``options`` says, or what it gives when they are needed."""
         store = cls.__new__(cls)
-        route = route_of_options(load_driver(cls.driver), options)
-        ServerStore.__init__(store, route, namespace=namespace, key_layout=key_layout)
+        factory = factory_of_options(load_driver(cls.driver), options)
+        ServerStore.__init__(store, factory, namespace=namespace, key_layout=key_layout)
         return store
 
     @classmethod
-    def route_of(cls, client: Any) -> Route:
+    def transport_factory_of(cls, client: Any) -> TransportFactory:
         """Return the way to the server of a client that was handed in."""
-        return route_of_client(load_driver(cls.driver), client)
+        return factory_of_client(load_driver(cls.driver), client)
 
     def do_attach(self, parent: Self) -> None:
         """Know the prefix of this namespace's keys."""
@@ -140,38 +140,38 @@ class ServerStore(Store):
 
     async def do_close(self) -> None:
         """Close the connections of every loop, and the client where it is ours."""
-        await self._lanes.close()
+        await self._transports.close()
         if self._client is not None:
             await self._client.aclose()
 
     def do_forget(self) -> None:
         """Leave the parent's connections alone."""
-        self._lanes.forget()
+        self._transports.forget()
 
-    async def _again(self, lane: Lane, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
+    async def _again(self, transport: Transport, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a failed command or raise what callers are to see. Called on the root."""
         try:
-            return await lane.again(error, data, key, kind)
-        except (ReplyError, LinkError) as failure:
+            return await transport.again(error, data, key, kind)
+        except (ReplyError, TransportError) as failure:
             raise self._failure(failure, kind) from failure
 
-    def _failure(self, error: ReplyError | LinkError, kind: int) -> StoreError:
-        if self._state >= CLOSING and isinstance(error, LinkError) and not error.sent:
+    def _failure(self, error: ReplyError | TransportError, kind: int) -> StoreError:
+        if self._state >= CLOSING and isinstance(error, TransportError) and not error.sent:
             return StoreClosedError("the store was closed meanwhile")
         return translate(error, writes=kind != READ)
 
     async def _do(self, data: bytes, key: bytes, kind: int) -> Any:
-        lane = self._lanes.here()
+        transport = self._transports.here()
         try:
-            return await lane.send(data, key, kind)
-        except (ReplyError, LinkError) as error:
+            return await transport.send(data, key, kind)
+        except (ReplyError, TransportError) as error:
             raise self._failure(error, kind) from error
 
     async def _do_all(
         self, names: list[bytes], command: Callable[[int], bytes], kind: int
     ) -> tuple[list[Any], StoreError | None]:
         """Send the commands on these keys; their replies, `MISSING` for what failed, and the error to raise for it."""
-        replies, failure = await send_all(self._lanes.here(), names, command, kind)
+        replies, failure = await send_all(self._transports.here(), names, command, kind)
         if failure is None:
             return replies, None
         error = self._failure(failure, kind)
@@ -179,13 +179,13 @@ class ServerStore(Store):
         return replies, error
 
     async def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Any:
-        lane = self._lanes.here()
+        transport = self._transports.here()
         try:
-            return await lane.call(script.by_hash(key, *arguments), key)
-        except (ReplyError, LinkError) as error:
+            return await transport.call(script.by_hash(key, *arguments), key)
+        except (ReplyError, TransportError) as error:
             if isinstance(error, ReplyError) and str(error).startswith("NOSCRIPT"):
                 return await self._do(script.by_text(key, *arguments), key, kind)
-            return await self._again(lane, error, script.by_text(key, *arguments), key, kind)
+            return await self._again(transport, error, script.by_text(key, *arguments), key, kind)
 
     def _key(self, path: tuple[str, ...], key: str) -> bytes:
         return self._layout.prefix(path) + key.encode()
@@ -215,18 +215,18 @@ class ServerStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            lane = root._lanes.last
-            if lane is None or lane.loop is not get_running_loop():
-                lane = root._lanes.here()
+            transport = root._transports.last
+            if transport is None or transport.loop is not get_running_loop():
+                transport = root._transports.here()
             if key.__class__ is not str or not key.isascii():
                 key_text(key)
             name = self._prefix + key.encode()
             data = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
             try:
-                value: bytes | None = await lane.call(data, name)
+                value: bytes | None = await transport.call(data, name)
                 return value
-            except (ReplyError, LinkError) as error:
-                again: bytes | None = await root._again(lane, error, data, name, READ)
+            except (ReplyError, TransportError) as error:
+                again: bytes | None = await root._again(transport, error, data, name, READ)
                 return again
         except StoreError as error:
             self._sign(error, "get")
@@ -250,9 +250,9 @@ class ServerStore(Store):
         try:
             if root._state != OPEN:
                 await self._ready()
-            lane = root._lanes.last
-            if lane is None or lane.loop is not get_running_loop():
-                lane = root._lanes.here()
+            transport = root._transports.last
+            if transport is None or transport.loop is not get_running_loop():
+                transport = root._transports.here()
             if key.__class__ is not str or not key.isascii():
                 key_text(key)
             if value.__class__ is not bytes:
@@ -277,9 +277,9 @@ class ServerStore(Store):
                 told = (str.__str__(key),)
                 watch.begin(self._path, told)
             try:
-                await lane.call(data, name)
-            except (ReplyError, LinkError) as error:
-                await root._again(lane, error, data, name, WRITE)
+                await transport.call(data, name)
+            except (ReplyError, TransportError) as error:
+                await root._again(transport, error, data, name, WRITE)
         except StoreError as error:
             self._sign(error, "set")
             raise
@@ -326,7 +326,7 @@ class ServerStore(Store):
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """MGET, or on a Cluster one GET per key, all in one round trip."""
         names = await self._names(path, keys)
-        if self._lanes.here().spreads:
+        if self._transports.here().spreads:
             values, error = await self._do_all(names, lambda at: pack(b"GET", names[at]), READ)
         else:
             replies, error = await self._do_all(
@@ -356,7 +356,7 @@ class ServerStore(Store):
     async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """UNLINK, on a Cluster one per key, all in one round trip."""
         names = await self._names(path, keys)
-        size = 1 if self._lanes.here().spreads else CHUNK
+        size = 1 if self._transports.here().spreads else CHUNK
         replies, error = await self._do_all(
             names[::size], lambda at: pack(b"UNLINK", *names[at * size : (at + 1) * size]), WRITE
         )
@@ -372,19 +372,19 @@ class ServerStore(Store):
                 "this store has no namespace, so delete_all would delete what others keep in the database"
             )
         try:
-            await scan.delete_tree(self._lanes.here(), self._layout.tree_glob(path), self._layout.tree(path))
-        except (ReplyError, LinkError) as error:
+            await scan.delete_tree(self._transports.here(), self._layout.tree_glob(path), self._layout.tree(path))
+        except (ReplyError, TransportError) as error:
             raise self._failure(error, WRITE) from error
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """SCAN."""
         start = len(self._layout.prefix(path))
         try:
-            async for names in scan.walk(self._lanes.here(), self._layout.glob(path, prefix)):
+            async for names in scan.walk(self._transports.here(), self._layout.glob(path, prefix)):
                 for name in names:
                     with suppress(UnicodeDecodeError):  # no key of ours
                         yield name[start:].decode()
-        except (ReplyError, LinkError) as error:
+        except (ReplyError, TransportError) as error:
             raise self._failure(error, READ) from error
 
     async def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
@@ -395,12 +395,12 @@ class ServerStore(Store):
             return
         ours = self._layout.tree(path)
         try:
-            async for names in scan.walk(self._lanes.here(), self._layout.tree_glob(path)):
+            async for names in scan.walk(self._transports.here(), self._layout.tree_glob(path)):
                 for name in names:
                     if (found := ours.match(name)) is not None:
                         with suppress(UnicodeDecodeError):  # no key of ours
                             yield self._layout.split(name, path, found.end())
-        except (ReplyError, LinkError) as error:
+        except (ReplyError, TransportError) as error:
             raise self._failure(error, READ) from error
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
@@ -457,9 +457,9 @@ class ServerStore(Store):
         """A script that reads both, or for users who may only read three commands."""
         if self._watch is not None:
             # Somebody keeps what is read here near.
-            if self._ear is None:
-                self._ear = Ear(self._watch, self._layout, self._path)
-            self._lanes.here().listen(self._ear)
+            if self._invalidations is None:
+                self._invalidations = InvalidationFilter(self._watch, self._layout, self._path)
+            self._transports.here().listen(self._invalidations)
         name = self._key(path, key)
         if not self._reads_by_script:
             return await self._read_with_expiry(name)
@@ -479,21 +479,21 @@ class ServerStore(Store):
         The expiry is read before and after the value. Where both are the same point in time, the value had it, unless
         the key was set twice in between; and other clients come in between only where the three commands arrive apart.
         """
-        lane = self._lanes.here()
+        transport = self._transports.here()
         get, pttl = pack(b"GET", name), pack(b"PTTL", name)
-        clock, deadline = lane.loop.time, lane.loop.time() + lane.timeout
+        clock, deadline = transport.loop.time, transport.loop.time() + transport.timeout
         while True:
             began = clock()
             try:
-                before, value, after = await lane.read_in_order((pttl, get, pttl), name)
-            except (ReplyError, LinkError) as error:
+                before, value, after = await transport.read_in_order((pttl, get, pttl), name)
+            except (ReplyError, TransportError) as error:
                 raise self._failure(error, READ) from error
             if value is None or after == -2:
                 return None
             if before == after or (0 <= after <= before and before - after <= (clock() - began) * 1000 + 1):
                 return value, _left(after)
             if clock() > deadline:
-                raise StoreTimeoutError(f"the expiry of the key did not stop changing for {lane.timeout:g} s")
+                raise StoreTimeoutError(f"the expiry of the key did not stop changing for {transport.timeout:g} s")
 
     def do_raw_key(self, path: tuple[str, ...], key: str) -> str:
         """Return the server's key."""
@@ -502,8 +502,8 @@ class ServerStore(Store):
     async def do_ping(self, path: tuple[str, ...]) -> str | None:
         """Ask the server for its version; tell the topology, TLS, and where it is."""
         try:
-            return await self._lanes.here().describe(self._layout.prefix(path) or b"storeconf")
-        except (ReplyError, LinkError) as error:
+            return await self._transports.here().describe(self._layout.prefix(path) or b"storeconf")
+        except (ReplyError, TransportError) as error:
             raise self._failure(error, READ) from error
 
 

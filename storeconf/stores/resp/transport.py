@@ -9,21 +9,38 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from storeconf._backoff import backoff
-from storeconf.stores.resp.connect import dial, talk_to
-from storeconf.stores.resp.connection import Link
-from storeconf.stores.resp.errors import LinkError, LinkLateError, ReplyError, code_of, is_forbidden, is_temporary
-from storeconf.stores.resp.invalidation import Listener
+from storeconf.stores.resp.connect import connect, connect_raw
+from storeconf.stores.resp.connection import Connection
+from storeconf.stores.resp.errors import (
+    ReplyError,
+    ReplyTimeoutError,
+    TransportError,
+    code_of,
+    is_forbidden,
+    is_temporary,
+)
+from storeconf.stores.resp.invalidation import InvalidationListener
 from storeconf.stores.resp.protocol import pack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from storeconf.stores.resp.connect import Talk
+    from storeconf.stores.resp.connect import RawConnection
     from storeconf.stores.resp.driver import Endpoint
-    from storeconf.stores.resp.invalidation import Ear
+    from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import ServerOptions
 
-__all__ = ["ONCE", "READ", "WRITE", "Lane", "NobodyAnswersError", "Node", "StandaloneLane", "Survey", "first_answer"]
+__all__ = [
+    "ONCE",
+    "READ",
+    "WRITE",
+    "Transport",
+    "NobodyAnswersError",
+    "Node",
+    "StandaloneTransport",
+    "Survey",
+    "first_answer",
+]
 
 READ, WRITE, ONCE = range(3)
 """Commands that change nothing, that may be repeated, and that may be repeated only if they were not executed."""
@@ -36,7 +53,7 @@ PAUSE_BETWEEN_LOOKS = 1.0
 
 
 class Node(Protocol):
-    """One server of a lane, as SCAN needs it."""
+    """One server of a transport, as SCAN needs it."""
 
     generation: int
 
@@ -53,7 +70,7 @@ class Survey:
     receiving: Sequence[Node] = ()
 
 
-class Lane(ABC):
+class Transport(ABC):
     """The way to a server, a Cluster or whatever a Sentinel points at. Belongs to one event loop."""
 
     topology: str
@@ -64,7 +81,7 @@ class Lane(ABC):
     """Whether calls by one `caller` are executed in their order, those of one turn of the loop with nothing between."""
 
     call: Callable[[bytes, bytes], asyncio.Future[Any]]
-    """Send a packed command on a key; the future gets the reply, `ReplyError` or `LinkError`."""
+    """Send a packed command on a key; the future gets the reply, `ReplyError` or `TransportError`."""
 
     def __init__(self, timeout: float, retries: int) -> None:
         self.loop = asyncio.get_running_loop()
@@ -75,7 +92,7 @@ class Lane(ABC):
         """Send a command, and repeat it where it must be and may be."""
         try:
             return await self.call(data, key)
-        except (ReplyError, LinkError) as error:
+        except (ReplyError, TransportError) as error:
             return await self.again(error, data, key, kind)
 
     def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
@@ -85,7 +102,7 @@ class Lane(ABC):
     async def read_in_order(self, commands: Sequence[bytes], key: bytes) -> list[Any]:
         """Send reading commands on a key: together, or one by one where that fails, as after a redirection."""
         deadline = self.loop.time() + self.timeout
-        error: ReplyError | LinkError | None = None
+        error: ReplyError | TransportError | None = None
         replies: list[Any] = []
         if self.in_order:
             futures: list[asyncio.Future[Any]] = []
@@ -94,9 +111,9 @@ class Lane(ABC):
                 for future in futures:
                     try:
                         replies.append(await future)
-                    except (ReplyError, LinkError) as failure:
+                    except (ReplyError, TransportError) as failure:
                         error = error or failure
-            except LinkError as failure:
+            except TransportError as failure:
                 error = failure
             finally:
                 for future in futures:
@@ -113,12 +130,12 @@ class Lane(ABC):
                 return replies + [await self.send(data, key, READ) for data in others]
         except TimeoutError as late:
             text = f"no success within {self.timeout:g} s" + (f": {error}" if error else "")
-            raise LinkLateError(text, sent=True, cause=error) from late
+            raise ReplyTimeoutError(text, sent=True, cause=error) from late
 
     async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a command that failed with ``error``, if that is safe, as often as allowed and while time is left."""
         deadline = self.loop.time() + self.timeout - getattr(error, "waited", 0.0)
-        sent = isinstance(error, LinkError) and error.sent
+        sent = isinstance(error, TransportError) and error.sent
         attempt, trying, may_have_sent = 0, False, self.watch_sending()
         try:
             async with asyncio.timeout_at(deadline):
@@ -130,24 +147,24 @@ class Lane(ABC):
                     may_have_sent = self.watch_sending()
                     try:
                         return await self.repeat(error, data, key)
-                    except (ReplyError, LinkError) as failure:
+                    except (ReplyError, TransportError) as failure:
                         error = failure
-                        sent = sent or (isinstance(error, LinkError) and error.sent)
+                        sent = sent or (isinstance(error, TransportError) and error.sent)
         except TimeoutError:
-            if not trying and isinstance(error, LinkError):
+            if not trying and isinstance(error, TransportError):
                 error.sent = sent
                 raise error from None
             sent = sent or may_have_sent()
-            raise LinkLateError(f"no success within {self.timeout:g} s: {error}", sent=sent, cause=error) from error
-        except (ReplyError, LinkError) as failure:
+            raise ReplyTimeoutError(f"no success within {self.timeout:g} s: {error}", sent=sent, cause=error) from error
+        except (ReplyError, TransportError) as failure:
             # An earlier attempt may have been executed, even if the last one was refused or not even sent.
             failure.sent = sent
             raise
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
         """Raise ``error`` if the command may not be repeated; else wait a little and count the attempt."""
-        if isinstance(error, LinkError):
-            if isinstance(error, LinkLateError) or (error.sent and kind == ONCE):
+        if isinstance(error, TransportError):
+            if isinstance(error, ReplyTimeoutError) or (error.sent and kind == ONCE):
                 raise error
         elif not isinstance(error, ReplyError) or not is_temporary(error):
             raise error
@@ -175,8 +192,8 @@ class Lane(ABC):
         return None
 
     @abstractmethod
-    def listen(self, ear: Ear) -> None:
-        """See to it that ``ear`` hears what the servers announce, where there is a way to."""
+    def listen(self, invalidations: InvalidationFilter) -> None:
+        """Let ``invalidations`` receive what the servers report as changed, where there is a way to."""
 
     @abstractmethod
     async def nodes(self) -> Sequence[Node]:
@@ -224,7 +241,7 @@ def _server(info: Any) -> str:
     return "an unknown server"
 
 
-class StandaloneLane(Lane):
+class StandaloneTransport(Transport):
     """One server, and one or a few connections to it."""
 
     topology = "standalone"
@@ -232,26 +249,28 @@ class StandaloneLane(Lane):
     def __init__(self, endpoint: Endpoint, options: ServerOptions) -> None:
         super().__init__(options.command_timeout, options.retries)
         self.endpoint = endpoint
-        self._listener: Listener | None = None
+        self._listener: InvalidationListener | None = None
         self._connect_timeout = options.connect_timeout
         self._looked_anew = -PAUSE_BETWEEN_LOOKS
-        self._links = [self._link(options) for _ in range(options.max_connections)]
-        self.call = self._links[0].call if len(self._links) == 1 else self._call_least_busy
+        self._connections = [self._connection(options) for _ in range(options.max_connections)]
+        self.call = self._connections[0].call if len(self._connections) == 1 else self._call_least_busy
 
-    def _link(self, options: ServerOptions) -> Link:
-        dialer = partial(dial, self.endpoint, options.connect_timeout)
-        return Link(dialer, timeout=options.command_timeout, peer=self.endpoint.address, store=self.endpoint.store)
+    def _connection(self, options: ServerOptions) -> Connection:
+        connect_here = partial(connect, self.endpoint, options.connect_timeout)
+        return Connection(
+            connect_here, timeout=options.command_timeout, peer=self.endpoint.address, store=self.endpoint.store
+        )
 
     def _call_least_busy(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
-        return min(self._links, key=_waiting).call(data)
+        return min(self._connections, key=_waiting).call(data)
 
     def watch_sending(self) -> Callable[[], bool]:
-        """See `Lane`."""
-        return watch_sending(self._links)
+        """See `Transport`."""
+        return watch_sending(self._connections)
 
     def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
-        """See `Lane`; the connection is the one that is least busy now."""
-        return min(self._links, key=_waiting).call
+        """See `Transport`; the connection is the one that is least busy now."""
+        return min(self._connections, key=_waiting).call
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
         """Also: look for the primary anew when it has become a replica."""
@@ -259,65 +278,65 @@ class StandaloneLane(Lane):
             now = self.loop.time()
             if now - self._looked_anew > PAUSE_BETWEEN_LOOKS:
                 self._looked_anew = now
-                for link in self._links:
-                    link.drop("the server has become a replica")
+                for connection in self._connections:
+                    connection.drop("the server has become a replica")
                 if self._listener is not None:
                     self._listener.drop()
         return await super().prepare(error, attempt, kind)
 
-    def listen(self, ear: Ear) -> None:
+    def listen(self, invalidations: InvalidationFilter) -> None:
         """Listen on a connection of its own, for which a server that forbids CLIENT has no use."""
         if self._listener is not None:
-            self._listener.see_to_it()
+            self._listener.ensure_running()
         elif self.endpoint.client_name:
-            self._listener = Listener(
-                ear,
-                partial(self.talk, 3),
-                label=self._links[0].label,
+            self._listener = InvalidationListener(
+                invalidations,
+                partial(self.raw_connection, 3),
+                label=self._connections[0].label,
                 timeout=self.timeout,
             )
 
-    async def talk(self, protocol: int) -> Talk:
+    async def raw_connection(self, protocol: int) -> RawConnection:
         """Return a new connection that speaks that version of RESP."""
-        return await talk_to(replace(self.endpoint, protocol=protocol), self._connect_timeout)
+        return await connect_raw(replace(self.endpoint, protocol=protocol), self._connect_timeout)
 
     async def nodes(self) -> Sequence[Node]:
         """Return the one server."""
-        return self._links[:1]
+        return self._connections[:1]
 
     def abort(self) -> None:
         """Let go of every connection, now."""
         if self._listener is not None:
             self._listener.abort()
-        for link in self._links:
-            link.abort()
+        for connection in self._connections:
+            connection.abort()
 
     async def close(self) -> None:
         """Let go of every connection, and wait for that."""
         if self._listener is not None:
             await self._listener.close()
-        await asyncio.gather(*(link.close() for link in self._links))
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
     async def place(self) -> str:
         """Say where it is connected to."""
         tls = "TLS" if self.endpoint.tls is not None else "no TLS"
-        peer = self._links[0].peer
+        peer = self._connections[0].peer
         return f"{peer}, {'unix socket' if self.endpoint.path else tls}, database {self.endpoint.db}"
 
 
-def watch_sending(links: Iterable[Link]) -> Callable[[], bool]:
-    """Return what tells later whether one of the links has, or has had, a connection since.
+def watch_sending(connections: Iterable[Connection]) -> Callable[[], bool]:
+    """Return what tells later whether one of the connections is up, or has been since.
 
     That it has none at the end is not enough: a connection may have been lost in the turn in which time runs out.
     """
-    before = [(link, link.generation) for link in links]
-    if any(link.is_up for link, _ in before):
+    before = [(connection, connection.generation) for connection in connections]
+    if any(connection.is_up for connection, _ in before):
         return lambda: True
-    return lambda: any(link.generation != generation for link, generation in before)
+    return lambda: any(connection.generation != generation for connection, generation in before)
 
 
-def _waiting(link: Link) -> int:
-    return link.waiting
+def _waiting(connection: Connection) -> int:
+    return connection.waiting
 
 
 PATIENCE = 0.2
@@ -352,7 +371,7 @@ async def first_answer(servers: Sequence[S], ask: Callable[[S], Awaitable[T]]) -
                 server = asked.pop(task)
                 try:
                     return server, task.result()
-                except (OSError, LinkError, ReplyError) as error:
+                except (OSError, TransportError, ReplyError) as error:
                     failures.append((server, error))
         raise NobodyAnswersError(failures)
     finally:

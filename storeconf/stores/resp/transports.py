@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from storeconf.stores.resp.cluster import ClusterLane
-from storeconf.stores.resp.custom_client import ForeignLane
+from storeconf.stores.resp.cluster import ClusterTransport
+from storeconf.stores.resp.custom_client import CustomClientTransport
 from storeconf.stores.resp.driver import is_blocking
 from storeconf.stores.resp.options import ServerOptions, ServerUrl
-from storeconf.stores.resp.sentinel import SentinelLane
-from storeconf.stores.resp.transport import Lane, StandaloneLane
+from storeconf.stores.resp.sentinel import SentinelTransport
+from storeconf.stores.resp.transport import StandaloneTransport, Transport
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
 
     from storeconf.stores.resp.driver import Driver, Endpoint
 
-__all__ = ["Lanes", "Route", "route_of_client", "route_of_options"]
+__all__ = ["Transports", "TransportFactory", "factory_of_client", "factory_of_options"]
 
 _given_up: list[object] = []
 """What a forked child inherited of its parent's connections: kept, so that nothing touches them."""
 
 
-class Lanes:
-    """The lanes of one store; ``name`` returns the store's name, for the messages of its lanes."""
+class Transports:
+    """The transports of one store; ``name`` returns the store's name, for the messages of its transports."""
 
-    def __init__(self, route: Route, name: Callable[[], str]) -> None:
-        self._route = route
+    def __init__(self, factory: TransportFactory, name: Callable[[], str]) -> None:
+        self._factory = factory
         self._name = name
-        self.last: Lane | None = None
-        """The lane that was used last; whoever looks here compares its loop with the running one."""
-        self._held: dict[asyncio.AbstractEventLoop, tuple[Lane, AsyncGenerator[None]]] = {}
+        self.last: Transport | None = None
+        """The transport that was used last; whoever looks here compares its loop with the running one."""
+        self._held: dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGenerator[None]]] = {}
         self._lock = threading.Lock()
 
-    def here(self) -> Lane:
-        """Return the lane of the running loop."""
+    def here(self) -> Transport:
+        """Return the transport of the running loop."""
         loop = get_running_loop()
-        lane = self.last
-        if lane is not None and lane.loop is loop:
-            return lane
+        transport = self.last
+        if transport is not None and transport.loop is loop:
+            return transport
         with self._lock:
             held = self._held.get(loop)
             if held is None:
                 for other in [other for other in self._held if other.is_closed()]:
                     del self._held[other]
-                lane = self._route(self._name())
-                guard = _guard(lane, weakref.ref(self))
+                transport = self._factory(self._name())
+                guard = _guard(transport, weakref.ref(self))
                 # Begun by hand, for it has nothing to wait for: from now on the loop ends it when it shuts down.
                 with suppress(StopIteration):
                     guard.__anext__().send(None)
-                held = self._held[loop] = (lane, guard)
+                held = self._held[loop] = (transport, guard)
         self.last = held[0]
         return held[0]
 
@@ -69,12 +69,12 @@ class Lanes:
         with self._lock:
             held, self._held, self.last = list(self._held.items()), {}, None
         running = get_running_loop()
-        for loop, (lane, guard) in held:
+        for loop, (transport, guard) in held:
             if loop is running:
                 await guard.aclose()
             elif not loop.is_closed():
                 with suppress(RuntimeError):  # closed in this very moment
-                    loop.call_soon_threadsafe(lane.abort)
+                    loop.call_soon_threadsafe(transport.abort)
 
     def forget(self) -> None:
         """In a forked child: leave the parent's connections alone."""
@@ -82,49 +82,49 @@ class Lanes:
         self._held, self.last = {}, None
         self._lock = threading.Lock()
 
-    def drop(self, lane: Lane) -> None:
-        """Forget a lane that is closed."""
-        self._held.pop(lane.loop, None)
-        if self.last is lane:
+    def drop(self, transport: Transport) -> None:
+        """Forget a transport that is closed."""
+        self._held.pop(transport.loop, None)
+        if self.last is transport:
             self.last = None
 
 
-async def _guard(lane: Lane, owner: weakref.ref[Lanes]) -> AsyncGenerator[None]:
-    """Close the lane when nobody holds this generator any more, or the loop ends its generators before it closes."""
+async def _guard(transport: Transport, owner: weakref.ref[Transports]) -> AsyncGenerator[None]:
+    """Close the transport when nobody holds this generator any more, or the loop ends its generators."""
     try:
         yield
     finally:
-        lanes = owner()
-        if lanes is not None:
-            lanes.drop(lane)
-        await lane.close()
+        transports = owner()
+        if transports is not None:
+            transports.drop(transport)
+        await transport.close()
 
 
 log = logging.getLogger("storeconf.stores")
 
 
-Route = Callable[[str], Lane]
-"""Makes a lane for the running loop and the store of that name; the lane connects when it is first used."""
+TransportFactory = Callable[[str], Transport]
+"""Makes a transport for the running loop and the store of that name; the transport connects when it is first used."""
 
 
-def route_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> Route:
+def factory_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> TransportFactory:
     """Return the way that the options describe; what the URL says besides the place counts as well.
 
-    It is looked for when the first lane is made, and what gives the options is called only then: a layout may list
+    It is looked for when the first transport is made, and what gives the options is called only then: a layout may list
     many stores of which a process uses few.
     """
-    way: Route | None = None
+    way: TransportFactory | None = None
 
-    def route(store: str) -> Lane:
+    def factory(store: str) -> Transport:
         nonlocal way
         if way is None:
             way = _way(driver, options() if callable(options) else options)
         return way(store)
 
-    return route
+    return factory
 
 
-def _way(driver: Driver, options: ServerOptions) -> Route:
+def _way(driver: Driver, options: ServerOptions) -> TransportFactory:
     if options.url is not None:
         given = ServerUrl(options.url).options
         options = replace(
@@ -137,21 +137,21 @@ def _way(driver: Driver, options: ServerOptions) -> Route:
     template = driver.template(options)
     if options.cluster is not None:
         seeds = options.cluster
-        return lambda store: ClusterLane(replace(template, store=store), seeds, options)
+        return lambda store: ClusterTransport(replace(template, store=store), seeds, options)
     if options.sentinel is not None:
         sentinels, service = driver.sentinels(options), options.sentinel.service
-        return lambda store: _sentinel_lane(store, template, sentinels, service, options)
-    return lambda store: StandaloneLane(replace(template, store=store), options)
+        return lambda store: _sentinel_transport(store, template, sentinels, service, options)
+    return lambda store: StandaloneTransport(replace(template, store=store), options)
 
 
-def _sentinel_lane(
+def _sentinel_transport(
     store: str, template: Endpoint, sentinels: list[Endpoint], service: str, options: ServerOptions
-) -> SentinelLane:
+) -> SentinelTransport:
     own = [replace(sentinel, store=store) for sentinel in sentinels]
-    return SentinelLane(replace(template, store=store), own, service, options)
+    return SentinelTransport(replace(template, store=store), own, service, options)
 
 
-def route_of_client(driver: Driver, client: Any) -> Route:
+def factory_of_client(driver: Driver, client: Any) -> TransportFactory:
     """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
     if is_blocking(client) or not callable(getattr(client, "execute_command", None)):
         raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
@@ -161,7 +161,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
         arguments = pool.connection_kwargs
         options = _with_timeouts(options, arguments)
         endpoint = driver.endpoint(pool.connection_class, arguments)
-        return lambda store: StandaloneLane(replace(endpoint, store=store), options)
+        return lambda store: StandaloneTransport(replace(endpoint, store=store), options)
     if type(client) is driver.client and driver.is_managed(pool):
         manager, service = pool.sentinel_manager, pool.service_name
         pools = [sentinel.connection_pool for sentinel in manager.sentinels]
@@ -169,14 +169,14 @@ def route_of_client(driver: Driver, client: Any) -> Route:
             options = _with_timeouts(options, pool.connection_kwargs)
             template = driver.managed_endpoint(pool)
             sentinels = [driver.endpoint(p.connection_class, p.connection_kwargs) for p in pools]
-            return lambda store: _sentinel_lane(store, template, sentinels, service, options)
+            return lambda store: _sentinel_transport(store, template, sentinels, service, options)
     if type(client) is driver.cluster:
         node = next(iter(client.nodes_manager.startup_nodes.values()))
         if driver.is_plain_cluster(client, node):
             seeds = [(node.host, int(node.port)) for node in client.nodes_manager.startup_nodes.values()]
             options = _with_timeouts(options, node.connection_kwargs)
             template = driver.cluster_endpoint(node)
-            return lambda store: ClusterLane(replace(template, store=store), seeds, options)
+            return lambda store: ClusterTransport(replace(template, store=store), seeds, options)
     is_librarys = isinstance(client, (driver.client, driver.cluster))
     retry: Any = client.get_retry() if is_librarys and hasattr(client, "get_retry") else None
     if hasattr(retry, "get_retries") and retry.get_retries():
@@ -186,7 +186,7 @@ def route_of_client(driver: Driver, client: Any) -> Route:
             type(client).__qualname__,
             driver.client.__name__,
         )
-    return lambda store: ForeignLane(client, options, store, is_librarys=is_librarys)
+    return lambda store: CustomClientTransport(client, options, store, is_librarys=is_librarys)
 
 
 def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:
