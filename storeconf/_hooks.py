@@ -3,12 +3,14 @@
 The path is a namespace path as a tuple of names, the key a str; values are bytes, and times whole milliseconds. They
 are always called on the root, whatever namespace the application holds, and only while the store is open.
 
-Imports nothing of storeconf.
+Imports nothing of storeconf but the pace of long loops.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
+
+from storeconf._pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,24 +72,32 @@ class Hooks:
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """Override where the backend can answer several keys in one round trip."""
-        found = {}
+        found, pace = {}, Pace()
         for key in keys:
             value = await self.do_get(path, key, None)
             if value is not None:
                 found[key] = value
+            if pace.due():
+                await pace.rest()
         return found
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """Override where the backend can set several keys in one round trip."""
+        pace = Pace()
         for key, value in items.items():
             await self.do_set(path, key, value, expiry, False)
+            if pace.due():
+                await pace.rest()
 
     async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int | None:
         """Override if the backend can delete several keys in one round trip. Return how many there were, or None."""
         deleted: int | None = 0
+        pace = Pace()
         for key in keys:
             there = await self.do_delete(path, key)
             deleted = None if deleted is None or there is None else deleted + there
+            if pace.due():
+                await pace.rest()
         return deleted
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:

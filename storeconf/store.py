@@ -36,6 +36,7 @@ from storeconf._arguments import (
 from storeconf._flights import DeadlockError, Flight, FlightEndedError, Flights
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, resume, run_shielded
+from storeconf._pace import few, in_batches
 from storeconf._watch import CHANGES, told
 from storeconf.errors import (
     StoreClosedError,
@@ -371,7 +372,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         root = self._root
         if not root._observed:
             return self._call(work, operation)
-        if root._flights.can_be_overtaken:
+        if root._flights.can_be_overtaken or (keys is not None and not few(keys)):
             return self._overtaking(keys, work, operation)
         return self._telling(keys, self._call(work, operation))
 
@@ -380,7 +381,7 @@ class Store(LifeCycle, Hooks, _Litestars):
             await self._root._flights.overtake(self._path, keys)
             return await self._telling(keys, self._call(work, operation))
         finally:
-            work.close()
+            work.close()  # which has not begun if this was cancelled before
 
     def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """As `_change`, for what gives these keys another expiry, which changes no value."""
@@ -499,23 +500,38 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
-        return await self._call(self._root.do_get_many(self._path, self._check("get_many", key_list, keys)))
+        names = self._check("get_many", key_list, keys) if few(keys) else await self._many_keys("get_many", keys)
+        return await self._call(self._root.do_get_many(self._path, names))
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
-        items = self._check("set_many", self._items, mapping)
+        items = self._check("set_many", self._items, mapping.items()) if few(mapping) else await self._many(mapping)
         expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
             await self._change(items, self._root.do_set_many(self._path, items, expiry))
         else:
             await self._change(items, self._root.do_delete_many(self._path, list(items)), "set_many")
 
-    def _items(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
-        return {key_text(key): self._encode(value) for key, value in mapping.items()}
+    def _items(self, items: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
+        return {key_text(key): self._encode(value) for key, value in items}
+
+    async def _many(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
+        """As `_items`, and lets others run meanwhile."""
+        items: dict[str, bytes] = {}
+        await in_batches(list(mapping.items()), lambda batch: items.update(self._check("set_many", self._items, batch)))
+        return items
+
+    async def _many_keys(self, operation: str, keys: Iterable[str]) -> list[str]:
+        """As `key_list`, and lets others run meanwhile."""
+        names: list[str] = []
+        if isinstance(keys, str | bytes):
+            return self._check(operation, key_list, keys)  # which says what is wrong with it
+        await in_batches(list(keys), lambda batch: names.extend(self._check(operation, key_list, batch)))
+        return names
 
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
-        names = self._check("delete_many", key_list, keys)
+        names = self._check("delete_many", key_list, keys) if few(keys) else await self._many_keys("delete_many", keys)
         return await self._change(names, self._root.do_delete_many(self._path, names))
 
     # ------------------------------------------------------------------ atomic operations

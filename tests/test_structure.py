@@ -29,6 +29,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_litestar",
         "_litestar_absent",
         "_location",
+        "_pace",
         "_render",
         "_threads",
         "_units",

@@ -1,9 +1,8 @@
-"""Loops of middleware over many keys: they give way to the event loop, and keep what they have if the backend fails."""
+"""Reading many keys one by one, and keeping what was found if the backend fails."""
 
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
@@ -11,31 +10,10 @@ from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["Pace", "read_each"]
-
-_STEP = 0.005
-"""Seconds that a loop may hold the event loop: others wait for no longer than a few of these."""
+__all__ = ["read_each"]
 
 _AT_ONCE = 250
 """Keys that are read at once where each is read by a call of its own."""
-
-
-class Pace:
-    """Tells a loop when to give way to the event loop: ``if pace.due(): await pace.rest()``."""
-
-    __slots__ = ("_until",)
-
-    def __init__(self) -> None:
-        self._until = monotonic() + _STEP
-
-    def due(self) -> bool:
-        """Whether the loop has run for long enough."""
-        return monotonic() >= self._until
-
-    async def rest(self) -> None:
-        """Let others run."""
-        await asyncio.sleep(0)
-        self._until = monotonic() + _STEP
 
 
 async def read_each(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar
 
+from storeconf._pace import FEW, Pace, batches
 from storeconf.stores._latch import Latch
 
 if TYPE_CHECKING:
@@ -252,8 +254,11 @@ class Coherence:
     def _settle(self) -> None:
         while self._read:
             self._have_read(*self._read.pop())
-        while self._changed:
-            self._have_changed(*self._changed.pop())
+        left = FEW  # the rest waits for the next time, until when it is not kept
+        while self._changed and left > 0:
+            path, keys = self._changed.pop()
+            self._have_changed(path, keys)
+            left -= 1 if keys is None else len(keys)
 
     # ------------------------------------------------------------------ changes
 
@@ -283,15 +288,32 @@ class Coherence:
 
     def end(self, path: Path, keys: Collection[str] | None) -> None:
         """Let it be kept again."""
-        self._changed.append((path, keys))
+        if keys is None or len(keys) <= FEW:
+            self._changed.append((path, keys))
+        else:
+            self._changed += [(path, batch) for batch in batches(list(keys))]
 
     async def during(self, change: Awaitable[T], path: Path, keys: Collection[str] | None) -> T:
         """Await a change, between its begin and its end."""
-        self.begin(path, keys)
+        if keys is None or len(keys) <= FEW:
+            self.begin(path, keys)
+            try:
+                return await change
+            finally:
+                self.end(path, keys)
+        begun: list[Collection[str]] = []
+        pace = Pace()
         try:
+            for batch in batches(list(keys)):
+                self.begin(path, batch)
+                begun.append(batch)
+                if pace.due():
+                    await pace.rest()
             return await change
         finally:
-            self.end(path, keys)
+            if isinstance(change, CoroutineType):
+                change.close()  # as it has not begun if this was cancelled before
+            self._changed += [(path, batch) for batch in begun]
 
     def changed(self, path: Path, keys: Collection[str]) -> None:
         """Drop keys that another process has changed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from storeconf._pace import Pace, batches
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware._bulk import read_each
 from storeconf.middleware._near import Coherence, Entry
@@ -133,18 +134,22 @@ class CacheStore(StoreWrapper):
         """See `Store.get_many`; what is not near is kept, unless there are so many that it is no reading of a few."""
         if isinstance(keys, str | bytes):
             return await self.wrapped.get_many(keys)  # which says what is wrong with it
-        table, now = self._space.table, monotonic()
         found: dict[str, bytes] = {}
-        missing = []
-        for key in keys:
-            if key.__class__ is not str:
-                key = self._check("get_many", key_text, key)
-            entry = table.get(key)
-            if entry is not None and entry.until > now:
-                entry.used = True
-                found[key] = entry.value
-            else:
-                missing.append(key)
+        missing: list[str] = []
+        pace = Pace()
+        for batch in batches(list(keys)):
+            table, now = self._space.table, monotonic()
+            for key in batch:
+                if key.__class__ is not str:
+                    key = self._check("get_many", key_text, key)
+                entry = table.get(key)
+                if entry is not None and entry.until > now:
+                    entry.used = True
+                    found[key] = entry.value
+                else:
+                    missing.append(key)
+            if pace.due():
+                await pace.rest()
         try:
             if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
                 missing = list(dict.fromkeys(missing))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from storeconf._damage import Damage, report
+from storeconf._pace import Pace
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
-from storeconf.middleware._bulk import Pace
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.store import Expiry, Store, Value, check_step, key_text, milliseconds, next_counter, value_bytes
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf._damage import Damage, report
+from storeconf._pace import Pace
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError, StoreValueError
-from storeconf.middleware._bulk import Pace
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._lifecycle import OPEN
+from storeconf._pace import FEW, in_batches
 from storeconf.errors import StoreError, StoreValueError
 from storeconf.store import Capabilities, Store, key_text, milliseconds, next_counter
 from storeconf.stores._deadlines import Deadlines
@@ -23,7 +24,7 @@ from storeconf.stores._latch import Latch
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Space, peek
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from storeconf.store import Expiry, Value
 
@@ -275,27 +276,46 @@ class MemoryStore(Store):
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """Read each."""
-        table, now = self._space_at(path).table, self._clock()
-        found = {}
+        space = self._space_at(path)
+        found: dict[str, bytes] = {}
+        if len(keys) <= FEW:
+            self._find(space, keys, found)
+        else:
+            await in_batches(keys, lambda some: self._find(space, some, found))
+        return found
+
+    def _find(self, space: Space, keys: Sequence[str], found: dict[str, bytes]) -> None:
+        table, now = space.table, self._clock()
         for key in keys:
             entry = table.get(key)
             if entry is not None and entry[1] > now:
                 found[key] = entry[0]
-        return found
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """Replace each."""
         space = self._space_at(path)
-        for key, value in items.items():
-            self._store(space, key, value, expiry)
+
+        def store(items: Sequence[tuple[str, bytes]]) -> None:
+            for key, value in items:
+                self._store(space, key, value, expiry)
+
+        await in_batches(list(items.items()), store)
 
     async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """Remove each."""
         space, deleted = self._space_at(path), 0
-        for key in keys:
-            with self._latch:
-                entry = self._drop(space, key)
-                deleted += entry is not None and entry[1] > self._clock()
+
+        def remove(keys: Sequence[str]) -> None:
+            nonlocal deleted
+            for key in keys:
+                with self._latch:
+                    entry = self._drop(space, key)
+                    deleted += entry is not None and entry[1] > self._clock()
+
+        if len(keys) <= FEW:
+            remove(keys)
+        else:
+            await in_batches(keys, remove)
         return deleted
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
