@@ -6,7 +6,9 @@ import asyncio
 import errno
 import gc
 import os
+import tempfile
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from storeconf.stores.file.system import Locks, RangeLocks
 from storeconf.stores.file.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 BOTH = pytest.mark.parametrize("durability", ["flush", "fsync"])
 
@@ -443,3 +445,53 @@ def test_closing_in_another_loop_than_the_one_that_was_left_with_calls_under_way
     asyncio.run(close())
     gc.collect()
     assert open_files() == before
+
+
+# ---------------------------------------------------------------------- bulk calls
+
+
+def test_bulk_calls_never_hold_the_loop_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step of the loop takes long, by the processor time of its thread: a busy machine does not count."""
+    longest = 0.0
+    run = asyncio.events.Handle._run
+
+    def timed(self: asyncio.Handle) -> Any:
+        nonlocal longest
+        start = time.thread_time()
+        try:
+            return run(self)
+        finally:
+            longest = max(longest, time.thread_time() - start)
+
+    items = {f"k{number}": b"v" for number in range(30_000)}
+
+    async def listed(store: FileStore) -> list[str]:
+        return [key async for key in store.keys()]
+
+    calls: list[Callable[[FileStore], Awaitable[Any]]] = [
+        lambda store: store.set_many(items),
+        lambda store: store.get_many(items),
+        lambda store: store.delete_many(list(items)[::2]),
+        listed,
+        lambda store: store.delete_expired(),
+        lambda store: store.delete_all(),
+    ]
+
+    async def main(directory: str) -> None:
+        nonlocal longest
+        async with FileStore(directory) as store:
+            monkeypatch.setattr(asyncio.events.Handle, "_run", timed)
+            for number, call in enumerate(calls):
+                longest = 0.0
+                await asyncio.ensure_future(call(store))
+                await asyncio.sleep(0)
+                assert longest < 0.025, f"call {number}: {longest}"
+
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    gc.collect()
+    gc.freeze()  # collecting what all other tests have left takes long
+    try:
+        with tempfile.TemporaryDirectory(dir=memory) as directory:
+            asyncio.run(main(directory))
+    finally:
+        gc.unfreeze()

@@ -10,6 +10,7 @@ import os
 import sys
 import weakref
 from asyncio import get_running_loop
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, Self
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError
-from storeconf.store import Capabilities, Store
+from storeconf.store import Capabilities, Store, key_text
 from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
@@ -27,7 +28,7 @@ from storeconf.stores.file.worker import Turns, Worker
 from storeconf.stores.file.writing import Group, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from storeconf.store import Expiry
     from storeconf.stores.file.format import Record
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["FileStore"]
 
 _logger = logging.getLogger("storeconf.file")
+
+
+@dataclass(slots=True)
+class _Pages:
+    """The state of one iteration over keys."""
+
+    path: tuple[str, ...]
+    prefix: str
+    steps: Iterator[list[str]] | None = None
 
 
 class FileStore(Store):
@@ -288,10 +298,23 @@ class FileStore(Store):
         """Compare and set under the key's lock."""
         return await self._writer.submit(self._writing.replace, path, key, old, new, expiry, keep_ttl)
 
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """Iterate over the live keys of this namespace alone; see `Store.keys`. Each page of them is one call."""
+        root = self._root
+        pages = _Pages(self._path, self._check("keys", key_text, prefix))
+        while (page := await self._call(root._next_page(pages), "keys")) is not None:
+            for key in page:
+                yield key
+
+    async def _next_page(self, pages: _Pages) -> list[str] | None:
+        if pages.steps is None:  # only now the store is open
+            pages.steps = self._reading.pages(pages.path, pages.prefix)
+        return await self._reader.submit(next, pages.steps, None)
+
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """Read file after file, a page in each hand-over."""
-        pages = self._reading.pages(path, prefix)
-        while (page := await self._reader.submit(next, pages, None)) is not None:
+        pages = _Pages(path, prefix)
+        while (page := await self._next_page(pages)) is not None:
             for key in page:
                 yield key
 
