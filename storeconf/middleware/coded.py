@@ -8,13 +8,14 @@ removes or replaces a value decodes it first: a call that can't read a value lea
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from storeconf._backoff import backoff
 from storeconf._damage import Damage, report
 from storeconf._pace import Pace
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
@@ -31,14 +32,25 @@ __all__ = ["CodedStore", "NotCoded"]
 MOST_TRIES = 40
 """Times that a value is read and compared before the call gives up because others change it all the time."""
 
-LONGEST_WAIT = 0.06
-"""Seconds before a further try, at most: all tries together end within two seconds or so."""
+_SHORTEST_CAP, _LONGEST_CAP = 0.06, 0.5
+"""Seconds before a further try, at most. All tries on a fast backend end within two seconds or so."""
 
 
-async def _back_off(attempt: int) -> None:
-    """Wait before a further try, as long as it takes others to finish; never in one step of the event loop."""
-    if attempt:
-        await asyncio.sleep(random.random() * min(LONGEST_WAIT, 0.0005 * 2**attempt))
+class _Tries:
+    """The pauses between the tries of one call."""
+
+    __slots__ = ("_began", "_longest")
+
+    def __init__(self) -> None:
+        self._began = self._longest = 0.0
+
+    async def begin(self, attempt: int) -> None:
+        """Before a further try, wait as long as others may need to finish theirs; give way to the event loop anyway."""
+        if attempt:
+            self._longest = max(self._longest, monotonic() - self._began)
+            cap = min(max(_SHORTEST_CAP, 8 * self._longest), _LONGEST_CAP)
+            await asyncio.sleep(backoff(attempt, first=0.0005, longest=cap, jitter=1))
+        self._began = monotonic()
 
 
 class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
@@ -162,8 +174,9 @@ class CodedStore(StoreWrapper):
         What reads as missing, or can't be read, stays.
         """
         with self._named(operation):
+            tries = _Tries()
             for attempt in range(MOST_TRIES):
-                await _back_off(attempt)
+                await tries.begin(attempt)
                 found = (await self._get(key), 0) if permanent else await self.wrapped.get_with_expiry(key)
                 stored, left = (None, None) if found is None else found
                 value = self._decoded(key, stored)
@@ -189,8 +202,9 @@ class CodedStore(StoreWrapper):
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
         with self._named("increment"):
             async with self._turn(key):
+                tries = _Tries()
                 for attempt in range(MOST_TRIES):
-                    await _back_off(attempt)
+                    await tries.begin(attempt)
                     stored = await self._get(key)
                     value = self._decoded(key, stored)
                     number = next_counter(value, by)
@@ -226,8 +240,9 @@ class CodedStore(StoreWrapper):
         self._offer("compare_and_set")
         data = None if new is None else self._coded("compare_and_set", key, new)
         with self._named("compare_and_set"):
+            tries = _Tries()
             for attempt in range(MOST_TRIES):
-                await _back_off(attempt)
+                await tries.begin(attempt)
                 stored = await self._get(key)
                 if self._decoded(key, stored) != old:
                     return False

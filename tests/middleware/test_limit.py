@@ -83,3 +83,28 @@ def test_objects_have_no_size() -> None:
         assert await store.get("k") is None
 
     asyncio.run(check())
+
+
+def test_a_plain_value_is_limited_too() -> None:
+    async def check() -> None:
+        stores = {
+            "main": {"type": "memory"},
+            "s": {
+                "parent": "main",
+                "namespace": "n",
+                "middleware": {
+                    "limit": "1KiB",
+                    "compress": {"accept_plain": True},
+                    "encrypt": {"keys": "k", "accept_plain": True},
+                },
+            },
+        }
+        async with storeconf.load({"stores": stores}, environ={}) as registry:
+            plain = registry["main"].with_namespace("n")
+            await plain.set_many({"fits": bytes(1024), "large": bytes(1025)})
+            assert await registry["s"].get("large") is None
+            assert await registry["s"].pop("large") is None
+            assert await registry["s"].get_many(["fits", "large"]) == {"fits": bytes(1024)}
+            assert await plain.get("large") == bytes(1025)
+
+    asyncio.run(check())
