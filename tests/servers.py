@@ -18,7 +18,7 @@ import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,15 +181,20 @@ def wait_for(condition: object, what: str, timeout: float = 30.0) -> None:
 
 
 @contextlib.contextmanager
-def cluster(kind: str = "valkey-9.1", masters: int = 3, replicas: int = 0) -> Iterator[list[Server]]:
-    """A Cluster: the masters first, then the replicas of the first masters. Without any command-line tool."""
+def cluster(
+    kind: str = "valkey-9.1", masters: int = 3, replicas: int = 0, node_timeout: float = 15.0
+) -> Iterator[list[Server]]:
+    """A Cluster: the masters first, then the replicas of the first masters. Without any command-line tool.
+
+    After ``node_timeout`` seconds without an answer a node counts as failed, which a busy machine must not bring about.
+    """
+    settings: dict[str, Any] = {
+        "cluster_enabled": "yes",
+        "cluster_node_timeout": int(node_timeout * 1000),
+        "repl_diskless_sync_delay": 0,
+    }
     with contextlib.ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                Server(kind, cluster_enabled="yes", cluster_node_timeout=1000, repl_diskless_sync_delay=0)
-            )
-            for _ in range(masters + replicas)
-        ]
+        nodes = [stack.enter_context(Server(kind, **settings)) for _ in range(masters + replicas)]
         share = 16384 // masters
         for index, node in enumerate(nodes):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
@@ -207,7 +212,54 @@ def cluster(kind: str = "valkey-9.1", masters: int = 3, replicas: int = 0) -> It
             wait_for(lambda n=node, m=master: n.ask("CLUSTER", "REPLICATE", m).startswith(b"+OK"), "replication")
             wait_for(lambda n=node: b"master_link_status:up" in n.ask("INFO", "replication"), "a replica in step")
         wait_for(lambda: all(b"cluster_state:ok" in n.ask("CLUSTER", "INFO") for n in nodes), "a Cluster in order")
+        wait_for(lambda: _agree(nodes), "nodes that agree")
         yield nodes
+
+
+def node_id(node: Server) -> str:
+    """Return a Cluster node's name."""
+    return node.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
+
+
+def keys_in(node: Server, slot: int) -> list[bytes]:
+    """Return the keys that a node holds of a slot."""
+    return node.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000).split(b"\r\n")[2::2]
+
+
+def begin_move(slot: int, source: Server, target: Server) -> None:
+    """Announce that a slot is going to move."""
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(source))
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
+
+
+def move_slot(slot: int, source: Server, target: Server, nodes: list[Server]) -> None:
+    """Move a slot with its keys, and wait until all nodes know.
+
+    Before Redis 7 a node does not tell the others at once that it serves a slot now, with a higher epoch than any. A
+    move in the other direction that begins before they know may get an epoch which is not higher: then two nodes go on
+    pointing at each other, for ever, and no client can find the slot.
+    """
+    begin_move(slot, source, target)
+    while keys := keys_in(source, slot):
+        for key in keys:
+            source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+    for node in (target, source, *nodes):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
+    if not _agree(nodes):
+        for node in nodes:
+            if node is not target:  # a meeting of nodes that know each other brings news
+                target.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+        wait_for(lambda: _agree(nodes), "nodes that agree")
+
+
+def _agree(nodes: list[Server]) -> bool:
+    """Whether all nodes know the same primaries, epochs and slots."""
+    views = []
+    for node in nodes:
+        lines = [line.split() for line in node.ask("CLUSTER", "NODES").decode().splitlines()]
+        # Name, epoch and slots of those that serve any; slots on their way are in brackets.
+        views.append({w[0]: (w[6], [x for x in w[8:] if x[0] != "["]) for w in lines if len(w) > 8})
+    return all(view == views[0] for view in views)
 
 
 class Watched:

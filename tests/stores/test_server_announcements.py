@@ -27,8 +27,8 @@ from storeconf.testing import StoreConformance
 from storeconf.testing._suite import in_child
 from storeconf.testing.stateful import check_model
 from tests.proxy import Proxy
-from tests.servers import KINDS, Server, cluster, sentinels, shared
-from tests.stores.test_server_topologies import _move, _wait_for_replica
+from tests.servers import KINDS, Server, cluster, move_slot, sentinels, shared
+from tests.stores.test_server_topologies import _wait_for_replica
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -714,7 +714,7 @@ def test_slots_of_a_cluster_that_move(nodes: list[Server]) -> None:
                 for key in moving:
                     await seen(store, key, b"before")
                 for key in moving:
-                    await asyncio.to_thread(_move, slots[key], source, target, nodes)
+                    await asyncio.to_thread(move_slot, slots[key], source, target, nodes)
                 await other.set_many(dict.fromkeys(moving, b"after"))
                 for key in moving:
                     await seen(store, key, b"after")

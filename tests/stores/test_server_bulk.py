@@ -15,7 +15,7 @@ from storeconf.stores import RedisStore
 from storeconf.stores.resp.cluster import slot_of
 from storeconf.stores.resp.options import ServerOptions
 from tests.proxy import Proxy
-from tests.servers import Server, cluster, shared
+from tests.servers import Server, begin_move, cluster, node_id, shared
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -181,25 +181,20 @@ def test_a_node_whose_host_is_unknown_is_where_the_one_is_that_names_it() -> Non
             await store.set_many(dict.fromkeys(names, b"v"))
             source = next(node for node in nodes if b"half" in node.ask("KEYS", "*"))
             target = next(node for node in nodes if node is not source)
-            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", identity(source))
-            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", identity(target))
+            begin_move(slot, source, target)
             for name in names[:10]:
                 source.ask("MIGRATE", "127.0.0.1", target.port, f"shop::{name}", 0, 2000)
             assert b"-ASK %d ?:%d" % (slot, target.port) in source.ask("GET", f"shop::{names[0]}")
             assert await store.get(names[0]) == b"v"
             assert await store.get_many(names) == dict.fromkeys(names, b"v")
             for node in (target, source):
-                node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity(target))
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
             assert b"-MOVED %d ?:%d" % (slot, target.port) in source.ask("GET", f"shop::{names[0]}")
             assert await store.get(names[0]) == b"v"
             assert set(await store.get_many(names[:10])) == set(names[:10])
 
     with cluster() as nodes:
         asyncio.run(work(nodes))
-
-
-def identity(node: Server) -> str:
-    return node.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
 
 
 # ---------------------------------------------------------------------- the event loop

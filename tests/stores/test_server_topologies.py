@@ -17,7 +17,7 @@ from storeconf.backends.valkey import ValkeyBackend
 from storeconf.plugin import BuildContext
 from storeconf.stores.resp.cluster import slot_of
 from tests.proxy import Proxy
-from tests.servers import Server, cluster, sentinels, shared
+from tests.servers import Server, begin_move, cluster, keys_in, move_slot, sentinels, shared
 from tests.stores.test_server_faults import Load
 
 if TYPE_CHECKING:
@@ -271,34 +271,16 @@ def test_cluster_deletes_on_every_node_and_spares_siblings(nodes: list[Server]) 
     asyncio.run(work())
 
 
-def _id(node: Server) -> str:
-    return node.ask("CLUSTER", "MYID").split(b"\r\n")[1].decode()
-
-
-def _keys_in(node: Server, slot: int) -> list[bytes]:
-    return node.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000).split(b"\r\n")[2::2]
-
-
-def _move(slot: int, source: Server, target: Server, nodes: list[Server]) -> None:
-    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
-    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
-    while keys := _keys_in(source, slot):
-        for key in keys:
-            source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
-    for node in (target, source, *nodes):
-        node.ask("CLUSTER", "SETSLOT", slot, "NODE", _id(target))
-
-
 def test_cluster_slots_that_move_under_load(nodes: list[Server]) -> None:
     async def work() -> None:
         async with build(cluster=[nodes[0].address]) as store, Load(store, 100) as load:
             slots = sorted({slot_of(b"shop::k%d" % i) for i in range(100)})
             first = [slot for slot in slots if slot < 16384 // 3]
             for slot in first[:20]:
-                await asyncio.to_thread(_move, slot, nodes[0], nodes[2], nodes)
+                await asyncio.to_thread(move_slot, slot, nodes[0], nodes[2], nodes)
             await load.more(500)
             for slot in first[:20]:
-                await asyncio.to_thread(_move, slot, nodes[2], nodes[0], nodes)
+                await asyncio.to_thread(move_slot, slot, nodes[2], nodes[0], nodes)
             await load.more(500)
         assert not load.wrong
         assert not load.errors
@@ -314,9 +296,8 @@ def test_cluster_half_of_a_slot_has_moved(nodes: list[Server]) -> None:
         async with build(cluster=[nodes[0].address]) as store:
             values = {f"{{half}}{i}": b"%d" % i for i in range(40)}
             await store.set_many(values)
-            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
-            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
-            for key in _keys_in(source, slot)[:20]:
+            begin_move(slot, source, target)
+            for key in keys_in(source, slot)[:20]:
                 source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
             assert await store.get_many(values) == values
             assert await store.get("{half}1", renew_for=5) == b"1"
@@ -325,9 +306,9 @@ def test_cluster_half_of_a_slot_has_moved(nodes: list[Server]) -> None:
             assert sorted(await store.get_many(values)) == sorted(list(values)[30:])
             for node in (source, target):
                 node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
-            await asyncio.to_thread(_move, slot, source, target, nodes)
+            await asyncio.to_thread(move_slot, slot, source, target, nodes)
             assert await store.get("{half}new") == b"1"
-            await asyncio.to_thread(_move, slot, target, source, nodes)
+            await asyncio.to_thread(move_slot, slot, target, source, nodes)
             await store.delete_all()
 
     asyncio.run(work())
@@ -348,10 +329,9 @@ def test_cluster_keys_are_found_though_their_slot_moves_to_where_we_have_been(
                 if not found:
                     assert slot_of(b"shop::" + key.encode()) < 16384 // 3
                     if wholly:
-                        _move(slot, source, target, nodes)
+                        move_slot(slot, source, target, nodes)
                     else:
-                        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(source))
-                        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(target))
+                        begin_move(slot, source, target)
                         source.ask("MIGRATE", "127.0.0.1", target.port, f"shop::{last}", 0, 5000)
                 found.append(key)
             assert set(found) == set(names)
@@ -361,7 +341,7 @@ def test_cluster_keys_are_found_though_their_slot_moves_to_where_we_have_been(
                 for node in (source, target):
                     node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
             else:
-                _move(slot, target, source, nodes)
+                move_slot(slot, target, source, nodes)
 
     asyncio.run(work())
 
@@ -377,7 +357,7 @@ def test_cluster_deletes_everything_while_slots_move(nodes: list[Server]) -> Non
 
                 def move(source: Server = source, target: Server = target) -> None:
                     for slot in slots:
-                        _move(slot, source, target, nodes)
+                        move_slot(slot, source, target, nodes)
 
                 moving = asyncio.ensure_future(asyncio.to_thread(move))
                 await store.delete_all()
@@ -426,7 +406,7 @@ def test_cluster_promotes_a_replica() -> None:
             assert not load.wrong
             assert f"127.0.0.1:{nodes[3].port}" in str((await store.ping()).server)
 
-    with cluster(replicas=1) as nodes:
+    with cluster(replicas=1, node_timeout=1.0) as nodes:
         asyncio.run(work(nodes))
 
 
