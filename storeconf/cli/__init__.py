@@ -1,6 +1,6 @@
-"""The command line: see a layout before it is deployed, and look after the data once it is.
+"""The command line: inspect a layout before it is deployed, and manage the data afterwards.
 
-Data goes to stdout, messages go to stderr. Exit status: 0 fine, 1 problems found, 2 bad usage.
+Data goes to stdout, messages go to stderr. Exit status: 0 success, 1 problems found, 2 bad usage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command group, and what its commands share: naming the file, the environment and overrides, and failing well."""
+"""The command group, and what its commands share: options for the layout, and errors as messages."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Source", "format_option", "on_layout", "on_no_layout", "storeconf"]
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _ATTEMPTS = "storeconf.stores"
-"""Who logs each attempt to connect; what comes of them in the end is told by the result or by an error."""
+"""The logger of each attempt to connect; their outcome is in the result or in an error."""
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
-"""The status of a command whose reader went away, as if its signal had ended it."""
+"""The status of a command whose reader closed the pipe, as if the signal had ended it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the options of one call say: which file, which environment, what to override."""
+    """The options of one call: the file, the environment and the overrides."""
 
     file: str | None
     environment: str | None
@@ -65,11 +65,11 @@ class Source:
 
 
 SECTIONS = {
-    "See the layout": ("init", "validate", "show", "explain", "diff", "env"),
-    "See how it hangs together": ("tree", "graph"),
-    "Look after the stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
+    "Inspect the layout": ("init", "validate", "show", "explain", "diff", "env"),
+    "Inspect its structure": ("tree", "graph"),
+    "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
     "Move data": ("copy", "dump", "restore"),
-    "See what storeconf knows": ("schema", "plugins"),
+    "Inspect storeconf": ("schema", "plugins"),
 }
 """The commands, in the order in which one needs them."""
 
@@ -101,7 +101,7 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by what one wants."""
+        """List the commands by purpose."""
         width = max(map(len, self._homes))
         for title, names in SECTIONS.items():
             with formatter.section(title):
@@ -121,7 +121,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what its user can mend is a message and a status, never a traceback."""
+        """Run a command; errors that its user can fix become a message and a status, never a traceback."""
         logger, handler = logging.getLogger("storeconf"), _Messages(logging.WARNING)
         logger.addHandler(handler)
         try:
@@ -142,7 +142,7 @@ class Commands(click.Group):
 
 
 class _Messages(logging.Handler):
-    """What storeconf logs becomes messages."""
+    """Turns log records of storeconf into messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != _ATTEMPTS:
@@ -150,7 +150,7 @@ class _Messages(logging.Handler):
 
 
 def _drop_output() -> None:
-    """Give what is still buffered another place to go, or closing would complain."""
+    """Redirect buffered output to nowhere, because closing the stream would fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -158,12 +158,12 @@ def _drop_output() -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="storeconf")
 def storeconf() -> None:
-    """See an application's key/value stores before they are deployed, and look after what they hold.
+    """Inspect an application's key/value stores before they are deployed, and manage their data.
 
     The layout is read from -f FILE, else from STORECONF_FILE, else from storeconf.yaml, .yml, .toml or .json, or
     pyproject.toml with [tool.storeconf], in the working directory.
 
-    Data goes to stdout, messages go to stderr. Exit status: 0 fine, 1 problems found, 2 bad usage.
+    Data goes to stdout, messages go to stderr. Exit status: 0 success, 1 problems found, 2 bad usage.
     """
 
 
@@ -172,16 +172,16 @@ def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     for value in values:
         path, equals, text = value.partition("=")
         if not equals or not path:
-            shown = f"{path!r}" if not equals else "it"  # what follows the sign may be a secret
+            shown = f"{path!r}" if not equals else "it"  # the text after the sign may be a secret
             raise click.BadParameter(f"{shown} is not of the form PATH=VALUE", ctx=ctx, param=parameter)
         overrides.append((path, text))
     return tuple(overrides)
 
 
 def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F], F]:
-    """Add the options that say which layout a command is about; it gets them as ``source``.
+    """Add the options that choose the layout of a command, which gets them as ``source``.
 
-    A command that needs no ``secrets`` can do without them.
+    A command that needs no ``secrets`` also takes ``--without-secrets``.
     """
 
     def decorate(command: F) -> F:
@@ -204,7 +204,7 @@ def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F]
         )
         options = (
             *(() if secrets else (without,)),
-            click.option("-f", "--file", metavar="FILE", help="The layout; without it, found as `storeconf -h` tells."),
+            click.option("-f", "--file", metavar="FILE", help="The layout; `storeconf -h` explains the default."),
             *((chosen,) if environment else ()),
             click.option(
                 "--set",
@@ -223,7 +223,7 @@ def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F]
 
 
 def on_no_layout(command: F) -> F:
-    """Let a command that is about no layout take the options that the others share, so that one habit fits all."""
+    """Let a command without a layout accept the options that the others share, and ignore them."""
     for name, *more in (("-f", "--file"), ("--env",), ("--set",)):
         command = click.option(name, *more, multiple=True, hidden=True, expose_value=False)(command)
     return command

@@ -37,7 +37,7 @@ def init_command(path: Path | None, named: Path | None) -> None:
         raise click.UsageError(f"{shown}: a starter is called .yaml, .yml or .toml, and not pyproject.toml")
     other = _other_layout(path)
     if other is not None:
-        error(f"{other} is here already, and two layouts could each be meant; nothing was written")
+        error(f"{other} already exists, and two layouts would be ambiguous; nothing was written")
         raise SystemExit(1)
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -77,7 +77,7 @@ def _catalog() -> Catalog:
 def schema_command() -> None:
     """Print the JSON Schema of the configuration language.
 
-    Installed plugins are part of it; broken ones are left out, and `storeconf plugins` says why.
+    Installed plugins are included; broken ones are left out, and `storeconf plugins` shows why.
     """
     from storeconf.config.schema import build_schema
 
@@ -117,7 +117,7 @@ def _row(entry: CatalogEntry) -> list[str]:
 
 
 def _abilities(capabilities: Capabilities) -> str:
-    """What a backend promises beyond the common, and what it does not offer."""
+    """The capabilities of a backend, and the operations that it does not offer."""
     words = [
         "persistent" if capabilities.persistent else "not persistent",
         "shared" if capabilities.shared else "not shared",
@@ -134,14 +134,14 @@ def _abilities(capabilities: Capabilities) -> str:
 _YAML: Final = f"""\
 # yaml-language-server: $schema={SCHEMA_ID}
 # The key/value stores of this application.
-#   storeconf validate   finds what is wrong with this file, in every environment
-#   storeconf tree       shows what it means
+#   storeconf validate   finds the problems of this file, in every environment
+#   storeconf tree       shows the resulting stores
 version: 1
 
 stores:
   main:                                  # a root: it owns the place where the bytes are
     type: memory                         # or file, redis, valkey, or a plugin's
-    namespace: app                       # all its keys lie in this namespace
+    namespace: app                       # all its keys are in this namespace
 
   sessions:                              # a child: the namespace "sessions" of main
     description: Who is logged in
@@ -164,13 +164,13 @@ stores:
 
 default_factory: {{parent: main}}          # a name that is not listed becomes a namespace of main
 
-environments:                            # what differs; --env, STORECONF_ENV or load(environment=...) chooses one
+environments:                            # differences; --env, STORECONF_ENV or load(environment=...) chooses one
   development: {{}}
   production:
     stores:
       main:
         type: valkey
-        # The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+        # The variable if it is set, else the default; "${{VALKEY_URL:?production needs it}}" makes it required.
         url: "${{VALKEY_URL:-valkey://localhost:6379/0}}"
       uploads: {{path: /srv/app/uploads, durability: fsync}}
 """
@@ -178,14 +178,14 @@ environments:                            # what differs; --env, STORECONF_ENV or
 _TOML: Final = f"""\
 #:schema {SCHEMA_ID}
 # The key/value stores of this application.
-#   storeconf validate   finds what is wrong with this file, in every environment
-#   storeconf tree       shows what it means
+#   storeconf validate   finds the problems of this file, in every environment
+#   storeconf tree       shows the resulting stores
 version = 1
 default_factory = {{ parent = "main" }}    # a name that is not listed becomes a namespace of main
 
 [stores.main]                            # a root: it owns the place where the bytes are
 type = "memory"                          # or file, redis, valkey, or a plugin's
-namespace = "app"                        # all its keys lie in this namespace
+namespace = "app"                        # all its keys are in this namespace
 
 [stores.sessions]                        # a child: the namespace "sessions" of main
 description = "Who is logged in"
@@ -205,12 +205,12 @@ description = "What customers upload, until it is processed"
 type = "file"
 path = "var/uploads"                     # relative to this file
 
-# What differs; --env, STORECONF_ENV or load(environment=...) chooses one.
+# Differences; --env, STORECONF_ENV or load(environment=...) chooses one.
 [environments.development]
 
 [environments.production.stores.main]
 type = "valkey"
-# The variable if it is set, else what follows; "${{VALKEY_URL:?production needs it}}" makes it required.
+# The variable if it is set, else the default; "${{VALKEY_URL:?production needs it}}" makes it required.
 url = "${{VALKEY_URL:-valkey://localhost:6379/0}}"
 
 [environments.production.stores.uploads]
@@ -219,4 +219,4 @@ durability = "fsync"
 """
 
 STARTERS: Final = {".yaml": _YAML, ".yml": _YAML, ".toml": _TOML}
-"""What to write, by the suffix of the file."""
+"""The text to write, by the suffix of the file."""

@@ -112,12 +112,12 @@ async def _all(store: Store, prefix: str = "") -> list[str]:
 def get_command(source: Source, store: str, key: str, form: str) -> None:
     """Write a value to stdout, byte for byte.
 
-    The status is 1 when there is none. Looking renews no expiry. On a terminal, binary data is escaped.
+    The status is 1 if there is none. Expiries are not renewed. On a terminal, binary data is escaped.
     """
     layout = source.layout()
     found = with_store(layout, store, lambda opened: opened.get_with_expiry(key))
     if found is None:
-        error(f"there is no {key!r} in {store!r}", layout.environment)
+        error(f"no key {key!r} in {store!r}", layout.environment)
         raise SystemExit(1)
     value, left = found
     if form == "json":
@@ -252,13 +252,13 @@ class _Span(click.ParamType[timedelta]):
 def set_command(source: Source, store: str, key: str, value: str, expires_in: timedelta | None) -> None:
     """Store a value.
 
-    VALUE is stored as UTF-8; `-` reads it from stdin, byte for byte. The store's middleware applies, so that a ttl
-    gives what has no --expires-in its own.
+    VALUE is stored as UTF-8; `-` reads it from stdin, byte for byte. The store's middleware applies: without
+    --expires-in, the value gets the default of its ttl.
     """
     layout = source.layout()
     if value == "-" and sys.stdin is None:
         raise click.UsageError("stdin is closed")
-    # What the shell could not decode goes to the store as it was typed.
+    # Bytes that the shell could not decode are stored as they were typed.
     stored = sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
     with_store(layout, store, lambda opened: opened.set(key, stored, expires_in))
 
@@ -282,7 +282,7 @@ def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
 def clear_command(source: Source, store: str, yes: bool) -> None:
     """Remove everything in a store.
 
-    Also in the namespaces below it. Asks first; where nobody is there to answer it refuses, unless --yes is given.
+    Also in the namespaces below it. Asks first; without a terminal it refuses, unless --yes is given.
     """
     layout = source.layout()
     registry, found = store_of(layout, store)
@@ -313,7 +313,7 @@ def _agreed(question: str) -> bool:
     if not on_terminal(sys.stdin):
         message("")  # a terminal would have ended the line
         if not answer:
-            raise click.UsageError("nobody is there to answer; give --yes to remove everything")
+            raise click.UsageError("no terminal to confirm on; pass --yes to remove everything")
     return answer.strip().lower() in ("y", "yes")
 
 
@@ -321,9 +321,9 @@ def _agreed(question: str) -> bool:
 @click.argument("store", required=False)
 @on_layout()
 def prune_command(source: Source, store: str | None) -> None:
-    """Drop what has expired.
+    """Drop expired entries.
 
-    In STORE with the namespaces below it, or in all stores. Servers do that by themselves.
+    In STORE with the namespaces below it, or in all stores. Servers drop them by themselves.
     """
     layout = source.layout()
     if store is None:
@@ -369,7 +369,7 @@ def ping_command(source: Source, form: str) -> None:
 
 
 _OUR_ERROR = re.compile(r"^Store\w*Error: ")
-"""What programs need to know of an error, and people do not."""
+"""The class name of an error, which programs need and people do not."""
 
 
 async def _ping(layout: Layout, plan: Plan) -> dict[str, PingResult]:
@@ -377,7 +377,7 @@ async def _ping(layout: Layout, plan: Plan) -> dict[str, PingResult]:
     registry = layout.compile()
     logger = logging.getLogger("storeconf")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # the results tell the same
+    logger.setLevel(logging.CRITICAL)  # the results contain the same
     try:
         results = await registry.ping()
         if plan.default_factory is not None and plan.default_factory.kind == "root":
@@ -390,15 +390,15 @@ async def _ping(layout: Layout, plan: Plan) -> dict[str, PingResult]:
 
 def _rows(plan: Plan, results: dict[str, PingResult]) -> Iterator[list[str]]:
     roots = {step.name: step.root for step in plan.steps}
-    said = set()
+    shown = set()
     for name, result in results.items():
         about = result.server if result.ok else _OUR_ERROR.sub("", result.error or "")
         place = (roots.get(name, name), about)
-        if place in said:  # once for all stores of one root
+        if place in shown:  # once for all stores of one root
             about = None if result.ok else style("the same", dim=True)
         elif about is not None:
             about = escaped(about)
-        said.add(place)
+        shown.add(place)
         took = readable_time(timedelta(seconds=result.latency)) if result.ok and result.latency is not None else ""
         state = style("ok", fg="green") if result.ok else style("failed", fg="red", bold=True)
         yield [state, style(name, bold=True), took.rjust(8), about or ""]

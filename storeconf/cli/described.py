@@ -34,7 +34,7 @@ _ELSEWHERE = frozenset({"type", "namespace", "middleware", "description", "max_s
 
 
 _OBVIOUS = frozenset({"url", "path"})
-"""The fields whose values need no name."""
+"""Fields whose values are shown without their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Described:
         return self._namespaces[step.name]
 
     def description(self, step: Step) -> str:
-        """What the store is for."""
+        """The description of the store."""
         return str(self._node(step).get("description", ""))
 
     def chain(self, step: Step | FactoryStep) -> list[Link]:
@@ -86,12 +86,12 @@ class Described:
         while kind not in self._node(holder).get("middleware", {}):
             assert holder.parent is not None  # or the link would not be there
             holder = self._steps[holder.parent]
-        said = self._node(holder)["middleware"][kind]
-        if isinstance(said, dict):
-            text = _settings(said, model)
+        given = self._node(holder)["middleware"][kind]
+        if isinstance(given, dict):
+            text = _settings(given, model)
         else:
             main = getattr(model, "shorthand_field", None)
-            text = "" if said is True or main is None else _value(said, fields_of(model).expects[main])
+            text = "" if given is True or main is None else _value(given, fields_of(model).expects[main])
         return Link(kind, text, holder is not step)
 
     def _own_namespace(self, step: Step | FactoryStep, above: tuple[str, ...]) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _settings(values: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 
 def _value(value: Any, expect: Expect) -> str:
-    if value == MASK or (isinstance(value, str) and "${" in value):  # a placeholder is what the file says
+    if value == MASK or (isinstance(value, str) and "${" in value):  # a placeholder, as it is in the file
         return shown(value)
     if isinstance(value, dict) and expect.model is not None:
         return _settings(value, expect.model)
@@ -142,11 +142,11 @@ def _value(value: Any, expect: Expect) -> str:
 
 
 OPTIONAL: Final = ("add", "touch", "pop", "increment", "compare_and_set")
-"""What a store may lack; the rest every store has."""
+"""Operations that a store may lack."""
 
 
 class _StandIn(Store):
-    """Can do nothing, but tells what a backend's store could."""
+    """Can do nothing, but has the capabilities of a backend's store."""
 
     def __init__(self, capabilities: Capabilities) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ def lacking(plan: Plan) -> Mapping[str, list[str]]:
         try:
             registry = compile_plan(_without_libraries(plan))
         except StoreconfError as failure:
-            warning(f"what chains leave of the operations can't be told: {failure}", plan.environment)
+            warning(f"can't determine which operations the middleware supports: {failure}", plan.environment)
         else:
             offered = {name: registry[name].capabilities for name in registry}
     return {

@@ -1,4 +1,4 @@
-"""Writes plain data as YAML and TOML that storeconf reads back unchanged; each line knows the path that it is about."""
+"""Writes plain data as YAML and TOML that storeconf reads back unchanged, and each line with the path of its value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "shown", "toml_lines", "yaml_lines"]
 
 Line: TypeAlias = tuple[str, "TreePath | None"]
-"""A line of text, and the path of the value that it holds; None where it only leads to others."""
+"""A line of text, and the path of the value that it holds; None for a line without a value."""
 
 _FLOW_WIDTH: Final = 100
 
@@ -24,12 +24,12 @@ _PLAIN: Final = re.compile(r"[^\W\d][^\n]*|/[^\n]+|(?:\d+(?:\.\d+)?(?:ms|[wdhms]
 """How texts begin that need no quotes: with a letter, as a path, or as a duration or size."""
 
 _ENDS: Final = re.compile(r":(?:\s|\Z)|\s#")
-"""What would end a text without quotes."""
+"""Characters that would end a text without quotes."""
 
 _ENDS_IN_FLOW: Final = re.compile(r":(?:\s|\Z)|\s#|[,\[\]{}?]")
 
 _WORDS: Final = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
-"""What some reader of YAML takes for something else than a text."""
+"""Words that some YAML parsers do not read as text."""
 
 _NUMBER: Final = re.compile(r"[-+]?(?:0x[0-9a-fA-F]+|0o[0-7]+|(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 
@@ -49,7 +49,7 @@ def yaml_lines(tree: Mapping[str, Any], *, items: bool = False) -> Iterator[Line
 
 
 def toml_lines(tree: Mapping[str, Any], *, items: bool = False) -> Iterator[Line]:
-    """The lines of a mapping in TOML: what holds values only is a table of its own."""
+    """The lines of a mapping in TOML: each mapping of values is a table of its own."""
     return _toml(tree, (), items)
 
 

@@ -1,4 +1,4 @@
-"""`storeconf explain`: one value's history, and where it comes from when no layer sets it; or what a code means."""
+"""`storeconf explain`: the history of one value, or the meaning of a code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CODE: Final = re.compile(r"[Ss][Cc][0-9]{3}")
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is known of a path: ``path`` is where the value really stands, ``why`` says how that came."""
+    """The answer for a path: ``path`` is where the value is set, ``why`` how that path was found."""
 
     path: TreePath
     why: str | None
@@ -42,7 +42,7 @@ class _Answer:
 
     @property
     def is_default(self) -> bool:
-        """Whether the value is what the field has by default, because no layer says another."""
+        """Whether the value is the default of the field, because no layer sets it."""
         return self.setting is not None and not self.inside and (not self.history or self.history[0].removed)
 
 
@@ -51,12 +51,12 @@ class _Answer:
 @format_option("text", "json")
 @on_layout(secrets=False)
 def explain_command(source: Source, path: str, form: str) -> None:
-    """Show where a value comes from, or what a code means.
+    """Show the history of a value, or the meaning of a code.
 
-    PATH is dotted, as in stores.main.url. Every layer that set the value is listed, the highest first, with its place;
-    the others are shadowed. A mapping is explained value by value.
+    PATH is dotted, as in stores.main.url. Every layer that set the value is listed with its location, highest
+    precedence first; the others are shadowed. A mapping is explained value by value.
 
-    CODE is that of a diagnostic, as in SC406. What it means and how to mend it needs no layout.
+    CODE is that of a diagnostic, as in SC406. Its meaning and how to fix it need no layout.
     """
     if _CODE.fullmatch(path):
         _explain_code(path.upper(), form)
@@ -77,7 +77,7 @@ def _explain_code(code: str, form: str) -> None:
 
     about = CODES.get(code)
     if about is None:
-        error(f"there is no code {code}")
+        error(f"unknown code {code}")
         raise SystemExit(1)
     if form == "json":
         emit_json({"code": code, "title": about.title, "explanation": about.explanation, "remedy": about.remedy})
@@ -99,7 +99,7 @@ def _answer(layout: Layout, path: str) -> _Answer | None:
 
 
 def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
-    """Where a value really stands: an alias has none of its own, and a child has its parent's links."""
+    """Where a value is set: an alias has no values of its own, and a child inherits its parent's middleware."""
     why = []
     if len(path) > 2 and path[0] == "stores" and path[2] not in ("use", "description"):
         name = _store(layout, str(path[1]))
@@ -122,7 +122,7 @@ def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
 
 
 def _store(layout: Layout, name: str) -> str:
-    """The store that a name stands for in the end."""
+    """The store that a name refers to, through all aliases."""
     spec = layout.stores.get(name)
     while isinstance(spec, AliasSpec):
         name = spec.use
@@ -137,11 +137,11 @@ def _unknown(layout: Layout, path: str) -> str:
         for step in steps:
             here = here.setdefault(str(step), {})
     near = _nearest(known, path.split(".")) or _nearest(known, ["stores", *path.split(".")])
-    return f"there is nothing at {escaped(path)}" + (f"; did you mean {near}?" if near else "")
+    return f"no setting at {escaped(path)}" + (f"; did you mean {near}?" if near else "")
 
 
 def _nearest(known: dict[str, Any], steps: list[str]) -> str | None:
-    """The path that was most likely meant, as far as it can be told."""
+    """The path that was most likely meant, as far as it is known."""
     found = []
     for step in steps:
         meant = step if step in known else nearest(step, known)

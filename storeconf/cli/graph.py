@@ -28,7 +28,7 @@ UNLISTED = "any other name"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A store, or what stands for all names that nobody listed; ``lines`` go below its name."""
+    """A store, or the box for all unlisted names; ``lines`` go below its name."""
 
     id: str
     name: str
@@ -94,9 +94,9 @@ def _lines(described: Described, factory: FactoryStep) -> tuple[str, ...]:
 @format_option("mermaid", "dot", "html")
 @on_layout(secrets=False)
 def graph_command(source: Source, form: str) -> None:
-    """Print the same as a Mermaid or DOT graph, or as a page.
+    """Print the stores as a Mermaid or DOT graph, or as a page.
 
-    The page is one HTML file that needs nothing else.
+    The page is one self-contained HTML file.
     """
     layout = source.layout()
     plan = layout.plan()
@@ -157,7 +157,7 @@ _PADDING: Final = 10
 _GAP: Final = 14
 _COLUMN_GAP: Final = 70
 
-_COLUMNS: Final = ("store", "namespace", "keeps its bytes in", "chain, from the caller inwards", "what for")
+_COLUMNS: Final = ("store", "namespace", "backend", "chain, from the caller inwards", "description")
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2330; --dim: #667085; --paper: #ffffff; --root: #dbeafe; --box: #f2f4f7;
@@ -195,8 +195,8 @@ def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
     title = f"{_text(where(layout))} <small>{_text(files_of(layout))}</small>"
     rows = "\n".join(_row(_cells(described, step)) for step in plan.steps)
     calls = any(edge.kind == "calls" for edge in graph.edges)
-    legend = "Solid lines lead to namespaces, dashed ones from another name to its store" + (
-        ", dotted ones to stores that a chain calls." if calls else "."
+    legend = "Solid lines connect namespaces, dashed ones connect an alias with its store" + (
+        ", dotted ones connect stores that middleware uses." if calls else "."
     )
     return f"""\
 <!doctype html>
@@ -254,7 +254,7 @@ def _svg(graph: Graph) -> str:
 
 
 def _placed(graph: Graph) -> dict[str, _Box]:
-    """A tree from left to right: each box has a band of its own, in which what hangs on it stands one below another."""
+    """A tree from left to right: each box has a band of its own, which contains its children one below another."""
     nodes = {node.id: node for node in graph.nodes}
     below: dict[str, list[str]] = {node.id: [] for node in graph.nodes}
     over: dict[str, str] = {}
@@ -295,12 +295,12 @@ def _box(node: Node, depth: int) -> _Box:
 
 
 def _path(edge: Edge, start: _Box, end: _Box) -> str:
-    if edge.kind == "use":  # the alias stands to the right of its store
+    if edge.kind == "use":  # the alias is to the right of its store
         start, end = end, start
     x1, y1 = start.x + start.width, start.y + start.height / 2
     x2, y2 = end.x, end.y + end.height / 2
     bend = (x1 + x2) / 2
-    if edge.kind == "calls":  # around whatever stands between
+    if edge.kind == "calls":  # around the boxes between
         x2 = end.x + end.width
         bend = max(x1, x2) + _COLUMN_GAP
     first, *rest = (f"{x:.0f} {y:.0f}" for x, y in ((x1, y1), (bend, y1), (bend, y2), (x2, y2)))

@@ -48,7 +48,7 @@ _SWITCHES = {
 
 @dataclass(frozen=True)
 class _Row:
-    """A variable: ``value`` is what it holds now, None where it is unset, ``effective`` what holds at its path."""
+    """A variable: ``value`` is its present value, None if it is unset, ``effective`` the value at its path."""
 
     name: str
     path: str | None
@@ -66,10 +66,10 @@ class _Row:
 @format_option("text", "json")
 @on_layout(secrets=False)
 def env_command(source: Source, form: str) -> None:
-    """List every variable that could override something.
+    """List every variable that could override a setting.
 
     Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "=";
-    one that is not shows, fainter, what holds without it.
+    one that is not shows, fainter, the effective value.
     """
     layout = source.layout()
     rows = list(_rows(layout))
@@ -121,7 +121,7 @@ def _rows(layout: Layout) -> Iterator[_Row]:
 
 
 def _value(layout: Layout, path: str, variable: str) -> Any:
-    """What a variable says, secrets masked; it may be a list or mapping that holds some."""
+    """The value of a variable, secrets masked; it may be a list or mapping that contains some."""
     return next((each.value for each in history_of(layout.origin(path)) if each.variable == variable), None)
 
 
@@ -140,8 +140,8 @@ def _normal(name: str) -> str:
 def show_command(source: Source, origins: bool, form: str) -> None:
     """Print the effective layout, secrets masked.
 
-    It has the language's own shape, so that it can be read again, and holds what the files, variables and overrides
-    say together; `storeconf explain` knows defaults, too.
+    It has the structure of a layout file, so it can be read again, and contains the merged values of files, variables
+    and overrides; `storeconf explain` also shows defaults.
     """
     layout = source.layout()
     tree = layout.dump()
@@ -191,9 +191,9 @@ class _Change:
 @format_option("text", "json")
 @on_layout(environment=False, secrets=False)
 def diff_command(source: Source, first: str, second: str, form: str) -> None:
-    """Show what differs between two environments.
+    """Show the differences between two environments.
 
-    The status is 1 when something does.
+    The status is 1 if there are any.
     """
     layouts = source.layouts(first, second)
     # Compared unmasked, so that two different secrets differ; shown masked.
@@ -214,13 +214,13 @@ def diff_command(source: Source, first: str, second: str, form: str) -> None:
             rows.append([style(f"{mark} {dotted(each.path)}", fg=color), each.text])
         lines(columns(rows))
     else:
-        message(f"{first} and {second} are the same")
+        message(f"no differences between {first} and {second}")
     if changes:
         raise SystemExit(1)
 
 
 def _changes(left: tuple[Any, Any], right: tuple[Any, Any], path: TreePath) -> Iterator[_Change]:
-    """What differs at and below ``path``; each side is the value and the masked value."""
+    """The differences at and below ``path``; each side is the value and the masked value."""
     if left[0] == right[0]:
         return
     if all(isinstance(each, dict) for each in (*left, *right)):
@@ -246,10 +246,10 @@ def _inner(side: tuple[Any, Any], key: str) -> tuple[Any, Any]:
 @format_option("text", "json", "github", "sarif")
 @on_layout(secrets=False)
 def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
-    """Find what is wrong with the layout, in every environment.
+    """Find the problems of a layout, in every environment.
 
-    With --env in that one alone; with FILEs in each of them. Connects to nothing. What is found goes to stdout; errors
-    make the status 1, warnings do not.
+    With --env in that one alone; with FILEs in each of them. Connects to nothing. Problems go to stdout; errors make
+    the status 1, warnings do not.
     """
     from storeconf.config.render import render
     from storeconf.config.reporter import merged
@@ -280,13 +280,13 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
         for name, report in reports:
             message(_summary(name, report))
         if diagnostics and on_terminal(sys.stderr):
-            message(style(f"storeconf explain {diagnostics[0].code} tells how to mend it", dim=True))
+            message(style(f"run `storeconf explain {diagnostics[0].code}` for help", dim=True))
     if any(each.severity == "error" for each in diagnostics):
         raise SystemExit(1)
 
 
 def _summary(name: str | None, report: CheckResult) -> str:
-    """One line on what was checked: the environments first."""
+    """One line on the result: environments, files, number of problems."""
     from storeconf._render import summary
 
     kinds = {each.severity for each in report.diagnostics}

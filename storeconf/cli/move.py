@@ -50,8 +50,8 @@ def copy_command(source: Source, src: str, dst: str, overwrite: bool, dry_run: b
     """Copy a store into another one.
 
     With the namespaces below it, and with the expiry that is left. SRC and DST are stores; ENV:STORE is one in another
-    environment. What DST already has is kept, so a copy that ended early is continued by starting it again. The status
-    is 1 when not all could be copied.
+    environment. Existing entries of DST are kept, so a copy that ended early is continued by starting it again. The
+    status is 1 if some could not be copied.
     """
     start, goal = _two_endpoints(source, src, dst)
     if overlap(start, goal):
@@ -147,7 +147,7 @@ def dump_command(source: Source, store: str, dumped: str) -> None:
 
 @contextmanager
 def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
-    """Where the dump is written to, and the name of it meanwhile."""
+    """The stream that the dump is written to, and the name of its file until it is complete."""
     if file == "-":
         if sys.stdout is None:
             raise click.UsageError("stdout is closed")
@@ -178,9 +178,9 @@ def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
 def restore_command(source: Source, store: str, dumped: str, overwrite: bool, dry_run: bool, form: str) -> None:
     """Read a dump from a file, or from stdin, into a store.
 
-    What has expired since is left out. What STORE already has is kept, so a restore that ended early is continued by
-    starting it again. Damaged lines are reported and skipped. The status is 1 when not all could be restored, or when
-    the dump is truncated.
+    Entries that have expired since are left out. Existing entries of STORE are kept, so a restore that ended early is
+    continued by starting it again. Damaged lines are reported and skipped. The status is 1 if some could not be
+    restored, or if the dump is truncated.
     """
     with _input(dumped) as stream:
         goal = _endpoint(source.layout(), store)
@@ -259,7 +259,7 @@ def _warn_of_unlisted_namespaces(start: Endpoint) -> None:
 
 @dataclass
 class _Report:
-    """What a command prints when its transfer ends, however it ends.
+    """The text or JSON that a command prints when its transfer ends, however it ends.
 
     ``verbs``: for entries that were transferred, and for those that were skipped. ``if_early``: for one that ended
     early. ``file``: what messages call the dump.
@@ -277,7 +277,7 @@ class _Report:
 
     @property
     def environment(self) -> str | None:
-        """What errors name first: the environment, or both."""
+        """The environment that errors begin with, or both."""
         names = list(dict.fromkeys(each.layout.environment for each in self.endpoints))
         return names[0] if len(names) == 1 else " → ".join(where(each.layout) for each in self.endpoints)
 

@@ -76,7 +76,7 @@ def can_show(text: str) -> bool:
 
 
 def style(text: str, **how: Any) -> str:
-    """Mark text up; `data` and `message` take the marks away where there is no terminal."""
+    """Mark text up; `data` and `message` remove the marks if there is no terminal."""
     return click.style(text, **how) if text else ""
 
 
@@ -121,7 +121,7 @@ def where(layout: Layout) -> str:
 
 
 def heading(layout: Layout, subject: str | None = None) -> str:
-    """The first line of what is shown: the environment, then what it is about, by default its files."""
+    """The first line of the output: the environment, then the subject, by default the files of the layout."""
     name = style(where(layout), bold=True, underline=True)
     return f"{name}  {style(files_of(layout), dim=True) if subject is None else subject}"
 
@@ -137,7 +137,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text as it is, or in quotes and escaped as in JSON where it holds what a line can't show."""
+    """The text as it is, or in quotes and escaped as in JSON if it contains characters that a line can't show."""
     if text.isprintable() and text == text.strip() and text and text[0] != '"':
         return text
     return _ODD.sub(_escape, json.dumps(text, ensure_ascii=False))

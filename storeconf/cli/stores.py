@@ -32,7 +32,7 @@ def with_store(layout: Layout, name: str, work: Callable[[Store], Awaitable[T]])
 def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]]) -> T:
     """Do the work, then close the registry.
 
-    Stores open at their first use: what is wrong with others keeps nobody from working with one.
+    Stores open at their first use, so a broken store does not affect the others.
     """
 
     async def closing() -> T:
@@ -55,26 +55,26 @@ def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
 
 
 def warn_of(layout: Layout, name: str, registry: StoreRegistry, store: Store) -> None:
-    """Warn of what may be a mistake: a name that is not listed, and a store that this process alone sees."""
+    """Warn of probable mistakes: a name that is not listed, and a store that exists in this process alone."""
     if name not in registry:
-        warning(f"{name!r} is not listed and comes from the default factory; {nearest(name, registry)}", where(layout))
+        warning(f"{name!r} is not listed; the default factory makes it; {nearest(name, registry)}", where(layout))
     if not store.root.capabilities.persistent:
-        warning(f"{name!r} is kept in memory: each process has its own, and this command's is new", where(layout))
+        warning(f"{name!r} is an in-memory store; this process starts with an empty one", where(layout))
 
 
 def where(layout: Layout) -> str | None:
-    """What messages name first."""
+    """The environment that messages begin with."""
     return layout.environment
 
 
 def readable(layout: Layout) -> AbstractContextManager[None]:
-    """Turn what went wrong with stores into messages and the status 1."""
+    """Turn errors of stores into messages and the status 1."""
     return failing(where(layout))
 
 
 @contextmanager
 def failing(environment: str | None) -> Iterator[None]:
-    """As `readable`, for what is about more than one layout."""
+    """As `readable`, for more than one layout."""
     try:
         yield
     except StoreconfError as failure:

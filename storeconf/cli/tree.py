@@ -1,4 +1,4 @@
-"""`storeconf tree`: stores, namespaces, aliases and chains, and what a store does not offer."""
+"""`storeconf tree`: stores, namespaces, aliases and chains, and operations that a store does not offer."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def _rows(described: Described, plan: Plan, missing: Mapping[str, list[str]]) ->
     waiting = [(root, "", "") for root in reversed(children[None])]
     while waiting:
         step, lead, branch = waiting.pop()
-        yield [f"{style(lead + branch, dim=True)}{style(step.name, bold=True)}", *_said(described, step, missing)]
+        yield [f"{style(lead + branch, dim=True)}{style(step.name, bold=True)}", *_details(described, step, missing)]
         below = children[step.name]
         inner = lead + {"": "", branch_more: line, branch_last: "   "}[branch]
         waiting += ((child, inner, branch_last if child is below[-1] else branch_more) for child in reversed(below))
 
 
-def _said(described: Described, step: Step, missing: Mapping[str, list[str]]) -> Iterator[str]:
-    """What stands behind a store's name."""
+def _details(described: Described, step: Step, missing: Mapping[str, list[str]]) -> Iterator[str]:
+    """The cells after a store's name."""
     if step.kind == "alias":
         yield from ("", style("the same store", dim=True))
         return
@@ -95,9 +95,9 @@ def _factory(described: Described, factory: FactoryStep | None) -> list[str]:
         return [name, "", style("is an error", dim=True)]
     if factory.kind == "use":
         return [name, "", f"{style('the same store as', dim=True)} {factory.use}"]
-    what = _root(described.root(factory)) if factory.kind == "root" else ""
+    root = _root(described.root(factory)) if factory.kind == "root" else ""
     path = ":".join((*described.namespaces(factory), "<name>"))
-    return [name, path, "  ".join(filter(None, [what, _chain(described.chain(factory))]))]
+    return [name, path, "  ".join(filter(None, [root, _chain(described.chain(factory))]))]
 
 
 def _fitted(rows: list[list[str]], width: int | None) -> Iterator[str]:

@@ -29,7 +29,7 @@ __all__ = ["Setting", "history_of", "leaves", "origin_fields", "place_of", "sett
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as validation left it: its value as plain data, secrets masked, and what it is for."""
+    """A validated setting: its value as plain data, secrets masked, and its description."""
 
     value: Any
     description: str | None = None
@@ -77,7 +77,7 @@ def _in_model(model: BaseModel, path: TreePath) -> Setting | None:
 
 
 def _plain_field(model: BaseModel, name: str) -> Any:
-    """The value of a field as a file would say it: some have a form of their own for that."""
+    """The value of a field as a file would contain it: some fields have their own form."""
     fields = fields_of(type(model))
     attribute = fields.attributes[name]
     value = getattr(model, attribute)
@@ -87,7 +87,7 @@ def _plain_field(model: BaseModel, name: str) -> Any:
 
 
 def plain(value: Any, what: str = "") -> Any:
-    """A validated value as plain data, as a file would say it, secrets masked; ``what`` says what the field takes."""
+    """A validated value as a file would contain it, secrets masked; ``what`` is the type of the field."""
     if isinstance(value, SecretStr | SecretBytes):
         return MASK
     if isinstance(value, BaseModel):
@@ -111,7 +111,7 @@ def plain(value: Any, what: str = "") -> Any:
 
 
 def leaves(tree: Any, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
-    """Every value of a tree that is no mapping, with its path; an empty mapping is a value."""
+    """Every value of a tree that is not a mapping, with its path; an empty mapping is a value."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from leaves(value, (*path, key))

@@ -1,4 +1,4 @@
-"""How long Litestar's sessions live: as the layout has it, or a warning that they do not."""
+"""The lifetime of Litestar's sessions: from the layout, or a warning that it differs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _LayoutBackend(ServerSideSessionBackend):
     """Litestar's backend, with the lifetime that the store has now."""
 
     async def get(self, session_id: str, store: LitestarStore) -> bytes | None:
-        """Return what is stored; under ``renew_on_access`` it gets the whole lifetime again."""
+        """Return the stored session; with ``renew_on_access`` it gets the whole lifetime again."""
         self._use_lifetime_of(store)
         return await super().get(session_id, store)
 
@@ -76,7 +76,7 @@ def warn_of_lifetimes(application: Litestar, registry: StoreRegistry) -> None:
         try:
             rules = _rules_of(registry.require(config.store))
         except (UnknownStoreError, ValueError):
-            continue  # whoever asks for this store is told
+            continue  # the first request for this store raises it
         if rules.max is not None and config.max_age > rules.max:
             name, value = "ttl.max", rules.max
         elif rules.default is not None and config.max_age != rules.default:

@@ -28,14 +28,14 @@ class StoreDependency:
     name: str
 
     async def __call__(self, connection: HTTPConnection) -> Store:
-        """Return the store for a request or WebSocket; raise UnknownStoreError if nobody has declared it."""
+        """Return the store for a request or WebSocket; raise UnknownStoreError if it is not declared."""
         return registry_in(connection.scope).require(self.name)
 
 
 def names_of(application: object) -> Iterator[str]:
     """The names of the stores that an application depends on, those of mounted applications and routers included.
 
-    What is found: `StoreDependency` wherever FastAPI takes dependencies, and `SessionMiddleware` wherever Starlette
+    It finds `StoreDependency` wherever FastAPI takes dependencies, and `SessionMiddleware` wherever Starlette
     takes middleware. A name that a function asks for while it runs is not found.
     """
     seen: dict[int, object] = {}
@@ -63,7 +63,7 @@ def names_of(application: object) -> Iterator[str]:
 
 
 def _names_in(dependant: Any) -> Iterator[str]:
-    """The names that FastAPI's tree of dependencies asks for, from a ``Depends`` or what FastAPI makes of one."""
+    """The names that FastAPI's tree of dependencies asks for, from a ``Depends`` or FastAPI's own record of one."""
     call = getattr(dependant, "dependency", None) or getattr(dependant, "call", None)
     if isinstance(call, StoreDependency):
         yield call.name

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_AGE", "DEFAULT_STORE", "STATE", "Session", "SessionMiddleware", "registry_in"]
 
 STATE = "storeconf_registry"
-"""What the registry is called in the state of a running application."""
+"""The name of the registry in the state of a running application."""
 
 DEFAULT_AGE = 14 * 24 * 60 * 60
 """Seconds that a session lives if neither the application nor the layout sets an expiry."""
@@ -72,7 +72,7 @@ def _registry_in(scope: Mapping[str, Any]) -> StoreRegistry | None:
 
 
 class Session(dict[str, Any]):
-    """What a request knows of its session: a dict of what JSON can hold."""
+    """The session of a request: a dict of JSON values."""
 
     accessed = False
     rotated = False
@@ -85,9 +85,9 @@ class Session(dict[str, Any]):
 class SessionMiddleware:
     """Keep ``request.session`` on a store; the browser holds only a random identifier.
 
-    The session is a dict of what JSON can hold. It is stored when it has changed, and is deleted when it is emptied.
-    Concurrent requests keep each other's changes to different keys, and none brings back a session that another has
-    ended. Identifiers that are unknown are never taken over: a session begins with one that is made for it.
+    The session is a dict of JSON values. It is stored when it has changed, and is deleted when it is emptied.
+    Concurrent requests keep each other's changes to different keys, and none restores a session that another has
+    ended. Unknown identifiers are never adopted: a session begins with a new one.
 
     A session ends ``max_age`` seconds after its last use, give or take a tenth, and so does its cookie. Without
     ``max_age`` the layout decides: the expiry is the store's ``ttl.default``, else its ``ttl.max``, else 14 days, and
@@ -107,11 +107,11 @@ class SessionMiddleware:
         domain: str | None = None,
     ) -> None:
         if _COOKIE_NAME.match(cookie) is None:
-            raise ValueError(f"{cookie!r} can't name a cookie")
+            raise ValueError(f"{cookie!r} is not a valid cookie name")
         if max_age is not None and max_age <= 0:
             raise ValueError(f"max_age must be above zero, not {max_age}")
         if not https_only and (same_site == "none" or cookie.startswith(("__Host-", "__Secure-"))):
-            raise ValueError(f"browsers take a cookie {cookie!r} with SameSite={same_site} only with https_only=True")
+            raise ValueError(f"browsers accept a cookie {cookie!r} with SameSite={same_site} only with https_only=True")
         self.app = app
         self.store = store
         self.cookie = cookie
@@ -157,7 +157,7 @@ class SessionMiddleware:
             await visit.save(scope["session"], late=True)
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the start of an application on, and fail it if there is no such store."""
+        """Pass on the start of an application; make it fail if there is no such store."""
 
         async def send_if_right(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -189,7 +189,7 @@ class SessionMiddleware:
         return _Lifetime(rules.max, rules.max)
 
     def _identifiers(self, scope: Scope) -> list[str]:
-        """Those identifiers among the cookies that can be ours."""
+        """The cookies that may be identifiers of sessions."""
         found: dict[str, None] = {}
         for header, line in scope["headers"]:
             if header == b"cookie":
@@ -212,14 +212,14 @@ class _Lifetime(NamedTuple):
 
 
 class _Visit:
-    """What one request or WebSocket does with its session."""
+    """The session of one request or WebSocket, and its stored form."""
 
     def __init__(self, store: Store, lifetime: _Lifetime) -> None:
         self._store = store
         self._lifetime = lifetime
         self.age = lifetime.stored  # the seconds that the browser is to keep the cookie
         self._identifier: str | None = None
-        self._stored = b""  # what this request takes for stored; others may have stored more
+        self._stored = b""  # the stored form as this request knows it; others may have changed it
         self._left: float | None = None
         self.session = Session()
 
@@ -234,7 +234,7 @@ class _Visit:
                 return
 
     async def save(self, session: Mapping[str, Any], *, late: bool = False) -> str | None:
-        """Bring the store up to date; return the identifier that the browser has to be told, "" for none any more."""
+        """Update the store; return the identifier to set in the browser, "" to remove it, None to leave it."""
         before = self._identifier
         if not session:
             self._identifier = None
@@ -245,7 +245,7 @@ class _Visit:
         rotated = getattr(session, "rotated", False)
         if late and (before is None or rotated):
             raise RuntimeError(
-                "a session began, or was to get a new identifier, after the response had begun: too late for a cookie"
+                "a session began, or needed a new identifier, after the response had started: too late for a cookie"
             )
         if before is None or rotated:
             return await self._begin(session, data)
@@ -275,7 +275,7 @@ class _Visit:
         return self._identifier
 
     async def _take(self, identifier: str) -> bytes | None:
-        """Remove what is stored, and return it; in one step, so that no change of another request falls in between."""
+        """Remove the stored session and return it, in one step if possible: no change of others is lost."""
         if "pop" in self._store.capabilities.atomic:
             return await self._store.pop(identifier)
         found = await self._store.get(identifier)
@@ -283,7 +283,7 @@ class _Visit:
         return found
 
     async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
-        """Store what has changed on top of what others have stored meanwhile; False if one of them ended it."""
+        """Store this request's changes together with those of others; False if another request ended the session."""
         if "compare_and_set" not in self._store.capabilities.atomic:
             await self._store.set(identifier, data, self._lifetime.stored)
         else:
@@ -293,9 +293,9 @@ class _Visit:
                     if await self._store.compare_and_set(identifier, expected, new, self._lifetime.stored):
                         break
                 except (StoreUnavailableError, StoreTimeoutError):
-                    # What a layout says of outages covers reading, but nothing that compares first: under on_error:
-                    # miss there is no session now, without it reading fails as well. It may have been the reply alone
-                    # that was lost; then nothing is left to change.
+                    # A layout's policy for outages covers reads, but no compare-and-set: under on_error: miss there is
+                    # no session now, without it reading fails as well. If only the reply was lost, nothing is left to
+                    # change.
                     failures += 1
                     if failures > 1:
                         raise
@@ -307,7 +307,7 @@ class _Visit:
         return True
 
     def _merge(self, found: bytes | None, session: Mapping[str, Any]) -> dict[str, Any]:
-        """What is stored now, with what this request has changed since it read the session."""
+        """The stored session, with this request's changes since it read it."""
         before = json.loads(self._stored)
         newest = {} if found is None else self._decode(found) or {}
         kept = {key: value for key, value in newest.items() if key in session or key not in before}
@@ -325,14 +325,14 @@ class _Visit:
             values = None
         if isinstance(values, dict):
             return values
-        _logger.warning("store %r holds something else than a session; it is taken for none", self._store.name)
+        _logger.warning("store %r contains a value that is not a session; it is ignored", self._store.name)
         return None
 
 
 def _encode(session: Mapping[str, Any]) -> bytes:
     for key in session:
         if not isinstance(key, str):
-            raise TypeError(f"the keys of a session are str; {key!r} is not")
+            raise TypeError(f"the keys of a session must be str, not {key!r}")
     try:
         return json.dumps(session, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
@@ -340,7 +340,7 @@ def _encode(session: Mapping[str, Any]) -> bytes:
 
 
 def _culprit(session: Mapping[str, Any]) -> str:
-    """The key of the first value that JSON can't hold."""
+    """The key of the first value that is not valid JSON."""
     for key, value in session.items():
         try:
             json.dumps(value)

@@ -1,4 +1,4 @@
-"""What every adapter accepts as the description of its stores."""
+"""The source of an adapter's stores: a layout, or a registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storeconf.registry import StoreRegistry, load
 __all__ = ["Source", "registry_from"]
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | StoreRegistry | None
-"""What `storeconf.load` takes, or a registry that is there already."""
+"""A source of `storeconf.load`, or an existing registry."""
 
 
 def registry_from(source: Source, environment: str | None) -> StoreRegistry:
@@ -19,5 +19,5 @@ def registry_from(source: Source, environment: str | None) -> StoreRegistry:
     if not isinstance(source, StoreRegistry):
         return load(source, environment=environment)
     if environment is not None:
-        raise ValueError("give an environment with a layout; a registry has been made for one already")
+        raise ValueError("environment applies to a layout; a registry is already loaded")
     return source

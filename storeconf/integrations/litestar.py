@@ -30,7 +30,7 @@ introduce(Store)  # those that were made before Litestar was imported
 
 
 class LitestarRegistry(LitestarStoreRegistry):
-    """What Litestar takes as ``stores=``: every name leads to our registry, which opens and closes with the app."""
+    """The ``stores=`` of a Litestar application: looks up every name in our registry, and opens and closes it."""
 
     def __init__(self, registry: StoreRegistry) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class LitestarRegistry(LitestarStoreRegistry):
 
     @property
     def registry(self) -> StoreRegistry:
-        """The registry that every name leads to."""
+        """The registry in which names are looked up."""
         return self._registry
 
     def _start(self, application: Litestar) -> StoreRegistry:
@@ -61,8 +61,8 @@ class StoreconfPlugin(InitPlugin):
     """Makes ``app.stores`` the registry of a layout, opened and closed with the application.
 
     The layout is read when the plugin is made, so that a wrong one keeps the application from starting. Sessions,
-    response caching and rate limiting find their stores by the names that they ask for: listed ones, or what the
-    default factory makes, which is closed with the others.
+    response caching and rate limiting look their stores up by name: listed ones, or those of the default factory,
+    which are closed with the others.
     """
 
     def __init__(self, source: Source = None, *, environment: str | None = None) -> None:
@@ -73,7 +73,7 @@ class StoreconfPlugin(InitPlugin):
         given = app_config.stores
         stores = self.registry.to_litestar()
         if isinstance(given, LitestarStoreRegistry | StoreRegistry):
-            raise ValueError("give Litestar either stores=… with a registry of its own or StoreconfPlugin, not both")
+            raise ValueError("pass Litestar either stores=… with a registry or StoreconfPlugin, not both")
         for name, store in (given or {}).items():
             stores.register(name, store)
         app_config.stores = stores
@@ -89,7 +89,7 @@ class _Lifetime(AbstractAsyncContextManager[None]):
     """Opens the registry before all else of an application, and closes it after all else.
 
     Litestar has no place that is left last, but runs the last of its on_shutdown hooks last, also after a start that
-    failed. So leaving this only tells the hook that there is something to close.
+    failed. So leaving this only marks for the hook that there is something to close.
     """
 
     def __init__(self, registry: StoreRegistry) -> None:

@@ -23,7 +23,7 @@ _TOO_LONG = "the expiry is too long for a store that was written for Litestar"
 class LitestarBacked(Store):
     """Keeps its entries in a store that was written for Litestar, whose values and plain keys stay as they are.
 
-    What such a store has no words for raises `UnsupportedOperationError`: all atomic operations, ``keys``, and
+    Operations that such a store lacks raise `UnsupportedOperationError`: all atomic operations, ``keys``, and
     ``delete_all`` of a namespace. Expiries are rounded up to whole seconds, ``set(keep_ttl=True)`` reads before it
     writes, and several event loops are as welcome as they are to the store inside.
     """
@@ -87,8 +87,8 @@ class LitestarBacked(Store):
     async def _left(self, operation: str, name: str) -> int | None:
         seconds = await self._ask(operation, self.wrapped.expires_in(name))
         if seconds is not None and seconds >= 0:
-            return (seconds + 1) * 1000  # Litestar's stores cut off what is less than a second
-        # Some give None for what never expires, some -1, and some -2 for what is missing.
+            return (seconds + 1) * 1000  # Litestar's stores drop fractions of a second
+        # For a key that never expires some return None, some -1; for a missing key some return -2.
         return None if await self._ask(operation, self.wrapped.get(name)) is None else -1
 
     async def _ask(self, operation: str, call: Awaitable[T], *, write: bool = False) -> T:
@@ -114,7 +114,7 @@ class LitestarBacked(Store):
 
 
 def _name(path: tuple[str, ...], key: str) -> str:
-    """What the store inside gets as the key: names hold no ':', so no two pairs meet."""
+    """The key for the wrapped store: names contain no ':', so two pairs never collide."""
     if not path and "::" not in key:
         return key
     return f"{':'.join(path)}::{key}"

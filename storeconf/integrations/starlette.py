@@ -33,7 +33,7 @@ def lifespan(
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Return a lifespan that opens the layout's registry with the application and closes it with it.
 
-    ``source`` is what `storeconf.load` takes, or a registry; it is read now, so that a wrong layout keeps the
+    ``source`` is a source of `storeconf.load`, or a registry; it is read now, so that a wrong layout keeps the
     application from starting. ``then`` is a lifespan of your own that runs while the registry is open; it may register
     stores.
 
@@ -69,9 +69,9 @@ def store_of(connection: HTTPConnection, name: str) -> Store:
 
 
 def rotate_session(connection: HTTPConnection) -> None:
-    """Give the session a new identifier with the response; the old one is worth nothing from then on.
+    """Give the session a new identifier with the response; the old one is invalid from then on.
 
-    Call it where somebody logs in, so that whoever knew the identifier before gains nothing.
+    Call it at login, so that an identifier that somebody planted or saw before is useless (session fixation).
     """
     session = connection.scope.get("session")
     if not isinstance(session, Session):

@@ -91,7 +91,7 @@ class DumpWriter:
 
 
 class DumpReader:
-    """Reads a dump line by line. Entries can be trusted one by one; the last line tells whether all are there."""
+    """Reads a dump line by line. Entries can be trusted one by one; the last line shows whether all are there."""
 
     def __init__(self) -> None:
         self.lines = 0

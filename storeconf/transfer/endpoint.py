@@ -1,7 +1,7 @@
 """An endpoint: a store of a layout with everything below it, and the middleware of each of its namespaces.
 
-Values go through the middleware of both endpoints, so that what one compresses or encrypts arrives readable and is kept
-in the other's way. What would keep a transfer from being exact is left out: see `LEFT_OUT`.
+Values go through the middleware of both endpoints: a value that one compresses or encrypts arrives readable and is
+stored in the other's form. Middleware that would make a transfer inexact is left out: see `LEFT_OUT`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Endpoint:
         self.layout = layout
         self.name = name
         self.label = name
-        """What messages call the store."""
+        """The name of the store in messages."""
 
         self.listed_only: list[Names] | None = None
         """After `addresses`, if the backend can't list its namespaces: those of the layout, which were searched."""
@@ -62,7 +62,7 @@ class Endpoint:
                   if each.root is self.store.root}  # fmt: skip
         self._listed = {path[len(top) :]: each for path, each in listed.items() if path[: len(top)] == top}
         self._listed[()] = self.store
-        # Where two paths are the same keys, as in Litestar's layout, what the layout lists is meant.
+        # Two paths may be the same keys, as in Litestar's layout; then a listed one is preferred.
         self._known = {raw: names for names, each in self._listed.items() if (raw := each.raw_key("")) is not None}
         self._stores: dict[Names, Store] = {}
 
@@ -73,7 +73,7 @@ class Endpoint:
         await self.registry.aclose()
 
     def name_with_environment(self) -> None:
-        """Let messages tell the stores of this endpoint from those of another environment's."""
+        """Distinguish the stores of this endpoint in messages from those of another environment."""
         environment = self.layout.environment or "no environment"
         stores = {id(store): store for store in map(self.registry.__getitem__, self.registry)}
         for store in (*stores.values(), *([self.store] if id(self.store) not in stores else [])):
@@ -118,21 +118,21 @@ class Endpoint:
 
     async def addresses(self) -> AsyncGenerator[Address]:
         """The live keys of the store and of the namespaces below it, each that lives throughout at least once."""
-        told: dict[Names, Names | None] = {}
+        seen: dict[Names, Names | None] = {}
         peculiar: set[Names] = set()
         try:
             async with aclosing(self.store.walk()) as found:
                 async for names, key in found:
-                    if names not in told:
-                        told[names] = here = self._meant(names)
+                    if names not in seen:
+                        seen[names] = here = self._meant(names)
                         if any(map(_changes_keys, _chain(self.at(here)))):
-                            told[names] = None
+                            seen[names] = None
                             peculiar.add(here)
-                    meant = told[names]
+                    meant = seen[names]
                     if meant is not None:
                         yield Address(meant, key)
         except UnsupportedOperationError:
-            if told:
+            if seen:
                 raise
             peculiar.update(self._listed)
             self.listed_only = sorted(names for names in self._listed if names)
@@ -153,7 +153,7 @@ class Endpoint:
         return names if raw is None else self._known.get(raw, names)
 
     def called(self, names: Names) -> str:
-        """What messages call one of its namespaces."""
+        """The name of one of its namespaces in messages."""
         return "/".join((self.label, *names))
 
     def encrypted(self) -> list[str]:
@@ -167,7 +167,7 @@ class Endpoint:
     # ------------------------------------------------------------------ location
 
     def locations(self) -> list[tuple[object, ...]]:
-        """By what two endpoints are known to be the same keys: each location of the root's, and the namespaces."""
+        """The locations of its keys, to compare with those of another endpoint: the root's, with the namespaces."""
         root, factory = self.store.root, self._plan.default_factory
         roots = [step for step in self._plan.steps if step.kind == "root"]
         backends = [step.backend for step in roots if self.registry[step.name].root is root]
@@ -186,7 +186,7 @@ def overlap(one: Endpoint, other: Endpoint) -> bool:
 
 
 def _exact(plan: Plan) -> Plan:
-    """The plan without what a transfer leaves out."""
+    """The plan without the middleware that a transfer leaves out."""
 
     def kept(chain: Chain) -> Chain:
         return tuple((kind, link) for kind, link in chain if kind not in LEFT_OUT)

@@ -1,6 +1,6 @@
 """Bytes in and out without blocking the event loop, and the file of a dump.
 
-A pipe may block its reader or writer, and Ctrl-C must still be heard. A thread would not do: `asyncio.run` waits for it
+A pipe may block its reader or writer, and Ctrl-C must still work. A thread would not do: `asyncio.run` waits for it
 when it ends, however long the pipe blocks.
 """
 
@@ -26,7 +26,7 @@ _PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe which is ready takes without making anyone wait."""
 
 _FIRST_LINE = 1 << 16
-"""Bytes of a first line; what has a longer one is no text of lines."""
+"""Bytes of the longest first line; a stream with a longer one is not text."""
 
 
 async def lines_of(stream: BinaryIO) -> AsyncGenerator[bytes]:
@@ -85,12 +85,12 @@ async def _ready(fd: int, watch: Callable[..., None], unwatch: Callable[[int], o
     """Wait until the descriptor is ready; false at once for one that always is, as that of a file."""
     ready = asyncio.get_running_loop().create_future()
 
-    def tell() -> None:
+    def on_ready() -> None:
         if not ready.done():
             ready.set_result(None)
 
     try:
-        watch(fd, tell)
+        watch(fd, on_ready)
     except (PermissionError, NotImplementedError):
         return False
     try:
@@ -107,7 +107,7 @@ async def _ready(fd: int, watch: Callable[..., None], unwatch: Callable[[int], o
 def new_file(path: str) -> Iterator[tuple[BinaryIO, str]]:
     """A file that gets its name when it is complete, and the name that it has until then; only its owner may read it.
 
-    What ends early, or with the process, leaves the file beside ``path``, under a name that ends in ``.partial``.
+    If the block raises, or the process ends, the file stays beside ``path``, under a name that ends in ``.partial``.
     Raises FileExistsError if there is a file of that name, at the start or, with ``filename2`` set, by the end.
     """
     if os.path.lexists(path):
@@ -126,7 +126,7 @@ def new_file(path: str) -> Iterator[tuple[BinaryIO, str]]:
 
 
 def _publish(partial: str, path: str) -> None:
-    """Give a complete file its name; another file that has got that name meanwhile is never replaced."""
+    """Give a complete file its name; a file that has been made under that name since is never replaced."""
     try:
         os.link(partial, path)
     except FileExistsError:

@@ -1,7 +1,7 @@
 """Copy a store into another one, dump it as lines, and restore such lines.
 
 Entries are read and written a few at a time, so that a server gets them in one round trip and no more of them are in
-memory than that. What the target already has is kept unless `overwrite` is set, so a transfer that ended early is
+memory than that. Existing entries of the target are kept unless `overwrite` is set, so a transfer that ended early is
 continued by starting it again.
 """
 
@@ -42,7 +42,7 @@ _FIRST, _MOST = 16, 256
 """Entries of the first batch, and of the largest."""
 
 _BYTES = 4 << 20
-"""What the values of a batch should take together; the largest of those before it tells how many that are."""
+"""Bytes of the values of a batch; the largest value so far determines how many entries fit."""
 
 _KEPT = 20
 """Failures that are kept one by one."""
@@ -54,13 +54,13 @@ _REMEMBERED = 1_000_000
 """Entries of which is remembered that they were copied, so that one that is listed twice counts once."""
 
 _EXACT = 10**15
-"""Milliseconds that a timedelta can hold; what lives for more than 30,000 years is kept to the second."""
+"""Milliseconds that a timedelta can hold; longer expiries are kept to the second."""
 
 _ENOUGH = 1 << 18
 """Bytes of a dump that are written together."""
 
 _FATAL: Final = (StoreUnavailableError, StoreClosedError, StoreReadOnlyError, UnsupportedOperationError)
-"""What is wrong with a store and not with an entry. A time limit may be about a value of that size."""
+"""Errors of a store, not of an entry. A time limit may depend on the size of a value."""
 
 
 # ---------------------------------------------------------------------- results
@@ -68,7 +68,7 @@ _FATAL: Final = (StoreUnavailableError, StoreClosedError, StoreReadOnlyError, Un
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What could not be transferred, and why: an entry, a line of a dump, or with neither something about the whole."""
+    """A failure: of an entry, of a line of a dump, or with neither of the whole transfer."""
 
     error: str
     address: Address | None = None
@@ -77,7 +77,7 @@ class Failure:
 
 @dataclass
 class TransferResult:
-    """What became of the entries so far."""
+    """The number of entries by outcome, so far."""
 
     copied: int = 0
     existing: int = 0
@@ -88,7 +88,7 @@ class TransferResult:
 
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)
-    """The first of those that failed, and what is wrong with the whole."""
+    """The first failures, and those of the whole transfer."""
 
     complete: bool = False
     """Whether the transfer reached its end."""
@@ -126,7 +126,7 @@ class _Run:
                 self.result.failures.append(failure)
 
     def blame(self, failure: Failure) -> None:
-        """Keep what is wrong with the whole."""
+        """Add a failure of the whole transfer."""
         with self._lock:
             self.result.failures.append(failure)
 
@@ -150,9 +150,9 @@ async def copy(
 ) -> TransferResult:
     """Copy a store with the namespaces below it into another one, each entry with the expiry that it has left.
 
-    What the target already has is kept unless ``overwrite`` is set; a ``dry_run`` counts and writes nothing. Entries
-    that can't be read or written are counted in the result, and the others are copied. ``result`` is filled in while
-    the copy runs, so that it is known also if an error ends it. ``on_progress`` gets the number of further keys.
+    Existing entries of the target are kept unless ``overwrite`` is set; a ``dry_run`` counts and writes nothing.
+    Entries that can't be read or written are counted in the result, and the others are copied. ``result`` is filled in
+    while the copy runs, so that it is known also if an error ends it. ``on_progress`` gets the number of further keys.
 
     Raises StoreError if a store fails as a whole, and ValueError if one of the two is a part of the other.
     """
@@ -188,7 +188,7 @@ async def dump(
     """
     run = _Run(result, on_progress)
     lines, batch = DumpWriter(), _Batch()
-    # The first line waits for the first keys: where there is no server, there is no dump.
+    # The first line waits for the first keys: if the server is down, nothing is written.
     waiting = lines.first(source.name, source.layout.environment, datetime.now(UTC))
     with _damage_of(source, run) as damage:
         async with aclosing(batch.of(source.addresses())) as batches:
@@ -222,7 +222,7 @@ async def restore(
 ) -> TransferResult:
     """Write the entries of a dump into a store; ``lines`` are those of the dump, with their ends.
 
-    What has expired since is left out. Damaged lines are counted in the result, and the others are restored.
+    Entries that have expired since are left out. Damaged lines are counted in the result, and the others are restored.
     ``on_progress`` gets the number of further bytes. For everything else see `copy`.
     """
     run = _Run(result, on_progress)
@@ -270,7 +270,7 @@ async def _entries(lines: AsyncIterable[bytes], run: _Run) -> AsyncGenerator[Dum
 
 
 def _now() -> int:
-    """The milliseconds of the clock that `_Entry` goes by, which nobody sets."""
+    """The milliseconds of the clock that `_Entry` goes by, which is never adjusted."""
     return time.monotonic_ns() // 1_000_000
 
 
@@ -311,7 +311,7 @@ class _Batch:
             self.size = max(1, min(_MOST, self.size * 2, _BYTES // (largest + 1)))
 
     async def of(self, items: AsyncIterator[T], weight: Callable[[T], int] = lambda item: 0) -> AsyncGenerator[list[T]]:
-        """The items, as many together as a batch has at that time; what is known of their sizes counts."""
+        """The items in batches of the present size, or of fewer if their known sizes are large."""
         chosen: list[T] = []
         heavy = 0
         async for item in items:
@@ -354,7 +354,7 @@ class _DamageFound:
 
 @contextmanager
 def _damage_of(source: Endpoint, run: _Run) -> Iterator[_DamageFound]:
-    """Learn meanwhile what the stores of an endpoint find damaged."""
+    """Collect the entries that the stores of an endpoint find damaged."""
     found, root = _DamageFound(run), source.store.root
     before, root.on_damage = root.on_damage, found.add
     try:
@@ -365,7 +365,7 @@ def _damage_of(source: Endpoint, run: _Run) -> Iterator[_DamageFound]:
 
 async def _read(source: Endpoint, addresses: list[Address], run: _Run, damage: _DamageFound) -> list[_Entry]:
     """The entries at these addresses, as far as they are still there and can be read."""
-    start = _now()  # from here on: what is under way grows older
+    start = _now()  # entries age from here on, while they are under way
 
     async def one(address: Address) -> _Entry | None:
         store, key = source.at(address.namespaces), address.key
@@ -401,7 +401,7 @@ class _Writer:
         self._copied: set[int] = set()
 
     async def missing(self, addresses: list[Address], *, surely: bool = False) -> list[Address]:
-        """Those that are not there yet: what will not be written need not be read.
+        """Those that are not there yet; the others need not be read.
 
         As long as everything is missing, looking costs more than it saves; then it only looks to be sure.
         """
@@ -416,7 +416,7 @@ class _Writer:
         return [address for address, exists in zip(addresses, there, strict=True) if exists is False]
 
     async def put(self, entries: list[_Entry]) -> None:
-        """Write those that have not expired meanwhile."""
+        """Write those that have not expired."""
         await _each([(entry.address, self._put(entry)) for entry in entries], self._run)
 
     async def _put(self, entry: _Entry) -> None:

@@ -252,7 +252,7 @@ def test_only_a_terminal_is_told_who_explains_a_code(directory: Path) -> None:
         "stores:\n  main: {type: memory, max_entires: 3}\n  cache: {parent: mian}\n"
     )
     shown = on_terminal("validate", cwd=directory, NO_COLOR="1").out.splitlines()
-    assert shown[-2:] == ["storeconf.yaml: 2 errors", "storeconf explain SC501 tells how to mend it"]
+    assert shown[-2:] == ["storeconf.yaml: 2 errors", "run `storeconf explain SC501` for help"]
     assert "storeconf explain" not in process("validate", cwd=directory).both
     (directory / "storeconf.yaml").write_text("stores: {}\n")
     assert on_terminal("validate", cwd=directory, NO_COLOR="1").out == "storeconf.yaml: no problems\n"

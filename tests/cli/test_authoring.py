@@ -67,7 +67,7 @@ def test_no_second_layout_is_written_beside_one_that_is_found(directory: Path) -
     (directory / "pyproject.toml").write_text("[tool.storeconf]\nstores = {}\n")
     done = run("init")
     assert done.status == 1
-    assert "pyproject.toml is here already" in done.err
+    assert "pyproject.toml already exists" in done.err
     assert not (directory / "storeconf.yaml").exists()
     assert run("init", "another.yaml").status == 0
 

@@ -77,7 +77,7 @@ def test_a_missing_key_is_status_1() -> None:
     for form in ("text", "json"):
         done = run("get", "cache", "nothing", "--format", form)
         assert (done.status, done.out) == (1, "")
-        assert done.err == "production: error: there is no 'nothing' in 'cache'\n"
+        assert done.err == "production: error: no key 'nothing' in 'cache'\n"
 
 
 def test_json_tells_encoding_and_expiry() -> None:
@@ -195,7 +195,7 @@ def test_clear_reaches_downwards_and_nowhere_else() -> None:
         (b"yes", 0, "", "removed everything in 'main'"),
         (b"n\n", 1, "k\n", "nothing was removed"),
         (b"\n", 1, "k\n", "nothing was removed"),
-        (b"", 2, "k\n", "nobody is there to answer; give --yes"),
+        (b"", 2, "k\n", "no terminal to confirm on; pass --yes"),
     ],
 )
 def test_clear_takes_its_answer_from_a_pipe_too(
@@ -314,7 +314,7 @@ def test_a_store_in_memory_is_of_this_process_alone_and_says_so() -> None:
     done = run("set", "local_child", "k", "v")
     assert done.status == 0
     assert done.err == (
-        "production: warning: 'local_child' is kept in memory: each process has its own, and this command's is new\n"
+        "production: warning: 'local_child' is an in-memory store; this process starts with an empty one\n"
     )
 
 
@@ -322,7 +322,7 @@ def test_a_name_that_is_not_listed_comes_from_the_default_factory_and_says_so() 
     done = run("set", "chache", "k", "v")
     assert done.status == 0
     assert done.err == (
-        "production: warning: 'chache' is not listed and comes from the default factory; did you mean 'cache'?\n"
+        "production: warning: 'chache' is not listed; the default factory makes it; did you mean 'cache'?\n"
     )
     assert run("get", "chache", "k").out == "v"
     assert run("get", "cache", "k").status == 1

@@ -156,7 +156,7 @@ def test_an_unknown_path_is_told_with_the_nearest(path: str, near: str) -> None:
     done = run("explain", path, "--env", "production")
     assert done.status == 1
     assert done.out == ""
-    assert done.err == f"production: error: there is nothing at {path}; did you mean {near}?\n"
+    assert done.err == f"production: error: no setting at {path}; did you mean {near}?\n"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_unknown_path_is_told_with_the_nearest(path: str, near: str) -> None:
 def test_an_odd_path_is_no_failure(path: str) -> None:
     done = run("explain", path, "--env", "production")
     assert done.status == 1
-    assert "there is nothing at" in done.err
+    assert "no setting at" in done.err
 
 
 def test_a_path_of_a_list_leads_to_its_items() -> None:
@@ -193,7 +193,7 @@ def test_a_code_is_explained_without_a_layout(directory: Path) -> None:
 
 def test_a_code_that_does_not_exist_is_said_to() -> None:
     done = run("explain", "SC999")
-    assert (done.status, done.out, done.err) == (1, "", "error: there is no code SC999\n")
+    assert (done.status, done.out, done.err) == (1, "", "error: unknown code SC999\n")
 
 
 # ---------------------------------------------------------------------- diff
@@ -212,7 +212,7 @@ def test_a_difference_is_status_1() -> None:
 def test_no_difference_is_status_0() -> None:
     done = run("diff", "staging", "staging")
     assert (done.status, done.out) == (0, "")
-    assert done.err == "staging and staging are the same\n"
+    assert done.err == "no differences between staging and staging\n"
     assert run("diff", "staging", "staging", "--format", "json").json == {
         "format": 1,
         "environments": ["staging", "staging"],

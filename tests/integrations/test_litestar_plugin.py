@@ -258,5 +258,5 @@ def test_a_wrong_layout_keeps_the_application_from_being_made(tmp_path: Path) ->
 
 
 def test_an_environment_is_for_a_layout() -> None:
-    with pytest.raises(ValueError, match="give an environment with a layout"):
+    with pytest.raises(ValueError, match="environment applies to a layout"):
         StoreconfPlugin(StoreRegistry(), environment="production")
