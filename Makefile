@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
-# What pytest is given besides: test files, or -m 'not slow'.
+# Further arguments for pytest: test files, or -m 'not slow'.
 ARGS ?=
 PIP := python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal

@@ -103,7 +103,7 @@ def _surroundings(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _shell(command: str) -> list[str]:
-    """Run what is no command of ours alone, with our own Python and commands first on the path."""
+    """Run a command that is not only ours, with our own Python and commands first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STORECONF_")} | {"PATH": path}
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, env=environ)

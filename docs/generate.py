@@ -56,7 +56,7 @@ INDEX = """\
 # Diagnostics
 
 Every problem of a configuration has a code that never changes its meaning. The page of a code shows the most usual
-mistake, what storeconf says about it, and how to mend it; `storeconf explain CODE` tells the same in short where no
+mistake, its output, and its remedy; `storeconf explain CODE` prints a short form where no
 browser is at hand. All problems are found in one run.
 
 An error keeps the layout from being used. With warnings alone it is used as it is.

@@ -46,7 +46,7 @@ _BOMS: Final = (
 class Document:
     """A parsed file: plain data in ``value``, whose parts may be shared between places and are not to be changed.
 
-    ``file`` is the file's name as shown to people, ``path`` its absolute path, None for a text that is no file.
+    ``file`` is the file's name as shown to people, ``path`` its absolute path, None for a text that is not from a file.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def read(path: Path, shown: str | None = None) -> Document:
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
         hint = f"give it a name that ends in {', '.join(SUFFIXES)}"
-        raise _refusal("SC104", "the file's name does not say what format it has", name, hint)
+        raise _refusal("SC104", "the file's name does not show its format", name, hint)
     return _build(data, form, name, path.absolute())
 
 
@@ -150,7 +150,7 @@ def _load(path: Path, name: str) -> bytes:
     except OSError as error:
         raise _unreadable(path, name, error) from None
     except ValueError:
-        raise _refusal("SC101", "no file has such a name: it holds a NUL character", name) from None
+        raise _refusal("SC101", "a file name can't contain a NUL character", name) from None
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
@@ -178,16 +178,16 @@ def _not_a_file(path: Path, name: str, mode: int) -> ConfigError:
         hint = f"name the file in it: {os.path.join(name, inside[0])}" if inside else "name a file"
         return _refusal("SC102", "this is a directory", name, hint)
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    return _refusal("SC102", f"this is {kinds.get(stat.S_IFMT(mode), 'no regular file')}, not a file", name)
+    return _refusal("SC102", f"this is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file", name)
 
 
 def _unreadable(path: Path, name: str, error: OSError) -> ConfigError:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         if path.is_symlink():
-            return _refusal("SC101", "the symbolic link leads to no file", name)
-        return _refusal("SC101", "there is no such file", name, _meant(path))
+            return _refusal("SC101", "broken symbolic link", name)
+        return _refusal("SC101", "the file does not exist", name, _meant(path))
     if error.errno == errno.ELOOP:
-        return _refusal("SC103", "the symbolic links lead in a circle", name)
+        return _refusal("SC103", "symbolic link loop", name)
     with suppress(OSError):
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -202,7 +202,7 @@ def _meant(path: Path) -> str | None:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, _MAX_LISTED)]
     except FileNotFoundError:
-        return f"there is no directory {printable(str(path.parent))!r}"
+        return f"the directory does not exist: {printable(str(path.parent))!r}"
     except OSError:
         return None
     near = get_close_matches(path.name, names, n=1)
@@ -219,7 +219,7 @@ def _decode(data: bytes, name: str) -> str:
     data = data.removeprefix(codecs.BOM_UTF8)
     if (at := data.find(0)) >= 0:
         wide = at < 4 and len(data) > 3 and data.count(0) >= len(data) // 3
-        message = "the file is UTF-16 or UTF-32" if wide else "the file holds a NUL byte, so it is no text"
+        message = "the file is UTF-16 or UTF-32" if wide else "the file contains a NUL byte, so it is not a text"
         raise _not_text(data, name, 0 if wide else at, message, "save it as UTF-8" if wide else None)
     try:
         return data.decode()
@@ -245,7 +245,7 @@ def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePa
     value = reading.value
     for step in base:
         if value is None or (isinstance(value, dict) and step not in value):
-            raise _refusal("SC118", f"there is no table [{dotted(base)}]", name)
+            raise _refusal("SC118", f"missing table [{dotted(base)}]", name)
         value = value[step] if isinstance(value, dict) else value
     if value is None:
         value = {}

@@ -1,6 +1,6 @@
 """YAML: values by the core rules of YAML 1.2, and the location of every key and value, in one loop over the events.
 
-There is no recursion, so no nesting can exhaust the stack; limits end the loop long before memory or time does.
+Nothing recurses, so nesting can't exhaust the stack; limits end the loop long before memory or time does.
 """
 
 from __future__ import annotations
