@@ -68,7 +68,7 @@ def test_a_missing_file_that_was_nearly_there(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_directories(tmp_path: Path) -> None:
-    assert problem(tmp_path / "nowhere" / "a.yaml").hint == f"there is no directory '{tmp_path / 'nowhere'}'"
+    assert problem(tmp_path / "nowhere" / "a.yaml").hint == f"the directory does not exist: '{tmp_path / 'nowhere'}'"
     write(tmp_path / "a.yaml", b"")
     for name in ("a.yaml/b.yaml", "n" * 300 + ".yaml", "nul\0.yaml"):
         found = problem(tmp_path / name)
@@ -106,7 +106,7 @@ def test_pipes_devices_and_sockets_never_make_wait(tmp_path: Path) -> None:
         found = [problem(path) for path in (tmp_path / "pipe.yaml", Path("/dev/zero"), tmp_path / "socket.yaml")]
     assert [each.code for each in found] == ["SC102"] * 3
     assert [each.message for each in found] == [
-        f"this is a {kind}, not a file" for kind in ("pipe", "device", "socket")
+        f"this is a {kind}, not a regular file" for kind in ("pipe", "device", "socket")
     ]
 
 
