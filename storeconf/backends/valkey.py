@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from storeconf.backends._server import ServerBackend
+from storeconf.backends.server import ServerBackend
 
 if TYPE_CHECKING:
     from storeconf.plugin import BuildContext

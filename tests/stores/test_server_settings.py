@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import ValidationError
 
-from storeconf.backends._server import ServerBackend
+from storeconf.backends.server import ServerBackend
 from storeconf.backends.redis import RedisBackend
 from storeconf.backends.valkey import ValkeyBackend
 from storeconf.plugin import BuildContext

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from storeconf import Store
-    from storeconf.backends._server import ServerBackend
+    from storeconf.backends.server import ServerBackend
     from tests.servers import Watched
 
 
