@@ -45,8 +45,8 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
         "backend": {
             "memory": "storeconf.backends.memory:MemoryBackend",
             "file": "storeconf.backends.file:FileBackend",
-            "redis": "storeconf.backends.redis:RedisBackend",
-            "valkey": "storeconf.backends.valkey:ValkeyBackend",
+            "redis": "storeconf.backends.server:RedisBackend",
+            "valkey": "storeconf.backends.server:ValkeyBackend",
         },
         "middleware": {
             "metrics": "storeconf.middleware.metrics:Metrics",

@@ -143,7 +143,7 @@ def test_loading_a_layout_imports_only_what_it_names() -> None:
         "import storeconf\nstoreconf.load({'stores': {'a': {'type': 'memory'}, 'b': {'parent': 'a'}}}, environ={})"
     )
     assert not loaded & CLIENTS
-    assert not {name for name in loaded if name.startswith(("storeconf.backends.redis", "storeconf.stores.file"))}
+    assert not {name for name in loaded if name.startswith(("storeconf.backends.server", "storeconf.stores.file"))}
 
 
 def test_every_public_name_can_be_imported_and_is_sorted() -> None:

@@ -1,26 +1,30 @@
-"""The settings that redis and valkey share, and how they become a store. Imports no client library."""
+"""The backends ``redis`` and ``valkey``: their settings, and how they become a store. Imports no client library."""
 
 from __future__ import annotations
 
 import os
 import re
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
-from storeconf.backends._url import UrlField
 from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings
 from storeconf.store import Capabilities
-from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, TlsOptions
+from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, ServerUrl, TlsOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from storeconf.plugin import ValueSource
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
 
-__all__ = ["SentinelSettings", "ServerBackend", "TlsSettings"]
+    from storeconf.plugin import BuildContext, ValueSource
+    from storeconf.store import Store
+
+__all__ = ["RedisBackend", "SentinelSettings", "ServerBackend", "TlsSettings", "UrlField", "ValkeyBackend"]
 
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:@/\[\]?#]+):(?P<port>[0-9]{1,5})")
 
@@ -67,6 +71,35 @@ def _positive(span: timedelta) -> timedelta:
 
 
 Positive = Annotated[Duration, AfterValidator(_positive)]
+
+
+class UrlField(ServerUrl):
+    """The URL of one server; wherever it is shown, its secrets are ``***``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _validate(cls, value: object) -> UrlField:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "the URL must be a string")
+        try:
+            return cls(str(value))
+        except ValueError as error:
+            raise PydanticCustomError("server_url", "{reason}", {"reason": str(error)}) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "minLength": 1}
 
 
 class TlsSettings(Settings):
@@ -303,6 +336,34 @@ class ServerBackend(Backend):
                 )
             )
         return found
+
+
+class RedisBackend(ServerBackend):
+    """Keys and values on Redis, shared by all processes that use the same server, database and namespace."""
+
+    type: Literal["redis"] = Field(default="redis", description="The kind of store.", examples=["redis"])
+
+    def build(self, context: BuildContext) -> Store:
+        """Make the store; the package ``redis`` must be installed."""
+        from storeconf.stores.redis import RedisStore
+
+        return RedisStore.from_options(
+            partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
+        )
+
+
+class ValkeyBackend(ServerBackend):
+    """Keys and values on Valkey, shared by all processes that use the same server, database and namespace."""
+
+    type: Literal["valkey"] = Field(default="valkey", description="The kind of store.", examples=["valkey"])
+
+    def build(self, context: BuildContext) -> Store:
+        """Make the store; the package ``valkey`` must be installed."""
+        from storeconf.stores.valkey import ValkeyStore
+
+        return ValkeyStore.from_options(
+            partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
+        )
 
 
 def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:

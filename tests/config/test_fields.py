@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from typing_extensions import TypeAliasType
 
-from storeconf.backends.redis import RedisBackend
+from storeconf.backends.server import RedisBackend
 from storeconf.config.fields import ANY, MAPPING, Expect, expect_of, fields_of
 from storeconf.plugin import ConfigPath, Duration, Secret, Size
 

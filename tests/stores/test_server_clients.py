@@ -253,7 +253,7 @@ def test_a_missing_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_of_the_libraries_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, storeconf.backends.redis as r, storeconf.backends.valkey, storeconf.stores.redis, "
+        "import sys, storeconf.backends.server as r, storeconf.stores.redis, "
         "storeconf.stores.valkey\n"
         "r.RedisBackend(url='redis://localhost', namespace='n')\n"
         "assert not {'redis', 'valkey'} & set(sys.modules)\n"

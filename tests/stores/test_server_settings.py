@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import ValidationError
 
-from storeconf.backends.server import ServerBackend
-from storeconf.backends.redis import RedisBackend
-from storeconf.backends.valkey import ValkeyBackend
+from storeconf.backends.server import RedisBackend, ServerBackend, ValkeyBackend
 from storeconf.plugin import BuildContext
 from storeconf.stores import RedisStore, ValkeyStore
 from storeconf.stores.resp.driver import load_driver

@@ -12,8 +12,7 @@ import trustme
 
 import storeconf
 from storeconf import StoreError, StoreUnavailableError
-from storeconf.backends.redis import RedisBackend
-from storeconf.backends.valkey import ValkeyBackend
+from storeconf.backends.server import RedisBackend, ValkeyBackend
 from storeconf.plugin import BuildContext
 from storeconf.stores.resp.cluster import slot_of
 from tests.proxy import Proxy
