@@ -60,7 +60,7 @@ Node = Annotated[str, AfterValidator(_node)]
 
 def _client_name(name: str) -> str:
     if not all("!" <= each <= "~" for each in name):
-        raise ValueError("must hold ASCII characters only, and no blanks")
+        raise ValueError("must contain ASCII characters only, and no spaces")
     return name
 
 
@@ -240,9 +240,7 @@ class ServerBackend(Backend):
     def _check(self) -> ServerBackend:
         given = [name for name in self.exclusive_groups[0] if getattr(self, name) is not None]
         if len(given) != 1:
-            said = (
-                f"give only one of {', '.join(given)}" if given else "say where the server is: url, cluster or sentinel"
-            )
+            said = f"give only one of {', '.join(given)}" if given else "set one of url, cluster or sentinel"
             raise PydanticCustomError(EXCLUSIVE_FIELDS, "{said}", {"said": said})
         if self.url is not None:
             self._check_url(self.url)
@@ -345,7 +343,7 @@ class RedisBackend(ServerBackend):
 
     def build(self, context: BuildContext) -> Store:
         """Make the store; the package ``redis`` must be installed."""
-        from storeconf.stores.redis import RedisStore
+        from storeconf.stores.resp.store import RedisStore
 
         return RedisStore.from_options(
             partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
@@ -359,7 +357,7 @@ class ValkeyBackend(ServerBackend):
 
     def build(self, context: BuildContext) -> Store:
         """Make the store; the package ``valkey`` must be installed."""
-        from storeconf.stores.valkey import ValkeyStore
+        from storeconf.stores.resp.store import ValkeyStore
 
         return ValkeyStore.from_options(
             partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout

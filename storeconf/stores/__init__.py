@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storeconf.stores.file import FileStore as FileStore
     from storeconf.stores.memory import MemoryStore as MemoryStore
-    from storeconf.stores.redis import RedisStore as RedisStore
-    from storeconf.stores.valkey import ValkeyStore as ValkeyStore
+    from storeconf.stores.resp.store import RedisStore as RedisStore
+    from storeconf.stores.resp.store import ValkeyStore as ValkeyStore
 
 __all__ = ["FileStore", "MemoryStore", "RedisStore", "ValkeyStore"]
 
 _MODULE_OF = {
     "FileStore": "storeconf.stores.file",
     "MemoryStore": "storeconf.stores.memory",
-    "RedisStore": "storeconf.stores.redis",
-    "ValkeyStore": "storeconf.stores.valkey",
+    "RedisStore": "storeconf.stores.resp.store",
+    "ValkeyStore": "storeconf.stores.resp.store",
 }
 
 

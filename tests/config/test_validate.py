@@ -186,7 +186,7 @@ FIELDS = [
     ),
     case("no duration", f"stores: {{a: {{{REDIS}, connect_timeout: ⟦true⟧}}}}", "SC503", "a duration, not true"),
     case("size", "stores: {a: {type: memory, max_size: ⟦-1⟧}}", "SC504", "can't be negative"),
-    case("pattern", f"stores: {{a: {{{REDIS}, client_name: ⟦a b⟧}}}}", "SC504", "ASCII characters only, and no blanks"),
+    case("pattern", f"stores: {{a: {{{REDIS}, client_name: ⟦a b⟧}}}}", "SC504", "ASCII characters only, and no spaces"),
     case("empty path", "stores: {a: {type: file, path: ⟦''⟧}}", "SC504", "path must be a path, not an empty text"),
     case("nested unknown", f"stores: {{a: {{{REDIS}, tls: {{⟦ca⟧: x}}}}}}", "SC501", "tls has no field 'ca'"),
     case("nested choice", f"stores: {{a: {{{REDIS}, tls: {{verify: ⟦ful⟧}}}}}}", "SC504", "'full', 'chain'", "'full'?"),

@@ -98,7 +98,7 @@ def test_urls_that_are_refused(url: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "say where the server is"),
+        ({}, "set one of url, cluster or sentinel"),
         ({"url": "redis://h", "cluster": ["h:1"]}, "give only one of url, cluster"),
         ({"cluster": ["h:1"], "sentinel": {"nodes": ["h:1"], "service": "s"}}, "only one of cluster, sentinel"),
         ({"url": "redis://:a@h", "password": "hunter2"}, "password: given both"),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.transport import Transport
 
-__all__ = ["ServerStore"]
+__all__ = ["RedisStore", "ServerStore", "ValkeyStore"]
 
 CHUNK = 1000
 """Keys in one MGET or UNLINK: the server does nothing else meanwhile."""
@@ -517,6 +517,58 @@ def _with_partial(error: StoreError, partial: dict[str, bytes] | int | None) -> 
     if isinstance(error, StoreUnavailableError | StoreTimeoutError):
         error.partial = partial
     return error
+
+
+class RedisStore(ServerStore):
+    """Keys and values on Redis: one server, a Cluster, or a service that Sentinels watch.
+
+    ``redis`` is a client of ``redis.asyncio``. Its settings are used, and calls from many tasks share one
+    connection; a client of another class serves the calls itself. The client is borrowed, unless
+    ``handle_client_shutdown`` says that the store closes it.
+
+    ``namespace`` is ``LITESTAR`` unless another is given, as in Litestar; with None keys are raw, and the store can be
+    no parent. Keys are storeconf's, whatever the namespace; ``key_layout="litestar"`` shares an existing deployment's.
+    """
+
+    driver = "redis"
+    default_url = "redis://localhost:6379"
+
+    def __init__(
+        self,
+        redis: Any,
+        namespace: str | None = "LITESTAR",
+        handle_client_shutdown: bool = False,
+        *,
+        key_layout: Layout = "storeconf",
+    ) -> None:
+        owned = redis if handle_client_shutdown else None
+        super().__init__(self.transport_factory_of(redis), namespace=namespace, key_layout=key_layout, client=owned)
+
+
+class ValkeyStore(ServerStore):
+    """Keys and values on Valkey: one server, a Cluster, or a service that Sentinels watch.
+
+    ``valkey`` is a client of ``valkey.asyncio``. Its settings are used, and calls from many tasks share one
+    connection; a client of another class serves the calls itself. The client is borrowed, unless
+    ``handle_client_shutdown`` says that the store closes it.
+
+    ``namespace`` is ``LITESTAR`` unless another is given, as in Litestar; with None keys are raw, and the store can be
+    no parent. Keys are storeconf's, whatever the namespace; ``key_layout="litestar"`` shares an existing deployment's.
+    """
+
+    driver = "valkey"
+    default_url = "valkey://localhost:6379"
+
+    def __init__(
+        self,
+        valkey: Any,
+        namespace: str | None = "LITESTAR",
+        handle_client_shutdown: bool = False,
+        *,
+        key_layout: Layout = "storeconf",
+    ) -> None:
+        owned = valkey if handle_client_shutdown else None
+        super().__init__(self.transport_factory_of(valkey), namespace=namespace, key_layout=key_layout, client=owned)
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:
