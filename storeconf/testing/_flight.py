@@ -335,6 +335,30 @@ class SingleFlight(Suite):
             equal(await store.get("k"), b"theirs", "which stays")
             holds((await store.expires_in("k") or 0) > 0, "with its expiry")
 
+    def test_a_run_undoes_no_change_of_another_thread(self) -> None:
+        """What the event loop of another thread writes or deletes while the factory runs stays so."""
+        if not self.threads:
+            return
+        with self.place() as store:
+
+            async def change(number: int) -> None:
+                async with store:
+                    await (store.set("k", b"new") if number % 2 else store.delete("k"))
+
+            async def main() -> None:
+                async with store:
+                    for number in range(10):
+                        factory = _Factory()
+                        caller = asyncio.ensure_future(store.get_or_set("k", factory))
+                        await factory.begun(caller)
+                        await asyncio.to_thread(self.run, change(number))
+                        factory.may_end.set()
+                        equal(await caller, b"made", "the caller gets the value made")
+                        equal(await store.get("k"), b"new" if number % 2 else None, "the other thread's change stays")
+                        await store.delete("k")
+
+            self.run(main())
+
     # ------------------------------------------------------------------ factories that would wait for themselves
 
     @promise
