@@ -60,13 +60,14 @@ _storing: ContextVar[Flight | None] = ContextVar("storeconf-storing", default=No
 
 def is_storing() -> bool:
     """Whether this call stores a value that a factory of ``get_or_set`` made."""
-    return _storing.get() is not None
+    flight = _storing.get()
+    return flight is not None and flight.stores
 
 
 def _current() -> Flight | None:
     """The flight of which this code is a part: one that began it and still runs."""
     flight = _running.get()
-    while flight is not None and flight.task is None:
+    while flight is not None and not flight.running:
         flight = flight.parent
     return flight
 
@@ -74,28 +75,56 @@ def _current() -> Flight | None:
 class Flight:
     """One run, which several callers wait for."""
 
-    __slots__ = ("ended", "overtaken", "parent", "place", "stored", "task", "waited_for_by", "waiters")
+    __slots__ = (
+        "_lock",
+        "_stored",
+        "ended",
+        "overtaken",
+        "parent",
+        "place",
+        "running",
+        "stores",
+        "task",
+        "waited_for_by",
+        "waiters",
+    )
 
-    def __init__(self, place: Place, parent: Flight | None) -> None:
+    def __init__(self, place: Place, parent: Flight | None, lock: threading.Lock) -> None:
         self.place = place
         self.parent = parent
-        self.task: asyncio.Task[bytes] | None = None  # while it runs
+        self.running = True
+        self.task: asyncio.Task[bytes] | None = None  # from when it was made until it has ended
         self.waiters = 0
         self.waited_for_by: dict[Flight, int] = {}  # changed only in the event loop of the flight
         self.ended = False
         self.overtaken = False
-        self.stored: ThreadFuture[None] | None = None  # from the beginning of storing on
+        self.stores = False
+        self._lock = lock  # guards the end of storing
+        self._stored: ThreadFuture[None] | None = None
 
     @contextmanager
     def storing(self) -> Iterator[bool]:
         """Store the value meanwhile, if it is true: no change has overtaken the flight."""
-        self.stored = ThreadFuture()  # before it looks whether it was overtaken: who overtakes it looks afterwards
+        self.stores = True  # before it looks whether it was overtaken: who overtakes it looks afterwards
         token = _storing.set(self)
         try:
             yield not self.overtaken
         finally:
             _storing.reset(token)
-            self.stored.set_result(None)
+            with self._lock:
+                self.stores = False
+                stored = self._stored
+            if stored is not None:
+                stored.set_result(None)
+
+    def stored(self) -> ThreadFuture[None] | None:
+        """Return what ends when the value that is being stored is stored, or None if none is being stored."""
+        with self._lock:
+            if not self.stores:
+                return None
+            if self._stored is None:
+                self._stored = ThreadFuture()
+            return self._stored
 
     def check_wait(self, place: Place) -> None:
         """Raise `DeadlockError` if this flight, or one that waits for it, computes the value at that place."""
@@ -119,7 +148,7 @@ class Flights:
         self._under_way: dict[Flight, asyncio.AbstractEventLoop] = {}
         self._flights: dict[Slot, Flight] = {}  # those that can be joined
         self._looking: dict[Slot, int] = {}  # callers that look whether the value is there
-        self._lock = threading.Lock()  # guards changes of what follows
+        self._lock = threading.Lock()  # guards changes of what follows, and the end of storing
         self._targets: dict[tuple[Path, str], tuple[Flight, ...]] = {}
 
     def __len__(self) -> int:
@@ -162,9 +191,7 @@ class Flights:
         if flight is None or flight.overtaken:
             if caller is not None:
                 caller.check_wait(place)
-            flight = self._begin(slot, Flight(place, caller), begin, targets)
-        task = flight.task
-        assert task is not None
+            flight = self._begin(slot, Flight(place, caller, self._lock), begin, targets)
         flight.waiters += 1
         if caller is not None:
             # Before the check: of two that begin to wait for each other in two threads, one at least sees the other.
@@ -172,6 +199,8 @@ class Flights:
         try:
             if caller is not None:
                 caller.check_wait(place)
+            task = flight.task
+            assert task is not None  # where tasks begin eagerly there is none yet for the factory itself, which waits
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             waiter = asyncio.current_task()
@@ -209,14 +238,14 @@ class Flights:
                 root._flights._remove_target((path, key), flight)
                 root._observe()
             # What inherits the context of the flight may live long: it must not keep the result.
-            flight.task = None
+            flight.running, flight.task = False, None
             if not task.cancelled():
                 task.exception()  # every waiter has its own copy; without waiters nobody needs it
 
         context = copy_context()
         context.run(_running.set, flight)
         context.run(_storing.set, None)
-        flight.task = loop.create_task(begin(flight), context=context)
+        flight.task = context.run(loop.create_task, begin(flight))  # task factories need not know of contexts
         flight.task.add_done_callback(land)
         return flight
 
@@ -269,8 +298,8 @@ class Flights:
         for flight in overtaken:
             flight.overtaken = True
         for flight in overtaken:
-            if flight.stored is not None and not flight.stored.done():
-                await asyncio.shield(asyncio.wrap_future(flight.stored))
+            if flight.stores and (stored := flight.stored()) is not None:
+                await asyncio.shield(asyncio.wrap_future(stored))
 
     def _concerned(self, path: Path, keys: Collection[str] | None) -> list[Flight]:
         targets = self._targets

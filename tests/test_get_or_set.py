@@ -425,3 +425,29 @@ def test_nothing_is_left_behind() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_event_loops_may_make_their_tasks_in_their_own_way(eager: bool) -> None:
+    """One task factory knows nothing of contexts; another one begins tasks at once, where Python has it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begins_at_once = getattr(asyncio, "eager_task_factory", None) if eager else None
+        loop.set_task_factory(begins_at_once or (lambda loop, work, **_: asyncio.Task(work, loop=loop)))
+        store = AtomicStore()
+
+        async def itself() -> bytes:
+            return await store.get_or_set("k", itself)
+
+        with pytest.raises(StoreDeadlockError):
+            await store.get_or_set("k", itself)
+        assert await store.get_or_set("k", lambda: b"made") == b"made"
+        memory, gate = MemoryStore(), Gate()
+        callers = [asyncio.create_task(memory.get_or_set("k", gate)) for _ in range(3)]
+        await gate.begun.wait()
+        gate.open.set()
+        assert await asyncio.gather(*callers) == [b"made"] * 3
+        assert gate.runs == 1
+
+    asyncio.run(main())

@@ -15,10 +15,10 @@ from storeconf.middleware._bulk import read_each
 from storeconf.middleware._near import Coherence, Entry
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
-from storeconf.store import Expiry, Store, key_text
+from storeconf.store import Expiry, Store, Value, key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 __all__ = ["Cache"]
 
@@ -103,6 +103,17 @@ class CacheStore(StoreWrapper):
             entry.used = True
             return entry.value
         return await self._read("get", key)
+
+    async def get_or_set(
+        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+    ) -> bytes:
+        """See `Store.get_or_set`; a value that is near is returned in fewer steps."""
+        if expires_in is None:
+            entry = self._space.table.get(key)
+            if entry is not None and entry.until > monotonic():
+                entry.used = True
+                return entry.value
+        return await super().get_or_set(key, factory, expires_in)
 
     async def _read(self, operation: str, key: str) -> bytes | None:
         if key.__class__ is not str or not key.isascii():

@@ -77,7 +77,8 @@ def pass_through(*operations: str) -> Callable[[type[W]], type[W]]:
 class StoreWrapper(Store):
     """A store around another one. Override the operations that the middleware changes, and call ``self.wrapped``'s.
 
-    ``get_or_set`` needs no override: it is made of the outermost store's ``get`` and ``set``.
+    ``get_or_set`` needs no override: it is made of the outermost store's ``get``, ``add``, ``compare_and_set`` and
+    ``set``.
     """
 
     wrapped: Store
