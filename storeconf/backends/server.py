@@ -35,7 +35,7 @@ _SAME = {
     "socket_connect_timeout": "connect_timeout",
     "socket_timeout": "command_timeout",
 }
-"""The URL's options that say what a field says as well."""
+"""The URL's options that mean the same as a field."""
 
 
 _SOURCES = ("username", "password", "url")

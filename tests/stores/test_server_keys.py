@@ -24,7 +24,7 @@ def test_keys_are_what_the_docs_say() -> None:
     assert layout.prefix(("shop", "cache")) + b"k" == b"shop:cache::k"
     assert layout.prefix(()) == b""
     assert key_layout("litestar").prefix(("LITESTAR", "sessions")) == b"LITESTAR_sessions:"
-    with pytest.raises(ValueError, match="no key layout"):
+    with pytest.raises(ValueError, match="unknown key layout"):
         key_layout("other")  # type: ignore[arg-type]  # what is tested
 
 

@@ -59,9 +59,9 @@ def test_urls_show_no_secret(url: str, shown: str) -> None:
     [
         ("http://app:hunter2@h", "begins with one of redis://"),
         ("hunter2", "begins with one of redis://"),
-        ("redis://", "names no host"),
-        ("redis:///0", "names no host"),
-        ("redis://app:hunter2@", "names no host"),
+        ("redis://", "has no host"),
+        ("redis:///0", "has no host"),
+        ("redis://app:hunter2@", "has no host"),
         ("redis://app:hun/ter2@h", "can't be read"),
         ("redis://app:hun?ter2@h", "can't be read"),
         ("redis://app:hun#ter2@h", "can't be read"),

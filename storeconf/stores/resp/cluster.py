@@ -320,7 +320,7 @@ class ClusterTransport(Transport):
         )
 
     async def place(self) -> str:
-        """Say where it is connected to."""
+        """Return where it is connected to."""
         tls = "TLS" if self._template.tls is not None else "no TLS"
         primaries = sorted({address for _, _, address in self._owners})
         return f"{len(primaries)} primaries ({', '.join(f'{host}:{port}' for host, port in primaries)}), {tls}"

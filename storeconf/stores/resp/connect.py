@@ -61,7 +61,7 @@ class RawConnection(asyncio.Protocol):
                     if self._pushed is not None:
                         self._pushed(cast("list[Any]", reply))
                 elif not self._waiting:
-                    # What a server says unasked, it says before it hangs up.
+                    # A reply to no command is the reason for which the server is about to close the connection.
                     self.lost = reply if isinstance(reply, ReplyError) else ProtocolError("a reply to no command")
                     self.abort()
                 else:
@@ -171,7 +171,7 @@ async def connect_raw(endpoint: Endpoint, within: float) -> RawConnection:
 
 
 class _Attempt:
-    """One attempt to connect; ``stage`` says in which state it is, for the case that time runs out."""
+    """One attempt to connect; ``stage`` describes its state, for the case that time runs out."""
 
     def __init__(self, endpoint: Endpoint, within: float) -> None:
         self.raw = RawConnection(endpoint.label)
@@ -247,7 +247,7 @@ class _Attempt:
                 raise self._refused(answer)
         lost = next((each for each in answers if isinstance(each, NotConnectedError)), None)
         if lost is not None:
-            # A server that hangs up says why in its first reply, to whatever command.
+            # A server that closes the connection gives its reason as the first reply, to whatever command.
             if isinstance(answers[0], ReplyError) and not is_forbidden(answers[0]):
                 raise self._refused(answers[0])
             raise self._ended(lost.__cause__ or lost)
@@ -289,7 +289,7 @@ class _Attempt:
         credentials = self._endpoint.credentials
         text = f"{self._endpoint.label} refused the login{credentials.origin}: {reason(reply)}"
         if credentials.accepted:
-            # Without its cause it is no error of the credentials, but an outage that ends with the rotation.
+            # It has no cause because callers shall see an outage, which ends with the rotation, not wrong credentials.
             text += "; the server accepted an earlier login, so a password is probably being rotated"
             return LoginRefusedError(text, rotating=True)
         return LoginRefusedError(text, rotating=False, cause=reply)

@@ -50,10 +50,10 @@ TICKS = 16
 """Looks at the clock per timeout: a call ends at the latest after its timeout, at the earliest a 17th before."""
 
 SLICE = 1 << 18
-"""Bytes given to the transport at once, so that it can say stop."""
+"""Bytes given to the transport at once, so that it can signal that its buffer is full."""
 
 HIGH_WATER = 1 << 20
-"""Bytes that the transport holds before it says stop."""
+"""Bytes that the transport buffers before it signals that it is full."""
 
 MOST_WAITING = 64 << 20
 """Bytes that may wait while nothing can be sent; then calls are refused."""
@@ -402,7 +402,7 @@ class Connection:
                 future.set_exception(failure(text, waited=waited, cause=cause))
 
     def abort(self) -> None:
-        """Hang up for ever, now."""
+        """Close for good, now."""
         self._state = CLOSED
         for handle in (self._timer, self._waking):
             if handle is not None:
@@ -419,13 +419,13 @@ class Connection:
         )
 
     async def finish(self) -> None:
-        """Hang up for ever, after the calls under way have their replies."""
+        """Close for good, after the calls under way have their replies."""
         if self._pending:
             await asyncio.wait(list(self._pending))
         await self.close()
 
     async def close(self) -> None:
-        """Hang up for ever, and wait until the connection is gone."""
+        """Close for good, and wait until the connection is gone."""
         connecting = self._connecting
         self.abort()
         waits: list[asyncio.Future[None]] = [*self._open, *([] if connecting is None else [connecting])]

@@ -84,7 +84,7 @@ class CustomClientTransport(Transport):
         return [_CustomClientNode(self, node) for node in self._client.get_primaries()]
 
     def listen(self, invalidations: InvalidationFilter) -> None:
-        """Do nothing: the client gives its connections to nobody for long."""
+        """Do nothing: the client lends its connections for one command at a time."""
 
     def abort(self) -> None:
         """Leave the client's connections to the client."""

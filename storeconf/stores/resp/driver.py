@@ -1,4 +1,4 @@
-"""The seam to the client libraries: what their connection objects say, as plain settings of ours.
+"""The seam to the client libraries: the settings of their connection objects, as plain settings of ours.
 
 A library parses its URLs, builds its TLS contexts and knows its credential providers; its connection objects are read
 by their public attributes, never connected.
@@ -129,7 +129,7 @@ class Driver:
         url: str | None = None,
         sources: Sources | None = None,
     ) -> Endpoint:
-        """Return what a connection object of the library, made of those arguments, says."""
+        """Return the settings of a connection object of the library that is made with those arguments."""
         connection = kind(**{**self._quiet, **arguments})
         name = connection.client_name if client_name is None else client_name
         return Endpoint(
@@ -177,7 +177,7 @@ class Driver:
         )
 
     def is_plain_cluster(self, client: Any, node: Any) -> bool:
-        """Whether the connections of a Cluster's client can be replaced by ours; its own connect function is no bar."""
+        """Whether the connections of a Cluster's client can be replaced; its own connect function is fine."""
         hook = node.connection_kwargs.get(self._hook)
         return node.connection_class in self._plain and (hook is None or hook == client.on_connect)
 

@@ -100,5 +100,5 @@ _LAYOUTS: dict[str, KeyLayout] = {"storeconf": KeyLayout(), "litestar": Litestar
 def key_layout(name: Layout) -> KeyLayout:
     """Return the layout of that name, or raise ValueError."""
     if name not in _LAYOUTS:
-        raise ValueError(f"{name!r} is no key layout; known: {', '.join(_LAYOUTS)}")
+        raise ValueError(f"unknown key layout {name!r}; known: {', '.join(_LAYOUTS)}")
     return _LAYOUTS[name]

@@ -112,7 +112,7 @@ _OPTIONS: dict[str, Callable[[str], bool]] = {
 
 
 _ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
-"""A URL that says where the server is and nothing else: what most layouts have, hundreds of times."""
+"""A URL with an address and nothing else: most layouts have such, hundreds of times."""
 
 
 class ServerUrl:
@@ -142,7 +142,7 @@ class ServerUrl:
         self.scheme = scheme.lower()
         if not separator or self.scheme not in SCHEMES:
             raise ValueError(f"a server's URL begins with one of {', '.join(f'{name}://' for name in SCHEMES)}")
-        if " " in raw or not raw.isprintable():  # every other blank counts as not printable
+        if " " in raw or not raw.isprintable():  # every other space counts as not printable
             raise _unescaped()
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
             raise _unescaped()
@@ -177,7 +177,7 @@ class ServerUrl:
             database = ""
         else:
             if not host:
-                raise ValueError("the URL names no host")
+                raise ValueError("the URL has no host")
             self.host, self.port = host, port if port is not None else DEFAULT_PORT
             database = parts.path.strip("/")
             if database and not _natural(database):

@@ -51,11 +51,11 @@ class Reader(Protocol):
         """Take bytes as they come."""
 
     def gets(self) -> Any:
-        """Return the next reply, or `MORE`; raise `ProtocolError` for what is no RESP."""
+        """Return the next reply, or `MORE`; raise `ProtocolError` for anything but RESP."""
 
 
 def make_reader() -> Reader:
-    """Return the fastest reader there is. libvalkey's is no choice: it can't tell pushes from replies."""
+    """Return the fastest reader there is. libvalkey's can't be used: it does not distinguish pushes from replies."""
     if hiredis is None:
         return PythonReader()
     reader: Reader = hiredis.Reader(protocolError=ProtocolError, replyError=ReplyError, notEnoughData=MORE)
@@ -84,7 +84,7 @@ class PythonReader:
         self._at = 0
 
     def gets(self) -> Any:
-        """Return the next reply, or `MORE`; raise `ProtocolError` for what is no RESP."""
+        """Return the next reply, or `MORE`; raise `ProtocolError` for anything but RESP."""
         if self._more:
             if self._need > 0:
                 return MORE
@@ -133,7 +133,7 @@ class PythonReader:
             return head == b"t", after
         if kind == 0x2C:  # ,
             return float(head), after
-        raise ProtocolError("a reply begins with a byte that is no type of RESP")
+        raise ProtocolError("a reply begins with an unknown type byte")
 
     def _bulk(self, kind: int, size: int, after: int) -> tuple[Any, int]:
         if size < 0:

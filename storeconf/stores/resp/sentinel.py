@@ -109,7 +109,7 @@ class SentinelTransport(StandaloneTransport):
         store = self.endpoint.store
         try:
             async with asyncio.timeout_at(deadline):
-                endpoint, found = await first_answer(self._sentinels, self._ask_anew)
+                endpoint, found = await first_answer(self._sentinels, self._ask_new)
         except TimeoutError as error:
             names = ", ".join(endpoint.address for endpoint in self._sentinels)
             text = f"no Sentinel names the primary of {self._service!r} (store {store!r}) in time: {names}"
@@ -129,7 +129,7 @@ class SentinelTransport(StandaloneTransport):
         self._sentinels.insert(0, endpoint)
         return found
 
-    async def _ask_anew(self, endpoint: Endpoint) -> Address:
+    async def _ask_new(self, endpoint: Endpoint) -> Address:
         within = self._connect_timeout / 2
         raw = await connect_raw(endpoint, within)
         try:
@@ -148,7 +148,7 @@ class SentinelTransport(StandaloneTransport):
     # ------------------------------------------------------------------ failovers
 
     async def _watch(self) -> None:
-        """Listen to every Sentinel: one of them leads a failover, the others hear of it seconds later."""
+        """Listen to every Sentinel: one of them leads a failover, the others learn of it seconds later."""
         async with asyncio.TaskGroup() as group:
             for endpoint in self._sentinels:
                 group.create_task(self._watch_one(endpoint))

@@ -63,7 +63,7 @@ class Node(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Where keys lie: the servers, what changes when keys have moved between them, and to which keys are moving."""
+    """Where keys are: the servers, a value that changes when keys move, and the servers that keys are moving to."""
 
     nodes: Sequence[Node]
     view: object = None
@@ -181,7 +181,7 @@ class Transport(ABC):
         return self.call(data, key)
 
     def watch_sending(self) -> Callable[[], bool]:
-        """Return what tells later whether a command may have been sent since: not if there never was a connection."""
+        """Return a function that returns whether a command may have been sent since: was there a connection?"""
         return lambda: True
 
     async def ready(self) -> None:  # noqa: B027 - there is nothing to find out where all keys are on one server
@@ -200,7 +200,7 @@ class Transport(ABC):
         """Return the servers that hold the keys."""
 
     async def survey(self) -> Survey:
-        """Find out where keys lie now."""
+        """Find out where keys are now."""
         return Survey(await self.nodes())
 
     @abstractmethod
@@ -212,7 +212,7 @@ class Transport(ABC):
         """Let go of every connection, and wait for that."""
 
     async def describe(self, key: bytes) -> str:
-        """Do one round trip and say what answered; who may not ask for INFO reads ``key``, as the store itself does."""
+        """Do one round trip and describe the server; who may not use INFO reads ``key``, as the store itself does."""
         node = (await self.nodes())[0]
         try:
             kind = _server(await node.call(pack("INFO", "server")))
@@ -225,7 +225,7 @@ class Transport(ABC):
 
     @abstractmethod
     async def place(self) -> str:
-        """Say where it is connected to, without credentials."""
+        """Return where it is connected to, without credentials."""
 
 
 def _server(info: Any) -> str:
@@ -238,7 +238,7 @@ def _server(info: Any) -> str:
     for name in ("valkey", "redis"):
         if f"{name}_version" in found:
             return f"{name} {found[f'{name}_version']}"
-    return "an unknown server"
+    return "unknown server"
 
 
 class StandaloneTransport(Transport):
@@ -251,7 +251,7 @@ class StandaloneTransport(Transport):
         self.endpoint = endpoint
         self._listener: InvalidationListener | None = None
         self._connect_timeout = options.connect_timeout
-        self._looked_anew = -PAUSE_BETWEEN_LOOKS
+        self._looked_again = -PAUSE_BETWEEN_LOOKS
         self._connections = [self._connection(options) for _ in range(options.max_connections)]
         self.call = self._connections[0].call if len(self._connections) == 1 else self._call_least_busy
 
@@ -273,11 +273,11 @@ class StandaloneTransport(Transport):
         return min(self._connections, key=_waiting).call
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
-        """Also: look for the primary anew when it has become a replica."""
+        """Also: look for the primary again when it has become a replica."""
         if isinstance(error, ReplyError) and code_of(error) == "READONLY":
             now = self.loop.time()
-            if now - self._looked_anew > PAUSE_BETWEEN_LOOKS:
-                self._looked_anew = now
+            if now - self._looked_again > PAUSE_BETWEEN_LOOKS:
+                self._looked_again = now
                 for connection in self._connections:
                     connection.drop("the server has become a replica")
                 if self._listener is not None:
@@ -318,14 +318,14 @@ class StandaloneTransport(Transport):
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
     async def place(self) -> str:
-        """Say where it is connected to."""
+        """Return where it is connected to."""
         tls = "TLS" if self.endpoint.tls is not None else "no TLS"
         peer = self._connections[0].peer
         return f"{peer}, {'unix socket' if self.endpoint.path else tls}, database {self.endpoint.db}"
 
 
 def watch_sending(connections: Iterable[Connection]) -> Callable[[], bool]:
-    """Return what tells later whether one of the connections is up, or has been since.
+    """Return a function that returns whether one of the connections is up, or has been since.
 
     That it has none at the end is not enough: a connection may have been lost in the turn in which time runs out.
     """
@@ -347,7 +347,7 @@ T = TypeVar("T")
 
 
 class NobodyAnswersError(Exception, Generic[S]):
-    """All were asked in vain; ``failures`` says of each why."""
+    """None of the servers answered; ``failures`` has each with its error."""
 
     def __init__(self, failures: list[tuple[S, Exception]]) -> None:
         super().__init__("nobody answers")

@@ -108,10 +108,10 @@ TransportFactory = Callable[[str], Transport]
 
 
 def factory_of_options(driver: Driver, options: ServerOptions | Callable[[], ServerOptions]) -> TransportFactory:
-    """Return the way that the options describe; what the URL says besides the place counts as well.
+    """Return the factory that the options describe; the options of the URL count as well.
 
-    It is looked for when the first transport is made, and what gives the options is called only then: a layout may list
-    many stores of which a process uses few.
+    The options are evaluated when the first transport is made: a layout may list many stores of which a process uses
+    few.
     """
     way: TransportFactory | None = None
 
@@ -152,7 +152,7 @@ def _sentinel_transport(
 
 
 def factory_of_client(driver: Driver, client: Any) -> TransportFactory:
-    """Return the way to a client's server: our own where the client is exactly the library's, else through itself."""
+    """Return our own factory for a client that is exactly the library's, else one that calls the client itself."""
     if is_blocking(client) or not callable(getattr(client, "execute_command", None)):
         raise TypeError(f"a client of {driver.name}.asyncio is needed, not {type(client).__name__}")
     options = ServerOptions()
