@@ -92,7 +92,7 @@ class CodedStore(StoreWrapper):
             atomic = inner.atomic - {"increment", "pop"}
         self.capabilities = replace(inner, atomic=atomic, objects=False)
 
-    def _decoded(self, key: str, data: bytes | None) -> bytes | None:
+    def _decoded(self, key: str, data: bytes | None, operation: str = "get") -> bytes | None:
         if data is None:
             return None
         try:
@@ -102,6 +102,9 @@ class CodedStore(StoreWrapper):
             reason = f"it has {len(value)} bytes, and {self.max_size} are allowed"
         except NotCoded as error:
             reason = str(error)
+        except StoreError as error:
+            self._sign(error, operation)
+            raise
         report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
 
@@ -140,7 +143,7 @@ class CodedStore(StoreWrapper):
     async def _decoded_many(self, stored: dict[str, bytes]) -> dict[str, bytes]:
         pace, values = Pace(), {}
         for key, data in stored.items():
-            value = self._decoded(key, data)
+            value = self._decoded(key, data, "get_many")
             if value is not None:
                 values[key] = value
             if pace.due():
@@ -192,7 +195,7 @@ class CodedStore(StoreWrapper):
     async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
         found = await self.wrapped.get_with_expiry(key)
-        value = None if found is None else self._decoded(key, found[0])
+        value = None if found is None else self._decoded(key, found[0], "get_with_expiry")
         return None if found is None or value is None else (value, found[1])
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:

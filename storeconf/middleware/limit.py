@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from storeconf._damage import Damage, report
 from storeconf._pace import Pace
-from storeconf.errors import StoreTimeoutError, StoreUnavailableError, StoreValueError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, StoreValueError
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes
@@ -144,7 +144,12 @@ class LimitStore(GuardedStore):
 
     async def _popped(self, call: Callable[..., Coroutine[Any, Any, Any]], key: str) -> Any:
         # Looked at first: what counts as damaged is not removed.
-        if self._fitting(key, await self._get(key)) is None:
+        try:
+            value = self._fitting(key, await self._get(key))
+        except StoreError as error:
+            error.operation = "pop"
+            raise
+        if value is None:
             await self._pop_nothing(key)
             return None
         return self._fitting(key, await call(key))

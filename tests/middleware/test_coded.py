@@ -40,6 +40,16 @@ REMOVING: dict[str, Callable[[Store], Coroutine[Any, Any, bytes | None]]] = {
 }
 
 
+READING: dict[str, Callable[[Store], Coroutine[Any, Any, Any]]] = {
+    "get": lambda store: store.get("job"),
+    "get_many": lambda store: store.get_many(["job"]),
+    "get_with_expiry": lambda store: store.get_with_expiry("job"),
+    "increment": lambda store: store.increment("job"),
+    "compare_and_set": lambda store: store.compare_and_set("job", b"payload", None),
+    "get_or_set": lambda store: store.get_or_set("job", lambda: b"another"),
+}
+
+
 @pytest.mark.parametrize("call", REMOVING)
 @pytest.mark.parametrize("outer", [{}, {"cache": "10s"}, {"ttl": "1h"}, {"compress": "gzip"}, {"limit": "1MiB"}])
 def test_a_value_under_an_unknown_key_stays(tmp_path: Path, call: str, outer: dict[str, Any]) -> None:
@@ -53,6 +63,11 @@ def test_a_value_under_an_unknown_key_stays(tmp_path: Path, call: str, outer: di
             with pytest.raises(StoreError, match="not among the configured") as caught:
                 await REMOVING[call](behind["jobs"])
             assert not caught.value.outcome_unknown
+            assert (caught.value.store, caught.value.operation) == ("jobs", call.partition("(")[0])
+            for operation, read in READING.items():
+                with pytest.raises(StoreError, match="not among the configured") as caught:
+                    await read(behind["jobs"])
+                assert caught.value.operation == {"get_or_set": "get"}.get(operation, operation)
             assert await ahead["jobs"].get("job") == b"payload"
             assert await REMOVING[call](ahead["jobs"]) == b"payload"
             assert await ahead["jobs"].get("job") is None
