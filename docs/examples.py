@@ -53,7 +53,7 @@ def _run_block(match: re.Match[str]) -> str:
     lines = []
     for line in match["body"].splitlines():
         if line.startswith("$ "):
-            lines += [line, *(shown.replace(os.getcwd(), DIRECTORY) for shown in _output(line[2:]))]
+            lines += [line, *(shown.replace(str(Path.cwd()), DIRECTORY) for shown in _output(line[2:]))]
     shown = "\n".join(lines)
     return f"```console\n{shown}\n```"
 
@@ -84,12 +84,12 @@ def _surroundings(variables: dict[str, str]) -> Iterator[None]:
     real, path, environ = importlib_metadata.distributions, list(sys.path), dict(os.environ)
 
     def only_here(**_: object) -> Iterable[object]:
-        return real(path=[os.getcwd()])
+        return real(path=[str(Path.cwd())])
 
     for name in [name for name in os.environ if name.startswith("STORECONF_")]:
         del os.environ[name]
     os.environ.update(variables)
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     importlib.invalidate_caches()
     _scan.cache_clear()  # as a process of its own would begin
     importlib_metadata.distributions = only_here  # type: ignore[assignment]  # what the scan calls

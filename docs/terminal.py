@@ -46,7 +46,7 @@ def on_a_terminal(command: str, directory: Path) -> str:
 
 
 def main() -> None:
-    console = Console(record=True, width=112, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    console = Console(record=True, width=112, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         layout = (SHOP / "storeconf.yaml").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -100,7 +101,7 @@ class FileBackend(Backend):
 
     def location(self) -> tuple[str, ...]:
         """The parts of the directory's path, symbolic links resolved."""
-        return ("file", *filter(None, os.path.realpath(self.path).split(os.sep)))
+        return ("file", *Path(os.path.realpath(self.path)).parts[1:])
 
     def build(self, context: BuildContext) -> FileStore:
         """Make the store; the directory is made when it opens."""

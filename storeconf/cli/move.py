@@ -8,6 +8,7 @@ import stat
 import sys
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -208,7 +209,7 @@ def restore_command(source: Source, store: str, dumped: str, overwrite: bool, dr
 @contextmanager
 def _input(file: str) -> Iterator[BinaryIO]:
     if file != "-":
-        with open(file, "rb", buffering=0) as stream:
+        with Path(file).open("rb", buffering=0) as stream:
             yield stream
     elif sys.stdin is None or on_terminal(sys.stdin):
         raise click.UsageError("give FILE, or a dump on stdin")

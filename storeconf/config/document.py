@@ -11,6 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Diagnostic
@@ -22,7 +23,6 @@ from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from storeconf._location import Location
     from storeconf.config.language import Format
@@ -175,7 +175,7 @@ def _too_large(name: str, size: int) -> ConfigError:
 def _not_a_file(path: Path, name: str, mode: int) -> ConfigError:
     if stat.S_ISDIR(mode):
         inside = [each for suffix in SUFFIXES if (path / (each := f"storeconf{suffix}")).is_file()]
-        hint = f"name the file in it: {os.path.join(name, inside[0])}" if inside else "name a file"
+        hint = f"name the file in it: {Path(name, inside[0])}" if inside else "name a file"
         return _refusal("SC102", "this is a directory", name, hint)
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
     return _refusal("SC102", f"this is {kinds.get(stat.S_IFMT(mode), 'a special file')}, not a regular file", name)

@@ -328,7 +328,7 @@ def test_no_text_of_a_layout_or_store_moves_the_cursor(directory: Path, monkeypa
         assert "\u202e" not in done.both, arguments
 
 
-# ---------------------------------------------------------------------- imports
+# ---------------------------------------------------------------------- the cost of importing
 
 HEAVY = {"redis", "valkey", "hiredis", "litestar", "rich", "importlib_metadata", "cryptography", "opentelemetry"}
 

@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import ssl
+from pathlib import Path
 from typing import Any, NoReturn
 
 from storeconf._threads import OwnThread
@@ -122,7 +123,7 @@ def _holds_certificate(path: str) -> bool:
 def _identity(path: str | None) -> object:
     """What changes with a file's content; None where there is no file."""
     try:
-        found = None if path is None else os.stat(path)
+        found = None if path is None else Path(path).stat()
     except (OSError, ValueError):
         return None
     return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
