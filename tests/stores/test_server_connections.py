@@ -9,6 +9,7 @@ import selectors
 import socket
 import ssl
 import struct
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -230,6 +231,34 @@ def test_nobody_there_is_told_with_address_and_reason(topology: str, tmp_path: P
         where = {"url": f"unix://{tmp_path}/none"}
         part = f"{tmp_path}/none (store 'checkout'): No such file or directory"
     assert part in asyncio.run(failed_attempt(**where))
+
+
+def test_a_host_name_that_is_unknown() -> None:
+    error = asyncio.run(failed_attempt(url="redis://nobody.invalid:7"))
+    assert error.startswith("can't connect to nobody.invalid:7 (store 'checkout'): ")
+    assert "ultiple" not in error
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[Any]:
+        release.wait()
+        return []
+
+    async def work() -> None:
+        before = threading.active_count()
+        for _ in range(8):
+            error = await failed_attempt(url="redis://hanging.example", connect_timeout=0.05)
+            assert "the host name was not resolved in time" in error
+        assert threading.active_count() == before + 1
+        assert await asyncio.wait_for(asyncio.to_thread(int), 2) == 0
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        asyncio.run(work())
+    finally:
+        release.set()
 
 
 def test_log_lines_name_server_and_store(caplog: pytest.LogCaptureFixture) -> None:

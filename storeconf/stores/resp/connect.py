@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
+from storeconf._threads import OwnThread
 from storeconf._version import __version__
 from storeconf.stores.resp.errors import (
     LoginRefusedError,
@@ -221,9 +224,27 @@ class _Attempt:
         if endpoint.path is not None:
             await loop.create_unix_connection(lambda: self.raw, endpoint.path)
             return
-        await loop.create_connection(lambda: self.raw, endpoint.host, endpoint.port)
+        failure: OSError | None = None
+        for address in await self._addresses():
+            try:
+                await loop.create_connection(lambda: self.raw, address, endpoint.port)
+                break
+            except OSError as error:
+                failure = error
+        else:
+            raise failure or OSError("the host name has no address")
         assert self.raw.transport is not None
         self.raw.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    async def _addresses(self) -> list[str]:
+        """Return the addresses of the host, whose name is looked up outside of asyncio's default executor."""
+        host = self._endpoint.host
+        if _is_address(host):
+            return [host]
+        stage, self.stage = self.stage, "the host name was not resolved in time"
+        found = await _lookup(host).run()
+        self.stage = stage
+        return found
 
     async def _start_tls(self, context: Any) -> None:
         plain = self.raw.transport
@@ -319,6 +340,25 @@ class _Attempt:
         elif tls is not None and tls.cert_file is None:
             text += "; the server may require a client certificate"
         return self._failure(why, text=text)
+
+
+@lru_cache(maxsize=256)
+def _lookup(host: str) -> OwnThread[list[str]]:
+    """Return what looks a host name up, the same for all that ask: a name server that hangs holds one thread."""
+
+    def addresses() -> list[str]:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    return OwnThread(addresses, "storeconf-lookup")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_refusal(reply: ReplyError) -> bool:
