@@ -1,4 +1,4 @@
-"""Renewing on get: what is read stays, by the call or by the layout."""
+"""Renewing on get: an entry that is read lives on, by the call or by the layout."""
 
 from pathlib import Path
 

@@ -76,7 +76,7 @@ def can_show(text: str) -> bool:
 
 
 def style(text: str, **how: Any) -> str:
-    """Mark text up; `data` and `message` remove the marks if there is no terminal."""
+    """Mark text up; `data` and `message` remove the marks if the stream is not a terminal."""
     return click.style(text, **how) if text else ""
 
 

@@ -157,7 +157,7 @@ class SessionMiddleware:
             await visit.save(scope["session"], late=True)
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on the start of an application; make it fail if there is no such store."""
+        """Pass on the start of an application; make it fail if the store does not exist."""
 
         async def send_if_right(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":

@@ -34,7 +34,7 @@ T = TypeVar("T")
 Path = tuple[str, ...]
 
 PAGE: Final = 10_000
-"""The most names that the library lists at once, and there is no next page."""
+"""The most names that the library lists; it has no pagination."""
 
 BATCH: Final = 100
 LONGEST_TTL: Final = 10 * 365 * 86_400_000
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 class KeyValueStore(Store):
     """Keeps its entries in a store of py-key-value, which ``make`` makes.
 
-    Stores with connections are made anew at each opening, and serve one event loop at a time.
+    Stores with connections are made again at each opening, and serve one event loop at a time.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class KeyValueStore(Store):
         names = await self._names("keys", _collection(path))
         if len(names) >= PAGE:
             raise StoreError(
-                f"store {self.name!r} holds {PAGE:,} keys or more in one namespace, and py-key-value lists no more"
+                f"store {self.name!r} has {PAGE:,} keys or more in one namespace, the most that py-key-value lists"
             )
         for start in range(0, len(names), BATCH):
             for key, _ in await self._named_entries("keys", path, names[start : start + BATCH]):
@@ -302,7 +302,7 @@ class KeyValueStore(Store):
     async def do_delete_all(self, path: Path) -> None:
         listed = await self._names("delete_all", NAMES)
         if len(listed) >= PAGE:
-            raise StoreError(f"store {self.name!r} has {PAGE:,} namespaces or more, and py-key-value lists no more")
+            raise StoreError(f"store {self.name!r} has {PAGE:,} namespaces or more, the most that py-key-value lists")
         below = [path]
         for start in range(0, len(listed), BATCH):
             batch = await self._ask(

@@ -78,11 +78,11 @@ class Box:
         try:
             content = json.loads(self.path.read_bytes())
         except FileNotFoundError as error:
-            raise LookupError(f"there is no {self.path}") from error
+            raise LookupError(f"{self.path} does not exist") from error
         except ValueError as error:
-            raise ValueError(f"{self.path} is no JSON: {error}") from error
+            raise ValueError(f"{self.path} is not valid JSON: {error}") from error
         if not isinstance(content, dict) or content.get("secretbox") != 1:
-            raise ValueError(f"{self.path} is no secretbox of version 1")
+            raise ValueError(f"{self.path} is not a secretbox of version 1")
         secrets: dict[str, str] = content["secrets"]
         return secrets
 
