@@ -68,7 +68,8 @@ TO_DO: tuple[str, ...] = (
     "storeconf/plan.py",
     "storeconf/registry.py",
     "storeconf/store.py",
-    "storeconf/stores/",
+    "storeconf/stores/file/",
+    "storeconf/stores/memory.py",
     "storeconf/testing/",
     "docs/how-to/test-a-store.md",  # shows the output of testing
     "docs/reference/diagnostics/",  # shows that of config

@@ -82,7 +82,7 @@ class ClusterTransport(Transport):
     # ------------------------------------------------------------------ failures
 
     async def again(self, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
-        """Also: read the table before the first call, and follow redirections, which are no failures."""
+        """Also: read the table before the first call, and follow redirections, which do not count as failures."""
         if isinstance(error, TransportError):
             self._want_table()
         return await super().again(error, data, key, kind)

@@ -60,7 +60,7 @@ class TransportError(Exception):
 
 
 class NotConnectedError(TransportError):
-    """There is no connection, and the command was not sent."""
+    """Without a connection, the command was not sent."""
 
 
 class LoginRefusedError(NotConnectedError):

@@ -1,7 +1,7 @@
 """Invalidation: servers report which keys have changed, so that near caches drop them at once.
 
 A connection of its own is told of all keys below some prefixes, whoever changes them, also when they expire. Nothing
-is lost without a sign: while there is no such connection, and when there is one again, everything near is dropped.
+is lost without a sign: everything near is dropped as soon as that connection is lost, and again when it is back.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _START = b"0"
 
 
 class _MovedError(Exception):
-    """The walk must begin anew: another server answers, or keys have changed servers."""
+    """The walk must begin again: another server answers, or keys have changed servers."""
 
 
 async def walk(transport: Transport, glob: bytes) -> AsyncIterator[list[bytes]]:

@@ -98,7 +98,7 @@ class ServerStore(Store):
     ) -> Self:
         """Return a store on the server at ``url``, by default this machine's, with connections that it closes.
 
-        Raises ValueError for what is no URL of a server.
+        Raises ValueError for a text that is not a URL of a server.
         """
         url = cls.default_url if url is None else url
         ServerUrl(url)  # raises for what a connection would stumble over later
@@ -237,7 +237,7 @@ class ServerStore(Store):
                 root._leave()
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """Store the value, replacing value and expiry in one step; None means for ever.
+        """Store the value, replacing value and expiry in one step; None: it never expires.
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
@@ -508,7 +508,7 @@ class ServerStore(Store):
 
 
 def _left(reply: int) -> int | None:
-    """The milliseconds that PTTL tells of a key that is there: None for ever, and 0 is less than one."""
+    """The milliseconds that PTTL tells of a key that is there: None for a permanent one, and 0 is less than one."""
     return None if reply < 0 else reply or 1
 
 

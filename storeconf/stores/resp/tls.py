@@ -90,7 +90,7 @@ class Tls:
         try:
             context.load_cert_chain(cert_file, self.key_file, password or _refuse)
         except _EncryptedKeyError:
-            raise TlsFileError(f"{key} can't be used: its key is encrypted, and there is no pass phrase") from None
+            raise TlsFileError(f"{key} can't be used: its key is encrypted, which is not supported") from None
         except (OSError, ValueError) as error:
             if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
                 text = f"{key} holds another key than that of the certificate in {cert_file!r}"
@@ -121,7 +121,7 @@ def _holds_certificate(path: str) -> bool:
 
 
 def _identity(path: str | None) -> object:
-    """What changes with a file's content; None where there is no file."""
+    """What changes with a file's content; None where the file is missing."""
     try:
         found = None if path is None else Path(path).stat()
     except (OSError, ValueError):
