@@ -20,6 +20,7 @@ from storeconf import (
     UnsupportedOperationError,
 )
 from storeconf.stores import RedisStore
+from storeconf.stores.resp.errors import ReplyError, translate
 from storeconf.stores.resp.options import ServerOptions
 from tests.servers import KINDS, Server, wait_for
 
@@ -256,3 +257,33 @@ def test_nothing_is_unknown_while_there_is_no_connection() -> None:
     with Server() as silent:
         silent.freeze()
         asyncio.run(work(silent))
+
+
+def test_a_client_that_finds_no_server_has_sent_nothing() -> None:
+    async def work() -> None:
+        with Server() as server:
+            store = through_a_client(server)
+        async with store:
+            for write in WRITES.values():
+                with pytest.raises(StoreUnavailableError) as caught:
+                    await write(store)
+                assert not caught.value.outcome_unknown
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "OOM command not allowed when used memory > 'maxmemory'. script: 5f, on @user_script:3.",
+        "ERR Error running script (call to f_5f): @user_script:3: @user_script: 3: -OOM command not allowed",
+        "Error running script (call to f_5f): @user_script:3: @user_script: 3: -OOM command not allowed",
+        "EXECABORT Transaction discarded because of: OOM command not allowed",
+    ],
+)
+def test_a_refusal_in_whatever_wraps_it(text: str) -> None:
+    """As servers of several versions, and client libraries that cut off the first word, tell it."""
+    error = translate(ReplyError(text), writes=True)
+    assert isinstance(error, StoreRefusedError)
+    assert error.code == "OOM"

@@ -45,8 +45,9 @@ class CustomClientTransport(Transport):
     topology = "as configured on the supplied client"
     in_order = False
 
-    def __init__(self, client: Any, options: ServerOptions, store: str, *, is_librarys: bool) -> None:
+    def __init__(self, client: Any, options: ServerOptions, store: str, *, is_librarys: bool, repeats: bool) -> None:
         super().__init__(options.command_timeout, options.retries)
+        self._repeats = repeats
         self._label = labelled(f"{type(client).__module__}.{type(client).__qualname__}", store)
         self._client = client
         # Values are bytes, whatever the client makes of those that it reads for others.
@@ -60,18 +61,21 @@ class CustomClientTransport(Transport):
 
     async def execute(self, client: Any, data: bytes) -> Any:
         """Run a command in one of the slots, within the timeout."""
+        sent = False
         try:
             async with asyncio.timeout(self.timeout):
                 async with self._slots:
+                    sent = True
                     # Clients look at the command's name, and want it as text.
                     name, *words = unpack(data)
                     running: Coroutine[Any, Any, Any] = client.execute_command(name.decode(), *words, **self._options)
                     return _plain(await running)
         except TimeoutError as error:
             text = f"{self._label} did not answer within {self.timeout:g} s"
-            raise ReplyTimeoutError(text, sent=True, cause=error) from error
+            raise ReplyTimeoutError(text, sent=sent, cause=error) from error
         except Exception as error:
-            raise from_driver(error, self._label) from error
+            # A client that repeats tells how its last attempt failed; an earlier one may have been executed.
+            raise from_driver(error, self._label, repeats=self._repeats) from error
 
     async def nodes(self) -> Sequence[Node]:
         """Return the client's server, or those of its Cluster."""

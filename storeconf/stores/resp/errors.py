@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 
 from storeconf.errors import (
     StoreError,
@@ -199,10 +200,10 @@ def is_forbidden(error: ReplyError) -> bool:
     return _FORBIDDEN.match(_bare(error)) is not None
 
 
-def from_driver(error: Exception, label: str) -> Exception:
+def from_driver(error: Exception, label: str, *, repeats: bool = True) -> Exception:
     """Turn what a client library raised into a `ReplyError` or `TransportError`; anything else comes back as it is.
 
-    ``label`` names the client and the store in messages.
+    ``label`` names the client and the store in messages; ``repeats``: the client may have sent the command before.
     """
     for kind in type(error).__mro__:
         if kind.__module__.partition(".")[0] in ("redis", "valkey") and kind.__name__ in DRIVER_ERRORS:
@@ -213,6 +214,8 @@ def from_driver(error: Exception, label: str) -> Exception:
                 return ReplyError(f"{code} {text}" if code is not None and not text.startswith(code) else text)
             if failure is ReplyTimeoutError:
                 return ReplyTimeoutError(f"{label} got no reply in time", sent=True, cause=error)
+            if failure is ConnectionLostError and not repeats and _never_connected(error):
+                return NotConnectedError(f"{label} can't connect: {reason(error)}", cause=error)
             text = f"{label} lost its connection or never had one: {reason(error)}"
             return failure(text, cause=error)
     if isinstance(error, TimeoutError):
@@ -220,6 +223,15 @@ def from_driver(error: Exception, label: str) -> Exception:
     if isinstance(error, OSError):
         return ConnectionLostError(f"{label} lost its connection: {reason(error)}", cause=error)
     return error
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Whether a client's failure comes from one to connect."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError | socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason(error: BaseException) -> str:

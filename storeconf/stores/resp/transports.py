@@ -179,14 +179,23 @@ def factory_of_client(driver: Driver, client: Any) -> TransportFactory:
             return lambda store: ClusterTransport(replace(template, store=store), seeds, options)
     is_librarys = isinstance(client, (driver.client, driver.cluster))
     retry: Any = client.get_retry() if is_librarys and hasattr(client, "get_retry") else None
-    if hasattr(retry, "get_retries") and retry.get_retries():
+    repeats = _repetitions(retry) > 0
+    if repeats:
         log.warning(
             "%s repeats commands by itself after a lost connection, so an increment may count twice; "
             "make it with a Retry of 0 times, or hand in a plain %s",
             type(client).__qualname__,
             driver.client.__name__,
         )
-    return lambda store: CustomClientTransport(client, options, store, is_librarys=is_librarys)
+    return lambda store: CustomClientTransport(client, options, store, is_librarys=is_librarys, repeats=repeats)
+
+
+def _repetitions(retry: Any) -> int:
+    """Return how often a client library repeats a command; None is never."""
+    if retry is None:
+        return 0
+    # The libraries' versions before redis-py 6 keep it to themselves.
+    return int(retry.get_retries()) if hasattr(retry, "get_retries") else int(getattr(retry, "_retries", 1))
 
 
 def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerOptions:
