@@ -664,8 +664,10 @@ class Store(LifeCycle, Hooks, _Litestars):
             if (value := await self.get(key)) is not None:
                 return value
             await self.set(key, data, expires_in)
-        except (StoreUnavailableError, StoreTimeoutError) as error:
-            if not self.tolerates_outages:
+        except StoreError as error:
+            if error.operation in ("add", "compare_and_set", "set"):
+                error.operation = "get_or_set"
+            if not (self.tolerates_outages and isinstance(error, StoreUnavailableError | StoreTimeoutError)):
                 raise
             _logger.warning("store %r: a computed value could not be stored: %s", self.name, error)
         return data
