@@ -6,8 +6,11 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,7 @@ from storeconf.stores.file.reading import CachedReader
 from storeconf.stores.file.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -274,6 +277,100 @@ def test_many_who_only_read_hits_share_the_loop(tmp_path: Path) -> None:
             await asyncio.gather(beat(), *map(read, range(50)))
             assert beats > 15
             assert min(reads) * 5 > max(reads)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory with no disk behind it, or at least one that is taken for such a directory."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        yield Path(directory)
+
+
+def test_where_no_disk_is_the_loop_overwrites_entries(
+    memory: Path, handed_over: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_PAGE_CACHED", frozenset())
+    in_memory = system.read_flags(os.fsencode(memory)) == system.NO_DISK
+
+    async def main() -> None:
+        async with FileStore(memory / "data") as store:
+            child = store.with_namespace("n")
+            for place in (store, child):
+                await place.set("k", b"value", 600)
+                await place.set("n", b"41")
+                await place.set("k", b"value", 600)
+                handed_over.clear()
+                await place.set("k", b"other")
+                await place.set("k", b"longer value", 60)
+                await place.set("k", b"v", keep_ttl=True)
+                assert await place.increment("n") == 42
+                assert await place.touch("k", 600)
+                assert await place.get("k", renew_for=500) == b"v"
+                assert await place.expires_in("k") == 500
+                assert await place.compare_and_set("k", b"v", b"w")
+                assert not await place.compare_and_set("k", b"v", b"w")
+                assert not await place.add("k", b"x")
+                assert await place.get("k") == b"w"
+                if in_memory:
+                    assert not handed_over
+                large = os.urandom(300_000)
+                for _ in range(2):
+                    await place.set("k", large)
+                    assert await place.get("k") == large
+                    await place.set("k", b"small")
+                    await place.set("k", b"smaller")
+                    assert await place.get("k") == b"smaller"
+                    await place.set("k", large)
+                    assert await place.touch("k", 60)
+                    assert await place.pop("k") == large
+                    await place.set("k", b"again")
+                    await place.delete("k")
+            await store.delete_all()
+            assert not list(memory.glob("data/storeconf.spare/*/*"))
+
+    asyncio.run(main())
+
+
+def test_overwriting_in_the_loop_keeps_out_other_writers(memory: Path) -> None:
+    """Loops of several threads, the worker and other stores of the directory count together."""
+
+    async def count(store: FileStore, times: int) -> None:
+        for _ in range(times):
+            await store.increment("n")
+            await store.set_many({"other": b"1", "n2": b"2"})
+
+    def elsewhere(store: FileStore) -> None:
+        asyncio.run(count(store, 100))
+
+    async def main() -> None:
+        async with FileStore(memory) as one, FileStore(memory) as two:
+            await one.set("n", b"0")
+            threads = [threading.Thread(target=elsewhere, args=(store,)) for store in (one, two)]
+            for thread in threads:
+                thread.start()
+            await asyncio.gather(count(one, 100), count(one, 100), count(two, 100))
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.001)
+            assert await one.get("n") == b"500"
+
+    asyncio.run(main())
+
+
+def test_a_directory_without_a_disk_that_is_replaced(memory: Path) -> None:
+    async def main() -> None:
+        async with FileStore(memory / "data") as store, FileStore(memory / "data") as other:
+            for _ in range(3):
+                for each in (store, other):
+                    await each.set("n", b"1")
+                    await each.increment("n")
+                shutil.rmtree(memory / "data")
+                await other.set("n", b"5")
+                assert await store.increment("n") == 6
+                assert await store.touch("n", 60)
+                assert await other.increment("n") == 7
+                assert await store.get("n") == b"7"
 
     asyncio.run(main())
 

@@ -33,6 +33,15 @@ class TestFsync(StoreConformance):
         return FileStore(self.directory / "data", create_directories=True, durability="fsync")
 
 
+class TestInMemory(StoreConformance):
+    """Where no disk is behind the files, the event loop overwrites entries too."""
+
+    model_examples = 8
+
+    def make_store(self) -> Store:
+        return FileStore(self.directory / "data", create_directories=True)
+
+
 class TestReadByTheThread(StoreConformance):
     model_examples = 8
 

@@ -47,6 +47,7 @@ def open_files() -> int:
 
 
 def test_calls_of_one_turn_go_over_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "cached_open", None)
     sizes: list[int] = []
     put = Worker.put
 

@@ -261,7 +261,7 @@ class Writing:
             entry.put(b"%d" % number, record.expiry)
             return number
 
-    def replace(
+    def compare_and_set(
         self, path: Path, key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set."""

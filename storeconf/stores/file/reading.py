@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from storeconf.stores.file.format import Header, Record, entry_name, lock_number, parse, parse_header
+from storeconf.stores.file.system import NO_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ _CHUNK = 8192
 _BUFFER = 65536 + _CHUNK
 """Bytes of the largest file that is read in an event loop: the checksums of more take too long."""
 
-_MISSING = -errno.ENOENT
+_MISSING, _UNKNOWN = -errno.ENOENT, -errno.EAGAIN
 
 _TRIES = 3
 """Times that a file is opened before the lock is asked for."""
@@ -156,7 +157,15 @@ class CachedReader:
         if place is None or place.read_flags is None:
             return ELSEWHERE
         qualified = place.prefix + key.encode()
-        fd = self._open(place.directory + b"/" + entry_name(qualified))
+        target = place.directory + b"/" + entry_name(qualified)
+        fd = self._open(target)
+        if fd == _UNKNOWN and place.read_flags == NO_DISK:  # where what is not there is never remembered
+            try:
+                fd = os.open(target, _READ)
+            except FileNotFoundError:
+                return None
+            except OSError:
+                return ELSEWHERE
         if fd < 0:
             return None if fd == _MISSING else ELSEWHERE
         try:

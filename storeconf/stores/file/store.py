@@ -11,23 +11,25 @@ import sys
 import weakref
 from asyncio import get_running_loop
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple
 
 from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
 from storeconf.errors import StoreError
 from storeconf.store import Capabilities, Store, key_text
 from storeconf.stores.file import system
-from storeconf.stores.file.directory import Directory
+from storeconf.stores.file.directory import Directory, translate
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
 from storeconf.stores.file.operations import Reading, Writing, milliseconds_left
-from storeconf.stores.file.reading import ELSEWHERE, CachedReader, Elsewhere, Reader
+from storeconf.stores.file.reading import ELSEWHERE, Busy, CachedReader, Elsewhere, Reader
 from storeconf.stores.file.worker import Turns, Worker
-from storeconf.stores.file.writing import Group, Writer
+from storeconf.stores.file.writing import Group, LoopWriter, Writer
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from storeconf.store import Expiry
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["FileStore"]
 
 _logger = logging.getLogger("storeconf.file")
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(slots=True)
@@ -92,6 +97,8 @@ class FileStore(Store):
         self._readers: tuple[Reader, ...] = ()
         self._workers: tuple[Worker, ...] = ()
         self._cached: CachedReader | None = None
+        self._in_loop: LoopWriter | None = None
+        self._home_loop: AbstractEventLoop | None = None
         self._turns: Turns | None = None
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
@@ -110,15 +117,8 @@ class FileStore(Store):
         if sys.platform == "win32":
             raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
         fsync = self.durability == "fsync"
-        directory = Directory(
-            os.fspath(self.path),
-            create=not self.must_exist,
-            parents=self.create_directories,
-            fsync=fsync,
-            mode=self.mode,
-            on_damage=_reporter(weakref.ref(self)),
-        )
-        writer = Writer(directory)
+        directory = self._new_directory()
+        writer, in_loop = Writer(directory), LoopWriter(self._new_directory())
         name = f"storeconf-file-{self.path.name}"
         if fsync:
             writer.group = Group(writer)
@@ -128,12 +128,12 @@ class FileStore(Store):
             self._reader.start()
         else:
             reader = writer
-        self._writer = Worker(name, directory, writer.group, writer.close)
+        self._writer = Worker(name, directory, writer.group, partial(_close, writer, in_loop))
         if not fsync:
             self._reader = self._writer
-        self._reading, self._writing = Reading(reader), Writing(writer)
+        self._directory, self._reading, self._writing = directory, Reading(reader), Writing(writer)
         self._workers = (self._reader, self._writer) if fsync else (self._writer,)
-        self._readers = (reader, writer) if fsync else (writer,)
+        self._readers = (reader, writer, in_loop) if fsync else (writer, in_loop)
         self._abandon = weakref.finalize(self, _stop, self._workers)
         self._abandon.atexit = False
         self._writer.start(self._writing.sweep())
@@ -141,10 +141,22 @@ class FileStore(Store):
             await self._writer.submit(directory.open)
             if system.has_cached_open() and system.cached_open is not None:
                 self._cached = CachedReader(directory, system.cached_open)
+                if not fsync:
+                    self._in_loop, self._overwriting, self._home_loop = in_loop, Writing(in_loop), get_running_loop()
         except BaseException:
             self._abandon()
             self._reset_workers()
             raise
+
+    def _new_directory(self) -> Directory:
+        return Directory(
+            os.fspath(self.path),
+            create=not self.must_exist,
+            parents=self.create_directories,
+            fsync=self.durability == "fsync",
+            mode=self.mode,
+            on_damage=_reporter(weakref.ref(self)),
+        )
 
     async def do_close(self) -> None:
         """End the worker; what it has not begun by then fails."""
@@ -212,16 +224,41 @@ class FileStore(Store):
                 return record
         return await self._reader.submit(self._reading.find, path, key)
 
+    async def _write(
+        self, work: Callable[[Writing, tuple[str, ...], *Ts], T], path: tuple[str, ...], *arguments: *Ts
+    ) -> T:
+        """What one operation on one key gives. Where no disk is behind the files, the opening loop may do it itself.
+
+        No other loop may, because a `LoopWriter` is for one thread.
+        """
+        if self._in_loop is not None and get_running_loop() is self._home_loop:
+            place = self._directory.known_place(path)
+            if place is not None and place.read_flags == system.NO_DISK:
+                turns = self._keep_turns()
+                if monotonic() >= turns.end:
+                    await turns.give()
+                if not self._in_loop.ready:
+                    await self._writer.submit(self._in_loop.prepare)
+                try:
+                    return work(self._overwriting, path, *arguments)
+                except Busy:
+                    pass
+                except StoreError:  # some of them are OSErrors too
+                    raise
+                except OSError as error:
+                    raise translate(error, self._directory) from error
+        return await self._writer.submit(work, self._writing, path, *arguments)
+
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""
         if renew is not None:
-            return await self._writer.submit(self._writing.renew, path, key, renew)
+            return await self._write(Writing.renew, path, key, renew)
         record = await self._find(path, key)
         return None if record is None else record.value
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Swap a new record into the key's place."""
-        await self._writer.submit(self._writing.set, path, key, value, expiry, keep_ttl)
+        await self._write(Writing.set, path, key, value, expiry, keep_ttl)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """Remove the key's file."""
@@ -239,6 +276,9 @@ class FileStore(Store):
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
         await self._writer.submit(self._writing.delete_all, path)
+        if self._in_loop is not None and get_running_loop() is self._home_loop:
+            self._in_loop.ready = False
+            await self._writer.submit(self._in_loop.drop_spares)
 
     async def do_delete_expired(self, path: tuple[str, ...]) -> None:
         """Look at file after file, in slices."""
@@ -278,11 +318,11 @@ class FileStore(Store):
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Look and set under the key's lock."""
-        return await self._writer.submit(self._writing.add, path, key, value, expiry)
+        return await self._write(Writing.add, path, key, value, expiry)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """Overwrite the header under the key's lock."""
-        return await self._writer.submit(self._writing.touch, path, key, expiry)
+        return await self._write(Writing.touch, path, key, expiry)
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
         """Read and remove under the key's lock."""
@@ -290,13 +330,13 @@ class FileStore(Store):
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
         """Read and set under the key's lock."""
-        return await self._writer.submit(self._writing.increment, path, key, by, expiry)
+        return await self._write(Writing.increment, path, key, by, expiry)
 
     async def do_compare_and_set(
         self, path: tuple[str, ...], key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set under the key's lock."""
-        return await self._writer.submit(self._writing.replace, path, key, old, new, expiry, keep_ttl)
+        return await self._write(Writing.compare_and_set, path, key, old, new, expiry, keep_ttl)
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Iterate over the live keys of this namespace alone; see `Store.keys`. Each page of them is one call."""
@@ -345,6 +385,11 @@ def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:
             report(damage, store.on_damage, _logger)
 
     return on_damage
+
+
+def _close(*readers: Reader) -> None:
+    for reader in readers:
+        reader.close()
 
 
 def _stop(workers: tuple[Worker, ...]) -> None:

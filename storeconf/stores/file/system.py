@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "NO_DISK",
     "FileLock",
     "Locks",
     "RangeLocks",
@@ -77,6 +78,9 @@ _OPENAT2 = 437  # the same number on every architecture that counts
 _RESOLVE_CACHED = 0x20
 _RWF_NOWAIT = 0x8
 _QUIET = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+NO_DISK = 0
+"""The flags of `read_flags` where no disk is behind the files, so that nothing has to wait for one."""
 
 _TMPFS = 0x01021994
 _PAGE_CACHED = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})
@@ -140,7 +144,7 @@ def read_flags(directory: bytes) -> int | None:
         path = os.path.dirname(path)  # the directory does not exist yet
     kind = int.from_bytes(status.raw[:8], sys.byteorder)
     if kind == _TMPFS:
-        return 0
+        return NO_DISK
     return _RWF_NOWAIT if kind in _PAGE_CACHED else None
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from storeconf.stores.file.format import Record
     from storeconf.stores.file.system import Locks
 
-__all__ = ["Entry", "Group", "Writer"]
+__all__ = ["Entry", "Group", "LoopWriter", "Writer"]
 
 _WRITE = os.O_WRONLY | NO_FOLLOW
 _CREATE = _WRITE | os.O_CREAT | os.O_EXCL
@@ -104,8 +104,8 @@ class Writer(Reader):
         """In a forked child: close what is open, and leave the disk and the threads alone."""
         self.directory.forget()
 
-    def lock(self, number: int) -> None:
-        """Take the lock of an entry."""
+    def lock(self, number: int, target: bytes | None = None) -> None:
+        """Take the lock of an entry, whose file is ``target``."""
         if self.group is not None and number in self.group.held:
             self.group.settle()
         try:
@@ -146,7 +146,7 @@ class Writer(Reader):
         except BaseException:
             if fd >= 0:
                 os.close(fd)
-                discard(spare)
+                self._drop(spare)
             raise
         draft = Draft(entry.place, entry.target, spare, slot, fd, pending, large, expiry)
         if self.group is None:
@@ -218,7 +218,7 @@ class Writer(Reader):
         try:
             if self._swap(spare, target):
                 if large:
-                    discard(spare)
+                    self._drop(spare)
                 else:
                     self._warm.add(slot)
             else:
@@ -228,7 +228,7 @@ class Writer(Reader):
                     os.pwrite(fd, COMMITTED, COMMITTED_AT)
             _set_times(fd, expiry)  # last, because writing sets them too
         except BaseException:
-            discard(spare)
+            self._drop(spare)
             raise
         finally:
             os.close(fd)
@@ -285,16 +285,22 @@ class Writer(Reader):
                 pass
             else:
                 status = os.fstat(fd)
-                if (
-                    status.st_mode == self._plain
-                    and status.st_nlink == 1
-                    and status.st_uid == os.geteuid()
-                    and status.st_size <= 2 * _LARGE
-                ):
+                if self._may_overwrite(status):
                     return fd, status.st_size
                 os.close(fd)
-        discard(spare)
+        self._drop(spare)
         return -1, 0
+
+    def _drop(self, spare: bytes) -> None:
+        discard(spare)
+
+    def _may_overwrite(self, status: os.stat_result) -> bool:
+        return (
+            status.st_mode == self._plain
+            and status.st_nlink == 1
+            and status.st_uid == os.geteuid()
+            and status.st_size <= 2 * _LARGE
+        )
 
     def _create(self, spare: bytes) -> int:
         mode = self.directory.file_mode
@@ -302,7 +308,7 @@ class Writer(Reader):
             try:
                 fd = os.open(spare, _CREATE, mode)
             except FileExistsError:
-                discard(spare)
+                self._drop(spare)
                 fd = os.open(spare, _CREATE, mode)
         except FileNotFoundError:
             self._restore()
@@ -342,6 +348,67 @@ class Writer(Reader):
             os.unlink(spare)
 
 
+class LoopWriter(Writer):
+    """Overwrites small entries where no disk is behind the files, so that an event loop can do it. For one thread.
+
+    All else raises Busy before anything is done: entries that are new, large or to be removed, and any as long as it is
+    not ``ready``; a thread makes it so by `prepare`.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__(directory)
+        self.ready = False
+
+    def prepare(self) -> None:
+        """Make and open what it takes; nobody uses this writer meanwhile."""
+        try:
+            os.stat(self.directory.home())
+        except FileNotFoundError:
+            self._warm.clear()
+            self.directory.restore()
+        if 0 not in self._warm:
+            discard(self.directory.home() + b"/0")
+        self.directory.locks.release(0)  # opened now, not when it is needed
+        self.ready = True
+
+    def lock(self, number: int, target: bytes | None = None) -> None:
+        """Take the lock of an entry that can be overwritten here."""
+        if not self.ready or self._exchange is None or target is None:
+            raise Busy
+        super().lock(number)
+        try:
+            if os.lstat(target).st_size <= _LARGE:
+                return
+        except OSError:  # it does not exist; or else a thread finds out
+            pass
+        self.unlock(number)
+        raise Busy
+
+    def put(self, entry: Entry, value: bytes, expiry: int) -> None:
+        """Make a record the entry's if it is small; its lock is held."""
+        if len(value) > _LARGE:
+            raise Busy
+        super().put(entry, value, expiry)
+
+    def put_header(self, entry: Entry, record: Record, expiry: int) -> bool:
+        """Nothing: only one who needs the spare file notices when the directory, and its locks, have been replaced."""
+        return False
+
+    def remove(self, directory: bytes, name: bytes) -> bool:
+        """Leave it to a thread."""
+        raise Busy
+
+    def _move(self, place: Place, spare: bytes, target: bytes) -> set[bytes]:
+        raise Busy
+
+    def _drop(self, spare: bytes) -> None:
+        self._restore()  # a thread removes it
+
+    def _restore(self) -> NoReturn:
+        self.ready = False
+        raise Busy
+
+
 class Entry:
     """One key's entry, locked between enter and exit, as far as writers go."""
 
@@ -356,7 +423,7 @@ class Entry:
         self.number = lock_number(name)
 
     def __enter__(self) -> Self:
-        self.writer.lock(self.number)
+        self.writer.lock(self.number, self.target)
         return self
 
     def __exit__(self, *error: object) -> None:
