@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from storeconf import ExpiryRules, MemoryStore, StoreRegistry, load
+from storeconf import ExpiryRules, MemoryStore, Store, StoreRegistry, load
 from storeconf.integrations.litestar import SessionConfig, StoreconfPlugin
 from storeconf.integrations.starlette import SessionMiddleware, lifespan
 from storeconf.testing import Clock, memory_registry
@@ -304,3 +304,18 @@ def test_a_store_without_middleware_keeps_sessions_for_a_fortnight() -> None:
     )
     with TestClient(app) as client:
         assert f"Max-Age={FORTNIGHT}" in client.get("/login").headers["set-cookie"]
+
+
+def test_the_lifetime_is_that_of_the_store_at_each_request() -> None:
+    def store_with(ttl: str) -> Store:
+        return load(layout(ttl), environ={})["sessions"]
+
+    registry = StoreRegistry({"sessions": store_with("1h")})
+    app = Starlette(
+        routes=[Route("/login", login)], middleware=[Middleware(SessionMiddleware)], lifespan=lifespan(registry)
+    )
+    with TestClient(app) as client:
+        assert "Max-Age=3600" in client.get("/login").headers["set-cookie"]
+        registry.register("sessions", store_with("2h"), allow_override=True)
+        client.cookies.clear()
+        assert "Max-Age=7200" in client.get("/login").headers["set-cookie"]

@@ -65,7 +65,7 @@ def test_a_value_is_bound_to_its_name(tmp_path: Path, environ: dict[str, str]) -
 @pytest.mark.parametrize("text", ["{", "[]", '{"secretbox": 2, "secrets": {}}'])
 def test_another_file_is_refused(tmp_path: Path, environ: dict[str, str], text: str) -> None:
     (tmp_path / "secrets.box").write_text(text)
-    with pytest.raises(ValueError, match=r"secretbox|no JSON"):
+    with pytest.raises(ValueError, match=r"secretbox|not valid JSON"):
         resolve("db_password", tmp_path, environ)
 
 
