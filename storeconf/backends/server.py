@@ -84,6 +84,9 @@ class UrlField(ServerUrl):
             return value
         if not isinstance(value, str):
             raise PydanticCustomError("string_type", "the URL must be a string")
+        if re.search(r":\*\*\*@|=\*\*\*(&|$)", value):
+            reason = "the URL has '***', which is only shown in place of a secret"
+            raise PydanticCustomError("server_url", "{reason}", {"reason": reason})
         try:
             return cls(str(value))
         except ValueError as error:
@@ -325,6 +328,8 @@ class ServerBackend(Backend):
                 found.append((f"{field}.verify", "verify: none accepts any server's certificate, also an attacker's"))
         if self.url is not None and self.url.options.get("ssl_cert_reqs") == "none":
             found.append(("url", "ssl_cert_reqs=none accepts any server's certificate, also an attacker's"))
+        if self.url is not None and self.url.credentials == {"username"} and "username" not in self.url.options:
+            found.append(("url", "the URL has a user name without a password; a password alone needs a colon: ://:…@"))
         if self.key_layout == "litestar":
             found.append(
                 (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from storeconf._version import __version__
-from storeconf.cli.output import complain, error, warning
+from storeconf.cli.output import complain, error, hide, warning
 from storeconf.config.suggest import nearest
 from storeconf.errors import StoreconfError
 
@@ -61,6 +61,8 @@ class Source:
         layouts = [report.layout for report in reports if report.layout is not None]
         if len(layouts) < len(reports):
             raise SystemExit(1)
+        for layout in layouts:
+            hide(layout.redact)
         return layouts
 
 

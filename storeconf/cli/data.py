@@ -7,6 +7,7 @@ import base64
 import logging
 import re
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -381,7 +382,8 @@ async def _ping(layout: Layout, plan: Plan) -> dict[str, PingResult]:
     try:
         results = await registry.ping()
         if plan.default_factory is not None and plan.default_factory.kind == "root":
-            results[HIDDEN_ROOT] = await registry.get("storeconf-ping").ping()
+            result = await registry.get("storeconf-ping").ping()
+            results[HIDDEN_ROOT] = replace(result, error=result.error and layout.redact(result.error))
     finally:
         await registry.aclose()
         logger.setLevel(level)

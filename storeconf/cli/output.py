@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import timedelta
 
     from storeconf._location import Diagnostic
@@ -31,6 +31,7 @@ __all__ = [
     "escaped",
     "files_of",
     "heading",
+    "hide",
     "json_text",
     "lines",
     "message",
@@ -206,6 +207,9 @@ def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:
 
 # ---------------------------------------------------------------------- messages
 
+_REDACTORS = "storeconf.redactors"
+"""The redactors of all layouts that a command has read, in the context of its call."""
+
 
 def complain(diagnostics: Sequence[Diagnostic]) -> None:
     """Show diagnostics to a person, on stderr."""
@@ -225,7 +229,22 @@ def warning(text: str, environment: str | None = None) -> None:
     _labelled("warning", "yellow", text, environment)
 
 
+def hide(redact: Callable[[str], str]) -> None:
+    """Hide a layout's secrets in all further errors and warnings of this command."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.find_root().meta.setdefault(_REDACTORS, []).append(redact)
+
+
+def _without_secrets(text: str) -> str:
+    context = click.get_current_context(silent=True)
+    for redact in () if context is None else context.find_root().meta.get(_REDACTORS, ()):
+        text = redact(text)
+    return text
+
+
 def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
+    text = _without_secrets(text)
     first = f"{environment}: " if environment is not None else ""
     message(f"{first}{style(kind, fg=color, bold=True)}: {text}")
 

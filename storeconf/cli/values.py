@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, PlainSerializer, SecretBytes, SecretStr
+from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr
 
 from storeconf._units import format_duration, format_size
 from storeconf.cli.output import escaped
@@ -88,7 +88,7 @@ def _plain_field(model: BaseModel, name: str) -> Any:
 
 def plain(value: Any, what: str = "") -> Any:
     """A validated value as a file would contain it, secrets masked; ``what`` is the type of the field."""
-    if isinstance(value, SecretStr | SecretBytes):
+    if isinstance(value, SecretStr | SecretBytes | Secret):
         return MASK
     if isinstance(value, BaseModel):
         model: type[BaseModel] = type(value)

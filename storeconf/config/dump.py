@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from storeconf.config.fields import ANY, Expect, fields_of
 from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, mask_url
@@ -175,7 +175,7 @@ class _Walk:
         return _SECRET_VALUE if SECRET_NAME.fullmatch(key) else ANY
 
     def _scalar(self, value: Any) -> Any:
-        if isinstance(value, SecretStr | SecretBytes):
+        if isinstance(value, SecretStr | SecretBytes | Secret):
             return MASK if self._masked else value.get_secret_value()
         if isinstance(value, timedelta):
             return value.total_seconds()

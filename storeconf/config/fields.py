@@ -8,14 +8,24 @@ for them it is said here when a text is read as a list or a mapping, and what a 
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    PlainValidator,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    WrapValidator,
+)
 
 from storeconf._units import parse_duration, parse_size
 from storeconf.plugin import NamesStore, PathFromFile
@@ -92,7 +102,7 @@ class Expect:
     def direct(self) -> frozenset[type]:
         """The plain classes of values that are right as they are, and have nothing inside to look at."""
         classes = PLAIN if self.classes is None else self.classes
-        if self.path:
+        if self.path or self.secret:
             classes -= {str}
         return classes - {dict, list} if self.models or self.item or self.value else classes
 
@@ -207,6 +217,8 @@ def expect_of(annotation: Any, metadata: tuple[Any, ...] = (), *, custom: bool =
             metadata = (*metadata, *more)
         elif not isinstance(annotation, type) and hasattr(annotation, "__value__"):  # a type alias
             annotation = annotation.__value__
+        elif hasattr(annotation, "__supertype__"):  # a NewType
+            annotation = annotation.__supertype__
         else:
             break
     path = any(mark is PathFromFile or isinstance(mark, PathFromFile) for mark in metadata)
@@ -241,16 +253,47 @@ def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
         return Expect("a path", frozenset({str}), path=path)
     if issubclass(origin, SecretStr | SecretBytes):
         return Expect("a text", frozenset({str}), secret=True)
+    if issubclass(origin, Secret):
+        return replace(expect_of(arguments[0]) if arguments else ANY, secret=True)
+    if issubclass(origin, RootModel):
+        return expect_of(origin.model_fields["root"].annotation, custom=True)
     if issubclass(origin, BaseModel):
         return Expect("a mapping", frozenset({dict}), models=(origin,))
     if issubclass(origin, Enum):
         choices = tuple(member.value for member in origin)
         return Expect(_one_of(choices), frozenset(map(type, choices)), choices)
     if issubclass(origin, Mapping):
-        return replace(MAPPING, value=expect_of(arguments[1])) if arguments else MAPPING
+        return replace(MAPPING, value=expect_of(arguments[1])) if arguments else _whole(MAPPING, origin)
+    if issubclass(origin, tuple) and arguments:
+        members = list(dict.fromkeys(expect_of(each) for each in arguments if each is not Ellipsis))
+        return Expect("a list", frozenset({list}), item=replace(_union(members), union=False) if members else ANY)
     if issubclass(origin, Sequence | set | frozenset) and not issubclass(origin, str | bytes | bytearray):
-        return Expect("a list", frozenset({list}), item=expect_of(arguments[0]) if arguments else ANY)
-    return Expect(ANY.what, PLAIN - {list, dict}, strict=False)
+        if arguments:
+            return Expect("a list", frozenset({list}), item=expect_of(arguments[0]))
+        return _whole(Expect("a list", frozenset({list}), item=ANY), origin)
+    return _whole(Expect(ANY.what, PLAIN - {list, dict}, strict=False), annotation)
+
+
+def _whole(expect: Expect, annotation: Any) -> Expect:
+    """What a class takes whose inside is not known here: either all of it is a secret, or nothing is."""
+    return replace(expect, secret=True) if _holds_secret(annotation) else expect
+
+
+def _holds_secret(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Whether a secret is anywhere in a value of this type: a dataclass, a TypedDict, a NamedTuple, a generic."""
+    if annotation in seen:
+        return False
+    seen |= {annotation}
+    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes | Secret):
+        return True
+    inside = list(get_args(annotation))
+    origin = get_origin(annotation) or annotation
+    if isinstance(origin, type) and issubclass(origin, BaseModel):
+        inside += (field.annotation for field in origin.model_fields.values())
+    elif isinstance(origin, type):
+        with suppress(NameError, TypeError):  # annotations that can't be resolved name nothing that is known here
+            inside += get_type_hints(origin, include_extras=True).values()
+    return any(_holds_secret(each, seen) for each in inside if isinstance(each, Hashable))
 
 
 def _union(members: list[Expect]) -> Expect:

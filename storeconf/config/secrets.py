@@ -6,11 +6,13 @@ fields that models mark as secret; and in URLs. The redactor is made before the 
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote
 
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
@@ -99,7 +101,7 @@ class Redactor:
 
     def _learn(self, text: str) -> None:
         if len(text) >= _SHORTEST and text != MASK:
-            self._texts.add(text)
+            self._texts.update(each for each in _spellings(text) if len(each) >= _SHORTEST)
             for name in ("_all", "_whole"):
                 self.__dict__.pop(name, None)
 
@@ -153,7 +155,7 @@ class Redactor:
             return True
         for each in (text, *_OPERAND.findall(text)):
             if len(each) >= _SHORTEST:
-                self._texts.add(each)
+                self._texts.update(spelling for spelling in _spellings(each) if len(spelling) >= _SHORTEST)
         return not text
 
     def _excerpt(self, document: Document, *numbers: int) -> Iterator[tuple[int, str]]:
@@ -168,21 +170,28 @@ class Redactor:
         return line if self._whole is None else self._whole.sub(lambda match: "*" * len(match[0]), line)
 
 
+def _spellings(text: str) -> Iterator[str]:
+    """How a secret may be written in a message: as it is, escaped, as in a URL, and each of its lines."""
+    yield text
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    yield quote(text, safe="")
+    yield unquote(text)
+    yield from text.splitlines()
+
+
 def _without_parts(text: str, secrets: Iterable[str]) -> str:
-    """The text with the mask for all that is part of a secret, four characters or more."""
-    hidden = bytearray(len(text))
+    """The text with the mask for half of a secret or more; less may be a word that has nothing to do with it."""
     for secret in secrets:
-        for start in range(len(secret) - _SHORTEST + 1):
-            part = secret[start : start + _SHORTEST]
-            at = text.find(part)
-            while at >= 0:
-                hidden[at : at + _SHORTEST] = b"\1" * _SHORTEST
-                at = text.find(part, at + 1)
-    if not any(hidden):
-        return text
-    return "".join(
-        (MASK if not at or not hidden[at - 1] else "") if hidden[at] else each for at, each in enumerate(text)
-    )
+        length = max(_SHORTEST, (len(secret) + 1) // 2)
+        for start in range(len(secret) - length + 1):
+            at = text.find(secret[start : start + length])
+            if at >= 0:
+                end = at + length
+                while start + end - at < len(secret) and text[end : end + 1] == secret[start + end - at]:
+                    end += 1
+                text = text[:at] + MASK + text[end:]
+    return text
 
 
 # ---------------------------------------------------------------------- which values are secrets

@@ -16,6 +16,7 @@ from pydantic_core.core_schema import ErrorType
 
 from storeconf.catalog import BUILT_IN
 from storeconf.config.fields import ANY, PLAIN, fields_of
+from storeconf.config.masking import MASK
 from storeconf.config.reporter import last_names, listed, shown
 from storeconf.config.secrets import secrets_in
 from storeconf.config.suggest import nearest
@@ -163,7 +164,10 @@ class SettingsReader:
                 return str(value)
             return expect.stand_in if example is None or "${" in str(example) else example
         kind = str if value.__class__ is Tainted and not value.whole else value.__class__
-        if expect.classes is not None and kind in PLAIN and kind not in expect.classes:
+        if expect.secret and value == MASK:
+            text = f"{self._report.named(path)} is '{MASK}', which is only shown in place of a secret"
+            self._report.add("SC504", text, path, hint="write the secret, or a substitution such as ${file:…}")
+        elif expect.classes is not None and kind in PLAIN and kind not in expect.classes:
             self._report.wrong_type(path, expect.what, value, expect=expect)
         elif isinstance(value, dict) and expect.model is not None:
             fields = fields_of(expect.model)

@@ -116,7 +116,11 @@ _ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3
 
 
 class ServerUrl:
-    """The URL of one server. Shows its password, and the values of its query options, as ``***``."""
+    """The URL of one server.
+
+    Shows its password, and the values of its query options, as ``***``; also a user name without a password, because
+    it may be a password without its colon.
+    """
 
     __slots__ = ("_raw", "_shown", "credentials", "database", "host", "options", "path", "port", "scheme", "username")
 
@@ -190,7 +194,7 @@ class ServerUrl:
         self.credentials = frozenset(given | (self.options.keys() & {"username", "password"}))
         number = database or self.options.get("db")
         self.database = int(number) if number else None
-        user = f"{username}:{MASK}@" if password else f"{username}@" if username else ""
+        user = f"{username}:{MASK}@" if password else f"{MASK}@" if username else ""
         query = "?" + "&".join(f"{name}={MASK}" for name in self.options) if self.options else ""
         self._shown = f"{scheme}://{user}{netloc}{parts.path}{query}"
 
