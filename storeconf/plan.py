@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from storeconf.catalog import BUILT_IN
 from storeconf.config.fields import store_fields
 from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
+from storeconf.config.tree import Tainted
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Step:
             kind=self.kind,
             root=self.root,
             type=self.backend.type,
-            path=list(self.path),
+            path=list(map(_shown, self.path)),
             parent=self.parent,
             use=self.use,
             middleware=[kind for kind, _ in self.chain],
@@ -99,7 +100,7 @@ class FactoryStep:
             kind=self.kind,
             root=self.root,
             type=None if self.backend is None else self.backend.type,
-            path=list(self.path),
+            path=list(map(_shown, self.path)),
             parent=self.parent,
             use=self.use,
             middleware=[kind for kind, _ in self.chain],
@@ -372,6 +373,11 @@ def _needs(chain: Chain) -> tuple[str, ...]:
 # ---------------------------------------------------------------------- text
 
 
+def _shown(name: str) -> str:
+    """The name of a namespace; that can come from a secret file, too."""
+    return name.shown if isinstance(name, Tainted) else name
+
+
 def _said(**parts: Any) -> dict[str, Any]:
     return {name: value for name, value in parts.items() if value not in (None, [])}
 
@@ -382,7 +388,8 @@ def _what(step: Step | FactoryStep) -> str:
     if step.use is not None:
         return f"the same as {step.use}"
     kind = "" if step.backend is None else step.backend.type
-    where = " > ".join(step.path)
+    names = list(map(_shown, step.path))
+    where = " > ".join(names)
     if isinstance(step, FactoryStep):
-        return f"{kind}: {' > '.join([*step.path, '*'])}" + (f" in {step.root}" if step.kind == "namespace" else "")
+        return f"{kind}: {' > '.join([*names, '*'])}" + (f" in {step.root}" if step.kind == "namespace" else "")
     return f"{kind}: {where} in {step.root}" if step.kind == "namespace" else kind + (f": {where}" if where else "")

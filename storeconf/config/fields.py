@@ -102,7 +102,7 @@ class Expect:
     def direct(self) -> frozenset[type]:
         """The plain classes of values that are right as they are, and have nothing inside to look at."""
         classes = PLAIN if self.classes is None else self.classes
-        if self.path or self.secret:
+        if self.path or self.hides:
             classes -= {str}
         return classes - {dict, list} if self.models or self.item or self.value else classes
 

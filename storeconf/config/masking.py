@@ -24,10 +24,14 @@ __all__ = [
 
 MASK: Final = "***"
 
-REFERENCE: Final = re.compile(r"\$\{(?:(?!:-)[^}])*\}")
-"""One substitution without a default: it tells where a secret is, not what."""
+_ANYTHING: Final = r"(?:(?!:-)[^}])*"
+_BODY: Final = rf"(?:[A-Za-z_][A-Za-z0-9_]*(?::\?{_ANYTHING})?|[A-Za-z][A-Za-z0-9_-]*:(?!-){_ANYTHING})"
+REFERENCE: Final = re.compile(rf"\$\{{{_BODY}\}}")
+"""One substitution without a default: it shows the location of a secret, not its value."""
 
-SECRET_NAME: Final = re.compile(r"(.*[_-])?(pwd?|pass(word|wd|phrase|wort)?|secrets?|tokens?|credentials?|keys?)", re.I)
+SECRET_NAME: Final = re.compile(
+    r"(.*[_-])?(pwd?|pass(word|wd|wort)?|(pass)?phrase|secrets?|tokens?|credentials?|keys?)", re.I
+)
 """Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
 
 _USER: Final = re.compile(r"(?<=://)[^\s:@/?#]+(?=@)")
@@ -56,7 +60,7 @@ _IN_URL = re.compile(r"(?<=://)([^\s:@/]*:|(?=[^\s:@/]+@))(\S+)(?=@)")
 _BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
 _QUERY_VALUE = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _FIELD_OF_SECRET = re.compile(
-    r"(?:pwd?|pass(?:word|wd|phrase)?|secrets?|tokens?|credentials?|keys?|"
+    r"(?:pwd?|pass(?:word|wd)?|(?:pass)?phrase|secrets?|tokens?|credentials?|keys?|"
     r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may be a shorthand for its keys
     r"[\"']?\s*[:=](?!//)\s*(?![:=])",
     re.IGNORECASE,
@@ -65,7 +69,7 @@ _TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
 _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
 """A text, or a list of texts, after which a mapping in brackets goes on or ends."""
 _VISIBLE = re.compile(r"\S")
-_REFERENCE = re.compile(r"([\"']?)\$\{(?:(?!:-)[^}])*\}\1")
+_REFERENCE = re.compile(rf"([\"']?)\$\{{{_BODY}\}}\1")
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 _LINES_ABOVE: Final = 20
 _SHORTEST: Final = 4

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ from urllib.parse import quote, unquote
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
 from storeconf.config.suggest import nearest
-from storeconf.config.tree import Placeholder, Tainted, TreePath, leaves, lookup
+from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
@@ -219,15 +218,19 @@ def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Itera
         models = [model for name in names if (model := _backend(catalog, name)) is not None]
         yield from _in_models(models, {key: each for key, each in store.items() if key not in _PUBLIC}, path)
         links = store.get("middleware")
-        for kind, settings in links.items() if isinstance(links, dict) else ():
+        if not isinstance(links, dict):
+            yield from _by_names(links, (*path, "middleware"))
+            continue
+        for kind, settings in links.items():
             link = _middleware(catalog, kind)
-            here = (*path, "middleware", kind)
-            if isinstance(settings, dict):
-                yield from _in_models([] if link is None else [link], settings, here)
-                continue
             main: str | None = getattr(link, "shorthand_field", None)
-            if main is not None and link is not None and fields_of(link).expects[main].hides:
-                yield here, settings
+            here = (*path, "middleware", kind)
+            if isinstance(settings, dict) and link is not None:
+                yield from _in_models([link], settings, here)
+            elif link is not None and main is not None:
+                yield from _in_field(fields_of(link).expects[main], settings, here)
+            else:
+                yield from _by_names(settings, here)
 
 
 def secrets_in(models: Sequence[type[BaseModel]], values: Mapping[str, Any]) -> Iterator[str]:
@@ -253,20 +256,20 @@ def looks_secret(name: str) -> bool:
 
 def _backend(catalog: Catalog, name: str) -> type[BaseModel] | None:
     """The model of a type, or of the one that a misspelt name most likely means."""
-    for each in (name, nearest(name, catalog.backend_names()) if name not in catalog.backend_names() else None):
-        with suppress(PluginError):
-            if each is not None:
-                return catalog.backend(each)
-    return None
+    try:
+        return catalog.backend(name)
+    except PluginError:
+        near = nearest(name, catalog.backend_names())
+        return None if near in (None, name) else _backend(catalog, str(near))
 
 
 def _middleware(catalog: Catalog, kind: str) -> type[BaseModel] | None:
     """The model of a kind, or of the one that a misspelt name most likely means."""
-    for each in (kind, nearest(kind, catalog.middleware_names()) if kind not in catalog.middleware_names() else None):
-        with suppress(PluginError):
-            if each is not None:
-                return catalog.middleware(each)
-    return None
+    try:
+        return catalog.middleware(kind)
+    except PluginError:
+        near = nearest(kind, catalog.middleware_names())
+        return None if near in (None, kind) else _middleware(catalog, str(near))
 
 
 def _in_models(
@@ -281,16 +284,28 @@ def _in_models(
             for expect in known:
                 yield from _in_field(expect, value, here)
             continue
-        meant = [each[near] for each in expects if (near := nearest(key, each)) is not None]
-        if looks_secret(key) or any(expect.hides for expect in meant):
+        meant = [each[near] for each in expects if (near := nearest(str(key), each)) is not None]
+        if looks_secret(str(key)) or any(expect.hides for expect in meant):
             yield from leaves(value, here)
-        elif isinstance(value, dict):
-            yield from _in_models([], value, here)
+        else:
+            yield from _by_names(value, here)
+
+
+def _by_names(value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
+    """What is a secret by the names of fields, in a value of which nothing else is known."""
+    if isinstance(value, dict):
+        yield from _in_models([], value, path)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _by_names(item, (*path, index))
 
 
 def _in_field(expect: Expect, value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
     if expect.secret:
         yield from leaves(value, path)
+    elif isinstance(value, Items) and expect.item is not None:
+        for index, item in value.items():
+            yield from _in_field(expect.item, item, (*path, index))
     elif isinstance(value, dict) and expect.models:
         yield from _in_models(list(expect.models), value, path)
     elif isinstance(value, dict) and expect.value is not None:
@@ -301,3 +316,5 @@ def _in_field(expect: Expect, value: Any, path: TreePath) -> Iterator[tuple[Tree
             yield from _in_field(expect.item, item, (*path, index))
     elif expect.hides:
         yield from leaves(value, path)
+    else:
+        yield from _by_names(value, path)

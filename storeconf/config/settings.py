@@ -164,7 +164,7 @@ class SettingsReader:
                 return str(value)
             return expect.stand_in if example is None or "${" in str(example) else example
         kind = str if value.__class__ is Tainted and not value.whole else value.__class__
-        if expect.secret and value == MASK:
+        if expect.hides and value == MASK:
             text = f"{self._report.named(path)} is '{MASK}', which is only shown in place of a secret"
             self._report.add("SC504", text, path, hint="write the secret, or a substitution such as ${file:…}")
         elif expect.classes is not None and kind in PLAIN and kind not in expect.classes:

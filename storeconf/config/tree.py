@@ -75,6 +75,9 @@ class Tainted(Text):
         self.whole = whole
         return self
 
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
     @property
     def hidden(self) -> bool:
         """Whether anything in it is secret."""

@@ -186,7 +186,7 @@ class _Validator:
             return f"unknown-{path[-1]}"
         name = self._name(path, node, "namespace")
         if name is not None and self._namespace(path, name):
-            return name
+            return namespace if isinstance(namespace, Tainted) else name
         self._settings.vague = True
         return f"{path[-1]}?"
 
