@@ -70,7 +70,7 @@ class PluginError(StoreconfError):
     ``code`` is the diagnostic code that it has in a layout, ``hint`` says what to do about it.
     """
 
-    def __init__(self, message: str, *, code: str = "SC702", hint: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.hint = hint

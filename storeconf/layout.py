@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from storeconf._collection import collection_paused
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.dump import dump, masked
 from storeconf.config.pipeline import run
@@ -19,7 +22,7 @@ from storeconf.errors import ConfigError, PluginError
 from storeconf.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from storeconf._location import Diagnostic, Origin
     from storeconf.config.pipeline import Assembly
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from storeconf.config.validate import Validated
     from storeconf.registry import StoreRegistry
 
-__all__ = ["CheckResult", "Layout", "check_layout", "read_layout"]
+__all__ = ["CheckResult", "Layout", "check_layout", "collection_paused", "read_layout", "working_directory"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -183,7 +186,7 @@ def check_layout(
     kinds = catalog or Catalog.installed()
     if "STORECONF_DISABLE_PLUGINS" in variables:
         kinds = kinds.without_plugins(variables["STORECONF_DISABLE_PLUGINS"])
-    request = Request(source, environment, overrides, variables, kinds, without_secrets)
+    request = Request(source, environment, overrides, variables, kinds, working_directory(), without_secrets)
     with collection_paused(pause_gc):
         assembly, validated = run(request)
         if not all_environments or environment is not None or not assembly.environments:
@@ -193,6 +196,14 @@ def check_layout(
     found = merged(each for result in results for each in result.diagnostics)
     files = tuple(dict.fromkeys(file for result in results for file in result.files))
     return CheckResult(tuple(found), MappingProxyType(layouts), assembly.environments, files)
+
+
+def working_directory() -> Path:
+    """The working directory; where it has been deleted, the relative ``.``, in which nothing is found."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
 
 
 def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
@@ -205,10 +216,12 @@ def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
         _assembly=assembly,
         _validated=validated,
     )
-    if not report.failed() and not validated.unknown:
-        _check_chains(layout, report)
     names = () if environment is None else (environment,)
-    found = report.diagnostics(environment) if report.found else ()
+    if not validated.unknown:
+        _check_chains(layout, report)
+    if not report.found:
+        return CheckResult((), MappingProxyType({environment: layout}), names, assembly.files)
+    found = report.diagnostics(environment)
     layouts = {} if report.failed() else {environment: replace(layout, warnings=found)}
     return CheckResult(found, MappingProxyType(layouts), names, assembly.files)
 
@@ -217,10 +230,43 @@ def _check_chains(layout: Layout, report: Reporter) -> None:
     """Report plugins' middleware that can't agree on places; the plan finds that, so it is asked only where it can."""
     kinds = layout._validated.models
     foreign = {kind for part, kind in kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
-    for name, spec in layout.stores.items() if foreign else ():
+    for name, spec in layout.stores.items() if foreign and not report.failed() else ():
         if not isinstance(spec, AliasSpec) and not foreign.isdisjoint(spec.middleware):
             try:
                 layout.plan()
             except PluginError as error:
                 report.add(error.code, str(error.args[0]), ("stores", name, "middleware"), key=True, hint=error.hint)
             return
+
+
+# ---------------------------------------------------------------------- the garbage collector
+
+_LOCK = threading.Lock()
+_pausing = 0
+_resume = False
+
+
+@contextmanager
+def collection_paused(wanted: bool = True) -> Iterator[None]:
+    """Pause the cyclic garbage collector, if ``wanted``, while many objects are created that all stay.
+
+    Reading a large layout creates tens of thousands of objects at once. The collector would traverse all of them, and
+    the objects of the whole application, several times in vain (docs/decisions/0009-pausing-the-garbage-collector.md
+    has the figures). The last of those who pause it at one time resumes it, if it ran before.
+    """
+    global _pausing, _resume
+    if not wanted:
+        yield
+        return
+    with _LOCK:
+        if not _pausing:
+            _resume = gc.isenabled()
+            gc.disable()
+        _pausing += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _pausing -= 1
+            if not _pausing and _resume:
+                gc.enable()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import storeconf
-from storeconf._collection import collection_paused
+from storeconf.layout import collection_paused
 
 
 def test_it_is_paused_inside_and_as_before_afterwards() -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import storeconf
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PACKAGE = Path(storeconf.__file__).parent
 
@@ -19,7 +25,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "_arguments",
         "_backoff",
-        "_collection",
         "_damage",
         "_flights",
         "_hooks",
@@ -108,7 +113,9 @@ def imports(path: Path) -> set[str]:
     skipped = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not WITH_TYPES & {*path.parts}
+        if isinstance(node, ast.If)
+        and ast.unparse(node.test) == "TYPE_CHECKING"
+        and not WITH_TYPES & {*module_of(path).split(".")}
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
@@ -136,6 +143,49 @@ def test_modules_import_only_from_rows_above(path: Path) -> None:
         if (module.split(".")[0], imported.split(".")[0]) in LATE_AND_WANTED:
             continue
         assert row(imported) <= row(module), f"storeconf.{module} imports storeconf.{imported}, which stands below it"
+
+
+def test_the_modules_of_config_import_each_other_in_no_cycle() -> None:
+    graph = {module_of(path): imports(path) for path in MODULES if module_of(path).startswith("config.")}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module not in done and module in graph:
+            for each in graph[module]:
+                visit(each, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_loading_a_layout_goes_through_few_modules(tmp_path: Path) -> None:
+    """The walk of data through the code: each change of module is a jump that a reader has to make, too."""
+    file = tmp_path / "storeconf.yaml"
+    file.write_text(
+        "stores:\n  main: {type: memory, namespace: shop}\n  sessions:\n    parent: main\n    middleware: {ttl: 14d}\n"
+    )
+    storeconf.load(file, environ={})
+    entered: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        inner = "<" in code.co_qualname.replace("<locals>", "")  # generator expressions and module bodies
+        if event == "call" and code.co_filename.startswith(f"{PACKAGE}{os.sep}") and not inner:
+            entered.append(module_of(Path(code.co_filename)))
+
+    sys.setprofile(note)
+    try:
+        registry = storeconf.load(file, environ={})
+    finally:
+        sys.setprofile(None)
+    assert registry.names() == ["main", "sessions"]
+    reading = [name for name in entered if name == "layout" or name.startswith("config.")]
+    assert len(set(reading)) <= 13
+    assert sum(before != after for before, after in pairwise(reading)) <= 32
+    assert len(set(entered)) <= 30
+    assert sum(before != after for before, after in pairwise(entered)) <= 85
 
 
 def loaded_after(code: str) -> set[str]:

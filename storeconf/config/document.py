@@ -117,7 +117,8 @@ def read(path: Path, shown: str | None = None) -> Document:
 
     ``shown`` is the name to show to people instead of ``path``.
     """
-    name = printable(str(path) if shown is None else shown)
+    name = str(path) if shown is None else shown
+    name = name if name.isprintable() else printable(name)
     data = _load(path, name)
     if path.name == _PYPROJECT:
         return _build(data, "toml", name, path.absolute(), _TABLE)

@@ -237,10 +237,10 @@ class Interpolation:
         if reference.argument[:1] in ("+", "="):
             return f"only ':-' and ':?' are known: ${{{reference.resolver}:-…}}"
         if reference.resolver in self._environ or reference.resolver.isupper():
-            return f"for a default write ${{{reference.resolver}:-{reference.argument}}}"
-        name, dash, default = reference.resolver.partition("-")
+            return f"for a default write ${{{reference.resolver}:-…}}"  # the default may be a secret
+        name, dash, _ = reference.resolver.partition("-")
         if dash and (name in self._environ or name.isupper()):
-            return f"write ${{{name}:-{default}:{reference.argument}}}, with a colon"
+            return f"write ${{{name}:-…}}, with a colon"
         return error.hint
 
 

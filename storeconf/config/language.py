@@ -21,6 +21,7 @@ __all__ = [
     "FACTORY",
     "FORBIDDEN",
     "KIND_KEYS",
+    "NAME",
     "NAME_RULE",
     "NOT_HERE",
     "SUFFIXES",
@@ -55,12 +56,12 @@ NAME_RULE: Final = (
     "which separates the parts of a variable's name"
 )
 
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*(?<![-_])\Z")
+NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*(?<![-_])\Z")
 
 
 def valid_name(name: object) -> bool:
     """Whether ``name`` can name a store or an environment."""
-    return isinstance(name, str) and _NAME.match(name) is not None
+    return isinstance(name, str) and NAME.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

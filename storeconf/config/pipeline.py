@@ -20,16 +20,13 @@ from storeconf.config.merge import Merge, Rules
 from storeconf.config.relations import check_relations
 from storeconf.config.reporter import Reporter
 from storeconf.config.secrets import Redactor
-from storeconf.config.sources import Files, environments_of, layers_of
-from storeconf.config.suggest import nearest
+from storeconf.config.sources import Files, chosen_environment, environments_of, layers_of
 from storeconf.config.tree import MISSING, TreePath, dotted, lookup
 from storeconf.config.validate import Validated, validate
 from storeconf.config.variables import at, declared, parse_overrides, read_overrides, read_variables
 
 if TYPE_CHECKING:
     from storeconf.config.document import Document
-    from storeconf.config.layers import Layer, Place
-    from storeconf.config.sources import Part
     from storeconf.config.specs import Request
 
 __all__ = ["Assembly", "assemble", "run"]
@@ -72,63 +69,45 @@ def assemble(request: Request) -> Assembly:
     """Read, merge and expand a layout for one environment."""
     merge = Merge(Rules(request.catalog, request.variables))
     history = History(merge.rules)
-    report = Reporter(history, Redactor())
+    documents: list[Document] = []
+    report = Reporter(history, Redactor(request.catalog, history.layers, documents))
 
     # files, mappings ──read──▶ documents
-    files = Files(request, report)
+    files = Files(request, report, documents)
     parts = files.parts()
     environments = environments_of(parts)
-    environment = _environment(request, environments, parts, report)
+    environment = chosen_environment(request, environments, parts, report)
 
     # layers ──merge─▶ one tree
     tree: dict[str, Any] = {}
     for layer in layers_of(parts, files, environment, merge, report):
-        tree = _over(tree, layer, merge, history)
-    _check_versions(history, report)
+        tree = merge.apply(tree, layer.data, plain=layer.plain)
+        history.layers.append(layer)
+    if len(history.layers) > 1:
+        _check_versions(history, report)
 
     # variables ──apply─▶ the same tree
-    overrides = parse_overrides(request.overrides, report)
+    overrides = parse_overrides(request.overrides, report) if request.overrides else []
     later = declared(overrides, merge) if overrides else {}
-    tree = _over(tree, read_variables(request, tree, later, merge, report), merge, history)
-    tree = _over(tree, read_overrides(request, overrides, tree, merge, report), merge, history)
+    variables = read_variables(request, tree, later, merge, report)
+    if variables is not None:
+        tree = merge.apply(tree, variables.data)
+        history.layers.append(variables)
+    highest = read_overrides(request, overrides, tree, merge, report) if overrides else None
+    if highest is not None:
+        tree = merge.apply(tree, highest.data)
+        history.layers.append(highest)
     tree = _without_exclusive(tree, merge, report)
 
     # ${…} ──expand─▶ the same tree
     interpolation = Interpolation(request, environment, report)
     tree = interpolation.mapping(tree)
-    report.redactor.watch(tree, history.layers, files.documents, request.catalog)
-    _report_clashes(tree, merge, report)
-    _report_futile([*merge.doubtful, *interpolation.futile], report)
-    return Assembly(request, environment, environments, tree, tuple(files.documents), tuple(files.names), report)
-
-
-def _over(tree: dict[str, Any], layer: Layer | None, merge: Merge, history: History) -> dict[str, Any]:
-    if layer is None:
-        return tree
-    history.layers.append(layer)
-    return merge.apply(tree, layer.data, plain=layer.plain)
-
-
-# ---------------------------------------------------------------------- the environment
-
-
-def _environment(request: Request, known: tuple[str, ...], parts: list[Part], report: Reporter) -> str | None:
-    """Return the environment that is chosen, and report one that does not exist, or that none is chosen."""
-    chosen, place = request.environment, {}
-    if chosen is None and request.variables.get("STORECONF_ENV"):
-        chosen, place = request.variables["STORECONF_ENV"], {"variable": "STORECONF_ENV"}
-    if chosen is not None and chosen not in known:
-        near = nearest(chosen, known)
-        there = f"there are {', '.join(known)}" if known else "the layout declares none, by section or overlay"
-        hint = f"did you mean {near!r}? {there[0].upper()}{there[1:]}" if near else there
-        report.add("SC206", f"there is no environment {chosen!r}", place=place, hint=hint, lacking=True)
-    if chosen is None and known:
-        message = f"no environment is chosen, and the layout declares {', '.join(known)}"
-        hint = "give one (--env, environment=, or STORECONF_ENV); only the base configuration applies"
-        declaring = next((part for part in reversed(parts) if part.value.get("environments")), None)
-        at_: Place = {"file": parts[-1].shown} if declaring is None else declaring.place(("environments",), key=True)
-        report.add("SC803", message, place=at_, hint=hint, severity="warning")
-    return chosen
+    report.redactor.tree = tree
+    if merge.clashes:
+        _report_clashes(tree, merge, report)
+    if futile := [*merge.doubtful, *interpolation.futile]:
+        _report_futile(futile, report)
+    return Assembly(request, environment, environments, tree, tuple(documents), tuple(files.names), report)
 
 
 # ---------------------------------------------------------------------- what the merge found

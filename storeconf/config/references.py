@@ -94,5 +94,5 @@ def _meant(body: str, argument: str) -> str:
         return f"write ${{{body.strip()}}}, without spaces"
     name = re.match(r"([A-Za-z_][A-Za-z0-9_]*)([-?+=])", argument)
     if name is not None and name[2] in "-?":
-        return f"write ${{{name[1]}:{argument[len(name[1]) :]}}}, with a colon"
+        return f"write ${{{name[1]}:{name[2]}…}}, with a colon"  # what follows may be a secret
     return "write ${NAME}, ${NAME:-default}, ${NAME:?message}, or '$$' for a '$' that means itself"

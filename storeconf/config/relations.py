@@ -290,18 +290,18 @@ class _Structure:
         """Report middleware, named at ``path``, that can't be around the root's store or that of ``backend``."""
         spec = None if root is None else self._stores.get(root)
         backend = spec.backend if isinstance(spec, RootSpec) else backend
-        if backend is None or not backend.keeps_objects():
+        kinds = [kind for kind, link in links.items() if link and link.requires_bytes]
+        if not kinds or backend is None or not backend.keeps_objects():
             return
-        for kind, link in links.items():
-            if link and link.requires_bytes:
-                keeper = repr(root) if root is not None else "default_factory"
-                keeping = path if root is None else ("stores", root)
-                text = f"{kind} works on bytes, and {keeper} keeps objects"
-                self._report.add(
-                    "SC607", text, (*path, "middleware", kind), key=True,
-                    notes=[self._report.note(f"{keeper} keeps objects", (*keeping, "objects"))],
-                    hint=f"leave {kind} out, or let {keeper} keep bytes",
-                )  # fmt: skip
+        for kind in kinds:
+            keeper = repr(root) if root is not None else "default_factory"
+            keeping = path if root is None else ("stores", root)
+            text = f"{kind} works on bytes, and {keeper} keeps objects"
+            self._report.add(
+                "SC607", text, (*path, "middleware", kind), key=True,
+                notes=[self._report.note(f"{keeper} keeps objects", (*keeping, "objects"))],
+                hint=f"leave {kind} out, or let {keeper} keep bytes",
+            )  # fmt: skip
 
 
 # ---------------------------------------------------------------------- what chains call

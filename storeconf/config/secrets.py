@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
@@ -41,16 +41,20 @@ _PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace",
 _OPERAND: Final = re.compile(r"\$\{[^}]*?:-([^}]*)\}")
 
 
+@dataclass(eq=False, repr=False)
 class Redactor:
-    """Knows the secrets of one reading, and hides them; ``has_sources``: some of them can be read again."""
+    """Knows the secrets of one reading, and hides them; ``has_sources``: some of them can be read again.
 
-    def __init__(self) -> None:
-        self.has_sources = False
-        self._texts: set[str] = set()
-        self._layers: list[Layer] = []
-        self._documents: dict[str, Document] = {}
-        self._tree: Mapping[str, Any] = {}
-        self._catalog: Catalog | None = None
+    The fields of secrets are found in ``layers`` and in their ``documents``, by the kinds that ``tree`` names; these
+    are looked through only when something is shown.
+    """
+
+    catalog: Catalog
+    layers: list[Layer]
+    documents: list[Document]
+    tree: Mapping[str, Any] = field(default_factory=dict)
+    has_sources: bool = False
+    _texts: set[str] = field(default_factory=set)
 
     def taint(self, text: str, source: ValueSource | None = None) -> Tainted:
         """Mark a text as secret; ``source`` reads it again."""
@@ -61,13 +65,6 @@ class Redactor:
         """Mark a text that holds secrets which are marked already, or that stands in for one."""
         self.has_sources |= source is not None
         return Tainted(text, shown, whole=whole, source=source)
-
-    def watch(
-        self, tree: Mapping[str, Any], layers: list[Layer], documents: Iterable[Document], catalog: Catalog
-    ) -> None:
-        """Hide what ``tree``, and the layers and documents that it was made of, have in the fields of secrets."""
-        self._tree, self._layers, self._catalog = tree, layers, catalog
-        self._documents = {document.file: document for document in documents}
 
     # ------------------------------------------------------------------ the doors
 
@@ -83,7 +80,7 @@ class Redactor:
     def diagnostic(self, each: Diagnostic) -> Diagnostic:
         """A diagnostic without secrets, and with the lines that it is about."""
         excerpt = each.excerpt
-        document = self._documents.get(each.file or "")
+        document = next((document for document in self.documents if document.file == each.file), None)
         if not excerpt and document is not None and each.line is not None:
             notes = (note.line for note in each.notes if note.file == each.file and note.line is not None)
             excerpt = tuple(self._excerpt(document, each.line, *notes))
@@ -108,12 +105,11 @@ class Redactor:
     def _spans(self) -> dict[tuple[str, int], list[tuple[int, int | None]]]:
         """Where documents hold secrets, by file and line; learns their texts."""
         spans: dict[tuple[str, int], list[tuple[int, int | None]]] = {}
-        assert self._catalog is not None
-        for document in self._documents.values():
+        for document in self.documents:
             sections = document.value.get("environments")
             names = sections if isinstance(sections, dict) else {}
             for prefix, node in ((), document.value), *((("environments", name), names[name]) for name in names):
-                for path, value in secret_values(node, self._tree, self._catalog):
+                for path, value in secret_values(node, self.tree, self.catalog):
                     location = None if self._known(value) else document.location((*prefix, *path))
                     if location is None:
                         continue
@@ -127,18 +123,13 @@ class Redactor:
     @cached_property
     def _all(self) -> frozenset[str]:
         """The texts of all secrets."""
-        if self._catalog is not None:
-            self._spans  # noqa: B018 - learns what documents hold
-            for layer in self._layers if self._layers else ():
-                if layer.document is None:
-                    for _, value in secret_values(layer.data, self._tree, self._catalog):
-                        self._known(value)
-            for _, value in secret_values(self._tree, self._tree, self._catalog):
+        self._spans  # noqa: B018 - learns what documents hold
+        for node in (self.tree, *(layer.data for layer in self.layers)):
+            for _, value in secret_values(node, self.tree, self.catalog):
                 self._known(value)
-            for node in (self._tree, *(layer.data for layer in self._layers)):
-                for _, value in leaves(node):
-                    for text in credentials_in(value) if isinstance(value, str) else ():
-                        self._known(text)
+            for _, value in leaves(node):
+                for text in credentials_in(value) if isinstance(value, str) else ():
+                    self._known(text)
         return frozenset(self._texts - {MASK})
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
 
@@ -46,6 +46,7 @@ _Marks: TypeAlias = dict[TreePath, bool]
 _BAD: Final[Any] = object()
 
 
+@dataclass(eq=False, repr=False)
 class SettingsReader:
     """Reads the settings of backends and middleware.
 
@@ -53,14 +54,12 @@ class SettingsReader:
     has the placeholders that stand for kinds and stores, by their texts, with the first place of each.
     """
 
-    def __init__(self, request: Request, report: Reporter) -> None:
-        self.vague = False
-        self.unknown: dict[str, TreePath] = {}
-        self._request = request
-        self._catalog = request.catalog
-        self._report = report
-        self.models: dict[tuple[Part, str], type[Settings]] = {}
-        self._places: dict[tuple[Part, str], TreePath] = {}
+    _request: Request
+    _report: Reporter
+    vague: bool = False
+    unknown: dict[str, TreePath] = field(default_factory=dict)
+    models: dict[tuple[Part, str], type[Settings]] = field(default_factory=dict)
+    _places: dict[tuple[Part, str], TreePath] = field(default_factory=dict)
 
     def backend(self, name: str, path: TreePath) -> type[Backend] | None:
         """The backend of that name, or None with a problem at ``path``."""
@@ -73,11 +72,11 @@ class SettingsReader:
 
     def check_shadows(self) -> None:
         """Warn of plugins that claim names of built-in kinds; a layout that uses no plugins hears nothing of them."""
-        own = {key: self._catalog.is_built_in(*key) for key in self._places}
-        if all(own.values()):
+        if all(name in BUILT_IN[part] for part, name in self._places):
             return
+        own = {key: self._request.catalog.is_built_in(*key) for key in self._places}
         for (part, name), path in self._places.items():
-            shadow = self._catalog.shadowed(part, name) if own[part, name] else None
+            shadow = self._request.catalog.shadowed(part, name) if own[part, name] else None
             if shadow is not None:
                 key = part == "middleware"
                 self._report.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
@@ -120,7 +119,7 @@ class SettingsReader:
                 self._report.add("SC508", text, where, key=True)
             elif store and name in {"parent", "namespace", "middleware", "description", "max_stores"}:
                 self._report.add("SC508", f"{owner} takes no {name!r}", where, key=True, hint=_known(known))
-            elif store and near is None and name in self._catalog.middleware_names() and "middleware" in known:
+            elif store and near is None and name in self._request.catalog.middleware_names() and "middleware" in known:
                 hint = f"write it under middleware: middleware: {{{name}: …}}"
                 self._report.add("SC501", f"{owner} has no field {name!r}", where, key=True, hint=hint)
             else:
@@ -134,7 +133,7 @@ class SettingsReader:
     def _find(self, part: Literal["backend", "middleware"], name: str, path: TreePath) -> type[Settings] | None:
         model: type[Settings]
         try:
-            model = self._catalog.backend(name) if part == "backend" else self._catalog.middleware(name)
+            model = self._request.catalog.backend(name) if part == "backend" else self._request.catalog.middleware(name)
         except PluginError as error:
             self._report.add(error.code, str(error.args[0]), path, key=part == "middleware", hint=error.hint)
             return None
@@ -287,7 +286,7 @@ class SettingsReader:
         found = []
         for name in dict.fromkeys([*BUILT_IN["backend"], *(each for part, each in self.models if part == "backend")]):
             try:
-                model = self._catalog.backend(name)
+                model = self._request.catalog.backend(name)
             except PluginError:
                 continue  # it is not this one that the layout names
             if field in fields_of(model).expects and field not in fields_of(Backend).expects:

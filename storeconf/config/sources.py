@@ -17,11 +17,12 @@ from storeconf._location import Note
 from storeconf.config.document import read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
 from storeconf.config.layers import Layer, Place, place_of
+from storeconf.config.suggest import nearest
 from storeconf.config.tree import Removals, TreePath, parse_path
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from storeconf.config.document import Document
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from storeconf.config.reporter import Reporter
     from storeconf.config.specs import Request
 
-__all__ = ["Files", "Part", "candidates_in", "environments_of", "layers_of", "plain_data"]
+__all__ = ["Files", "Part", "candidates_in", "chosen_environment", "environments_of", "layers_of", "plain_data"]
 
 _SCHEMA: Final = "schema.json"
 """The end of a file's name that editors expect of a JSON Schema, so it is no environment's overlay."""
@@ -71,13 +72,13 @@ class _Step:
 
 
 class Files:
-    """Reads documents; what can't be read is reported, and leaves the reporter incomplete.
+    """Reads ``documents``; what can't be read is reported, and leaves the reporter incomplete.
 
     ``names`` has all files that are there, as shown to people.
     """
 
-    def __init__(self, request: Request, report: Reporter) -> None:
-        self.documents: list[Document] = []
+    def __init__(self, request: Request, report: Reporter, documents: list[Document]) -> None:
+        self.documents = documents
         self.names: list[str] = []
         self._request = request
         self._report = report
@@ -348,24 +349,45 @@ def environments_of(parts: list[Part]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def layers_of(
-    parts: list[Part], files: Files, environment: str | None, merge: Merge, report: Reporter
-) -> Iterator[Layer]:
+def chosen_environment(request: Request, known: tuple[str, ...], parts: list[Part], report: Reporter) -> str | None:
+    """Return the environment that is chosen, and report one that does not exist, or that none is chosen."""
+    chosen, place = request.environment, {}
+    if chosen is None and request.variables.get("STORECONF_ENV"):
+        chosen, place = request.variables["STORECONF_ENV"], {"variable": "STORECONF_ENV"}
+    if chosen is not None and chosen not in known:
+        near = nearest(chosen, known)
+        there = f"there are {', '.join(known)}" if known else "the layout declares none, by section or overlay"
+        hint = f"did you mean {near!r}? {there[0].upper()}{there[1:]}" if near else there
+        report.add("SC206", f"there is no environment {chosen!r}", place=place, hint=hint, lacking=True)
+    if chosen is None and known:
+        message = f"no environment is chosen, and the layout declares {', '.join(known)}"
+        hint = "give one (--env, environment=, or STORECONF_ENV); only the base configuration applies"
+        declaring = next((part for part in reversed(parts) if part.value.get("environments")), None)
+        location: Place = (
+            {"file": parts[-1].shown} if declaring is None else declaring.place(("environments",), key=True)
+        )
+        report.add("SC803", message, place=location, hint=hint, severity="warning")
+    return chosen
+
+
+def layers_of(parts: list[Part], files: Files, environment: str | None, merge: Merge, report: Reporter) -> list[Layer]:
     """All plain parts, then all of the environment's sections, then all of its overlays, in the parts' order."""
+    layers = []
     for part in parts:
         _check_sections(part, report)
-        yield _layer("mapping" if part.document is None else "file", part, part.value, (), merge, report)
+        layers.append(_layer("mapping" if part.document is None else "file", part, part.value, (), merge, report))
     if environment is None:
-        return
+        return layers
     for part in parts:
         sections = part.value.get("environments")
         section = sections.get(environment) if isinstance(sections, dict) else None
         if isinstance(section, dict):
-            yield _layer("environment", part, section, ("environments", environment), merge, report)
+            layers.append(_layer("environment", part, section, ("environments", environment), merge, report))
     for part in parts:
         overlay = files.overlay(part, environment)
         if overlay is not None:
-            yield _layer("overlay", overlay, overlay.value, (), merge, report)
+            layers.append(_layer("overlay", overlay, overlay.value, (), merge, report))
+    return layers
 
 
 def _check_sections(part: Part, report: Reporter) -> None:

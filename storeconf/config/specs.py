@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from storeconf.catalog import Catalog
     from storeconf.plugin import Backend, Middleware, ValueSource
 
@@ -37,14 +38,6 @@ Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
 """A mapping of dotted paths or nested, or pairs of dotted path and text as a command line gives them."""
 
 
-def _working_directory() -> Path:
-    """Where it has been deleted, the relative ``.``, in which nothing is found."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path()
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
     """The arguments of one reading.
@@ -59,8 +52,8 @@ class Request:
     overrides: Overrides | None
     variables: Mapping[str, str]
     catalog: Catalog
+    directory: Path
     without_secrets: bool = False
-    directory: Path = field(default_factory=_working_directory)
 
 
 Links: TypeAlias = Mapping[str, "Middleware | Literal[False]"]

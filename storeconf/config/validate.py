@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf.config.fields import Expect, fields_of
-from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, NAME_RULE, NOT_HERE, TOP, valid_name
+from storeconf.config.language import (
+    ALIAS,
+    CHILD,
+    COMMON,
+    FACTORY,
+    KIND_KEYS,
+    NAME,
+    NAME_RULE,
+    NOT_HERE,
+    TOP,
+    valid_name,
+)
 from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
 from storeconf.config.settings import SettingsReader
 from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
@@ -105,7 +116,7 @@ class _Validator:
         self._report.add("SC501", f"{what} key {key!r}", (key,), key=True, hint=hint)
 
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
-        if not valid_name(name):
+        if not NAME.match(name):
             self._report.add("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
         if not isinstance(node, dict):
             # What it says is not repeated: out of its place, it may be a password that nobody takes for one.

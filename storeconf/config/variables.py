@@ -294,15 +294,13 @@ def _spelt(path: TreePath, given: str) -> str:
 _PLACE = {"layer": "override"}
 
 
-def parse_overrides(overrides: Overrides | None, report: Reporter) -> list[tuple[tuple[str, ...], Any]]:
+def parse_overrides(overrides: Overrides, report: Reporter) -> list[tuple[tuple[str, ...], Any]]:
     """Return paths and values. In pairs of texts, ``null`` removes, as None does in a mapping."""
 
     def fail(code: str, message: str, path: TreePath) -> None:
         report.add(code, message, path, place=_PLACE)
 
     parsed: list[tuple[tuple[str, ...], Any]] = []
-    if overrides is None:
-        return parsed
     mapping = isinstance(overrides, Mapping)
     for key, given in overrides.items() if isinstance(overrides, Mapping) else overrides:
         path = parse_path(key) if isinstance(key, str) else None
@@ -334,8 +332,6 @@ def read_overrides(
     report: Reporter,
 ) -> Layer | None:
     """Return the layer of overrides over ``tree``."""
-    if not parsed:
-        return None
     names = Names(merge.apply(tree, declared(parsed, merge)), merge.rules)
     patch: dict[str, Any] = {}
     for path, value in parsed:

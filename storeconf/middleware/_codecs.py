@@ -114,7 +114,7 @@ def lz4_codec() -> Codec:
     try:
         import lz4.frame
     except ImportError as error:
-        raise PluginError("this needs the package of lz4.frame: pip install 'storeconf[lz4]'") from error
+        raise PluginError("this needs the package of lz4.frame: pip install 'storeconf[lz4]'", code="SC702") from error
     return _Lz4(lz4.frame)
 
 
@@ -124,5 +124,5 @@ def zstd_codec() -> Codec:
     try:
         import zstandard
     except ImportError as error:
-        raise PluginError("this needs the package of zstandard: pip install 'storeconf[zstd]'") from error
+        raise PluginError("this needs the package of zstandard: pip install 'storeconf[zstd]'", code="SC702") from error
     return _Zstd(zstandard)

@@ -110,7 +110,8 @@ class EncryptStore(CodedStore):
             import cryptography  # noqa: F401 - only whether it is there
         except ImportError as error:
             raise PluginError(
-                "the middleware encrypt needs the package cryptography: pip install 'storeconf[encrypt]'"
+                "the middleware encrypt needs the package cryptography: pip install 'storeconf[encrypt]'",
+                code="SC702",
             ) from error
         keys = [_Key(key.get_secret_value()) for key in settings.keys]
         self._first = keys[0]

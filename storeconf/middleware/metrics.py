@@ -50,7 +50,8 @@ class MetricsStore(GuardedStore):
             from opentelemetry.metrics import get_meter
         except ImportError as error:
             raise PluginError(
-                "the middleware metrics needs the OpenTelemetry API: pip install 'storeconf[metrics]'"
+                "the middleware metrics needs the OpenTelemetry API: pip install 'storeconf[metrics]'",
+                code="SC702",
             ) from error
         self._store = store
         self._histogram = get_meter("storeconf").create_histogram(

@@ -13,6 +13,7 @@ from storeconf.config.pipeline import Assembly
 from storeconf.config.pipeline import assemble as put_together
 from storeconf.config.specs import Request
 from storeconf.config.tree import Tainted
+from storeconf.layout import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,9 @@ def assemble(
     """Put a layout together; ``environ`` None: with the process's variables."""
     variables = os.environ if environ is None else environ
     catalog = catalog or Catalog.builtin()
-    return put_together(Request(source, environment, overrides, variables, catalog, without_secrets))
+    return put_together(
+        Request(source, environment, overrides, variables, catalog, working_directory(), without_secrets)
+    )
 
 
 class Workplace:

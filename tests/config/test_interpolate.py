@@ -98,8 +98,8 @@ class TestGrammar:
             ("${}", 0, 3, "${NAME}"),
             ("${ A }", 0, 6, "${A}"),
             ("${1A}", 0, 5, "${NAME}"),
-            ("${A-B}", 0, 6, "${A:-B}"),
-            ("${A?m}", 0, 6, "${A:?m}"),
+            ("${A-B}", 0, 6, "${A:-…}"),
+            ("${A?m}", 0, 6, "${A:?…}"),
             ("${A.b}", 0, 6, "${NAME}"),
             ("${A=b}", 0, 6, "${NAME}"),
             ("${env:}", 0, 7, "${NAME}"),
@@ -121,7 +121,7 @@ class TestGrammar:
 
     @pytest.mark.parametrize(
         ("text", "meant"),
-        [("${A:b}", "${A:-b}"), ("${A:+b}", ":-"), ("${A:=b}", ":-"), ("${A-redis://b}", "${A:-redis://b}")],
+        [("${A:b}", "${A:-…}"), ("${A:+b}", ":-"), ("${A:=b}", ":-"), ("${A-redis://b}", "${A:-…}")],
     )
     def test_other_shells_operators_are_unknown_resolvers_with_a_hint(self, text: str, meant: str) -> None:
         problem = fault(text, {"A": "1"})

@@ -66,7 +66,9 @@ class Driver:
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in (name, ""):
                 raise
-            raise PluginError(f"the package {name!r} is not installed: pip install 'storeconf[{name}]'") from error
+            raise PluginError(
+                f"the package {name!r} is not installed: pip install 'storeconf[{name}]'", code="SC702"
+            ) from error
         title = name.capitalize()
         self.client: type[Any] = getattr(self.asyncio, title)
         self.cluster: type[Any] = getattr(self._cluster, f"{title}Cluster")

@@ -87,7 +87,8 @@ class KeyValueBackend(Backend):
         except ImportError as error:
             raise PluginError(
                 f"the store {self.store!r} needs a package that is not installed: "
-                f"pip install 'py-key-value-aio[{kind.extra}]'"
+                f"pip install 'py-key-value-aio[{kind.extra}]'",
+                code="SC702",
             ) from error
         secrets = {name: value.get_secret_value() for name, value in self.secrets.items()}
         arguments = {**self.options, **secrets}
