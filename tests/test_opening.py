@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+import trio
 
 import storeconf
 from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, StoreRegistry, StoreTimeoutError
@@ -197,3 +198,15 @@ def test_without_asyncio_opening_fails_at_once() -> None:
             assert await registry["a"].get("k") is None
 
     asyncio.run(main())
+
+
+def test_trio_is_told_so_when_it_opens_a_registry() -> None:
+    registry = load({"a": {"type": "memory"}})
+
+    async def main() -> None:
+        async with registry:
+            raise AssertionError("it opened")
+
+    with pytest.raises(RuntimeError, match="asyncio only"):
+        trio.run(main)
+    assert not registry.is_open
