@@ -94,7 +94,12 @@ FILES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "docs").rglob("*.py")),
-    *sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".yaml", ".toml", ".md")),
+    *sorted(
+        path
+        for place in ("examples", "plugins")
+        for path in (ROOT / place).rglob("*")
+        if path.suffix in (".py", ".yaml", ".toml", ".md")
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""A fresh virtual environment with storeconf, the example plugins and the bad ones, all of them built as real wheels.
+"""A fresh virtual environment with storeconf, the repository's plugins and bad ones, all of them built as real wheels.
 
 Made once for a run of the tests, whatever number of workers there are. What storeconf and the plugins depend on is
 that of the tests' own environment, by a path file, so that nothing is fetched.
@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "examples" / "plugins").iterdir())
+PROJECTS = sorted(
+    path.parent for place in ("plugins", "examples/plugins") for path in (ROOT / place).glob("*/pyproject.toml")
+)
+"""The distributions of this repository, and those that are examples."""
 
 BACKEND = """
 from typing import ClassVar, Literal
@@ -128,7 +131,7 @@ def prepare(directory: Path) -> Environment:
 
 def _make(directory: Path) -> None:
     wheels = directory / "wheels"
-    projects = [*EXAMPLES, *(_project(directory / "bad" / plugin.distribution, plugin) for plugin in BAD)]
+    projects = [*PROJECTS, *(_project(directory / "bad" / plugin.distribution, plugin) for plugin in BAD)]
     if (ROOT / "storeconf").is_dir():
         projects.append(ROOT)
     else:  # where tools/test-wheel runs the tests: without the source, beside the wheel that they test

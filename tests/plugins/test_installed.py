@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.plugins.environment import BAD, EXAMPLES, ROOT, Environment
+from tests.plugins.environment import BAD, PROJECTS, ROOT, Environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLUGINS = [plugin.module for plugin in BAD] + [project.name.replace("-", "_") for project in EXAMPLES]
+PLUGINS = [plugin.module for plugin in BAD] + [project.name.replace("-", "_") for project in PROJECTS]
 
 LAYOUT = """\
 stores:
@@ -41,7 +41,7 @@ print(json.dumps([asyncio.run(main()), storeconf.__file__]))
 def test_wheels_are_what_is_tested(installed: Environment, tmp_path: Path) -> None:
     done = installed.run("python", "-c", "import storeconf; print(storeconf.__file__)", cwd=tmp_path)
     assert str(installed.directory) in done.stdout
-    assert len(installed.wheels) == 1 + len(EXAMPLES) + len(BAD)
+    assert len(installed.wheels) == 1 + len(PROJECTS) + len(BAD)
 
 
 def test_a_layout_of_all_of_them_loads_and_runs(installed: Environment, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_schema_holds_what_is_installed(installed: Environment, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # a whole suite each, on a machine that has other work
-@pytest.mark.parametrize("project", EXAMPLES, ids=lambda project: project.name)
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_the_plugins_own_tests_pass_on_the_wheels(installed: Environment, tmp_path: Path, project: Path) -> None:
     done = installed.run(
         *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,3 +67,43 @@ def test_increments_of_several_processes_are_exact(tmp_path: Path) -> None:
             return await store.get("n")
 
     assert asyncio.run(total()) == b"800"
+
+
+START = """
+import asyncio, pathlib, sys, time
+from storeconf_sqlite import SqliteStore
+
+async def main(store):
+    async with store:
+        await store.set(sys.argv[1], "v")
+
+print("ready", flush=True)
+for line in sys.stdin:
+    moment, path = line.split()
+    time.sleep(max(0, float(moment) - time.time()))
+    asyncio.run(main(SqliteStore(pathlib.Path(path))))
+    print("done", flush=True)
+"""
+
+
+def test_processes_that_open_a_new_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", START, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(6)
+    ]
+    try:
+        for each in running:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        for attempt in range(25):
+            for each in running:
+                assert each.stdin is not None
+                each.stdin.write(f"{time.time() + 0.02} {tmp_path / str(attempt)}\n")
+                each.stdin.flush()
+            assert [each.stdout and each.stdout.readline() for each in running] == ["done\n"] * len(running)
+    finally:
+        for each in running:
+            each.kill()
+            each.communicate()

@@ -6,6 +6,7 @@ Every operation is one transaction, run in a thread of the store's own, so that 
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,9 @@ __all__ = ["SqliteBackend", "SqliteStore"]
 
 T = TypeVar("T")
 Path = tuple[str, ...]
+
+START_LIMIT = 20.0
+"""Seconds to wait for other processes that prepare the same new file."""
 
 PAGE = 500
 """How many keys are read at a time, so that no transaction is long."""
@@ -289,15 +293,35 @@ class SqliteStore(Store):
 
 def _connect(path: Any, durability: str) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    try:
+    until = time.monotonic() + START_LIMIT
+    while True:
+        database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(database, durability)
+        except sqlite3.OperationalError as error:
+            database.close()
+            # SQLite does not wait, whatever the timeout, for others who change the journal mode of a new file.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.002, 0.02))
+        except BaseException:
+            database.close()
+            raise
+        else:
+            return database
+
+
+def _prepare(database: sqlite3.Connection, durability: str) -> None:
+    if database.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute(f"PRAGMA synchronous={'FULL' if durability == 'fsync' else 'OFF'}")
+    database.execute(f"PRAGMA synchronous={'FULL' if durability == 'fsync' else 'OFF'}")
+    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone() is None:
+        # Taken for writing from its beginning, so that it waits for others who make the table.
+        database.execute("BEGIN IMMEDIATE")
         database.execute(SCHEMA)
-    except BaseException:
-        database.close()
-        raise
-    return database
+        database.execute("COMMIT")
 
 
 # What runs in the thread holds the database and not the store, so that a store that nobody holds can go.
