@@ -66,7 +66,7 @@ class StoreconfPlugin(InitPlugin):
     """
 
     def __init__(self, source: Source = None, *, environment: str | None = None) -> None:
-        self.registry = registry_from(source, environment)
+        self.registry: StoreRegistry = registry_from(source, environment)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Give the application our registry; stores that it was given as well are registered there."""

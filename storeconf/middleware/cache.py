@@ -15,7 +15,7 @@ from storeconf.middleware._bulk import read_each
 from storeconf.middleware._near import Coherence, Entry
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
-from storeconf.store import Expiry, Store, Value, key_text
+from storeconf.store import Capabilities, Expiry, Store, Value, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -92,7 +92,7 @@ class CacheStore(StoreWrapper):
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
         self._in_one_step = type(self._root).do_get_with_expiry is not Store.do_get_with_expiry
         # What others write is not seen at once.
-        self.capabilities = replace(self.wrapped.capabilities, shared=False)
+        self.capabilities: Capabilities = replace(self.wrapped.capabilities, shared=False)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`; renewing goes to the store inside."""

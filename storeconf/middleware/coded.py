@@ -20,7 +20,17 @@ from storeconf._damage import Damage, report
 from storeconf._pace import Pace
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
 from storeconf.middleware.wrapper import StoreWrapper
-from storeconf.store import Expiry, Store, Value, check_step, key_text, milliseconds, next_counter, value_bytes
+from storeconf.store import (
+    Capabilities,
+    Expiry,
+    Store,
+    Value,
+    check_step,
+    key_text,
+    milliseconds,
+    next_counter,
+    value_bytes,
+)
 
 if TYPE_CHECKING:
     import logging
@@ -60,7 +70,7 @@ class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its sto
 class CodedStore(StoreWrapper):
     """Encodes values on their way in and decodes them on their way out."""
 
-    max_size = sys.maxsize
+    max_size: int = sys.maxsize
     """The greatest size of a decoded value; a larger one counts as damaged."""
 
     def __init__(self, inner: Store, *, accept_plain: bool, logger: logging.Logger) -> None:
@@ -90,7 +100,7 @@ class CodedStore(StoreWrapper):
             atomic = inner.atomic | {"increment", "pop"}
         else:
             atomic = inner.atomic - {"increment", "pop"}
-        self.capabilities = replace(inner, atomic=atomic, objects=False)
+        self.capabilities: Capabilities = replace(inner, atomic=atomic, objects=False)
 
     def _decoded(self, key: str, data: bytes | None, operation: str = "get") -> bytes | None:
         if data is None:

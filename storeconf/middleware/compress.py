@@ -66,7 +66,7 @@ class CompressStore(CodedStore):
         self.max_size = settings.max_size
         limit = context.chain.get("limit")
         if isinstance(limit, Limit) and limit.value_size is not None:
-            self.max_size = min(self.max_size, limit.value_size)
+            self.max_size: Size = min(self.max_size, limit.value_size)
         self._code = _CODES[settings.algorithm]
         self._packer = _LOAD[self._code]()
         super().__init__(inner, accept_plain=settings.accept_plain, logger=context.logger)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
-from storeconf.store import Expiry, ExpiryRules, Store, Value
+from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -100,8 +100,8 @@ class StoreWrapper(Store):
         self.wrapped = inner
         self._root = inner.root
         self._path = inner.namespaces
-        self.capabilities = inner.capabilities
-        self.tolerates_outages = type(self).tolerates_outages or inner.tolerates_outages
+        self.capabilities: Capabilities = inner.capabilities
+        self.tolerates_outages: bool = type(self).tolerates_outages or inner.tolerates_outages
         self.on_bind()
 
     def on_bind(self) -> None:

@@ -13,7 +13,7 @@ import time
 import weakref
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
@@ -72,10 +72,10 @@ class MemoryStore(Store):
     Threads may use it at once, each in its own event loop.
     """
 
-    capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
+    capabilities: Capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     warn_if_left_open = False
-    synchronous_operations = frozenset({"get", "set", "delete", "exists"})
-    notifies = frozenset({"get", "set", "delete"})
+    synchronous_operations: ClassVar[frozenset[str]] = frozenset({"get", "set", "delete", "exists"})
+    notifies: ClassVar[frozenset[str]] = frozenset({"get", "set", "delete"})
 
     _root: MemoryStore
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
 
 from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
@@ -65,8 +65,8 @@ class FileStore(Store):
 
     _root: FileStore
 
-    capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    notifies = frozenset({"get"})
+    capabilities: Capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+    notifies: ClassVar[frozenset[str]] = frozenset({"get"})
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class FileStore(Store):
         if must_exist and create_directories:
             raise ValueError("give create_directories or must_exist, not both")
         super().__init__()
-        self.path = Path(path).absolute()
-        self.create_directories = create_directories
+        self.path: Path = Path(path).absolute()
+        self.create_directories: bool = create_directories
         self.durability = durability
-        self.mode = mode
-        self.must_exist = must_exist
+        self.mode: int = mode
+        self.must_exist: bool = must_exist
         self._reset_workers()
 
     def _reset_workers(self) -> None:

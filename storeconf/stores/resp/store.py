@@ -65,8 +65,8 @@ class ServerStore(Store):
 
     driver: ClassVar[str]
     default_url: ClassVar[str]
-    capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
-    notifies = frozenset({"get", "set"})
+    capabilities: Capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
+    notifies: ClassVar[frozenset[str]] = frozenset({"get", "set"})
 
     _root: ServerStore
 
