@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +95,49 @@ WITH_TYPES = {"cli", "config", "integrations", "transfer"}
 LATE_AND_WANTED = {
     ("layout", "registry"),
     ("registry", "integrations"),
+}
+
+
+PUBLIC_NAMES = Path(__file__).parent / "public_names.txt"
+PUBLIC_MODULES = (
+    "storeconf",
+    "storeconf.integrations.fastapi",
+    "storeconf.integrations.litestar",
+    "storeconf.integrations.starlette",
+    "storeconf.stores",
+    "storeconf.testing",
+)
+# Names that two classes share, and modules that import each other. These lists only become shorter; they end empty.
+HOMONYMS: set[str] = {
+    "Bounds",
+    "Change",
+    "Endpoint",
+    "Entry",
+    "Factory",
+    "Found",
+    "Hidden",
+    "History",
+    "Lane",
+    "LifeCycle",
+    "Lifetime",
+    "Namespaces",
+    "Node",
+    "Reader",
+    "Reading",
+    "Report",
+    "Setting",
+    "Source",
+    "Space",
+    "Step",
+    "Store",
+    "Writer",
+}
+CYCLE = {
+    "integrations._litestar_sessions",
+    "integrations._sessions",
+    "integrations._source",
+    "integrations.litestar",
+    "registry",
 }
 
 
@@ -222,6 +268,62 @@ def test_every_public_name_can_be_imported_and_is_sorted() -> None:
     assert set(storeconf.__all__) <= set(dir(storeconf))
 
 
+def public_names() -> list[str]:
+    """Each public name with its module, and what can be called or read on a store and on a registry."""
+    names = [f"{module}.{name}" for module in PUBLIC_MODULES for name in importlib.import_module(module).__all__]
+    for described in (storeconf.Store, storeconf.StoreRegistry, storeconf.Layout):
+        members = {name for name in dir(described) if not name.startswith(("_", "do_"))}
+        names += [f"storeconf.{described.__name__}.{name}" for name in members]
+    return sorted(names)
+
+
+def test_the_public_names_are_those_of_the_checked_in_list() -> None:
+    """A change of this list is a change of the API, for the changelog; `python -m tests.test_structure` writes it."""
+    assert public_names() == PUBLIC_NAMES.read_text().splitlines()
+
+
+def test_no_two_classes_have_one_name() -> None:
+    counted = Counter(
+        node.name.lstrip("_")
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in counted.items() if count > 1} <= HOMONYMS
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
+    """Imports for type checking count too, those inside functions do not."""
+    graph = {module_of(path): top_level_imports(path) for path in MODULES}
+    try:
+        TopologicalSorter({module: names - CYCLE for module, names in graph.items() if module not in CYCLE}).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def top_level_imports(path: Path) -> set[str]:
+    """The storeconf modules that a file imports outside of functions."""
+    modules = {module_of(each) for each in MODULES}
+    found: set[str] = set()
+    waiting = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If):
+            waiting += [*node.body, *node.orelse]
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("storeconf.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "storeconf":
+            module = node.module.removeprefix("storeconf").removeprefix(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".removeprefix(".")
+                found.add(inner if inner in modules else module)
+    return found & modules - {module_of(path)}
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_such"):
         getattr(storeconf, "nothing_such")  # noqa: B009 - type checkers refuse the attribute itself
+
+
+if __name__ == "__main__":
+    PUBLIC_NAMES.write_text("".join(f"{name}\n" for name in public_names()))

@@ -66,7 +66,7 @@ class Source:
         return layouts
 
 
-SECTIONS = {
+SECTIONS: dict[str, tuple[str, ...]] = {
     "Inspect the layout": ("init", "validate", "show", "explain", "diff", "env"),
     "Inspect its structure": ("tree", "graph"),
     "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),

@@ -5,7 +5,7 @@ A tree is what files hold: dicts with str keys, lists and scalars. Imports nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,12 +108,12 @@ class Pending:
     __slots__ = ("layers",)
 
     def __init__(self, layers: tuple[Any, ...]) -> None:
-        self.layers = layers
+        self.layers: tuple[Any, ...] = layers
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pending) and self.layers == other.layers
 
-    __hash__ = None  # type: ignore[assignment]  # how Python says that it can't be hashed
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # how Python says that it can't be hashed
 
     def __repr__(self) -> str:
         return f"Pending({self.layers!r})"

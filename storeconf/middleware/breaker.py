@@ -56,7 +56,7 @@ class _Circuit:
         self._limit = limit
         self._reset_after = reset_after
         self._logger = logger
-        self.failures = 0
+        self.failures: int = 0
         self._retry_at = 0.0
         self._trying = False
 

@@ -16,7 +16,9 @@ from storeconf.testing._checks import equal, holds
 from storeconf.testing._suite import all_keys
 
 if TYPE_CHECKING:
-    from storeconf import Store
+    import asyncio
+
+    from storeconf import Capabilities, Store
     from storeconf.testing.conformance import StoreConformance
 
 Path = tuple[str, ...]
@@ -120,13 +122,13 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.suite = suite
         self.paths: tuple[Path, Path] = ((), ())
-        self.keys = ["", ""]
+        self.keys: list[str] = ["", ""]
         self.last: Place = ((), "")
         self.entries: dict[Place, frozenset[State]] = {}
         with ExitStack() as leave:
-            self.stores = [leave.enter_context(suite.place())]
-            self.runner = leave.enter_context(suite.runner())
-            self.capabilities = suite.capabilities(self.stores[0])
+            self.stores: list[Store] = [leave.enter_context(suite.place())]
+            self.runner: asyncio.Runner = leave.enter_context(suite.runner())
+            self.capabilities: Capabilities = suite.capabilities(self.stores[0])
             if self.capabilities.shared:
                 self.stores.append(suite.handle())
             self.run(self.open())

@@ -27,6 +27,7 @@ from storeconf.testing._model import COARSE, SLACK, History, Path, State, become
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storeconf import Store
     from storeconf.testing.conformance import StoreConformance
 
 __all__ = ["StoreModel", "check_model"]
@@ -39,18 +40,22 @@ families: st.SearchStrategy[tuple[Path, Path]] = st.sampled_from(
         *((("a", "b"), ("ab",)), ((), ("a", "b", "c"))),
     ]
 )
-twins = st.sampled_from(
+twins: st.SearchStrategy[list[str]] = st.sampled_from(
     [
         *(["k", "K"], ["é", "e\u0301"], ["", ":k"], ["b::k", "k"], ["a:b::k", "k"], ["k\n", "k"], ["*", "k"]),
         *(["../k", "k"], ["k" * 300, "k" * 299]),
     ]
 )
-values = st.sampled_from([b"", b"v", b"w", b"0", b"41", b"-7", b"007", b"\x00\xff", b"x" * 2000])
-over = st.sampled_from([0, -1, -0.5, timedelta(0), timedelta(days=-1)])
-spans = st.one_of(st.sampled_from([_SHORT, timedelta(seconds=_SHORT), 3600, 3600.5, timedelta(days=2)]), over)
-expiries = st.one_of(st.none(), spans)
-indexes = st.integers(0, 3)
-steps = st.sampled_from([1, -1, 0, 10, (1 << 63) - 1, -(1 << 63)])
+values: st.SearchStrategy[bytes] = st.sampled_from(
+    [b"", b"v", b"w", b"0", b"41", b"-7", b"007", b"\x00\xff", b"x" * 2000]
+)
+over: st.SearchStrategy[float | timedelta | int] = st.sampled_from([0, -1, -0.5, timedelta(0), timedelta(days=-1)])
+spans: st.SearchStrategy[float | timedelta | int] = st.one_of(
+    st.sampled_from([_SHORT, timedelta(seconds=_SHORT), 3600, 3600.5, timedelta(days=2)]), over
+)
+expiries: st.SearchStrategy[float | timedelta | int | None] = st.one_of(st.none(), spans)
+indexes: st.SearchStrategy[int] = st.integers(0, 3)
+steps: st.SearchStrategy[int] = st.sampled_from([1, -1, 0, 10, (1 << 63) - 1, -(1 << 63)])
 
 
 class StoreModel(History):
@@ -59,7 +64,8 @@ class StoreModel(History):
     @initialize(paths=families, keys=twins)
     def choose(self, paths: tuple[Path, Path], keys: list[str]) -> None:
         """Choose the few places that this history is about, so that its calls meet."""
-        self.paths, self.keys = paths, keys
+        self.paths: tuple[Path, Path] = paths
+        self.keys: list[str] = keys
 
     # ------------------------------------------------------------------ one key
 
@@ -321,7 +327,7 @@ class StoreModel(History):
         """Close and open the same stores again, or, if they are persistent, other ones on the same data."""
         self.run(self.close())
         if self.capabilities.persistent:
-            self.stores = [self.suite.handle() for _ in self.stores]
+            self.stores: list[Store] = [self.suite.handle() for _ in self.stores]
         self.run(self.open())
 
     @invariant()

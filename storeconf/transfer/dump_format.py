@@ -60,7 +60,7 @@ class DumpWriter:
     """The lines of a dump; the last one holds their number and digest."""
 
     def __init__(self) -> None:
-        self.entries = 0
+        self.entries: int = 0
         self._digest = hashlib.sha256()
 
     def first(self, store: str, environment: str | None, now: datetime) -> bytes:
@@ -94,8 +94,8 @@ class DumpReader:
     """Reads a dump line by line. Entries can be trusted one by one; the last line shows whether all are there."""
 
     def __init__(self) -> None:
-        self.lines = 0
-        self.ended = False
+        self.lines: int = 0
+        self.ended: bool = False
         self._digest = hashlib.sha256()
         self._sound = True
 

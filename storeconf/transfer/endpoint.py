@@ -46,7 +46,7 @@ class Endpoint:
     def __init__(self, layout: Layout, name: str, *, beside: Endpoint | None = None) -> None:
         self.layout = layout
         self.name = name
-        self.label = name
+        self.label: str = name
         """The name of the store in messages."""
 
         self.listed_only: list[Names] | None = None
@@ -56,7 +56,7 @@ class Endpoint:
         self.registry: StoreRegistry = (
             compile_plan(self._plan) if beside is None or beside.layout is not layout else beside.registry
         )
-        self.store = self.registry.require(name)
+        self.store: Store = self.registry.require(name)
         top = self.store.namespaces
         listed = {each.namespaces: each for each in map(self.registry.__getitem__, self.registry.names())
                   if each.root is self.store.root}  # fmt: skip

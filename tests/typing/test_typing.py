@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,31 @@ def pyright(project: Path, python: str | Path) -> tuple[list[str], int]:
 @pytest.mark.slow
 def test_pyright_finds_nothing() -> None:
     assert pyright(HERE, sys.executable) == ([], len(list(HERE.glob("users_of_*.py"))))
+
+
+@pytest.mark.slow
+def test_the_types_of_the_package_are_complete(tmp_path: Path) -> None:
+    """No checker has to infer a type of the package; add the annotation that this asks for."""
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "storeconf", "--ignoreexternal", "--outputjson"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    report = json.loads(done.stdout)["typeCompleteness"]
+    incomplete = [
+        f"{symbol['name']}: {each['message']}"
+        for symbol in report["symbols"]
+        for each in symbol.get("diagnostics", ())
+        if symbol["isExported"] and not (symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"])
+    ]
+    assert incomplete == []
+    assert report["completenessScore"] == 1
 
 
 @pytest.mark.slow

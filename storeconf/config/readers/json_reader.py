@@ -41,19 +41,19 @@ _WORDS: Final = {
 
 def read_json(text: str) -> Reading:
     """Read one document; a text without any gives None."""
-    reader = _Reader(text)
+    reader = _JsonReader(text)
     value, problems = reader.read()
     return Reading(value, problems, reader.places, reader.end)
 
 
-class _Reader:
+class _JsonReader:
     def __init__(self, text: str) -> None:
         self.text = text
         self._odd = False
 
     @cached_property
-    def scan(self) -> _Scan:
-        return _Scan(self.text)
+    def scan(self) -> _JsonScan:
+        return _JsonScan(self.text)
 
     def places(self) -> Entry:
         return self.scan.root
@@ -98,7 +98,7 @@ class _Reader:
         return 0.0
 
 
-class _Scan:
+class _JsonScan:
     """The locations of a JSON text, its duplicate keys and infinite numbers, and where it is too deep or too large."""
 
     def __init__(self, text: str) -> None:

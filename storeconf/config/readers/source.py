@@ -111,8 +111,8 @@ class Source:
     __slots__ = ("_starts", "file", "text")
 
     def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        self.text = text
+        self.file: str = file
+        self.text: str = text
         self._starts: list[int] | None = None
 
     @property

@@ -14,7 +14,7 @@ from storeconf.config.readers.source import MAX_DIGITS, Problem, parser_words
 if TYPE_CHECKING:
     import tomllib
 
-    from storeconf.config.readers.toml_places import Scan
+    from storeconf.config.readers.toml_places import TomlScan
 
 __all__ = ["explain", "explain_number"]
 
@@ -32,7 +32,7 @@ _HEADER: Final = re.compile(r"[ \t]*\[{1,2}[\w. \"'-]+\]{1,2}[ \t]*(?:#.*)?")
 _QUOTE: Final = "put the string in quotes"
 
 
-def explain(text: str, error: tomllib.TOMLDecodeError, scan: Scan) -> list[Problem]:
+def explain(text: str, error: tomllib.TOMLDecodeError, scan: TomlScan) -> list[Problem]:
     """Turn an error of tomllib into problems at the locations that have to change."""
     message, at = _place(text, error, scan)
     # tomllib stops at its first error, so a key that is defined twice before this location is that error.
@@ -52,7 +52,7 @@ def explain_number(text: str) -> Problem:
     return Problem("SC107", "a number or a date is out of range", 0)
 
 
-def _place(text: str, error: tomllib.TOMLDecodeError, scan: Scan) -> tuple[str, int]:
+def _place(text: str, error: tomllib.TOMLDecodeError, scan: TomlScan) -> tuple[str, int]:
     """The error's message, and its offset: from Python 3.14 an attribute, before that a part of the message."""
     message = str(getattr(error, "msg", error))
     match = _PLACE.search(message)
@@ -81,7 +81,7 @@ def _line(text: str, at: int) -> tuple[int, str]:
     return start, text[start : len(text) if end < 0 else end].rstrip("\r")
 
 
-def _syntax(text: str, message: str, at: int, scan: Scan) -> Problem:
+def _syntax(text: str, message: str, at: int, scan: TomlScan) -> Problem:
     start, line = _line(text, at)
     character = text[at : at + 1]
     if character and (character < " " or character == "\x7f") and character not in "\t\r\n":
@@ -152,7 +152,7 @@ def _value(text: str, at: int) -> Problem:
     return Problem("SC107", "not a valid TOML value", at, at + len(word), hint=hint)
 
 
-def _unclosed(text: str, message: str, at: int, scan: Scan) -> Problem:
+def _unclosed(text: str, message: str, at: int, scan: TomlScan) -> Problem:
     if not message.startswith("Unclosed"):
         start, line = _line(text, at)
         header = start + len(line) - len(line.lstrip())
@@ -168,7 +168,7 @@ def _unclosed(text: str, message: str, at: int, scan: Scan) -> Problem:
     return Problem("SC107", f"expected ',' or '{close}'", at, hint=hint, notes=notes)
 
 
-def _unended(text: str, at: int, start: int, scan: Scan) -> Problem:
+def _unended(text: str, at: int, start: int, scan: TomlScan) -> Problem:
     """A string without its closing quote: point to the opening one."""
     opening = scan.lost
     if opening is None or text[opening] not in "\"'":

@@ -27,7 +27,7 @@ from storeconf.config.readers.source import (
 if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
 
-__all__ = ["Scan", "scan", "token_end"]
+__all__ = ["TomlScan", "scan", "token_end"]
 
 _MAX_WORK = 3_000_000  # steps that tomllib takes for dotted keys: for each part of each key, along its whole table
 
@@ -59,9 +59,9 @@ class _LostError(Exception):
     """The text is not TOML from here on, or must not be read further."""
 
 
-def scan(text: str) -> Scan:
+def scan(text: str) -> TomlScan:
     """Find the locations of everything in ``text``."""
-    found = Scan(text)
+    found = TomlScan(text)
     with suppress(_LostError):
         found.statements()
     return found
@@ -73,7 +73,7 @@ def token_end(text: str, start: int, key: bool) -> int:
     return match.end() if match else start
 
 
-class Scan:
+class TomlScan:
     """The result of a scan.
 
     ``root`` contains the locations, ``duplicates`` the keys and tables that are defined already, ``limit`` the problem
@@ -99,7 +99,7 @@ class Scan:
         self._work = 0
 
     def statements(self) -> None:
-        """Scan the whole text."""
+        """TomlScan the whole text."""
         text, size = self.text, len(self.text)
         table = self.root
         path: TreePath = ()
@@ -148,7 +148,7 @@ class Scan:
         return row, (*path, name, len(rows) - 1)
 
     def _value(self, at: int, path: TreePath, start: int) -> tuple[int, Any]:
-        """Scan one value: its end, and the entries in it."""
+        """TomlScan one value: its end, and the entries in it."""
         text, size = self.text, len(self.text)
         result: Any = None
         opened: list[tuple[Any, int, TreePath]] = []

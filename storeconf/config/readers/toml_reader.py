@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf.config.readers.plain import foreign
 from storeconf.config.readers.source import Problem, Reading
 from storeconf.config.readers.toml_errors import explain, explain_number
-from storeconf.config.readers.toml_places import Scan, scan, token_end
+from storeconf.config.readers.toml_places import TomlScan, scan, token_end
 
 if TYPE_CHECKING:
     from storeconf.config.readers.source import Entry
@@ -26,17 +26,17 @@ _HARMLESS_MARKS: Final = 250_000  # characters that make values and keys
 
 def read_toml(text: str, base: TreePath = ()) -> Reading:
     """Read one document, of which only the table at ``base`` belongs to the layout."""
-    reader = _Reader(text)
+    reader = _TomlReader(text)
     value, problems = reader.read(base)
     return Reading(value, problems, reader.places, reader.end)
 
 
-class _Reader:
+class _TomlReader:
     def __init__(self, text: str) -> None:
         self.text = text
 
     @cached_property
-    def scan(self) -> Scan:
+    def scan(self) -> TomlScan:
         return scan(self.text)
 
     def places(self) -> Entry:

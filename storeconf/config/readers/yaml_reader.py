@@ -85,12 +85,12 @@ class _StopError(Exception):
 
 def read_yaml(text: str) -> Reading:
     """Read one document; a text without one gives None."""
-    reader = _Reader(text)
+    reader = _YamlReader(text)
     reader.read()
     return Reading(reader.value, reader.problems, reader.places, reader.end)
 
 
-class _Reader:
+class _YamlReader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.value: Any = None
@@ -135,7 +135,7 @@ class _Reader:
         """
         if self.text.count("[", 0, end) + self.text.count("{", 0, end) <= MAX_DEPTH:
             return None
-        before = _Reader(self.text[:end])
+        before = _YamlReader(self.text[:end])
         before._parse()
         return before.problems if before._stopped else None
 

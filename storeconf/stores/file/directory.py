@@ -83,13 +83,13 @@ class Directory:
     ) -> None:
         self.shown = path
         self._on_damage = on_damage
-        self.root = os.fsencode(path)
+        self.root: bytes = os.fsencode(path)
         self.create = create
         self.parents = parents
         self.fsync = fsync
         self.mode = mode
-        self.file_mode = mode & 0o666
-        self.spares = self.root + b"/" + SPARE_DIRECTORY
+        self.file_mode: int = mode & 0o666
+        self.spares: bytes = self.root + b"/" + SPARE_DIRECTORY
         self._places: dict[tuple[str, ...], Place] = {}
         self._locks: Locks | None = None
         self._home: bytes | None = None

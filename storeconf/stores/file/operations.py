@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "Writing", "milliseconds_left", "patiently"]
 
-logger = logging.getLogger("storeconf.file")
+logger: logging.Logger = logging.getLogger("storeconf.file")
 
 Path = tuple[str, ...]
 

@@ -188,7 +188,7 @@ class Locks:
 
     def __init__(self, path: bytes, mode: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self.fd = os.open(path, flags, mode)
+        self.fd: int = os.open(path, flags, mode)
         status = os.fstat(self.fd)
         if status.st_uid == os.geteuid() and status.st_mode & 0o777 != mode:
             os.fchmod(self.fd, mode)

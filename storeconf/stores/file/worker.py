@@ -132,8 +132,8 @@ class Turns:
     __slots__ = ("_round_over", "_waiting", "end", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.end = 0.0
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.end: float = 0.0
         self._round_over = True  # whether the loop has called others since the last `give`
         self._waiting = 0
 

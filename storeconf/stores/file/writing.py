@@ -415,12 +415,12 @@ class Entry:
     __slots__ = ("key", "name", "number", "place", "target", "writer")
 
     def __init__(self, writer: Writer, place: Place, key: bytes) -> None:
-        self.writer = writer
-        self.place = place
-        self.key = key
-        self.name = name = entry_name(key)
-        self.target = place.directory + b"/" + name
-        self.number = lock_number(name)
+        self.writer: Writer = writer
+        self.place: Place = place
+        self.key: bytes = key
+        self.name: bytes = entry_name(key)
+        self.target: bytes = place.directory + b"/" + self.name
+        self.number: int = lock_number(self.name)
 
     def __enter__(self) -> Self:
         self.writer.lock(self.number, self.target)

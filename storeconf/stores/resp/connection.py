@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 IDLE, CONNECTING, UP, PAUSING, CLOSED = range(5)
 
@@ -81,10 +81,10 @@ class Connection:
         peer: str,
         store: str,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.peer = peer
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.peer: str = peer
         self._store = store
-        self.generation = 0
+        self.generation: int = 0
         """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
         self._connect = connect
         self._timeout = timeout
@@ -304,7 +304,8 @@ class Connection:
             self._fail_all(NotConnectedError, text, ConnectionAbortedError())
 
     def _connected(self, transport: asyncio.Transport, peer: str) -> None:
-        self._transport, self._write, self.peer = transport, transport.write, peer
+        self._transport, self._write = transport, transport.write
+        self.peer = peer
         self._protocol = _Protocol(self)
         self._open.add(self._protocol.closed)
         self._protocol.closed.add_done_callback(self._open.discard)
@@ -448,7 +449,7 @@ class _Protocol(asyncio.Protocol):
         self._reader = make_reader()
         self._feed = self._reader.feed
         self.closed: asyncio.Future[None] = connection.loop.create_future()
-        self.paused = False
+        self.paused: bool = False
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)

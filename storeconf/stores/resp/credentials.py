@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials", "Login"]
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

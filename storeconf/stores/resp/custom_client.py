@@ -53,7 +53,7 @@ class CustomClientTransport(Transport):
         # Values are bytes, whatever the client makes of those that it reads for others.
         self._options = {"NEVER_DECODE": True} if is_librarys else {}
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
-        self.spreads = hasattr(client, "get_primaries")
+        self.spreads: bool = hasattr(client, "get_primaries")
 
     def call(self, data: bytes, key: bytes = b"") -> asyncio.Future[Any]:
         """Send a command by the client's own means."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InvalidationFilter", "InvalidationListener"]
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 HEARTBEAT = 2.0
 """Seconds of silence after which a server is asked whether it is still there."""

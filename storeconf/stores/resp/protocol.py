@@ -191,8 +191,8 @@ class Script:
     __slots__ = ("_alone", "hash", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text.strip().encode()
-        self.hash = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+        self.text: bytes = text.strip().encode()
+        self.hash: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
         self._alone = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
 
     def by_hash(self, key: bytes, *arguments: bytes | int) -> bytes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SentinelTransport"]
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 HEARTBEAT = 5.0
 """Seconds between two looks at whether the Sentinel that announces failovers is still there."""

@@ -13,7 +13,7 @@ from storeconf._threads import OwnThread
 
 __all__ = ["Tls", "TlsFileError"]
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 
 class TlsFileError(Exception):

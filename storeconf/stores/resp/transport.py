@@ -84,7 +84,7 @@ class Transport(ABC):
     """Send a packed command on a key; the future gets the reply, `ReplyError` or `TransportError`."""
 
     def __init__(self, timeout: float, retries: int) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.timeout = timeout
         self.retries = retries
 
@@ -253,7 +253,9 @@ class StandaloneTransport(Transport):
         self._connect_timeout = options.connect_timeout
         self._looked_again = -PAUSE_BETWEEN_LOOKS
         self._connections = [self._connection(options) for _ in range(options.max_connections)]
-        self.call = self._connections[0].call if len(self._connections) == 1 else self._call_least_busy
+        self.call: Callable[[bytes, bytes], asyncio.Future[Any]] = (
+            self._connections[0].call if len(self._connections) == 1 else self._call_least_busy
+        )
 
     def _connection(self, options: ServerOptions) -> Connection:
         connect_here = partial(connect, self.endpoint, options.connect_timeout)

@@ -100,7 +100,7 @@ async def _guard(transport: Transport, owner: weakref.ref[Transports]) -> AsyncG
         await transport.close()
 
 
-log = logging.getLogger("storeconf.stores")
+log: logging.Logger = logging.getLogger("storeconf.stores")
 
 
 TransportFactory = Callable[[str], Transport]
