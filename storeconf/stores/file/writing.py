@@ -357,7 +357,7 @@ class LoopWriter(Writer):
 
     def __init__(self, directory: Directory) -> None:
         super().__init__(directory)
-        self.ready = False
+        self.ready: bool = False
 
     def prepare(self) -> None:
         """Make and open what it takes; nobody uses this writer meanwhile."""
