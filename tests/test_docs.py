@@ -11,6 +11,8 @@ How a page is read, from top to bottom, in an empty directory of its own:
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -124,3 +126,18 @@ def test_pages_link_only_to_what_exists() -> None:
 def test_the_navigation_of_the_site_leads_to_every_page() -> None:
     named = re.findall(r"^ *- (?:[^:\n]+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES[1:])
+
+
+IMPORT = re.compile(r"^ *from (storeconf(?:\.[\w.]+)?) import (\([^)]*\)|[^\n]+)", re.MULTILINE)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_name_that_a_page_or_an_example_imports_is_public(page: Path) -> None:
+    """Strict type checkers object to a name that is not in the ``__all__`` of its module."""
+    for module, names in IMPORT.findall(page.read_text()):
+        if importlib.util.find_spec(module) is not None:
+            public = importlib.import_module(module).__all__
+            for name in re.sub(r"#.*", "", names).strip("()").split(","):
+                imported = name.split(" as ")[0].strip()
+                assert not imported or imported in public, f"{module}.{imported}"
