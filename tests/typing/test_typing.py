@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import storeconf
+
 HERE = Path(__file__).parent
-PACKAGE = HERE.parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,14 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("bare")
     venv.create(where, symlinks=True)
     return where / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with nothing but storeconf in it, the checkout's or the installed one."""
+    where = tmp_path_factory.mktemp("alone")
+    (where / "storeconf").symlink_to(Path(storeconf.__file__).parent)
+    return where
 
 
 def pyright(project: Path, python: str | Path) -> tuple[list[str], int]:
@@ -67,9 +76,9 @@ def test_the_types_of_the_package_are_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pyright_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Path, tmp_path: Path) -> None:
+def test_pyright_is_as_strict_where_litestar_is_not_installed(bare: Path, alone: Path, tmp_path: Path) -> None:
     settings = json.loads((HERE / "pyrightconfig.json").read_text())
-    settings |= {"extraPaths": [str(PACKAGE)]}
+    settings |= {"extraPaths": [str(alone)]}
     shutil.copy(HERE / "users_of_stores.py", tmp_path)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     assert pyright(tmp_path, bare) == ([], 1)
@@ -97,14 +106,14 @@ def test_both_type_checkers_report_each_misspelt_name(tmp_path: Path) -> None:
         [*command, "misspelt.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110
     )
     assert [name for name in NAMES if f'"{name}"' not in done.stdout] == [], done.stdout + done.stderr
-    settings = {"include": ["misspelt.py"], "extraPaths": [str(PACKAGE)]}
+    settings = {"include": ["misspelt.py"], "extraPaths": [str(alone)]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     problems, _ = pyright(tmp_path, sys.executable)
     assert [name for name in NAMES if not any(f'"{name}"' in problem for problem in problems)] == [], problems
 
 
 @pytest.mark.slow
-def test_mypy_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Path, tmp_path: Path) -> None:
+def test_mypy_is_as_strict_where_litestar_is_not_installed(bare: Path, alone: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -115,6 +124,6 @@ def test_mypy_is_as_strict_about_stores_where_litestar_is_not_installed(bare: Pa
         f"--cache-dir={tmp_path}",
     ]
     command += [f"--python-executable={bare}", "users_of_stores.py"]
-    environ = {"MYPYPATH": str(PACKAGE), "PATH": ""}
+    environ = {"MYPYPATH": str(alone), "PATH": ""}
     done = subprocess.run(command, cwd=HERE, env=environ, capture_output=True, text=True, check=False, timeout=110)
     assert done.stdout == "Success: no issues found in 1 source file\n", done.stdout + done.stderr
