@@ -52,7 +52,7 @@ def check_name(name: str) -> str:
 
 
 def key_text(key: str) -> str:
-    """Return ``key`` as a plain str if UTF-8 can encode it; else StoreValueError, and TypeError if it is no str."""
+    """Return ``key`` as a plain str if UTF-8 can encode it; else StoreValueError, and TypeError if it is not a str."""
     if key.__class__ is not str:
         if not isinstance(key, str):
             raise TypeError(f"a key must be a str, not {type(key).__name__}")
@@ -91,7 +91,7 @@ def value_bytes(value: Value) -> bytes:
 def milliseconds(span: Expiry) -> int:
     """Return a span of time in whole milliseconds, rounded up; zero or less means already over.
 
-    Raises TypeError for anything but int, float and timedelta (a bool is no number of seconds), and StoreValueError
+    Raises TypeError for anything but int, float and timedelta (a bool is not a number of seconds), and StoreValueError
     for NaN, infinity, and spans that no backend can hold.
     """
     if isinstance(span, timedelta):
@@ -115,7 +115,7 @@ def milliseconds(span: Expiry) -> int:
 
 
 def check_step(by: int) -> int:
-    """Return ``by`` if a counter can go by it at once; TypeError if it is no int, StoreValueError beyond 64 bits."""
+    """Return ``by`` if a counter can go by it at once; TypeError if not an int, StoreValueError beyond 64 bits."""
     if not isinstance(by, int) or isinstance(by, bool):
         raise TypeError(f"by must be an int, not {type(by).__name__}")
     if not _INT64_MIN <= by <= _INT64_MAX:
@@ -126,7 +126,7 @@ def check_step(by: int) -> int:
 def next_counter(value: bytes | None, by: int) -> int:
     """Return what a counter holds after a step from ``value``, where None counts as 0.
 
-    Raises StoreValueError if the value is no canonical signed 64-bit decimal in ASCII, or if the sum is none.
+    Raises StoreValueError if the value is not a canonical signed 64-bit decimal in ASCII, or if the sum is none.
     """
     before = b"0" if value is None else value
     if _INTEGER.match(before) is None or not _INT64_MIN <= int(before) <= _INT64_MAX:

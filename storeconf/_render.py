@@ -83,7 +83,7 @@ def _block(each: Diagnostic, color: bool) -> str:
 
 
 def _caret(each: Diagnostic, source: str) -> str:
-    """Blanks up to the column, then one caret below each character of the token, however wide it is shown."""
+    """Spaces up to the column, then one caret below each character of the token, however wide it is shown."""
     start = (each.column or 1) - 1
     if each.end_line is None or each.end_column is None:
         end = start + 1

@@ -126,7 +126,7 @@ class Builder:
             return store
         if name in self._making:
             circle = " -> ".join([*self._making[self._making.index(name) :], name])
-            raise PluginError(f"the chains of stores call one another in a circle: {circle}", code="SC602")
+            raise PluginError(f"circular references between chains of stores: {circle}", code="SC602")
         self._making.append(name)
         try:
             context = self._context(name, chain)

@@ -160,7 +160,7 @@ class Catalog:
         return self._with("resolver", name, resolver)
 
     def without(self, *names: str) -> Catalog:
-        """Return a catalog in which nothing has any of these names; they can then be given anew."""
+        """Return a catalog in which nothing has any of these names; they can then be added again."""
         given = {key: value for key, value in self._given.items() if key[1] not in names}
         return replace(self, _given=given, _removed=self._removed | set(names))
 
@@ -378,7 +378,7 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
     else:
         base: type = Backend if part == "backend" else Middleware
         if not (isinstance(value, type) and issubclass(value, base)):
-            fault = f"is no subclass of {_BASE[part]}"
+            fault = f"is not a subclass of {_BASE[part]}"
         elif issubclass(value, Backend):
             own = value.model_fields["type"].default
             fault = None if own == name else f"has type {own!r}, which must equal its name"

@@ -128,9 +128,9 @@ class Plan:
         default_factory: DefaultFactorySpec | None = None,
         environment: str | None = None,
     ) -> Plan:
-        """Make the plan of a valid layout: its references lead somewhere, and never in a circle.
+        """Make the plan of a valid layout: its references exist and are not circular.
 
-        Raises PluginError when kinds of middleware contradict one another about their places.
+        Raises PluginError when kinds of middleware have a conflicting order.
         """
         drafts = _draft(stores)
         factory = None if default_factory is None else _factory(default_factory, drafts)
@@ -356,9 +356,9 @@ def _contradiction(kinds: Mapping[str, type[Middleware]], trail: Iterable[str]) 
             wishes = [f"after {each!r}" for each in kinds[kind].after] + [
                 f"before {each!r}" for each in kinds[kind].before
             ]
-            stated.append(f"{kind!r} wants to stand {' and '.join(wishes)}")
+            stated.append(f"{kind!r} must come {' and '.join(wishes)}")
     return PluginError(
-        f"the places of middleware contradict one another: {'; '.join(stated)}",
+        f"conflicting middleware order: {'; '.join(stated)}",
         code="SC709",
         hint=f"the built-in kinds stand in the order {', '.join(_PLACES)}",
     )

@@ -155,10 +155,10 @@ def test_a_plugin_that_breaks_at_import(install: Install, code: str, cause: str)
 @pytest.mark.parametrize(
     ("group", "name", "code", "fault"),
     [
-        ("storeconf.backends", "odd", "class Odd: pass", "is no subclass of storeconf.Backend"),
-        ("storeconf.backends", "odd", "Odd = 3", "is no subclass of storeconf.Backend"),
+        ("storeconf.backends", "odd", "class Odd: pass", "is not a subclass of storeconf.Backend"),
+        ("storeconf.backends", "odd", "Odd = 3", "is not a subclass of storeconf.Backend"),
         ("storeconf.backends", "odd", BACKEND.format(name="Odd", version=1, type="other"), "has type 'other'"),
-        ("storeconf.middleware", "odd", "class Odd: pass", "is no subclass of storeconf.Middleware"),
+        ("storeconf.middleware", "odd", "class Odd: pass", "is not a subclass of storeconf.Middleware"),
         (
             "storeconf.middleware",
             "odd",

@@ -75,7 +75,7 @@ BAD_KINDS: dict[str, tuple[str, str]] = {
     "boom": ("SC702", "RuntimeError: it went up in smoke"),
     "lonely": ("SC702", "No module named 'nobody_has_this'"),
     "lost": ("SC702", "Elsewhere"),
-    "odd": ("SC703", "is no subclass of storeconf.Backend"),
+    "odd": ("SC703", "is not a subclass of storeconf.Backend"),
     "named": ("SC703", "has type 'otherwise'"),
     "future": ("SC704", "version 99 of storeconf's plugin API"),
     "twin": ("SC706", "twin-one 1.5 and twin-two 1.5"),
