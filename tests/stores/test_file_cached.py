@@ -281,6 +281,40 @@ def test_many_who_only_read_hits_share_the_loop(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_loops_of_several_threads_each_let_others_run(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    beats: list[int] = []
+
+    async def read() -> None:
+        end = time.monotonic() + 0.5
+        count = 0
+
+        async def beat() -> None:
+            nonlocal count
+            while time.monotonic() < end:
+                await asyncio.sleep(0)
+                count += 1
+
+        beating = asyncio.ensure_future(beat())
+        while time.monotonic() < end:
+            await store.get("k")
+        await beating
+        beats.append(count)
+
+    async def main() -> None:
+        async with store:
+            await store.set("k", b"v")
+            threads = [threading.Thread(target=lambda: asyncio.run(read())) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert len(beats) == 2
+    assert min(beats) > 15
+
+
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A directory with no disk behind it, or at least one that is taken for such a directory."""

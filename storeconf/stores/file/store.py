@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 import weakref
-from asyncio import get_running_loop
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
 
@@ -29,7 +29,6 @@ from storeconf.stores.file.worker import Turns, Worker
 from storeconf.stores.file.writing import Group, LoopWriter, Writer
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from storeconf.store import Expiry
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["FileStore"]
 
 _logger = logging.getLogger("storeconf.file")
+
+_MOST_THREADS = 64
+"""Threads with event loops whose turns are remembered."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -98,8 +100,9 @@ class FileStore(Store):
         self._workers: tuple[Worker, ...] = ()
         self._cached: CachedReader | None = None
         self._in_loop: LoopWriter | None = None
-        self._home_loop: AbstractEventLoop | None = None
-        self._turns: Turns | None = None
+        self._home_thread: int | None = None
+        self._turns: Turns | None = None  # those of the thread that asked last
+        self._all_turns: dict[int, Turns] = {}
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
     def do_attach(self, parent: Self) -> None:
@@ -142,7 +145,7 @@ class FileStore(Store):
             if system.has_cached_open() and system.cached_open is not None:
                 self._cached = CachedReader(directory, system.cached_open)
                 if not fsync:
-                    self._in_loop, self._overwriting, self._home_loop = in_loop, Writing(in_loop), get_running_loop()
+                    self._in_loop, self._overwriting, self._home_thread = in_loop, Writing(in_loop), get_ident()
         except BaseException:
             self._abandon()
             self._reset_workers()
@@ -189,7 +192,7 @@ class FileStore(Store):
             if root._state != OPEN:
                 await self._ready()
             turns = root._turns
-            if turns is None or turns.loop is not get_running_loop():
+            if turns is None or turns.thread != get_ident():  # to ask for the running loop is a system call
                 turns = root._keep_turns()
             if monotonic() >= turns.end:
                 await turns.give()
@@ -206,11 +209,13 @@ class FileStore(Store):
                 root._leave()
 
     def _keep_turns(self) -> Turns:
-        """The turns of the running loop. Where the loops of several threads alternate, they begin again each time."""
+        """The turns of the running loop."""
+        thread = get_ident()
         turns = self._turns
-        loop = get_running_loop()
-        if turns is None or turns.loop is not loop:
-            turns = self._turns = Turns(loop)
+        if turns is None or turns.thread != thread:
+            if len(self._all_turns) >= _MOST_THREADS:  # most of them have ended
+                self._all_turns = {}
+            turns = self._turns = self._all_turns.setdefault(thread, Turns(thread))
         return turns
 
     async def _find(self, path: tuple[str, ...], key: str) -> Record | None:
@@ -229,9 +234,9 @@ class FileStore(Store):
     ) -> T:
         """What one operation on one key gives. Where no disk is behind the files, the opening loop may do it itself.
 
-        No other loop may, because a `LoopWriter` is for one thread.
+        Loops of other threads may not, because a `LoopWriter` is for one thread.
         """
-        if self._in_loop is not None and get_running_loop() is self._home_loop:
+        if self._in_loop is not None and get_ident() == self._home_thread:
             place = self._directory.known_place(path)
             if place is not None and place.read_flags == system.NO_DISK:
                 turns = self._keep_turns()
@@ -276,7 +281,7 @@ class FileStore(Store):
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
         await self._writer.submit(self._writing.delete_all, path)
-        if self._in_loop is not None and get_running_loop() is self._home_loop:
+        if self._in_loop is not None and get_ident() == self._home_thread:
             self._in_loop.ready = False
             await self._writer.submit(self._in_loop.drop_spares)
 

@@ -123,25 +123,28 @@ _TURN = 0.002
 
 
 class Turns:
-    """Lets the others of an event loop have their turn while the loop itself does work for the store.
+    """Lets the other tasks of a thread's event loop have their turn while the loop itself does work for the store.
 
     Such work never suspends the task that asks for it. So when ``end`` has passed, `give` has to be awaited before
     more is done. All tasks that do so share the time of one round of the loop.
     """
 
-    __slots__ = ("_round_over", "_waiting", "end", "loop")
+    __slots__ = ("_loop", "_round_over", "_waiting", "end", "thread")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: asyncio.AbstractEventLoop = loop
-        self.end: float = 0.0
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        self.end = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._round_over = True  # whether the loop has called others since the last `give`
         self._waiting = 0
 
     async def give(self) -> None:
         """Give way, unless others have had their turn since the last time; then set another ``end``."""
-        if self._round_over:
+        loop = asyncio.get_running_loop()
+        if self._round_over or loop is not self._loop:
+            self._loop = loop
             self._round_over = False
-            self.loop.call_soon(self._end_round)
+            loop.call_soon(self._end_round)
         else:
             self._waiting += 1
             try:
