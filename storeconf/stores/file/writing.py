@@ -360,7 +360,9 @@ class LoopWriter(Writer):
         self.ready: bool = False
 
     def prepare(self) -> None:
-        """Make and open what it takes; nobody uses this writer meanwhile."""
+        """Make and open what it takes, unless somebody was quicker; nobody uses this writer meanwhile."""
+        if self.ready:
+            return
         try:
             os.stat(self.directory.home())
         except FileNotFoundError:
