@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf._location import Diagnostic
 from storeconf._units import format_size
 from storeconf.config.language import SUFFIXES
-from storeconf.config.readers.source import Problem, Source, find, printable
+from storeconf.config.readers.source import Problem, SourceText, find, printable
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from storeconf._location import Location
     from storeconf.config.language import Format
-    from storeconf.config.readers.source import Entry, Reading
+    from storeconf.config.readers.source import Entry, ReaderResult
     from storeconf.config.tree import TreePath
 
 __all__ = ["MAX_BYTES", "Document", "parse", "read"]
@@ -50,7 +50,7 @@ class Document:
     """
 
     def __init__(
-        self, source: Source, path: Path | None, value: dict[str, Any], reading: Reading, base: TreePath
+        self, source: SourceText, path: Path | None, value: dict[str, Any], reading: ReaderResult, base: TreePath
     ) -> None:
         self.path = path
         self.value = value
@@ -230,7 +230,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _not_text(data: bytes, name: str, at: int, message: str, hint: str | None, *, shown: bool = False) -> ConfigError:
-    source = Source(name, data.decode(errors="replace"))
+    source = SourceText(name, data.decode(errors="replace"))
     problem = Problem("SC106", message, len(data[:at].decode(errors="replace")), hint=hint)
     diagnostic = source.diagnostic(problem)
     return ConfigError([diagnostic if shown else replace(diagnostic, excerpt=())])
@@ -239,7 +239,7 @@ def _not_text(data: bytes, name: str, at: int, message: str, hint: str | None, *
 def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePath = ()) -> Document:
     if len(data) > MAX_BYTES:
         raise _too_large(name, len(data))
-    source = Source(name, _decode(data, name))
+    source = SourceText(name, _decode(data, name))
     reading = _reading(source.text, form, base)
     if reading.problems:
         raise ConfigError(map(source.diagnostic, reading.problems))
@@ -261,7 +261,7 @@ def _build(data: bytes, form: Format, name: str, path: Path | None, base: TreePa
     return Document(source, path, value, reading, base)
 
 
-def _reading(text: str, form: Format, base: TreePath) -> Reading:
+def _reading(text: str, form: Format, base: TreePath) -> ReaderResult:
     # Each parser is imported when the first file of its format is read.
     if form == "yaml":
         from storeconf.config.readers.yaml_reader import read_yaml

@@ -16,7 +16,7 @@ from storeconf.config.readers.source import (
     TWICE,
     Entry,
     Problem,
-    Reading,
+    ReaderResult,
     parser_words,
     shortened,
 )
@@ -39,11 +39,11 @@ _WORDS: Final = {
 }  # fmt: skip
 
 
-def read_json(text: str) -> Reading:
+def read_json(text: str) -> ReaderResult:
     """Read one document; a text without any gives None."""
     reader = _JsonReader(text)
     value, problems = reader.read()
-    return Reading(value, problems, reader.places, reader.end)
+    return ReaderResult(value, problems, reader.places, reader.end)
 
 
 class _JsonReader:

@@ -22,10 +22,10 @@ __all__ = [
     "MAX_VALUES",
     "TWICE",
     "Entry",
-    "Found",
+    "FoundEntry",
     "Problem",
-    "Reading",
-    "Source",
+    "ReaderResult",
+    "SourceText",
     "find",
     "parser_words",
     "printable",
@@ -70,7 +70,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReaderResult:
     """The result of reading a text: its value, or its problems.
 
     ``places`` creates the table of locations, and ``end`` returns the end of an entry's value or key; both are called
@@ -83,7 +83,7 @@ class Reading:
     end: Callable[[Entry, bool], int]
 
 
-class Found(NamedTuple):
+class FoundEntry(NamedTuple):
     """The entry for a path, whether that has a key, and whether it is the path's own or an ancestor's."""
 
     entry: Entry
@@ -91,7 +91,7 @@ class Found(NamedTuple):
     exact: bool
 
 
-def find(entry: Entry, path: TreePath) -> Found:
+def find(entry: Entry, path: TreePath) -> FoundEntry:
     """Follow ``path`` from an entry as far as there are entries."""
     named = False
     for step in path:
@@ -101,11 +101,11 @@ def find(entry: Entry, path: TreePath) -> Found:
         elif isinstance(inside, list) and isinstance(step, int) and 0 <= step < len(inside):
             entry, named = inside[step], False
         else:
-            return Found(entry, named, exact=False)
-    return Found(entry, named, exact=True)
+            return FoundEntry(entry, named, exact=False)
+    return FoundEntry(entry, named, exact=True)
 
 
-class Source:
+class SourceText:
     """A text with the name of its file for people; offsets count characters."""
 
     __slots__ = ("_starts", "file", "text")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.readers.plain import foreign
-from storeconf.config.readers.source import Problem, Reading
+from storeconf.config.readers.source import Problem, ReaderResult
 from storeconf.config.readers.toml_errors import explain, explain_number
 from storeconf.config.readers.toml_places import TomlScan, scan, token_end
 
@@ -24,11 +24,11 @@ _HARMLESS_LINE: Final = 2_000  # characters
 _HARMLESS_MARKS: Final = 250_000  # characters that make values and keys
 
 
-def read_toml(text: str, base: TreePath = ()) -> Reading:
+def read_toml(text: str, base: TreePath = ()) -> ReaderResult:
     """Read one document, of which only the table at ``base`` belongs to the layout."""
     reader = _TomlReader(text)
     value, problems = reader.read(base)
-    return Reading(value, problems, reader.places, reader.end)
+    return ReaderResult(value, problems, reader.places, reader.end)
 
 
 class _TomlReader:

@@ -31,7 +31,7 @@ from storeconf.config.readers.source import (
     TWICE,
     Entry,
     Problem,
-    Reading,
+    ReaderResult,
     shortened,
 )
 from storeconf.config.readers.yaml_errors import explain
@@ -83,11 +83,11 @@ class _StopError(Exception):
     """The rest of the text is not read."""
 
 
-def read_yaml(text: str) -> Reading:
+def read_yaml(text: str) -> ReaderResult:
     """Read one document; a text without one gives None."""
     reader = _YamlReader(text)
     reader.read()
-    return Reading(reader.value, reader.problems, reader.places, reader.end)
+    return ReaderResult(reader.value, reader.problems, reader.places, reader.end)
 
 
 class _YamlReader:
