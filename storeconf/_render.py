@@ -36,7 +36,7 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without anything that could move a terminal's cursor or hide what stands there."""
+    """The text without anything that could move a terminal's cursor or hide text."""
     return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
 
 

@@ -68,7 +68,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
 """The built-in kinds; middleware in its order from the caller inwards."""
 
 RESERVED_RESOLVERS: Final = ("env", "file")
-"""What interpolation itself resolves; no plugin can take these names."""
+"""The resolvers of interpolation itself; plugins can't have these names."""
 
 _logger: Final = logging.getLogger("storeconf")
 _PLURAL: Final[Mapping[Part, str]] = {"backend": "backends", "middleware": "middleware", "resolver": "resolvers"}
@@ -77,10 +77,9 @@ _BASE: Final[Mapping[Part, str]] = {"backend": "storeconf.Backend", "middleware"
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One line of the plugin list: what a name stands for, who provides it, and whether it works.
+    """One line of the plugin list: a name, its provider, and whether it works.
 
-    ``reason`` says why it does not work (or, for a working one, what is odd about it). ``capabilities`` are a loaded
-    backend's.
+    ``reason`` is why it does not work (or, for a working one, its conflict). ``capabilities`` are a loaded backend's.
     """
 
     part: Part
@@ -105,7 +104,7 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What one distribution declares under one name."""
+    """The claim of one distribution on one name."""
 
     part: Part
     name: str
@@ -194,11 +193,11 @@ class Catalog:
         return self._names("middleware")
 
     def resolver_names(self) -> tuple[str, ...]:
-        """Every name that could stand in ``${name:…}``, ``env`` and ``file`` included; imports none of them."""
+        """Every possible name in ``${name:…}``, ``env`` and ``file`` included; imports none of them."""
         return (*RESERVED_RESOLVERS, *self._names("resolver"))
 
     def is_built_in(self, part: Part, name: str) -> bool:
-        """Whether the name stands for one of our own kinds."""
+        """Whether the name is that of a built-in kind."""
         reserved = part == "resolver" and name in RESERVED_RESOLVERS
         return reserved or (name in BUILT_IN[part] and name not in self._removed)
 
@@ -356,14 +355,14 @@ def _plugin(claim: _Claim) -> object:
         raise PluginError(
             f"the {claim.part} {claim.name!r} can't be loaded ({claim.entry_point}): {type(error).__name__}: {error}",
             code="SC702",
-            hint=f"repair or upgrade {claim.distribution}, or tell its author",
+            hint=f"repair or upgrade {claim.distribution}, or report this to its author",
         ) from error
     return _checked(claim.part, claim.name, value, claim.entry_point, claim.distribution)
 
 
 def _checked(part: Part, name: str, value: object, what: str, distribution: str | None = None) -> object:
-    """Return what stands for ``name``: the class, or for a resolver an object, if it keeps our contract."""
-    hint = f"tell the author of {distribution}" if distribution else None
+    """Return the class of ``name``, or for a resolver an object, if it implements the contract."""
+    hint = f"report this to the author of {distribution}" if distribution else None
     fault = None
     if part == "resolver":
         if isinstance(value, FunctionType):
@@ -410,7 +409,7 @@ def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:
         hint = f"did you mean {near[0]!r}? K{listed}"
     else:
         hint = f"k{listed}; or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it"
-    return PluginError(f"there is no {part} {name!r}", code="SC701", hint=hint)
+    return PluginError(f"unknown {part} {name!r}", code="SC701", hint=hint)
 
 
 def _shadow_reason(claims: tuple[_Claim, ...]) -> str:

@@ -70,7 +70,7 @@ class Layout:
         return lookup(self._assembly.tree, path) is not MISSING
 
     def origin(self, path: str) -> Origin | None:
-        """Where the value at a dotted path (``stores.main.url``) came from, and, as ``shadowed``, what it shadowed.
+        """The origin of the value at a dotted path (``stores.main.url``), and, as ``shadowed``, the next lower one.
 
         None when no layer sets it. Secrets are masked in every value.
         """
@@ -94,9 +94,9 @@ class Layout:
         return self._assembly.report.redactor.foreign(text)
 
     def plan(self) -> Plan:
-        """In which order the stores are made, each with its chain: pure data.
+        """The stores in the order in which they are created, each with its chain: pure data.
 
-        Raises ConfigError where placeholders stand for kinds or names of stores.
+        Raises ConfigError if placeholders replace kinds or names of stores.
         """
         if self._validated.unknown:
             report = self._assembly.report
@@ -116,7 +116,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found: the layouts that could be made, and every problem, ordered by place.
+    """The result of a check: the valid layouts, and every problem, ordered by location.
 
     ``environments`` were checked; it is empty where only the base was. ``files`` were read, in any of them.
     """
@@ -227,7 +227,7 @@ def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
 
 
 def _check_chains(layout: Layout, report: Reporter) -> None:
-    """Report plugins' middleware that can't agree on places; the plan finds that, so it is asked only where it can."""
+    """Report plugins' middleware that can't agree on places; only the plan finds that."""
     kinds = layout._validated.models
     foreign = {kind for part, kind in kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
     for name, spec in layout.stores.items() if foreign and not report.failed() else ():

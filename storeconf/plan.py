@@ -29,7 +29,7 @@ Chain: TypeAlias = tuple[tuple[str, "Middleware"], ...]
 """The middleware around one store, by kind, from the caller inwards."""
 
 HIDDEN_ROOT: Final = "default_factory"
-"""What messages call the root that a default factory with a ``type`` brings along."""
+"""The name in messages of the hidden root of a default factory with a ``type``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Step:
     """How one store is made.
 
     ``root`` names the root whose resource it uses, ``path`` is its namespace path there, and ``backend`` holds that
-    root's settings. ``chain`` stands around it, inherited links included. A namespace has a ``parent``; an alias has
-    the store that it stands for as ``use``, never another alias. ``needs`` names the stores that its chain calls. A
+    root's settings. ``chain`` is around it, inherited links included. A namespace has a ``parent``; an alias has
+    its store as ``use``, never another alias. ``needs`` names the stores that its chain calls. A
     root has the ``sources`` of its settings: how those that came from files are read again.
     """
 
@@ -56,7 +56,7 @@ class Step:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the backend can do; a chain may leave less, which the store itself knows."""
+        """The capabilities of the backend; a chain may reduce them, as the store itself shows."""
         return self.backend.capabilities
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,9 +77,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class FactoryStep:
-    """What a name gets that no step has: a namespace of a ``parent`` or of a hidden root, one store for all, or none.
+    """The store for a name without a step: a namespace of a ``parent`` or of a hidden root, one store for all, or none.
 
-    ``taken`` tells which namespaces there belong to listed stores. The other fields are as in `Step`.
+    ``taken`` has the namespaces there that belong to listed stores. The other fields are as in `Step`.
     """
 
     kind: Literal["namespace", "root", "use", "forbid"]
@@ -275,7 +275,7 @@ def _root_order(roots: Iterable[str], drafts: Mapping[str, Step], factory: Facto
 
 
 def _sorted(names: Iterable[str], after: Callable[[str], Iterable[str]]) -> list[str]:
-    """The names in their order, but each after those that it comes ``after``; a circle is entered where it is met."""
+    """The names in their order, but each after those that it comes ``after``; a cycle is entered at its first name."""
     order: list[str] = []
     met: set[str] = set()
     for start in names:
@@ -316,10 +316,10 @@ def _chain(links: Links) -> Chain:
 
 @lru_cache(maxsize=256)
 def _places(foreign: frozenset[tuple[str, type[Middleware]]]) -> Mapping[str, int]:
-    """The places of the built-in kinds with these among them.
+    """The positions of the built-in kinds with these among them.
 
-    One stands right behind the kinds that it comes ``after``, else right in front of those that it comes ``before``,
-    else next to the caller.
+    A kind is right behind those that it comes ``after``, else right in front of those that it comes ``before``, else
+    next to the caller.
     """
     kinds = dict(sorted(foreign, key=lambda each: each[0]))
     behind: dict[str, set[str]] = {kind: set() for kind in (*_PLACES, *kinds)}
@@ -360,7 +360,7 @@ def _contradiction(kinds: Mapping[str, type[Middleware]], trail: Iterable[str]) 
     return PluginError(
         f"conflicting middleware order: {'; '.join(stated)}",
         code="SC709",
-        hint=f"the built-in kinds stand in the order {', '.join(_PLACES)}",
+        hint=f"the order of the built-in kinds is {', '.join(_PLACES)}",
     )
 
 

@@ -1,6 +1,6 @@
-"""Finds the place in a layout that the segments of a variable's name mean, or that was most likely meant.
+"""Finds the path in a layout for the segments of a variable's name, or the nearest path.
 
-Segments match without case, and ``-`` as ``_``; what there is to match depends on the kinds of the stores in the tree.
+Segments match without case, and ``-`` matches ``_``. The names that can match depend on the kinds of the stores.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_SEARCHES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The place that was meant; ``from_file``: the last segment had the suffix ``_FILE``."""
+    """The path that was found; ``from_file``: the last segment had the suffix ``_FILE``."""
 
     path: TreePath
     expect: Expect
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What can be named at one place: by name, and whether other names are free, or indices of a list."""
+    """The names that are possible at one path, and whether other names, or indices of a list, are too."""
 
     names: Mapping[str, Expect]
     by_normal: Mapping[str, Sequence[str]]
@@ -108,7 +108,7 @@ class Names:
         return Found(path, expect, from_file)
 
     def expect(self, path: TreePath) -> Expect:
-        """Return what can stand at an exact path; anything where that is not known."""
+        """Return the values that an exact path takes; any value if that is unknown."""
         expect = MAPPING
         for depth, step in enumerate(path):
             level = self._level(path[:depth], expect)
@@ -116,15 +116,15 @@ class Names:
         return expect
 
     def meant(self, segments: Sequence[str]) -> TreePath | None:
-        """Return the place that was most likely meant by segments that fit nothing."""
+        """Return the nearest path for segments that match no setting."""
         return self.spelt(segments) or self._nearest((), segments) or self._nearest(("stores",), segments)
 
     def spelt(self, segments: Sequence[str]) -> TreePath | None:
-        """Return the place whose name differs from the segments only in what stands between the words."""
+        """Return the path whose name differs from the segments only in what separates the words."""
         return self._spelt((), MAPPING, _flat(segments))
 
-    def say(self, path: TreePath, value: Any) -> None:
-        """Take note of what a variable says, for the indices of those that follow."""
+    def note(self, path: TreePath, value: Any) -> None:
+        """Take note of the value of a variable, for the indices of those that follow."""
         if isinstance(value, list):
             self._sizes[path] = len(value)
         elif path and isinstance(path[-1], int):
@@ -175,7 +175,7 @@ class Names:
             yield from ((*path, index) for index in range(len(there)))
 
     def _inner(self, level: _Level, path: TreePath, step: str | int) -> Expect:
-        """What can stand one step further; a middleware's model is imported only here, where it is named."""
+        """The possible values one step further; a middleware's model is imported only here, where it is named."""
         if isinstance(step, int):
             return level.item or ANY
         if path == ("stores",):
@@ -218,7 +218,7 @@ class Names:
                 if valid_name(name):
                     return name
                 raise Fault("SC301", f"{name!r} can't name a store", _listed(list(level.names)), path=path)
-            raise Fault("SC301", f"there is no store {name!r}", _listed(list(level.names)), path=path)
+            raise Fault("SC301", f"unknown store {name!r}", _listed(list(level.names)), path=path)
         if level.free is not None and name:
             return name
         known = self._catalog.middleware_names() if _is_chain(path) else list(level.names)
@@ -309,7 +309,7 @@ class Names:
             try:
                 fields = fields_of(self._catalog.backend(type_)).expects
             except PluginError:  # reported by validation; what such a store takes is not known
-                return self._cached(("nobody knows", factory), lambda: base | _expects(known), ANY)
+                return self._cached(("unknown type", factory), lambda: base | _expects(known), ANY)
             return self._cached(("type", type_, factory), lambda: {**fields, **base, **_expects(known - fields.keys())})
         kind = "use" if node.get("use") is not None else "parent"
         others = ALIAS if kind == "use" else FACTORY if factory else CHILD
@@ -317,7 +317,7 @@ class Names:
 
 
 def _is_chain(path: TreePath) -> bool:
-    """Whether the mapping of a store's middleware stands at ``path``."""
+    """Whether ``path`` is that of a store's middleware."""
     return is_middleware_path((*path, ""))
 
 
@@ -332,6 +332,6 @@ def kind_key(segment: str) -> bool:
 
 
 def _listed(known: Sequence[str]) -> str | None:
-    """What there is, as a hint."""
+    """A hint that lists the known names."""
     shown = ", ".join(known[:_MOST_LISTED])
     return f"there is {shown}{', …' if len(known) > _MOST_LISTED else ''}" if known else None

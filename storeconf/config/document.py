@@ -36,7 +36,7 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 _PYPROJECT: Final = "pyproject.toml"
 _TABLE: Final = ("tool", "storeconf")
-_MAX_LISTED: Final = 1_000  # names of a directory that are looked at for one that was meant
+_MAX_LISTED: Final = 1_000  # names of a directory that are searched for a similar one
 _BOMS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"),
@@ -76,9 +76,9 @@ class Document:
         return self._reading.places()
 
     def location(self, path: Sequence[str | int], *, key: bool = False) -> Location | None:
-        """Where the value at ``path`` stands, or its key; where nothing is, the key of the nearest ancestor.
+        """The location of the value at ``path``, or of its key; if there is none, of the key of the nearest ancestor.
 
-        The span of a list or mapping without brackets is what of it stands in its first line.
+        The span of a list or mapping without brackets is its part in its first line.
         """
         entry, named, exact = find(self._root, (*self._base, *path))
         key = named and (key or not exact)
@@ -90,7 +90,7 @@ class Document:
         return self._source.location(start, end)
 
     def lines(self, first: int, last: int) -> tuple[tuple[int, str], ...]:
-        """The lines from ``first`` to ``last`` that there are, each with its number, as they stand in the file."""
+        """The lines from ``first`` to ``last`` that there are, each with its number, unchanged."""
         return self._source.lines(first, last)
 
     def keys(self, number: int) -> Iterator[tuple[TreePath, tuple[int, int]]]:
@@ -108,7 +108,7 @@ class Document:
                 stack.append(((*path, step), each))
 
     def excerpt(self, *numbers: int, masked: bool = True) -> tuple[tuple[int, str], ...]:
-        """Lines for a diagnostic; unless the redactor does it, what looks like a secret is ``masked``."""
+        """Lines for a diagnostic; unless the redactor does that, apparent secrets are ``masked``."""
         return self._source.excerpt(*numbers, masked=masked)
 
 
@@ -198,7 +198,7 @@ def _unreadable(path: Path, name: str, error: OSError) -> ConfigError:
 
 
 def _meant(path: Path) -> str | None:
-    """A hint to the file that ``path`` was meant to be."""
+    """A hint to a file with a similar name."""
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, _MAX_LISTED)]

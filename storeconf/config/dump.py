@@ -1,6 +1,6 @@
-"""A layout as plain data in the language's own shape: what the layers say together, secrets masked.
+"""A layout as plain data in the structure of the language: the result of all layers, secrets masked.
 
-What the layers leave to defaults is not in it. Texts are written so that reading them again gives the same layout.
+Defaults are not part of it. Texts are written so that reading them again gives the same layout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["dump", "expected", "masked"]
 
 _DEFAULT: Final = re.compile(r"(\$\{(?!env:)[A-Za-z][A-Za-z0-9_-]*:(?!-)[^}]*?:-)[^}]*")
-"""The default of what a file or a resolver gives."""
+"""A substitution by a file or a resolver, and its default."""
 
 _TEXT: Final = Expect("a text", frozenset({str}))
 _SECRET_VALUE: Final = Expect("a text", frozenset({str}), secret=True)
@@ -52,7 +52,7 @@ def dump(assembly: Assembly, validated: Validated, *, masked: bool) -> dict[str,
 
 
 def masked(assembly: Assembly, validated: Validated, path: TreePath, value: object) -> object:
-    """What some layer wrote at ``path``, as it may be shown: also what fits no field of today's kind."""
+    """The value of one layer at ``path``, masked; its field may not exist in the kind that the store has now."""
     if isinstance(value, dict):
         return {key: masked(assembly, validated, (*path, key), each) for key, each in value.items()}
     if isinstance(value, list):
@@ -63,7 +63,7 @@ def masked(assembly: Assembly, validated: Validated, path: TreePath, value: obje
 
 
 def expected(validated: Validated, path: TreePath) -> Expect:
-    """What the field at ``path`` takes; where that is not known, its name tells whether it holds a secret."""
+    """The values that the field at ``path`` takes; if that is unknown, its name decides whether it holds a secret."""
     spec: StoreSpec | DefaultFactorySpec | None = None
     if path[:1] == ("stores",) and len(path) > 2:
         spec, path = validated.stores.get(str(path[1])), path[2:]
@@ -118,7 +118,7 @@ class _Walk:
         return shown
 
     def value(self, expect: Expect, value: Any, actual: Any, path: TreePath) -> Any:
-        """One value as it stands in the tree; ``actual`` is what validation made of it, where that is known."""
+        """One value of the tree; ``actual`` is the validated value, if there is one."""
         if isinstance(value, Placeholder):
             return self._reference(expect, str(value))
         if self._masked and (expect.secret or (expect.hides and not isinstance(value, list | dict))):
@@ -152,7 +152,7 @@ class _Walk:
         return self.value(expected(self._validated, path), value, None, path)
 
     def _reference(self, expect: Expect, text: str) -> str:
-        """What the file says for a value that is not known."""
+        """The text in the file of a value that is not known."""
         if not self._masked or REFERENCE.fullmatch(text):
             return text
         return MASK if expect.hides else mask_url(text)
@@ -184,5 +184,5 @@ class _Walk:
         text = mask_url(str(value)) if self._masked else str(value)
         if self._written:
             return text
-        # What a file says is substituted again when it is read.
+        # Texts of files are interpolated again when they are read.
         return text.replace("$", "$$") if "${" in text or "$$" in text else text

@@ -1,4 +1,4 @@
-"""The answer of code that looks at a text without knowing where in a layout it stands."""
+"""The error of code that examines a text without knowing its location in a layout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 __all__ = ["Fault"]
 
 
-class Fault(Exception):  # noqa: N818 - an answer, which whoever asked makes a diagnostic
-    """Something is wrong with a value; whoever knows where the value stands reports it.
+class Fault(Exception):  # noqa: N818 - callers turn it into a diagnostic
+    """A problem of a value, which the caller, who knows the location of the value, reports.
 
-    ``span`` is the part of a text that is meant, ``path`` the place in the layout that a name leads to as far as it
-    fits. ``absent``: there is no value, so that a default can stand in.
+    ``span`` is the invalid part of the text, ``path`` the longest part of a path that exists. ``absent``: the value
+    does not exist, so a default applies.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""What the fields of a settings model take, worked out once per class from its annotations.
+"""The values that the fields of a settings model take, derived once per class from its annotations.
 
 Pydantic is lenient where a file should not be (``"5"`` for 5, ``true`` for 1), so the classes of plain values are
-compared first: a file's values have types of their own. Values of variables are `str` subclasses and left to Pydantic;
-for them it is said here when a text is read as a list or a mapping, and what a variable's segments may name inside.
+compared first: a file's values have types of their own. Values of variables are `str` subclasses and left to Pydantic.
+For them, this module knows when a text is read as a list or a mapping, and the names that a variable can contain.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ANY", "MAPPING", "PLAIN", "TEXT", "WORDS", "Expect", "Fields", "expect_of", "fields_of", "store_fields"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, float, bool, list, dict})
-"""The classes of what files hold; anything else (a variable's text, an object in a mapping) is left to the model."""
+"""The classes of values in files; all others (a variable's text, an object in a mapping) are left to the model."""
 
 WORDS: Final[Mapping[type, str]] = {
     str: "a text",
@@ -50,11 +50,11 @@ WORDS: Final[Mapping[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What one field, list item or mapping value takes.
+    """The values that one field, list item or mapping value takes.
 
     ``kinds`` are the plain classes of its type, None for any. Not ``strict``: the model's own code may take others.
-    ``item`` is what a list there holds, ``value`` what a mapping with free keys holds, ``models`` whose settings a
-    mapping there can be.
+    ``item`` describes the items of a list, ``value`` the values of a mapping with free keys, ``models`` are
+    settings that a mapping can be.
     """
 
     what: str
@@ -89,18 +89,18 @@ class Expect:
 
     @property
     def hides(self) -> bool:
-        """Whether a value that stands here alone is a secret."""
+        """Whether a single value here is a secret."""
         return self.secret or any(inner is not None and inner.hides for inner in (self.item, self.value))
 
     @property
     def deep(self) -> bool:
-        """Whether there is something to look at inside a value of the right class."""
+        """Whether the contents of a value of the right class are examined further."""
         inside = (inner for inner in (self.item, self.value) if inner is not None)
         return self.path or bool(self.models) or any(inner is not ANY for inner in inside)
 
     @property
     def direct(self) -> frozenset[type]:
-        """The plain classes of values that are right as they are, and have nothing inside to look at."""
+        """The plain classes of values that are right as they are, and are not examined further."""
         classes = PLAIN if self.classes is None else self.classes
         if self.path or self.hides:
             classes -= {str}
@@ -110,21 +110,21 @@ class Expect:
 
     @property
     def scalar(self) -> bool:
-        """Whether a text can stand here as it is."""
+        """Whether a text is possible here as it is."""
         return self.classes is None or not self.classes <= {list, dict}
 
     @property
     def listing(self) -> bool:
-        """Whether a list can stand here."""
+        """Whether a list is possible here."""
         return self.kinds is None or list in self.kinds
 
     @property
     def mapping(self) -> bool:
-        """Whether a mapping can stand here."""
+        """Whether a mapping is possible here."""
         return self.kinds is None or dict in self.kinds
 
     def inside(self, step: int | str) -> Expect | None:
-        """What an item of a list here takes, or a value of a mapping with free keys; None if there is no such thing."""
+        """The values of a list's items here, or of a mapping with free keys; None if neither is possible."""
         return self.item if isinstance(step, int) else self.value
 
     def fields(self) -> dict[str, Expect]:
@@ -134,11 +134,11 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one model by the names that ops write.
+    """The fields of one model by their names in a layout.
 
-    ``direct`` holds the plain classes of values that go to the model as they are, ``deep`` the fields some of whose
-    values need a look inside, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
-    ``drops`` tells that it drops what it does not know, without a word and without having asked for that.
+    ``direct`` holds the plain classes of values that go to the model as they are, ``deep`` the fields whose
+    values are examined further, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
+    ``drops``: it silently drops unknown fields, only because that is the default.
     """
 
     model: type[BaseModel]
@@ -275,7 +275,7 @@ def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
 
 
 def _whole(expect: Expect, annotation: Any) -> Expect:
-    """What a class takes whose inside is not known here: either all of it is a secret, or nothing is."""
+    """The values of a class with unknown contents: either all of it is a secret, or nothing is."""
     return replace(expect, secret=True) if _holds_secret(annotation) else expect
 
 

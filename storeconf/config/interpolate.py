@@ -26,7 +26,7 @@ __all__ = ["Interpolation"]
 
 _URL_CHARACTERS: Final = frozenset("@/:?#%[] ")
 _REPLACEABLE: Final = frozenset({"SC402", "SC403", "SC404", "SC405"})
-_NEAR_ENOUGH: Final = 200  # variables to look through for one that was meant
+_NEAR_ENOUGH: Final = 200  # variables that are searched for a similar name
 
 
 _Result: TypeAlias = str
@@ -34,9 +34,9 @@ _Result: TypeAlias = str
 
 
 class Interpolation:
-    """Interpolates trees; what comes from files and resolvers is tainted.
+    """Interpolates trees; values from files and resolvers are tainted.
 
-    ``futile`` collects the paths of removals that were still there.
+    ``futile`` collects the paths of removals that are still in the tree.
     """
 
     def __init__(self, request: Request, environment: str | None, report: Reporter) -> None:
@@ -230,8 +230,8 @@ class Interpolation:
             raise Fault("SC405", reason) from None
         if isinstance(value, str):
             return str(value)
-        reason = f"the resolver {reference.resolver!r} gave a {type(value).__name__}, not a str"
-        raise Fault("SC405", reason, "tell the plugin's author")
+        reason = f"the resolver {reference.resolver!r} returned a {type(value).__name__}, not a str"
+        raise Fault("SC405", reason, "report this to the plugin's author")
 
     def _resolver_hint(self, reference: Reference, error: PluginError) -> str | None:
         if reference.argument[:1] in ("+", "="):

@@ -36,7 +36,7 @@ KIND_KEYS: Final = ("type", "parent", "use")
 """The fields of which exactly one makes the kind of a store or default factory."""
 
 CANDIDATES: Final = ("storeconf.yaml", "storeconf.yml", "storeconf.toml", "storeconf.json", "pyproject.toml")
-"""What discovery looks for in the working directory; the last only counts with a table ``[tool.storeconf]``."""
+"""The files that discovery searches for; the last only counts with a table ``[tool.storeconf]``."""
 
 Format: TypeAlias = Literal["yaml", "toml", "json"]
 
@@ -49,7 +49,7 @@ SWITCHES: Final = ("STORECONF_ENV", "STORECONF_FILE", "STORECONF_DISABLE_PLUGINS
 """The variables that set no value of the layout."""
 
 FORBIDDEN: Final = ("version", "extends", "unset", "environments")
-"""What neither variables nor overrides can set, and ``unset`` can't remove."""
+"""The keys that neither variables nor overrides can set, and that ``unset`` can't remove."""
 
 NAME_RULE: Final = (
     "use letters, digits, '_' and '-', beginning and ending with a letter or digit, without '__', "
@@ -66,7 +66,7 @@ def valid_name(name: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeField:
-    """One field: what it is for, what may stand there (as JSON Schema, draft 7), and examples."""
+    """One field: its purpose, its values (as JSON Schema, draft 7), and examples."""
 
     description: str
     schema: Mapping[str, Any] = field(hash=False)
@@ -77,7 +77,7 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 _PATHS: Final = {"type": "array", "items": _TEXT}
 
 _DESCRIPTION: Final = EnvelopeField(
-    "What the store is for; shown by tools, used by nothing.", {"type": "string"}, ("Who is logged in.",)
+    "The purpose of the store; shown by tools, without any effect.", {"type": "string"}, ("Who is logged in.",)
 )
 _MIDDLEWARE: Final = EnvelopeField(
     "The chain around the store: each kind with its settings, or with the one value that it mainly has, or false to "
@@ -110,14 +110,14 @@ TOP: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
             ({"main": {"type": "memory"}, "sessions": {"parent": "main"}},),
         ),
         "default_factory": EnvelopeField(
-            "What a name gets that no one listed: a namespace of a parent, a namespace of a hidden root of some type, "
-            "one store for all (use), or an error (forbid). Absent: a namespace of a hidden memory root, with a "
+            "The store for a name that is not listed: a namespace of a parent, a namespace of a hidden root of some "
+            "type, one store for all (use), or an error (forbid). Absent: a namespace of a hidden memory root, with a "
             "warning.",
             {"$ref": "#/definitions/default_factory"},
             ({"parent": "main"}, "forbid"),
         ),
         "environments": EnvelopeField(
-            "What differs in each environment, by its name; what is said here beats what is said in general.",
+            "The changes for each environment, by its name; they take precedence over general values.",
             {"$ref": "#/definitions/environments"},
             ({"development": {"stores": {"main": {"type": "memory"}}}},),
         ),
@@ -126,7 +126,7 @@ TOP: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
 """The top level of a layout."""
 
 COMMON: Final[Mapping[str, EnvelopeField]] = MappingProxyType({"description": _DESCRIPTION, "middleware": _MIDDLEWARE})
-"""What roots take besides their type's own fields."""
+"""The fields of roots in addition to those of their type."""
 
 CHILD: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
     {
@@ -143,10 +143,10 @@ CHILD: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
         **COMMON,
     }
 )
-"""What stores with a parent take."""
+"""The fields of stores with a parent."""
 
 ALIAS: Final[Mapping[str, EnvelopeField]] = MappingProxyType({"use": _USE, "description": _DESCRIPTION})
-"""What aliases take."""
+"""The fields of aliases."""
 
 FACTORY: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
     {
@@ -159,7 +159,7 @@ FACTORY: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
         **COMMON,
     }
 )
-"""What a default factory takes besides its kind."""
+"""The fields of a default factory in addition to its kind."""
 
 NOT_HERE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {

@@ -1,6 +1,6 @@
 """A layer: what one part of one file, the variables, or a call sets, and where; and the history of a value.
 
-The history of a value is found by replaying the layers along one path, and only when somebody asks.
+The history of a value is found by replaying the layers along one path, and only on request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["History", "Layer", "Place", "place_of"]
 
 Place = dict[str, Any]
-"""Where something stands, as keyword arguments of a `Diagnostic`."""
+"""A location, as keyword arguments of a `Diagnostic`."""
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -32,7 +32,7 @@ class Layer:
 
     ``prefix`` leads from the document's top to this layer's data, and relative paths in it are relative to
     ``directory``. ``unset`` has the number of the entry that removes a path; ``variables`` has the name of the
-    variable that sets one. A ``plain`` layer holds only what files can hold, no marks.
+    variable that sets one. A ``plain`` layer contains only values that files can contain, no marks.
     """
 
     kind: str
@@ -44,8 +44,8 @@ class Layer:
     variables: Mapping[TreePath, str] = field(default_factory=dict)
     plain: bool = True
 
-    def says(self, path: TreePath, rules: Rules) -> Any:
-        """Return what the layer itself says at ``path``: a value, None where it removes it, or `MISSING`."""
+    def value_at(self, path: TreePath, rules: Rules) -> Any:
+        """Return the layer's own value at ``path``, None if it removes the value, or `MISSING`."""
         here: Any = self.data
         for depth, step in enumerate(path):
             if isinstance(here, dict):
@@ -67,7 +67,7 @@ class Layer:
         return any(path[:length] in self.unset for length in range(1, len(path) + 1))
 
     def place(self, path: TreePath, *, key: bool = False, removal: bool = False) -> Place:
-        """Return where the layer says something about ``path`` (removes it), or about what is nearest to it."""
+        """Return where the layer sets (or removes) the value at ``path``, or its nearest ancestor."""
         place: Place = {"layer": self.kind}
         for length in range(len(path), 0, -1):
             if (name := self.variables.get(path[:length])) is not None:
@@ -80,7 +80,7 @@ class Layer:
         return place | place_of(self.document, (*self.prefix, *self.written(path)), key=key)
 
     def written(self, path: TreePath) -> TreePath:
-        """Return the path as the layer writes it: that of a shorthand, where it stands for a mapping."""
+        """Return the path as the layer writes it: that of a shorthand, if it replaces a mapping."""
         if len(path) < 2 or not is_middleware_path(path[:-1]):
             return path
         here: Any = self.data
@@ -90,7 +90,7 @@ class Layer:
 
 
 def place_of(document: Document | None, path: TreePath, *, key: bool = False) -> Place:
-    """Return where ``path`` stands in a document; nothing when there is none."""
+    """Return the location of ``path`` in a document; nothing if there is none."""
     if document is None:
         return {}
     location = document.location(path, key=key)
@@ -116,26 +116,26 @@ class History:
     layers: list[Layer] = field(default_factory=list)
 
     def layer(self, path: TreePath) -> Layer | None:
-        """Return the layer that set the value which stands at ``path`` in the merged tree."""
-        # Whatever survives at a path came from the highest layer that says something there: a removal, or a change of
+        """Return the layer that set the value at ``path`` in the merged tree."""
+        # The value that survives at a path is from the highest layer that has a value there: a removal, or a change of
         # kind, that had dropped it would be higher still.
         for layer in reversed(self.layers):
-            says = layer.says(path, self.rules)
+            says = layer.value_at(path, self.rules)
             if says is not MISSING and says is not None and says.__class__ is not Removals:
                 return layer
         return None
 
     def written(self, path: TreePath) -> TreePath:
-        """Return the path as the layer writes it that set the value: a shorthand's, where that stands for a mapping."""
+        """Return the path as the layer writes it that set the value: a shorthand's, if that replaces a mapping."""
         layer = self.layer(path)
         return path if layer is None else layer.written(path)
 
     def place(self, path: TreePath, *, key: bool = False) -> Place:
-        """Return where the value at ``path`` was set: a mapping's is its first, for what is not there its nearest."""
+        """Return where the value at ``path`` was set: a mapping at its first location, no value at the nearest."""
         while path:
             layer = self.layer(path)
             if layer is not None:
-                if isinstance(layer.says(path, self.rules), dict):
+                if isinstance(layer.value_at(path, self.rules), dict):
                     layer = self._first(path) or layer
                 return layer.place(path, key=key)
             path, key = path[:-1], True
@@ -189,7 +189,7 @@ class History:
         return events
 
     def _steps(self, path: TreePath) -> list[tuple[Layer, Any, Any, Any]]:
-        """Replay the layers: each with what stood at ``path`` below it, what stands there now, and what it says."""
+        """Replay the layers: each with the value at ``path`` below it, the value with it, and its own value."""
         merge = Merge(self.rules)
         tree: dict[str, Any] = {}
         below: Any = MISSING
@@ -199,7 +199,7 @@ class History:
             if part is not None:
                 tree = merge.apply(tree, part, plain=layer.plain)
                 now = self._value(tree, path)
-                steps.append((layer, below, now, layer.says(path, self.rules)))
+                steps.append((layer, below, now, layer.value_at(path, self.rules)))
                 below = now
         return steps
 
@@ -216,21 +216,21 @@ class History:
         return MISSING if tree is None else tree
 
     def _removal(self, layer: Layer, path: TreePath) -> Place:
-        """Return where ``layer`` says what took the value at ``path`` away."""
+        """Return where ``layer`` removes the value at ``path``."""
         for length in range(1, len(path) + 1):
-            says = layer.says(path[:length], self.rules)
+            says = layer.value_at(path[:length], self.rules)
             if says is None or says.__class__ is Whole or not isinstance(says, dict):
                 if says is not MISSING:
                     return layer.place(path[:length], key=says is None, removal=True)
                 break
         store = path[:2] if path[0] == "stores" else path[:1]
         for key in KIND_KEYS:
-            if layer.says((*store, key), self.rules) not in (MISSING, None):
+            if layer.value_at((*store, key), self.rules) not in (MISSING, None):
                 return layer.place((*store, key))
         merged = self._value(self._merged(store), store)
         groups = self.rules.exclusive(merged.get("type")) if isinstance(merged, dict) else ()
         for name in (name for group in groups if path[len(store)] in group for name in group):
-            if layer.says((*store, name), self.rules) not in (MISSING, None):
+            if layer.value_at((*store, name), self.rules) not in (MISSING, None):
                 return layer.place((*store, name))
         return layer.place(store)
 

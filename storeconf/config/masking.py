@@ -1,6 +1,6 @@
-"""What hides secrets in a text: the mask, the credentials of URLs, and what looks like a secret in a line.
+"""Masks in texts: the mask itself, the credentials of URLs, and apparent secrets in a line.
 
-Who knows which values are secret is `secrets`; here is what can be told from a text alone.
+Which values are secret is known to `secrets`; this module only knows texts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
 
 
 def mask_url(text: str) -> str:
-    """The text with the passwords and query values of the URLs in it replaced, and names that stand alone."""
+    """The text with the passwords and query values of the URLs in it replaced, and names without a password."""
     if "://" not in text:
         return text
     return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1{MASK}", _USER.sub(MASK, text)))
@@ -76,7 +76,7 @@ _SHORTEST: Final = 4
 
 
 def starred_line(number: int, line_at: Callable[[int], str], judged: Sequence[tuple[int, int]] | None = None) -> str:
-    """A line of a file with stars for what looks like a secret, one for one, so that columns hold.
+    """A line of a file with stars for apparent secrets, one for one, so that columns stay correct.
 
     ``judged``: the file could be parsed, and these columns hold keys of its mappings, for which other code decides.
     """
@@ -85,7 +85,7 @@ def starred_line(number: int, line_at: Callable[[int], str], judged: Sequence[tu
         line = credentials.sub(lambda match: match[1] + _stars(match[2]), line)
     match = _FIELD_OF_SECRET.search(line)
     if match is None and judged is None and not _FIELD.match(line):
-        # A list's item or a text's next line: the nearest line above with less before it says what it belongs to.
+        # A list item or the next line of a string belongs to the nearest line above that is indented less.
         indent = _indent(line)
         for above in range(number - 1, max(number - _LINES_ABOVE, 0), -1):
             head = line_at(above)
@@ -129,7 +129,7 @@ def _secret_end(line: str, start: int) -> int:
 
 
 def _stars(text: str) -> str:
-    """Stars for everything but spaces and substitutions with their quotes, which tell where a secret is, not what."""
+    """Stars for all but spaces and substitutions with their quotes, which show a secret's location, not its value."""
     stars = _VISIBLE.sub("*", text)
     for match in _REFERENCE.finditer(text):
         stars = stars[: match.start()] + match[0] + stars[match.end() :]

@@ -1,12 +1,12 @@
-"""The merge engine: what one layer makes of the layers below it, on plain data, before any validation.
+"""The merge engine: one layer applied to the layers below it, as plain data, before any validation.
 
 `Merge.apply` puts one layer on a complete tree. `Merge.combine` merges two layers without knowing what is below them.
-What such a partial merge must remember to be one function of what is below, whatever that is, it keeps in its marks:
+A partial merge must be one function of the tree below it, whatever that is. What it has to remember is in its marks:
 a removal as None, a mapping that was put where something else had been as `Whole`, and the layers of one store as
-`Pending`, for what they drop depends on the kind that they meet. So merging is associative, ``{}`` its identity, and
-applying a combination is the same as applying its parts in turn.
+`Pending`, for the fields that they drop depend on the kind that they meet. So merging is associative, ``{}`` its
+identity, and applying a combination is the same as applying its parts in turn.
 
-Mappings are never changed in place: what only one layer has is shared with it, not copied.
+Mappings are never changed in place: a value of only one layer is shared with it, not copied.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["Merge", "Rules", "kind_of"]
 
 Kind: TypeAlias = tuple[Any, bool, bool]
-"""What makes a store's kind: its ``type`` (None without one), whether it has a ``parent``, whether it has a ``use``."""
+"""The kind of a store: its ``type`` (None without one), whether it has a ``parent``, whether it has a ``use``."""
 
 NO_KIND: Final[Kind] = (None, False, False)
 
 
 class Rules:
-    """What the engine must know of kinds, asked of the catalog only when two layers meet, and remembered."""
+    """The properties of kinds that merging needs, looked up in the catalog only when two layers meet, and cached."""
 
     def __init__(self, catalog: Catalog, environ: Mapping[str, str] | None = None) -> None:
         self.catalog = catalog
@@ -73,7 +73,7 @@ class Rules:
         return (self._environ.get(reference.argument) if reference.resolver == "env" else None) or default
 
     def exclusive(self, type_: object) -> tuple[tuple[str, ...], ...]:
-        """Return the groups of fields of a backend that exclude each other; none for what can't be loaded."""
+        """Return the groups of fields of a backend that exclude each other; none if it can't be loaded."""
         if not isinstance(type_, str):
             return ()
         groups = self._exclusive.get(type_)
@@ -86,7 +86,7 @@ class Rules:
         return groups
 
     def expanded(self, kind: object, value: Any) -> dict[str, Any] | None:
-        """Return the mapping that a middleware's shorthand stands for; None when ``value`` is none."""
+        """Return the mapping that a middleware's shorthand abbreviates; None if ``value`` is not a shorthand."""
         if value is False or value is None or isinstance(value, dict) or not isinstance(kind, str):
             return None
         if kind not in self._middleware:
@@ -106,7 +106,7 @@ class Rules:
 
 
 class _Undeclared(dict[str, Any]):
-    """A store of which no layer has said the kind yet; which fields exclude each other is known only with it."""
+    """A store whose kind no layer has set yet; only the kind decides which fields exclude each other."""
 
     __slots__ = ("layers",)
 
@@ -167,7 +167,7 @@ class Merge:
         return out
 
     def completed(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return ``tree`` without removals and marks: what a layer makes of nothing."""
+        """Return ``tree`` without removals and marks: a layer applied to an empty tree."""
         return {} if (done := self._complete((), tree)) is MISSING else done
 
     def _put(self, out: dict[str, Any], path: TreePath, key: str, value: Patch, plain: bool) -> None:
@@ -183,7 +183,7 @@ class Merge:
             if low is MISSING or low is None:
                 self.doubtful.append(path)
             return MISSING
-        if low is None:  # a removal that one layer alone had said; it has nothing below it any more
+        if low is None:  # a removal of a single layer, with nothing left below it
             self.doubtful.append(path)
             low = MISSING
         kinds = (len(path) == 2 and path[0] == "stores") or path == ("default_factory",)  # as `is_kind_path`, inlined

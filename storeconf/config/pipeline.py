@@ -36,7 +36,7 @@ __all__ = ["Assembly", "assemble", "run"]
 class Assembly:
     """The merged and expanded tree, and what it was made of.
 
-    ``tree`` holds ``version``, ``stores``, ``default_factory`` and every other key at the top that nobody knows.
+    ``tree`` holds ``version``, ``stores``, ``default_factory`` and every unknown key at the top.
     ``environments`` are all known ones, by section or overlay. ``files`` are the names of all files that are there,
     ``documents`` those that could be read. ``report`` has the problems so far, and the history of each value.
     """
@@ -114,7 +114,7 @@ def assemble(request: Request) -> Assembly:
 
 
 def _check_versions(history: History, report: Reporter) -> None:
-    """Check what only lower layers say of the version; the highest is in the tree, and checked there."""
+    """Check the version in lower layers; that of the highest is in the tree, and checked there."""
     for layer in [layer for layer in history.layers if "version" in layer.data][:-1]:
         version = layer.data["version"]
         if type(version) is not int or version != 1:
@@ -147,7 +147,7 @@ def _report_exclusive(path: TreePath, given: list[str], report: Reporter) -> Non
 
 
 def _report_futile(paths: list[TreePath], report: Reporter) -> None:
-    """Report removals of what no lower layer has."""
+    """Report removals of values that no lower layer has."""
     for path in dict.fromkeys(paths):
         for layer in report.history.futile(path):
             message = f"no lower layer has {dotted(path)}, so this removes nothing"
@@ -158,13 +158,13 @@ def _report_futile(paths: list[TreePath], report: Reporter) -> None:
 
 
 def _report_clashes(tree: dict[str, Any], merge: Merge, report: Reporter) -> None:
-    """Report what a layer has where all should have had a mapping."""
+    """Report values of layers where only a mapping is possible."""
     for path in dict.fromkeys(merge.clashes):
         highest = None if isinstance(lookup(tree, path), dict) else report.history.layer(path)
         hint = "write the store's fields below its name" if len(path) > 1 else None
         for layer in report.history.layers:
             if layer is highest:
-                continue  # what it says is in the tree, and checked there
-            found = layer.says(path, merge.rules)
+                continue  # its value is in the tree, and checked there
+            found = layer.value_at(path, merge.rules)
             if found is not None and found is not MISSING and not isinstance(found, dict):
                 report.add("SC211", f"{dotted(path)} must be a mapping", path, place=layer.place(path), hint=hint)

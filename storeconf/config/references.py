@@ -23,7 +23,7 @@ _BODY = re.compile(
 class Reference:
     """One substitution, ``${resolver:argument:-operand}``, which has the ``span`` in its text.
 
-    ``operator`` is ``-``, ``?``, or empty where there is no operand.
+    ``operator`` is ``-``, ``?``, or empty without an operand.
     """
 
     resolver: str
@@ -89,10 +89,10 @@ def _reference(text: str, start: int) -> Reference:
 
 
 def _meant(body: str, argument: str) -> str:
-    """How to write what was probably meant by an invalid substitution."""
+    """A hint how to write an invalid substitution."""
     if body != body.strip() and NAME.match(argument.strip()):
         return f"write ${{{body.strip()}}}, without spaces"
     name = re.match(r"([A-Za-z_][A-Za-z0-9_]*)([-?+=])", argument)
     if name is not None and name[2] in "-?":
-        return f"write ${{{name[1]}:{name[2]}…}}, with a colon"  # what follows may be a secret
+        return f"write ${{{name[1]}:{name[2]}…}}, with a colon"  # the rest may be a secret
     return "write ${NAME}, ${NAME:-default}, ${NAME:?message}, or '$$' for a '$' that means itself"

@@ -1,7 +1,7 @@
-"""What only all stores together can get wrong: unknown names, cycles, and stores that would share their keys.
+"""Checks of all stores together: unknown names, cycles, and stores that would share their keys.
 
-Three parts: how stores are related (`_Kinship`), what their declarations make of that, and what middleware that calls
-other stores adds to it.
+Three parts: the relations of stores (`_Relations`), the checks of their declarations, and those of middleware that
+calls other stores.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _MOST_NAMES: Final = 10
 
 
 def check_relations(validated: Validated, declared: Collection[str], report: Reporter) -> None:
-    """Check the references between stores and where their keys lie. ``declared`` holds also the stores in error."""
-    kinship = _Kinship(validated.stores, declared, validated.unknown, report)
-    _Structure(validated, kinship, report).check()
-    _NeedsCheck(kinship, report).check(validated.default_factory)
+    """Check the references between stores and the places of their keys. ``declared`` includes stores in error."""
+    relations = _Relations(validated.stores, declared, validated.unknown, report)
+    _Structure(validated, relations, report).check()
+    _NeedsCheck(relations, report).check(validated.default_factory)
 
 
 def _leads_to(spec: StoreSpec | None) -> str | None:
@@ -47,8 +47,8 @@ def _leads_to(spec: StoreSpec | None) -> str | None:
     return spec.use if isinstance(spec, AliasSpec) else None
 
 
-class _Kinship:
-    """Answers questions about the stores; those in error are only ``declared``, ``circular`` ones lead in a circle.
+class _Relations:
+    """The relations of the stores; stores in error are only ``declared``, and ``circular`` ones refer to each other.
 
     ``unknown`` are placeholders for names.
     """
@@ -69,10 +69,10 @@ class _Kinship:
         self._near: dict[str, str | None] = {}
 
     def check_known(self, name: str, path: TreePath) -> None:
-        """Report a reference, which stands at ``path``, to a store that nobody declares."""
+        """Report a reference at ``path`` to a store that is not declared."""
         if name in self._declared or name in self._unknown:
             return
-        text = f"there is no store {name!r}"
+        text = f"unknown store {name!r}"
         if name not in self._near:
             self._near[name] = nearest(name, self._declared) if len(self._near) < MOST_SOUGHT else None
         near = self._near[name]
@@ -83,7 +83,7 @@ class _Kinship:
             names = list(self._declared)
             more = ", …" if len(names) > _MOST_NAMES else ""
             self._report.add(
-                "SC601", text, path, hint=f"declared are: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
+                "SC601", text, path, hint=f"declared stores: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
             )
         else:
             self._report.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
@@ -99,7 +99,7 @@ class _Kinship:
             )  # fmt: skip
 
     def target(self, name: str) -> str:
-        """The store that a name stands for, through aliases."""
+        """The store of a name, through aliases."""
         spec = self.stores.get(name)
         while isinstance(spec, AliasSpec) and name not in self.circular:
             name = spec.use
@@ -131,36 +131,36 @@ def _keeps_raw_keys(backend: Backend) -> bool:
     return backend.namespace == "" and type(backend).model_fields["namespace"].is_required()
 
 
-# ---------------------------------------------------------------------- what stores declare
+# ---------------------------------------------------------------------- declarations
 
 
 class _Structure:
-    def __init__(self, validated: Validated, kinship: _Kinship, report: Reporter) -> None:
+    def __init__(self, validated: Validated, relations: _Relations, report: Reporter) -> None:
         self._validated = validated
         self._stores: Mapping[str, StoreSpec] = validated.stores
-        self._kinship = kinship
+        self._relations = relations
         self._report = report
 
     def check(self) -> None:
         for name, spec in self._stores.items():
             if isinstance(spec, ChildSpec):
-                self._kinship.check_known(spec.parent, ("stores", name, "parent"))
+                self._relations.check_known(spec.parent, ("stores", name, "parent"))
             elif isinstance(spec, AliasSpec):
-                self._kinship.check_known(spec.use, ("stores", name, "use"))
+                self._relations.check_known(spec.use, ("stores", name, "use"))
         factory = self._validated.default_factory
         if factory is not None and factory.parent is not None:
-            self._kinship.check_known(factory.parent, (*FACTORY, "parent"))
+            self._relations.check_known(factory.parent, (*FACTORY, "parent"))
         if factory is not None and factory.use is not None:
-            self._kinship.check_known(factory.use, (*FACTORY, "use"))
-        self._circles()
+            self._relations.check_known(factory.use, (*FACTORY, "use"))
+        self._cycles()
         self._namespaces()
         self._locations()
         self._objects()
 
-    # ------------------------------------------------------------------ circles
+    # ------------------------------------------------------------------ cycles
 
-    def _circles(self) -> None:
-        """Every store leads to at most one other, so each walk ends at a root, at a known end, or in a circle."""
+    def _cycles(self) -> None:
+        """Every store refers to at most one other, so each walk ends at a root, at a visited store, or in a cycle."""
         done: set[str] = set()
         for start in self._stores:
             trail: dict[str, None] = {}
@@ -170,12 +170,12 @@ class _Structure:
                 name = _leads_to(self._stores.get(name))
             if name is not None and name in trail:
                 steps = list(trail)
-                self._circle(steps[steps.index(name) :])
-            if name is not None and (name in trail or name in self._kinship.circular):
-                self._kinship.circular.update(trail)
+                self._cycle(steps[steps.index(name) :])
+            if name is not None and (name in trail or name in self._relations.circular):
+                self._relations.circular.update(trail)
             done.update(trail)
 
-    def _circle(self, names: list[str]) -> None:
+    def _cycle(self, names: list[str]) -> None:
         notes = []
         for name in names:
             field = "use" if isinstance(self._stores[name], AliasSpec) else "parent"
@@ -184,7 +184,7 @@ class _Structure:
             notes.append(self._report.note(f"{name!r} {verb} {other!r}", ("stores", name, field)))
         first = names[0]
         field = "use" if isinstance(self._stores[first], AliasSpec) else "parent"
-        text = f"stores lead in a circle: {' -> '.join([*names, first])}"
+        text = f"circular store references: {' -> '.join([*names, first])}"
         self._report.add("SC602", text, ("stores", first, field), notes=notes, hint="one of them must be a root")
 
     # ------------------------------------------------------------------ shared keys
@@ -194,7 +194,7 @@ class _Structure:
         for name, spec in self._stores.items():
             if not isinstance(spec, ChildSpec):
                 continue
-            target = self._kinship.target(spec.parent)
+            target = self._relations.target(spec.parent)
             first = taken.setdefault((target, spec.namespace), name)
             if first is not name:
                 text = f"{first!r} and {name!r} are the same namespace {spec.namespace!r} of {target!r}"
@@ -203,13 +203,13 @@ class _Structure:
                     notes=[self._report.note(f"{first!r} is declared here", ("stores", first), key=True)],
                     hint=f"if they should, write {name}: {{use: {first}}}; if not, give one of them another namespace",
                 )  # fmt: skip
-            self._kinship.check_divisible(target, ("stores", name, "parent"))
+            self._relations.check_divisible(target, ("stores", name, "parent"))
         factory = self._validated.default_factory
         if factory is not None and factory.parent is not None:
-            self._kinship.check_divisible(self._kinship.target(factory.parent), (*FACTORY, "parent"))
+            self._relations.check_divisible(self._relations.target(factory.parent), (*FACTORY, "parent"))
 
     def _locations(self) -> None:
-        """Sorted, everything that lies in a place follows that place. Two roots collide once, in however many."""
+        """Sorted, everything inside a place follows that place. Two roots are reported once."""
         places: list[tuple[tuple[str, ...], int, TreePath, str]] = []
         for name, spec in self._stores.items():
             if isinstance(spec, RootSpec) and name not in self._validated.vague:
@@ -231,14 +231,14 @@ class _Structure:
             first, second = (outer, place) if outer[1] < place[1] else (place, outer)
             inside = "keep their keys in the same place" if outer[0] == place[0] else "would share keys"
             if outer[0] != place[0]:
-                inside = f"would share keys: {place[3]} lies in {outer[3]}"
+                inside = f"would share keys: {place[3]} is inside {outer[3]}"
             kind = "parent" if second[2] == FACTORY else "use"  # the default factory is looked at last
             use = f"write {second[2][-1]}: {{{kind}: {first[2][-1]}}}"
             self._report.add(
                 "SC604", f"{first[3]} and {second[3]} {inside}", second[2], key=True,
                 notes=[
                     self._report.note(f"{first[3]} is declared here", first[2], key=True),
-                    *(note for _, _, path, name in (first, second) for note in self._said_elsewhere(path, name)),
+                    *(note for _, _, path, name in (first, second) for note in self._from_elsewhere(path, name)),
                 ],
                 hint=f"if they should be one store, {use}; if not, give one of them another place or namespace",
                 lacking=True,
@@ -250,16 +250,16 @@ class _Structure:
         try:
             locations, warnings = backend.locations(), backend.warnings()
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
-            text = f"{type(backend).__name__} could not tell where it keeps its keys: {type(error).__name__}: {error}"
-            self._report.add("SC708", text, path, key=True, hint="tell the plugin's author")
+            text = f"{type(backend).__name__} failed to give the location of its keys: {type(error).__name__}: {error}"
+            self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
             return
         number = places[-1][1] + 1 if places else 0
         places += ((tuple(map(str, location)), number, path, shown) for location in locations)
         for field, message in warnings:
             self._report.add("SC801", message, (*path, *field.split(".")), severity="warning")
 
-    def _said_elsewhere(self, path: TreePath, shown: str) -> Iterator[Note]:
-        """What decides on a root's place and comes from another layer than the root itself."""
+    def _from_elsewhere(self, path: TreePath, shown: str) -> Iterator[Note]:
+        """The settings that determine a root's place and come from another layer than the root itself."""
         spec = self._validated.default_factory if path == FACTORY else self._stores[str(path[-1])]
         backend: Backend | None = getattr(spec, "backend", None)
         if backend is None:
@@ -271,19 +271,19 @@ class _Structure:
             if fields.attributes[name] in backend.model_fields_set and (expect.path or name in deciding):
                 there = self._report.history.place((*path, name))
                 if any(there.get(key) != home.get(key) for key in ("layer", "file", "variable")):
-                    yield self._report.note(f"{shown} has its {name} from here", (*path, name))
+                    yield self._report.note(f"{shown} gets its {name} here", (*path, name))
 
     # ------------------------------------------------------------------ objects
 
     def _objects(self) -> None:
         """A chain is inherited within one root only, so it is enough to look where a kind is named."""
         for name, spec in self._stores.items():
-            if not isinstance(spec, AliasSpec) and spec.middleware and name not in self._kinship.circular:
-                place = self._kinship.place(name)
+            if not isinstance(spec, AliasSpec) and spec.middleware and name not in self._relations.circular:
+                place = self._relations.place(name)
                 self._bytes_only(spec.middleware, place and place[0], ("stores", name))
         factory = self._validated.default_factory
         if factory is not None and factory.middleware:
-            place = None if factory.parent is None else self._kinship.place(factory.parent)
+            place = None if factory.parent is None else self._relations.place(factory.parent)
             self._bytes_only(factory.middleware, place and place[0], FACTORY, factory.backend)
 
     def _bytes_only(self, links: Links, root: str | None, path: TreePath, backend: Backend | None = None) -> None:
@@ -304,29 +304,29 @@ class _Structure:
             )  # fmt: skip
 
 
-# ---------------------------------------------------------------------- what chains call
+# ---------------------------------------------------------------------- stores that chains call
 
 
 class _Need(NamedTuple):
-    """A store that another one's chain calls, and who says so: itself, or the parent that it inherits from."""
+    """A store that another one's chain calls, and the store that names it: itself, or a parent."""
 
     store: str
-    said_by: str
+    named_by: str
 
 
 _Needs = dict[str, _Need]
-"""What one chain needs, by the kind of middleware."""
+"""The stores that one chain calls, by the kind of middleware."""
 
 
 class _NeedsCheck:
-    def __init__(self, kinship: _Kinship, report: Reporter) -> None:
-        self._kinship = kinship
+    def __init__(self, relations: _Relations, report: Reporter) -> None:
+        self._relations = relations
         self._report = report
         self._needs: dict[str, _Needs] = {}
 
     def check(self, factory: DefaultFactorySpec | None) -> None:
         named: dict[str, Mapping[str, str]] = {}
-        for name, spec in self._kinship.stores.items():
+        for name, spec in self._relations.stores.items():
             if not isinstance(spec, AliasSpec) and spec.middleware:
                 found = self._named(spec.middleware, ("stores", name, "middleware"))
                 if found:
@@ -336,11 +336,11 @@ class _NeedsCheck:
             own = self._named(factory.middleware, ("default_factory", "middleware"))
             if "fallback" in own:
                 path = ("default_factory", "middleware", "fallback", "store")
-                self._kinship.check_divisible(self._kinship.target(own["fallback"]), path)
+                self._relations.check_divisible(self._relations.target(own["fallback"]), path)
         if named:
-            for name in self._kinship.stores:
+            for name in self._relations.stores:
                 self._work_out(name, named)
-            self._check_circles()
+            self._check_cycles()
             self._check_fallbacks()
 
     def _named(self, links: Links, path: TreePath) -> dict[str, str]:
@@ -350,22 +350,22 @@ class _NeedsCheck:
             for field in store_fields(type(link)) if link else ():
                 name = getattr(link, field)
                 if isinstance(name, str):
-                    self._kinship.check_known(name, (*path, kind, field))
-                    if name in self._kinship.stores:
+                    self._relations.check_known(name, (*path, kind, field))
+                    if name in self._relations.stores:
                         found[kind] = name
         return found
 
     def _work_out(self, name: str, named: Mapping[str, Mapping[str, str]]) -> None:
-        """Fill in, from the root down, what each store on the way to ``name`` needs."""
-        stores = self._kinship.stores
+        """Determine, from the root down, the stores that each store on the way to ``name`` calls."""
+        stores = self._relations.stores
         line: list[str] = []
         here: str | None = name
-        while here is not None and here not in self._needs and here not in self._kinship.circular:
+        while here is not None and here not in self._needs and here not in self._relations.circular:
             line.append(here)
             here = _leads_to(stores.get(here))
         for each in reversed(line):
             spec = stores.get(each)
-            inherited = self._needs.get(self._kinship.target(_leads_to(spec) or ""), {})
+            inherited = self._needs.get(self._relations.target(_leads_to(spec) or ""), {})
             if spec is None or isinstance(spec, AliasSpec):
                 self._needs[each] = {}  # an alias is its target, which is checked by its own name
                 continue
@@ -373,9 +373,9 @@ class _NeedsCheck:
             needs |= {kind: _Need(store, each) for kind, store in named.get(each, {}).items()}
             self._needs[each] = needs
 
-    # ------------------------------------------------------------------ circles
+    # ------------------------------------------------------------------ cycles
 
-    def _check_circles(self) -> None:
+    def _check_cycles(self) -> None:
         done: set[str] = set()
         for start in self._needs:
             trail = [start]
@@ -386,56 +386,56 @@ class _NeedsCheck:
                     branches.pop()
                     done.add(trail.pop())
                     continue
-                target = self._kinship.target(need.store)
+                target = self._relations.target(need.store)
                 if target in trail:
-                    self._report_circle(trail[trail.index(target) :])
+                    self._report_cycle(trail[trail.index(target) :])
                     done.update(trail)
                 elif target not in done and self._needs.get(target):
                     trail.append(target)
                     branches.append(iter(self._needs[target].values()))
 
-    def _report_circle(self, names: list[str]) -> None:
+    def _report_cycle(self, names: list[str]) -> None:
         notes = []
         steps = []
         for name, following in zip(names, [*names[1:], names[0]], strict=True):
             kind, need = next(
                 (kind, need)
                 for kind, need in self._needs[name].items()
-                if self._kinship.target(need.store) == following
+                if self._relations.target(need.store) == following
             )
-            inherits = "" if need.said_by == name else f", which it inherits from {need.said_by!r}"
-            path = ("stores", need.said_by, "middleware", kind)
+            inherits = "" if need.named_by == name else f", which it inherits from {need.named_by!r}"
+            path = ("stores", need.named_by, "middleware", kind)
             notes.append(self._report.note(f"{name!r} needs {need.store!r} for its {kind}{inherits}", path))
             steps.append((name, kind, need))
         _, kind, need = steps[0]
         if len(names) == 1:
             text = f"{names[0]!r} would need itself for its {kind}"
         else:
-            text = f"stores need one another in a circle: {' -> '.join([*names, names[0]])}"
-        heirs = [name for name, _, need in steps if need.said_by != name]
+            text = f"circular fallback: {' -> '.join([*names, names[0]])}"
+        heirs = [name for name, _, need in steps if need.named_by != name]
         hint = f"switch it off there: {listed(heirs)}: {{middleware: {{{kind}: false}}}}" if heirs else None
-        self._report.add("SC602", text, ("stores", need.said_by, "middleware", kind), notes=notes, hint=hint)
+        self._report.add("SC602", text, ("stores", need.named_by, "middleware", kind), notes=notes, hint=hint)
 
-    # ------------------------------------------------------------------ where fallbacks keep their keys
+    # ------------------------------------------------------------------ the keys of fallbacks
 
     def _check_fallbacks(self) -> None:
-        """A fallback's keys lie in a namespace of the other store that repeats the names of this one's."""
-        kinship = self._kinship
+        """A fallback's keys are in the other store, under the same namespace path."""
+        relations = self._relations
         own: dict[_Place, str] = {}
-        for name, spec in kinship.stores.items():
-            place = kinship.place(name)
+        for name, spec in relations.stores.items():
+            place = relations.place(name)
             if place is not None and not isinstance(spec, AliasSpec):
                 own.setdefault(place, name)
         taken: dict[_Place, str] = {}
         for name, needs in self._needs.items():
-            need, place = needs.get("fallback"), kinship.place(name)
+            need, place = needs.get("fallback"), relations.place(name)
             if need is None or place is None:
                 continue
-            target = kinship.target(need.store)
-            there = kinship.place(target)
-            path = ("stores", need.said_by, "middleware", "fallback")
+            target = relations.target(need.store)
+            there = relations.place(target)
+            path = ("stores", need.named_by, "middleware", "fallback")
             if place[1]:
-                kinship.check_divisible(target, (*path, "store"))
+                relations.check_divisible(target, (*path, "store"))
             if there is None:
                 continue
             there = (there[0], (*there[1], *place[1]))

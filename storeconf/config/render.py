@@ -25,7 +25,7 @@ Format: TypeAlias = Literal["text", "json", "github", "sarif"]
 FORMATS: Final[tuple[Format, ...]] = ("text", "json", "github", "sarif")
 
 _CONTROLS: Final = re.compile("[\x7f-\x9f]")
-"""What JSON leaves as it is and a terminal obeys."""
+"""Control characters that JSON does not escape."""
 
 _KEYS: Final = (
     "code",
@@ -148,7 +148,7 @@ def _result(each: Diagnostic, rule: int) -> dict[str, Any]:
 
 
 def _related(note: Note) -> str:
-    """What a note says; a variable is no location."""
+    """The message of a note; a variable is not a location."""
     return printable(f"{note.message}{_at(note)}" if note.variable is not None else note.message)
 
 

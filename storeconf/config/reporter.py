@@ -1,7 +1,7 @@
-"""What is wrong: collected from the first stage on, with its place and in one wording, and never with a secret.
+"""Collects all problems from the first stage on: with locations, in consistent wording, without secrets.
 
-The reporter is made before the first file is read, and every stage is given it. Code that looks at a text without
-knowing where it stands raises a `Fault`; who knows reports it.
+The reporter is created before the first file is read, and passed to every stage. Code that examines a text without
+knowing its location raises a `Fault`, which its caller reports.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ MOST_SOUGHT: Final = 50
 """Unknown stores for which near ones are sought: beyond it a layout is not misspelt, and time would be lost."""
 
 _ASSIGNMENT: Final = re.compile(r"\s*[\w.-]+\s*[:=]")
-"""How a field with its value begins that YAML took for one text; what it holds may be a secret."""
+"""The beginning of a field and its value that YAML read as one text; the value may be a secret."""
 
 
 @dataclass(eq=False, repr=False)
 class Reporter:
     """Collects diagnostics. ``history`` knows where each value was set, and is asked only when there is a problem.
 
-    Not ``complete``: a file could not be read, so what is ``lacking`` may be in it. Not ``overlays_complete``: what
-    could not be read is higher than all the rest, so what is ``replaceable`` may be replaced there.
+    Not ``complete``: a file could not be read, so a ``lacking`` value may be in it. Not ``overlays_complete``: an
+    overlay could not be read, so a ``replaceable`` value may be replaced there.
     """
 
     history: History
@@ -65,8 +65,8 @@ class Reporter:
     ) -> None:
         """Add a problem of the value at ``path``, or of its key; ``place`` is where that was set, if that is known.
 
-        ``lacking``: more that is set elsewhere could be all that is missing, so it is none while that can't be known.
-        ``replaceable``: a higher layer may replace the value, so it is none while that can't be known.
+        ``lacking``: a value elsewhere may resolve it, so it is not reported while a file is missing. ``replaceable``: a
+        higher layer may replace the value, so it is not reported while an overlay is missing.
         """
         if (lacking and not self.complete) or (replaceable and not self.overlays_complete):
             return
@@ -99,7 +99,7 @@ class Reporter:
         self.add("SC503", f"{name} must be {what}, not {got}", path, hint=hint)
 
     def named(self, path: TreePath) -> str:
-        """What the value at a path is called where it is written: a setting that stands alone has its kind's name."""
+        """The name of the value at a path as it is written: a shorthand has the name of its kind."""
         return last_names(self.history.written(path))
 
     def diagnostics(self, environment: str | None) -> tuple[Diagnostic, ...]:
@@ -130,7 +130,7 @@ def shown(value: object) -> str:
 
 
 def words_for(value: object) -> str:
-    """What a value is, in the words of messages."""
+    """The type of a value, in the words of messages."""
     for each, words in WORDS.items():
         if type(value) is each:
             return words if each is not bool else str(value).lower()
@@ -174,7 +174,7 @@ def _is_number(text: str, *, whole: bool) -> bool:
 
 
 def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Sort by file and line, what stands in no file last; what was found twice at one place comes once."""
+    """Sort by file and line, problems without a file last; a problem found twice at one location comes once."""
     found: dict[tuple[object, ...], Diagnostic] = {}
     for each in diagnostics:
         at_one_place = each.path if each.line is None else None  # an anchor's content is one place with many paths

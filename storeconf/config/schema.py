@@ -1,7 +1,7 @@
 """The JSON Schema of the language, for editors: draft 7, in the part of it that YAML and TOML servers understand.
 
-A file may be one layer of several, so the schema demands nothing that another layer could give; it knows the names of
-all fields, the types of their values, and what excludes one another in one layer.
+A file may be one layer of several, so the schema requires nothing that another layer could set; it knows the names of
+all fields, the types of their values, and which fields exclude each other in one layer.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _kinds(backends: Iterable[str], prefix: str) -> list[str]:
 def _backend(catalog: Catalog, name: str) -> type[Backend] | None:
     try:
         return catalog.backend(name)
-    except PluginError:  # the plugin list tells why; what works must not suffer
+    except PluginError:  # the list of plugins shows why; the others must still work
         return None
 
 
@@ -144,7 +144,7 @@ def _any_type() -> Schema:
 
 
 def _partial(definitions: Schema, prefix: str, backends: Iterable[str], also: Mapping[str, EnvelopeField]) -> Schema:
-    """What one layer says of a store whose kind another layer says: any field of any type."""
+    """A partial store; another layer sets its type, so any field of any type is possible."""
     options: dict[str, list[Schema]] = {}
     for name in backends:
         for field, value in definitions[f"{prefix}_{name}"]["properties"].items():
@@ -153,7 +153,7 @@ def _partial(definitions: Schema, prefix: str, backends: Iterable[str], also: Ma
     properties = {field: values[0] if len(values) == 1 else {"anyOf": values} for field, values in options.items()}
     properties.update({field: _envelope(each) for field, each in also.items()})
     return {
-        "description": "One layer of a store whose kind another layer says.",
+        "description": "A partial store; another layer sets its type.",
         "type": "object",
         "properties": {**properties, **dict.fromkeys(KIND_KEYS, _REMOVED)},
         "additionalProperties": False,
@@ -176,7 +176,7 @@ def _middleware_schema(links: Mapping[str, type[Middleware]], definitions: Schem
 
 
 def _model(model: type[Settings], definitions: Schema) -> Schema:
-    """The schema of a model, as one layer may say it; the models inside it go to ``definitions``."""
+    """The schema of a model in one layer; the models inside it go to ``definitions``."""
     schema = model.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
     for name, inner in schema.pop("$defs", {}).items():
         definitions[name] = _layered(inner)
@@ -184,7 +184,7 @@ def _model(model: type[Settings], definitions: Schema) -> Schema:
 
 
 def _layered(schema: Schema) -> Schema:
-    """Nothing is required, null removes, and what is not text may be a substitution."""
+    """Nothing is required, null removes, and other values than texts may be substitutions."""
     if "properties" not in schema:  # an enum, or another type that the model names
         return _or_interpolated(_plain(schema))
     properties = {}
@@ -217,7 +217,7 @@ def _plain(value: Schema) -> Schema:
 
 
 def _or_interpolated(value: Schema) -> Schema:
-    """Admit a substitution where something stands that is not a list, a mapping or any text."""
+    """Admit a substitution for values other than lists, mappings and any text."""
     options = value["anyOf"] if set(value) == {"anyOf"} else [value]
     if all("$ref" in each or each.get("type") in ("object", "array") for each in options):
         return value

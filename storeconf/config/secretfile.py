@@ -21,7 +21,7 @@ _PATIENCE: Final = 1.0  # seconds, for what a pipe's other end is still working 
 
 
 class SecretFileError(Exception):
-    """The file can't be read; ``missing`` tells that there is none."""
+    """The file can't be read; ``missing``: it does not exist."""
 
     def __init__(self, reason: str, *, missing: bool = False) -> None:
         super().__init__(reason)
@@ -101,7 +101,7 @@ def _load(path: Path) -> bytes:
         data = b""
         while len(data) <= _MAX_BYTES:
             if not regular and not select.select([descriptor], [], [], _PATIENCE)[0]:
-                raise SecretFileError("can't be read: it is no regular file, and nothing comes out of it")
+                raise SecretFileError("can't be read: it is not a regular file, and no data arrives")
             part = os.read(descriptor, _MAX_BYTES + 1 - len(data))
             if not part:
                 break

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Redactor", "looks_secret", "secret_values", "secrets_in"]
 
 _SHORTEST: Final = 4
-"""Shorter texts are everywhere; hiding them would garble messages and tell what they are."""
+"""Shorter texts occur everywhere; masking them would garble messages and reveal them."""
 
 _NAMES: Final = ("password", "passwd", "passphrase", "secret", "token", "credentials")
 _PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace", "middleware", "max_stores"})
@@ -62,7 +62,7 @@ class Redactor:
         return self.around(text, MASK, source=source)
 
     def around(self, text: str, shown: str, *, whole: bool = True, source: ValueSource | None = None) -> Tainted:
-        """Mark a text that holds secrets which are marked already, or that stands in for one."""
+        """Mark a text that contains secrets which are marked already, or a default of one."""
         self.has_sources |= source is not None
         return Tainted(text, shown, whole=whole, source=source)
 
@@ -139,7 +139,7 @@ class Redactor:
         return re.compile("|".join(map(re.escape, hidden))) if hidden else None
 
     def _known(self, value: object) -> bool:
-        """Learn the texts of a secret value; whether there is nothing to hide in what a file says."""
+        """Learn the texts of a secret value; return whether its text in a file reveals nothing."""
         text = str(value)
         if isinstance(value, Placeholder) or (isinstance(value, str) and REFERENCE.fullmatch(text)):
             return True
@@ -171,7 +171,7 @@ def _spellings(text: str) -> Iterator[str]:
 
 
 def _without_parts(text: str, secrets: Iterable[str]) -> str:
-    """The text with the mask for half of a secret or more; less may be a word that has nothing to do with it."""
+    """The text with the mask for half of a secret or more; less may be an unrelated word."""
     for secret in secrets:
         length = max(_SHORTEST, (len(secret) + 1) // 2)
         for start in range(len(secret) - length + 1):
@@ -188,10 +188,10 @@ def _without_parts(text: str, secrets: Iterable[str]) -> str:
 
 
 def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Iterator[tuple[TreePath, Any]]:
-    """What a layer or a tree has in the fields of secrets, with its path.
+    """The values in the secret fields of a layer or a tree, with their paths.
 
-    What kind a store has, another layer may decide: that of ``tree`` counts beside its own. A field that the kind does
-    not have is a secret by its name.
+    Another layer may set the type of a store, so that of ``tree`` counts too. A field that the type does not have is
+    a secret if its name looks like one.
     """
     if not isinstance(node, dict):
         return
@@ -266,7 +266,7 @@ def _middleware(catalog: Catalog, kind: str) -> type[BaseModel] | None:
 def _in_models(
     models: Sequence[type[BaseModel]], values: Mapping[str, Any], path: TreePath
 ) -> Iterator[tuple[TreePath, Any]]:
-    """What a mapping has in the fields of secrets of any of the models."""
+    """The values of a mapping in the secret fields of any of the models."""
     for key, value in values.items():
         here = (*path, key)
         expects = [fields_of(model).expects for model in models]
@@ -283,7 +283,7 @@ def _in_models(
 
 
 def _by_names(value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
-    """What is a secret by the names of fields, in a value of which nothing else is known."""
+    """The values whose field names look secret, in a value of unknown type."""
     if isinstance(value, dict):
         yield from _in_models([], value, path)
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Makes one model of settings from plain values, or says everything that is wrong with them.
+"""Creates one model of settings from plain values, or reports everything that is wrong with them.
 
 Paths become absolute and placeholders get values first; then the model validates, and its errors are put in words.
 """
@@ -50,8 +50,8 @@ _BAD: Final[Any] = object()
 class SettingsReader:
     """Reads the settings of backends and middleware.
 
-    ``vague`` tells whether it met a placeholder; ``models`` has the classes that it met, by part and name; ``unknown``
-    has the placeholders that stand for kinds and stores, by their texts, with the first place of each.
+    ``vague``: it met a placeholder. ``models`` has the classes that it met, by part and name, ``unknown`` the
+    placeholders for kinds and stores, by their texts, with the first path of each.
     """
 
     _request: Request
@@ -71,7 +71,7 @@ class SettingsReader:
         return cast("type[Middleware] | None", found)
 
     def check_shadows(self) -> None:
-        """Warn of plugins that claim names of built-in kinds; a layout that uses no plugins hears nothing of them."""
+        """Warn of plugins that claim names of built-in kinds, if the layout uses any plugin."""
         if all(name in BUILT_IN[part] for part, name in self._places):
             return
         own = {key: self._request.catalog.is_built_in(*key) for key in self._places}
@@ -82,9 +82,9 @@ class SettingsReader:
                 self._report.add("SC705", shadow, path, key=key, severity="warning", hint="the built-in one is used")
 
     def build(self, model: type[S], values: dict[str, Any], path: TreePath, also: Collection[str] = ()) -> S | None:
-        """Make the settings at ``path``, or report everything that is wrong with them.
+        """Create the settings at ``path``, or report everything that is wrong with them.
 
-        ``also`` names what may stand in the same mapping besides the model's own fields.
+        ``also`` has further fields that the same mapping may have.
         """
         fields = fields_of(model)
         marks: _Marks = {}
@@ -98,7 +98,7 @@ class SettingsReader:
                 )
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
-            self._report.add("SC708", text, path, key=True, hint="tell the plugin's author")
+            self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
         else:
             return None if any(marks.values()) else built
         return None
@@ -106,7 +106,7 @@ class SettingsReader:
     def unknown_fields(self, path: TreePath, names: Iterable[str], known: Collection[str], owner: str) -> list[str]:
         """Report fields of the mapping at ``path`` that ``owner``, which knows ``known``, does not have.
 
-        Return the fields that were meant, as far as that can be told.
+        Return the similar fields that exist.
         """
         meant = []
         store = path[:1] == ("default_factory",) or len(path) == 2
@@ -142,7 +142,7 @@ class SettingsReader:
         return model
 
     def _looked(self, fields: Fields, values: dict[str, Any], path: TreePath, marks: _Marks) -> dict[str, Any]:
-        """The values with absolute paths, without placeholders and what is wrong; a copy only if that changes any."""
+        """The values with absolute paths, without placeholders and wrong values; a copy only if that changes any."""
         looked = values
         for key, value in values.items():
             direct = fields.direct.get(key)
@@ -204,9 +204,9 @@ class SettingsReader:
         marks: _Marks,
         also: Collection[str],
     ) -> bool:
-        """Report Pydantic's errors, but for those that follow from what ``marks`` says is wrong or unknown.
+        """Report Pydantic's errors, except those that follow from wrong or unknown values in ``marks``.
 
-        Return whether there were others.
+        Return whether there were any.
         """
         faults: dict[TreePath, list[tuple[_Complaint, _Spot]]] = {}
         strangers: dict[TreePath, tuple[_Spot, frozenset[str]]] = {}
@@ -263,7 +263,7 @@ class SettingsReader:
         self._report.add(fault.code, f"{name} {text}", where, hint=hint)
 
     def _whole(self, fault: _Complaint, spot: _Spot, where: TreePath, values: dict[str, Any]) -> None:
-        """Report what a model says of all its fields, at the field that it names first, if it is there."""
+        """Report an error of a whole model, at the field that it names first, if that is set."""
         text = fault.text if fault.whole else f"{self._report.named(where)} {fault.text}"
         models = spot.expect.models if spot.trail else (spot.holder.model,)
         if _tells_any(f"{text} {fault.hint}", models, values):
@@ -277,7 +277,7 @@ class SettingsReader:
             self._report.add(fault.code, text, where, key=True, hint=fault.hint, lacking=True)
 
     def _directory(self, path: TreePath) -> Path:
-        """What a relative path at ``path`` is relative to."""
+        """The directory for a relative path at ``path``."""
         layer = self._report.history.layer(path)
         return self._request.directory if layer is None else layer.directory
 
@@ -299,7 +299,7 @@ def _sample(example: object) -> str:
 
 
 def _likely(model: type[S], known: dict[str, Any], all_of_them: dict[str, Any]) -> S:
-    """Settings of which nothing is wrong but what stands for unknown values."""
+    """Settings in which only placeholders are wrong."""
     try:
         return model.model_validate(known)
     except ValidationError:
@@ -312,7 +312,7 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
 
 
 def _owner(path: TreePath, model: type[Any]) -> str:
-    """What the mapping at ``path`` is, in a message about its fields."""
+    """The mapping at ``path``, in a message about its fields."""
     if issubclass(model, Backend):
         return f"type {model.model_fields['type'].default!r}"
     if issubclass(model, Middleware):
@@ -353,7 +353,7 @@ class _Complaint:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where an error is: the keys and indices from the model to it, what is expected there, whose field it is."""
+    """The position of an error: the keys and indices to it, the expected values, and the field's model."""
 
     trail: tuple[int | str, ...]
     expect: Expect

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Files", "Part", "candidates_in", "chosen_environment", "environments_of", "layers_of", "plain_data"]
 
 _SCHEMA: Final = "schema.json"
-"""The end of a file's name that editors expect of a JSON Schema, so it is no environment's overlay."""
+"""The end of a JSON Schema's file name for editors, so it is not an environment's overlay."""
 
 _MAX_CHAIN: Final = 100
 _MAX_DEPTH: Final = 100
@@ -51,7 +51,7 @@ class Part:
     overlays: dict[str, list[Path]] = field(default_factory=dict)
 
     def place(self, path: TreePath, *, key: bool = False) -> Place:
-        """Where something stands in this document."""
+        """The location of a value in this document."""
         layer = "mapping" if self.document is None else "file"
         return {"layer": layer} | place_of(self.document, path, key=key)
 
@@ -72,7 +72,7 @@ class _Step:
 
 
 class Files:
-    """Reads ``documents``; what can't be read is reported, and leaves the reporter incomplete.
+    """Reads ``documents``; a file that can't be read is reported, and leaves the reporter incomplete.
 
     ``names`` has all files that are there, as shown to people.
     """
@@ -87,7 +87,7 @@ class Files:
         self._listings: dict[str, list[str]] = {}
 
     def parts(self) -> list[Part]:
-        """Return the parts of the source: what it extends, depth first as listed, each once, then itself."""
+        """Return the parts of the source: extended files, depth first as listed, each once, then itself."""
         source = self._request.source
         if isinstance(source, Mapping):
             return self._mapping(source)
@@ -126,7 +126,7 @@ class Files:
             if "\0" not in named and path.exists():
                 return named
             message = f"STORECONF_FILE names {named!r}, which does not exist"
-            hint = f"it was looked for at {path}"
+            hint = f"the path is {path}"
             self._fail("SC101", message, (), {"variable": "STORECONF_FILE"}, hint=hint)
             return None
         found = candidates_in(directory)
@@ -208,16 +208,16 @@ class Files:
         for number, entry in enumerate(entries):
             path: TreePath = ("extends", number)
             if not isinstance(entry, str) or not entry:
-                self._fail("SC205", "what is extended must be the path of a file", path, part.place(path))
+                self._fail("SC205", "each entry of extends must be a file path", path, part.place(path))
                 continue
             target = part.directory / entry
             shown = _beside(part.shown, entry) if part.document is not None else entry
             step = _Step(_identity(target), shown, part, path)
-            circle = [each.identity for each in trail]
-            if step.identity in circle:
-                self._circle((*trail[circle.index(step.identity) :], step))
+            cycle = [each.identity for each in trail]
+            if step.identity in cycle:
+                self._report_cycle((*trail[cycle.index(step.identity) :], step))
             elif len(trail) >= _MAX_CHAIN:
-                message = f"extends leads through more than {_MAX_CHAIN} files"
+                message = f"the chain of extended files is longer than {_MAX_CHAIN}"
                 self._fail("SC205", message, path, part.place(path))
             elif step.identity not in self._seen and self._there(target, entry, path, part):
                 parts += self._file(target, shown, trail, step)
@@ -233,23 +233,23 @@ class Files:
             hint = None
             if "${" in entry:
                 hint = "paths under extends are literal: nothing is substituted in them"
-            message = f"{entry!r}, which is extended here, {why}"
+            message = f"extended file {entry!r} {why}"
             self._fail("SC203", message, path, part.place(path), hint=hint)
             return False
         return True
 
-    def _circle(self, steps: tuple[_Step, ...]) -> None:
-        """Report files that extend each other; the last step leads back to the first."""
+    def _report_cycle(self, steps: tuple[_Step, ...]) -> None:
+        """Report files that extend each other; the last step is the first file again."""
         notes = tuple(after.note(f"{before.shown} extends {after.shown}") for before, after in pairwise(steps))
         names = " → ".join(step.shown for step in (*steps[:-1], steps[0]))
         last = steps[-1]
         place = {} if last.extended_by is None else last.extended_by.place(last.entry)
-        message = f"files extend each other in a circle: {names}"
+        message = f"circular extends: {names}"
         # Each of them is read once, so nothing is missing.
         self._report.add("SC204", message, last.entry, place=place, notes=notes)
 
     def _siblings(self, path: Path) -> dict[str, list[Path]]:
-        """Return the overlays that lie beside a file, by environment."""
+        """Return the overlays beside a file, by environment."""
         directory = str(path.parent)
         if directory not in self._listings:
             try:
@@ -269,7 +269,7 @@ class Files:
 
 
 def plain_data(value: Any, fail: Callable[[str, str, TreePath], None], path: TreePath = ()) -> Any:
-    """Copy what a program gives into plain data; what files can't hold either is left as it is, or fails."""
+    """Copy values from code into plain data; values that files can't contain are left as they are, or fail."""
     if len(path) > _MAX_DEPTH:
         fail("SC212", f"mappings and lists are nested deeper than {_MAX_DEPTH} levels", path[:3])
         return {}
@@ -291,17 +291,17 @@ def plain_data(value: Any, fail: Callable[[str, str, TreePath], None], path: Tre
 
 
 def _beside(shown: str, name: str) -> str:
-    """Name a file that lies beside, or relative to, the one shown as ``shown``, without needless steps."""
+    """Name a file beside, or relative to, the one shown as ``shown``, without needless steps."""
     joined = os.path.join(os.path.dirname(shown), name)
     short = os.path.normpath(joined)
-    try:  # '..' after a symbolic link leads elsewhere than the text says
+    try:  # after a symbolic link, '..' is not the directory in the text
         return short if os.path.samefile(short, joined) else joined
     except (OSError, ValueError):
         return joined
 
 
 def _identity(path: Path) -> str:
-    """What tells whether two paths lead to one file."""
+    """A text that is equal for two paths of one file."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):  # no file can have such a name, or the working directory is gone
@@ -328,14 +328,14 @@ def _counts(path: Path) -> bool:
     try:
         tool = tomllib.loads(data.decode()).get("tool")
     except (ValueError, RecursionError):
-        return b"tool.storeconf" in data  # reading it will say what is wrong
+        return b"tool.storeconf" in data  # reading it will report the error
     return isinstance(tool, dict) and "storeconf" in tool
 
 
 # ---------------------------------------------------------------------- layers
 
 _HANDLED: Final = frozenset({"$schema", "extends", "environments", "unset"})
-"""The top-level keys that say nothing of the layout itself."""
+"""The top-level keys that are not part of the layout itself."""
 
 
 def environments_of(parts: list[Part]) -> tuple[str, ...]:
@@ -358,7 +358,7 @@ def chosen_environment(request: Request, known: tuple[str, ...], parts: list[Par
         near = nearest(chosen, known)
         there = f"there are {', '.join(known)}" if known else "the layout declares none, by section or overlay"
         hint = f"did you mean {near!r}? {there[0].upper()}{there[1:]}" if near else there
-        report.add("SC206", f"there is no environment {chosen!r}", place=place, hint=hint, lacking=True)
+        report.add("SC206", f"unknown environment {chosen!r}", place=place, hint=hint, lacking=True)
     if chosen is None and known:
         message = f"no environment is chosen, and the layout declares {', '.join(known)}"
         hint = "give one (--env, environment=, or STORECONF_ENV); only the base configuration applies"
@@ -393,7 +393,7 @@ def layers_of(parts: list[Part], files: Files, environment: str | None, merge: M
 def _check_sections(part: Part, report: Reporter) -> None:
     sections = part.value.get("environments")
     if sections is not None and not isinstance(sections, dict):
-        message = "environments must be a mapping from names to what they change"
+        message = "environments must be a mapping from names to changes"
         report.add("SC207", message, ("environments",), place=part.place(("environments",)))
         return
     for name, section in (sections or {}).items():

@@ -1,4 +1,4 @@
-"""The records that the stages hand on: what a reading is given, and what a validated layout consists of.
+"""The records that the stages pass on: the arguments of a reading, and the parts of a validated layout.
 
 That is one small frozen record per store, and one for the default factory; the settings in them are the backends' and
 middleware's own frozen Pydantic models.
@@ -42,9 +42,9 @@ Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
 class Request:
     """The arguments of one reading.
 
-    ``variables`` are the environment variables, ``catalog`` holds the kinds that may be named, ``directory`` is what
-    relative paths are relative to that no file contains. ``without_secrets``: placeholders stand for unset variables
-    and missing secret files.
+    ``variables`` are the environment variables, ``catalog`` holds the kinds that may be named, ``directory`` is
+    the base of relative paths that no file contains. ``without_secrets``: placeholders replace unset variables and
+    missing secret files.
     """
 
     source: Source
@@ -103,7 +103,7 @@ StoreSpec: TypeAlias = RootSpec | ChildSpec | AliasSpec
 
 @dataclass(frozen=True, slots=True)
 class DefaultFactorySpec:
-    """What a name gets that no one listed: exactly one of ``parent``, ``backend``, ``use`` and ``forbid`` is set.
+    """The store for a name that is not listed: exactly one of ``parent``, ``backend``, ``use`` and ``forbid`` is set.
 
     ``max_stores`` bounds the handles that are kept, None for no bound; data is never dropped.
     """

@@ -1,4 +1,4 @@
-"""Did you mean: the known name that a misspelt one was most likely meant to be."""
+"""Did you mean: the known name that is nearest to a misspelt one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIGITS = re.compile(r"\d+")
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that ``word`` was most likely meant to be, or None when none is near."""
+    """Return the candidate that is nearest to ``word``, or None if none is near."""
     by_normal = {candidate.lower().replace("-", "_"): candidate for candidate in candidates}
     normal = word.lower().replace("-", "_")
     found = get_close_matches(normal, by_normal, n=3, cutoff=0.6)
@@ -27,7 +27,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def almost(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate from which a slip of the pen leads to ``word``; other digits are none."""
+    """Return the candidate of which ``word`` is a typing error; a difference in digits alone does not count."""
     names = {each.lower(): each for each in reversed(list(candidates))}
     near = get_close_matches(word.lower(), names, n=1, cutoff=0.8)
     swapped = (each for each in names if sorted(each) == sorted(word.lower()) and slips(word.lower(), each) == 1)

@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 TreePath: TypeAlias = tuple[str | int, ...]
-"""The keys and indices that lead to a value."""
+"""The keys and indices from the top to a value."""
 
 _MOST_DIGITS: Final = 9
 
 MISSING: Final[Any] = object()
-"""Stands where there is nothing, for None means a removal."""
+"""Marks a missing value, for None means a removal."""
 
 
 class Text(str):
@@ -49,16 +49,16 @@ class Text(str):
 
 
 class Placeholder(Text):
-    """Stands for a value that is not known here, and is right for any field; its text is what the file says."""
+    """Replaces a value that is not known here, and is right for any field; its text is that of the file."""
 
     __slots__ = ()
 
 
 class Tainted(Text):
-    """A text that is a secret, or holds one; what may be ``shown`` of it is what surrounds the secret.
+    """A text that is a secret, or holds one; only the text around the secret may be ``shown``.
 
     ``whole``: the target field decides its type, as that of other texts; else it is a file's text around a secret.
-    ``source`` reads the value again, where that can be done; a default that only stands in for one is no secret.
+    ``source`` reads the value again, where that can be done; a default is not a secret.
     """
 
     __slots__ = ("shown", "source", "whole")
@@ -113,14 +113,14 @@ class Pending:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pending) and self.layers == other.layers
 
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # how Python says that it can't be hashed
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # which marks it as unhashable
 
     def __repr__(self) -> str:
         return f"Pending({self.layers!r})"
 
 
 Patch: TypeAlias = Any
-"""What one or more layers say about one place: plain data, None for its removal, or one of the marks above."""
+"""The change of one or more layers at one path: plain data, None for its removal, or one of the marks above."""
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -135,12 +135,12 @@ def parse_path(text: str) -> tuple[str, ...] | None:
 
 
 def item_index(text: str) -> int | None:
-    """Take a text as the index of a list's item; None for what is none, or absurd."""
+    """Read a text as the index of a list item; None if it is not one, or absurd."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else None
 
 
 def lookup(tree: Any, path: Iterable[str | int]) -> Any:
-    """Return what stands at ``path``, or `MISSING`."""
+    """Return the value at ``path``, or `MISSING`."""
     for step in path:
         if isinstance(tree, dict):
             tree = tree.get(step, MISSING)
@@ -163,7 +163,7 @@ def path_in(tree: Any, text: str) -> TreePath:
 
 
 def leaves(value: object, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:
-    """Every value in a tree that is no mapping, no list and not None, with its path."""
+    """Every value in a tree that is neither a mapping nor a list nor None, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from leaves(item, (*path, key))
@@ -175,10 +175,10 @@ def leaves(value: object, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]
 
 
 def is_kind_path(path: TreePath) -> bool:
-    """Whether a store or the default factory stands at ``path``, which knows kinds."""
+    """Whether ``path`` is that of a store or of the default factory, which have kinds."""
     return (len(path) == 2 and path[0] == "stores") or path == ("default_factory",)
 
 
 def is_middleware_path(path: TreePath) -> bool:
-    """Whether the settings of one kind of middleware stand at ``path``."""
+    """Whether ``path`` is that of the settings of one kind of middleware."""
     return len(path) > 2 and path[-2] == "middleware" and is_kind_path(path[:-2])

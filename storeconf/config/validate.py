@@ -1,7 +1,7 @@
 """From a merged tree to checked specs: first the envelope, then each part by the model of its own kind.
 
-Nothing is computed for what is right: places, suggestions and other kinds' fields are looked up when a problem asks
-for them. References between stores are checked in `structure`.
+Nothing is computed for valid values: locations, suggestions and other kinds' fields are looked up only for a problem.
+References between stores are checked in `relations`.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ __all__ = ["Validated", "validate"]
 _TEXT: Final = Expect("a text", frozenset({str}))
 _WHOLE: Final = Expect("a whole number", frozenset({int}))
 
-_NO_BLANK: Final = re.compile(r"[A-Za-z_]+:(?!//)\S")
+_NO_SPACE: Final = re.compile(r"[A-Za-z_]+:(?!//)\S")
 _KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
 _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
 
 
 @dataclass(slots=True)
 class Validated:
-    """What could be built of a tree.
+    """The valid parts of a tree.
 
     ``vague`` names the stores that are partly unknown, by placeholder or error; ``models`` has the kinds that the
-    layout names; ``unknown`` has the placeholders for kinds and stores, by their texts, with the first place of
+    layout names; ``unknown`` has the placeholders for kinds and stores, by their texts, with the first path of
     each.
     """
 
@@ -103,7 +103,7 @@ class _Validator:
         return result
 
     def _no_such_key(self, key: str, value: object) -> None:
-        """Report a key beside ``stores``; a store that stands there has lost its indentation, or its heading."""
+        """Report an unknown key beside ``stores``; a store there has lost its indentation, or its heading."""
         layer = self._report.history.place((key,), key=True).get("layer")
         known = [name for name in TOP if name not in NOT_HERE.get(str(layer), ())]
         if isinstance(value, dict) and any(kind in value for kind in KIND_KEYS):
@@ -112,14 +112,14 @@ class _Validator:
             hint = f"did you mean {near!r}?"
         else:
             hint = f"known keys: {', '.join(known)}; those with 'x-' are ignored"
-        what = "an environment's section has no" if layer == "environment" else "there is no top-level"
+        what = "an environment's section has no" if layer == "environment" else "unknown top-level"
         self._report.add("SC501", f"{what} key {key!r}", (key,), key=True, hint=hint)
 
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
         if not NAME.match(name):
             self._report.add("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
         if not isinstance(node, dict):
-            # What it says is not repeated: out of its place, it may be a password that nobody takes for one.
+            # The value is not repeated: it may be a password that is not recognizable here.
             text = f"{name} must be a mapping, not {words_for(node)}"
             self._report.add("SC503", text, path, hint=self._fields_belong(name, node))
             return None
@@ -139,11 +139,11 @@ class _Validator:
         return None
 
     def _fields_belong(self, name: str, node: object) -> str:
-        """What may be meant by a store that is no mapping."""
+        """A hint for a store that is not a mapping."""
         beside = self._tree["stores"]
         if any(kind in beside and not isinstance(beside[kind], dict) for kind in KIND_KEYS):
             return f"if {name!r} is a field of a store, indent it below that store's name"
-        if isinstance(node, str) and _NO_BLANK.match(node):
+        if isinstance(node, str) and _NO_SPACE.match(node):
             return "add a space after the ':'"
         return "write the store's fields below its name"
 
@@ -168,7 +168,7 @@ class _Validator:
         return None
 
     def _meant(self, path: TreePath) -> str:
-        """A hint to the store that a layer meant to change, where it may have misspelt its name."""
+        """A hint to a store with a similar name, which the layer may have to change."""
         if path[0] != "stores":
             return _FACTORY_HINT
         name = str(path[1])
@@ -307,7 +307,7 @@ class _Validator:
             self._settings.unknown_fields(path, [key for key in node if key not in known], known, owner)
 
     def _name(self, path: TreePath, values: Mapping[str, Any], key: str) -> str | None:
-        """The text of a field that names something; None when it is no text, or not known here."""
+        """The text of a field that contains a name; None if it is not a text, or not known here."""
         value = values[key]
         if isinstance(value, Placeholder):
             self._settings.vague = True

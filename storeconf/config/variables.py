@@ -51,7 +51,7 @@ _SINGLE: Final = "STORECONF_"
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable that could override something: its name and path, and whether a secret stands there."""
+    """A variable that could override a value: its name and path, and whether the value is a secret."""
 
     name: str
     path: TreePath
@@ -76,7 +76,7 @@ def read_variables(
 ) -> Layer | None:
     """Return the layer of the variables over ``tree``.
 
-    ``later`` is what the overrides set: a store that only they declare can be set by variables too.
+    ``later`` are the values of the overrides: a store that only they declare can be set by variables too.
     """
     given = sorted(name for name, value in request.variables.items() if value and name.startswith(_SINGLE))
     return _VariablesReader(request, later, merge, report).read(given, tree) if given else None
@@ -102,7 +102,7 @@ class _VariablesReader:
                     hint = f"write {segments[0].lower()!r} in a file"
                     self._fail("SC303", name, f"a variable can't set {segments[0].lower()!r}", hint=hint)
                 else:
-                    (kinds if _says_kind(segments, self._environ[name]) else others).append((name, segments))
+                    (kinds if _sets_kind(segments, self._environ[name]) else others).append((name, segments))
         # Kinds go first: the other variables are matched against the fields of the kinds that come of it.
         names = Names(_declared(tree, self._later), self._rules)
         for name, segments in sorted(kinds, key=lambda each: len(each[1])):
@@ -140,15 +140,15 @@ class _VariablesReader:
             try:
                 value = value_of(value, found.expect, found.path)
             except Fault as fault:
-                # What a parser says of a secret may show a part of it.
-                reason = f"{found.expect.what} is wanted" if found.from_file else fault.reason
+                # A parser's message may contain a part of the secret.
+                reason = f"{found.expect.what} is expected" if found.from_file else fault.reason
                 self._fail(
                     fault.code, name, f"{dotted(found.path)}: {reason}", found.path, hint=fault.hint, lacking=True
                 )
                 return
             if found.from_file:
                 value = self._tainted(value, self._environ[name])
-        names.say(found.path, value)
+        names.note(found.path, value)
         self._settings[found.path] = _Setting(name, value)
 
     def _from_file(self, name: str, where: TreePath) -> str | None:
@@ -206,7 +206,7 @@ class _VariablesReader:
         self._report.add(code, message, path, place=place, hint=hint, severity=severity, lacking=lacking)
 
     def _newcomers(self, tree: dict[str, Any]) -> None:
-        """Warn of new stores that may have been meant to be those that are there."""
+        """Warn of new stores whose names are similar to existing ones."""
         stores = tree.get("stores")
         if not isinstance(stores, dict):
             return
@@ -214,8 +214,8 @@ class _VariablesReader:
             new = str(path[1]) if len(path) > 1 and path[0] == "stores" else None
             near = None if new is None or new in stores else almost(new, stores)
             if near is not None:
-                message = f"{setting.name} makes a new store {new!r}, beside {near!r}"
-                hint = f"was {_spelt(('stores', near, *path[2:]), setting.name)} meant?"
+                message = f"{setting.name} creates a new store {new!r}, but {near!r} exists"
+                hint = f"did you mean {_spelt(('stores', near, *path[2:]), setting.name)}?"
                 self._fail("SC806", setting.name, message, path[:2], hint=hint, severity="warning", lacking=True)
 
     def _misfit(self, name: str, segments: list[str], names: Names, misfit: Fault) -> None:
@@ -228,7 +228,7 @@ class _VariablesReader:
         if meant is not None:
             hint = f"did you mean {_spelt(meant, name)}, which sets {dotted(meant)}?"
         elif misfit.path == ("stores",):
-            hint = "; ".join(filter(None, ("a variable makes a new store only by its TYPE, PARENT or USE", hint)))
+            hint = "; ".join(filter(None, ("a variable creates a new store only by its TYPE, PARENT or USE", hint)))
         message = f"{name} does not match any setting: {misfit.reason}"
         self._fail(misfit.code, name, message, meant or misfit.path, hint=hint, lacking=True)
 
@@ -242,20 +242,20 @@ class _VariablesReader:
         segments = rest.split("__")
         meant = None if near else names.spelt(segments)
         if near:
-            self._fail("SC304", name, f"there is no variable {name}", hint=f"did you mean {known[near[0]]}?")
+            self._fail("SC304", name, f"unknown variable {name}", hint=f"did you mean {known[near[0]]}?")
         elif meant is not None:
             hint = f"did you mean {_spelt(meant, name)}, with two underscores?"
-            self._fail("SC304", name, f"there is no variable {name}", meant, hint=hint)
+            self._fail("SC304", name, f"unknown variable {name}", meant, hint=hint)
         elif len(segments) > 1 and segments[0].lower() in ("stores", "default_factory", *FORBIDDEN):
             hint = f"did you mean {PREFIX}{rest}, with two underscores after STORECONF?"
-            self._fail("SC304", name, f"there is no variable {name}", hint=hint)
+            self._fail("SC304", name, f"unknown variable {name}", hint=hint)
         else:
             hint = f"storeconf reads {', '.join(SWITCHES)} and those that begin with {PREFIX}"
-            self._fail("SC804", name, f"storeconf does not know {name}", hint=hint, severity="warning")
+            self._fail("SC804", name, f"unrecognized variable {name}", hint=hint, severity="warning")
 
 
-def _says_kind(segments: Sequence[str], text: str) -> bool:
-    """Whether a variable can say a store's kind: it sets the kind's field, or all of the store as a mapping."""
+def _sets_kind(segments: Sequence[str], text: str) -> bool:
+    """Whether a variable can set a store's kind: it sets the kind's field, or all of the store as a mapping."""
     top = segments[0].lower()
     depth = {"stores": 2, "default_factory": 1}.get(top, 0)
     if len(segments) == depth + 1:
@@ -264,7 +264,7 @@ def _says_kind(segments: Sequence[str], text: str) -> bool:
 
 
 def _declared(tree: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """Return the tree with the kinds that only the overrides say."""
+    """Return the tree with the kinds that only the overrides set."""
     stores, more = tree.get("stores"), later.get("stores")
     if not isinstance(more, dict):
         return tree
@@ -284,7 +284,7 @@ def _indices(segments: Sequence[str]) -> list[str]:
 
 
 def _spelt(path: TreePath, given: str) -> str:
-    """The right name for a path; with the suffix of what was given, where the place does not end so itself."""
+    """The right name for a path, with the suffix ``_FILE`` if the given name has it."""
     name = variable_name(path)
     return name + SUFFIX if given.upper().endswith(SUFFIX) and not name.endswith(SUFFIX) else name
 
@@ -317,7 +317,7 @@ def parse_overrides(overrides: Overrides, report: Reporter) -> list[tuple[tuple[
 
 
 def declared(parsed: list[tuple[tuple[str, ...], Any]], merge: Merge) -> dict[str, Any]:
-    """Return what overrides say before their texts have types: which stores they declare, and of what kind."""
+    """Return the overrides before their texts have types: which stores they declare, and of what kind."""
     patch: dict[str, Any] = {}
     for path, value in parsed:
         patch = merge.combine(patch, at(path, value), one_layer=True)
@@ -337,18 +337,18 @@ def read_overrides(
     for path, value in parsed:
         try:
             place = _indexed(path, tree)
-            said = _removal(place) if value is None else at(place, _typed(value, place, names))
+            patched = _removal(place) if value is None else at(place, _typed(value, place, names))
         except Fault as fault:
             message = f"{dotted(path)}: {fault.reason}"
             report.add(fault.code, message, path, place=_PLACE, hint=fault.hint, lacking=True)
         else:
-            patch = merge.combine(patch, said, one_layer=True)
-            tree = merge.apply(tree, said)
+            patch = merge.combine(patch, patched, one_layer=True)
+            tree = merge.apply(tree, patched)
     return Layer("override", patch, request.directory, plain=False) if patch else None
 
 
 def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
-    """Take the steps that lead into lists as indices."""
+    """Read the steps into lists as indices."""
     place: TreePath = ()
     for step in path:
         items = lookup(tree, place)
@@ -356,7 +356,7 @@ def _indexed(path: tuple[str, ...], tree: dict[str, Any]) -> TreePath:
             index = item_index(step)
             if index is None or index > len(items):
                 hint = f"write an index, at most {len(items)}, which appends one"
-                raise Fault("SC308", f"there is no item {step!r} at {dotted(place)}", hint)
+                raise Fault("SC308", f"no item {step!r} at {dotted(place)}", hint)
             place = (*place, index)
         else:
             place = (*place, step)
@@ -386,9 +386,9 @@ def _typed(value: Any, path: TreePath, names: Names) -> Any:
 
 
 def value_of(text: str, expect: Expect, path: TreePath) -> Any:
-    """Return what ``text`` means at ``path``: a list or mapping in JSON or YAML flow where one can stand there.
+    """Return the value of ``text`` at ``path``: a list or mapping in JSON or YAML flow if the field takes one.
 
-    Everything else stays text, whose type the field decides. Raises `Fault`.
+    All other texts stay texts, whose type the field decides. Raises `Fault`.
     """
     if is_middleware_path(path) and text.lower() in ("true", "false"):
         return text.lower() == "true"
@@ -406,7 +406,7 @@ def value_of(text: str, expect: Expect, path: TreePath) -> Any:
                 return literal(value)
     if expect.scalar:
         return Text(text)
-    raise Fault("SC305", f"{expect.what} is wanted", _how(expect))
+    raise Fault("SC305", f"{expect.what} is expected", _how(expect))
 
 
 def literal(value: Any) -> Any:
@@ -419,7 +419,7 @@ def literal(value: Any) -> Any:
 
 
 def at(path: TreePath, value: Any) -> Any:
-    """Return the patch that says ``value`` at ``path`` and nothing else."""
+    """Return the patch that sets ``value`` at ``path`` and nothing else."""
     for step in reversed(path):
         value = Items({step: value}) if isinstance(step, int) else {step: value}
     return value

@@ -117,7 +117,7 @@ def test_an_unknown_name_lists_what_there_is_and_what_is_near(install: Install) 
     install("acme-lite", "acme_near", "", "[storeconf.backends]", "litestore = acme_near:Lite")
     error = failure(Catalog.installed().backend, "redsi")
     assert error.code == "SC701"
-    assert str(error.args[0]) == "there is no backend 'redsi'"
+    assert str(error.args[0]) == "unknown backend 'redsi'"
     assert error.hint is not None
     assert "did you mean 'redis'?" in error.hint
     error = failure(Catalog.installed().backend, "dynamo")
@@ -183,7 +183,7 @@ def test_a_plugin_of_the_wrong_class(install: Install, group: str, name: str, co
     error = failure(find, name)
     assert error.code == "SC703"
     assert fault in str(error)
-    assert error.hint == "tell the author of acme-odd"
+    assert error.hint == "report this to the author of acme-odd"
     assert the_entry(catalog, name).state == "broken"
 
 

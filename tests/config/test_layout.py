@@ -236,7 +236,7 @@ def test_chains_that_contradict_one_another_are_a_problem_of_the_layout() -> Non
     )
     (found,) = report.diagnostics
     assert (found.code, found.path) == ("SC709", "stores.b.middleware")
-    assert "contradict" in found.message
+    assert "conflicting middleware order" in found.message
 
 
 # ---------------------------------------------------------------------- secrets

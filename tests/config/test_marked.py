@@ -268,8 +268,8 @@ environments:
         },
         {"STORECONF__STORES__B__URL": "redis://one:6379"},
         says=(
-            "'a' has its url from here\n --> storeconf.yaml:7:34\n",
-            "'b' has its url from here\n --> variable STORECONF__STORES__B__URL\n",
+            "'a' gets its url here\n --> storeconf.yaml:7:34\n",
+            "'b' gets its url here\n --> variable STORECONF__STORES__B__URL\n",
         ),
     ),
     Case(
@@ -355,7 +355,7 @@ def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch
 def test_notes_that_stand_in_variables_are_shown_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = next(each for each in PLACES if each.name.startswith("roots that collide"))
     report, _ = case.examine(tmp_path, monkeypatch)
-    said = "'b' has its url from here (variable STORECONF__STORES__B__URL)"
+    said = "'b' gets its url here (variable STORECONF__STORES__B__URL)"
     forms: tuple[Format, ...] = ("github", "sarif")
     for form in forms:
         assert said in render(report.diagnostics, form)

@@ -30,7 +30,7 @@ def test_a_pipe_that_is_being_written() -> None:
 
 def test_a_pipe_without_a_writer_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SecretFileError, match="nothing comes out of it") as caught:
+    with pytest.raises(SecretFileError, match="no data arrives") as caught:
         read_secret(tmp_path / "pipe")
     assert not caught.value.missing
 

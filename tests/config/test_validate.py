@@ -73,8 +73,8 @@ ENVELOPE = [
     case("version", "version: ⟦2⟧", "SC505", "reads version 1 of its language, not 2"),
     case("version as a text", "version: ⟦'1'⟧", "SC505", 'reads version 1 of its language, not "1"'),
     case("version true", "version: ⟦true⟧", "SC505", "not true"),
-    case("unknown key", "⟦store⟧: {}", "SC501", "there is no top-level key 'store'", "did you mean 'stores'?"),
-    case("strange key", "⟦zzz⟧: 1", "SC501", "there is no top-level key 'zzz'", "known keys: version, extends"),
+    case("unknown key", "⟦store⟧: {}", "SC501", "unknown top-level key 'store'", "did you mean 'stores'?"),
+    case("strange key", "⟦zzz⟧: 1", "SC501", "unknown top-level key 'zzz'", "known keys: version, extends"),
     case("stores is a list", "stores: ⟦[a, b]⟧", "SC503", "stores must be a mapping from names to stores, not a list"),
     case("store is a text", "stores: {a: ⟦memory⟧}", "SC503", "a must be a mapping, not a text", "below its name"),
     case("no blank after a colon", "stores:\n  a:\n    ⟦type:memory⟧\n", "SC503", "not a text", "add a space"),
@@ -83,7 +83,7 @@ ENVELOPE = [
         "a store beside its heading",
         "{⟦main⟧: {type: memory}}",
         "SC501",
-        "there is no top-level key 'main'",
+        "unknown top-level key 'main'",
         "if 'main' is a store, write it below 'stores'",
     ),
     case(
@@ -123,15 +123,21 @@ ENVELOPE = [
     case(
         "child's typo", "stores: {b: {type: memory}, a: {parent: b, ⟦namspace⟧: x}}", "SC501", "no field", "namespace"
     ),
-    case("unknown type", "stores: {a: {type: ⟦redsi⟧}}", "SC701", "no backend 'redsi'", "did you mean 'redis'?"),
-    case("nothing like a type", "stores: {a: {type: ⟦dynamo⟧}}", "SC701", "no backend 'dynamo'", "storeconf.backends"),
+    case("unknown type", "stores: {a: {type: ⟦redsi⟧}}", "SC701", "unknown backend 'redsi'", "did you mean 'redis'?"),
+    case(
+        "nothing like a type",
+        "stores: {a: {type: ⟦dynamo⟧}}",
+        "SC701",
+        "unknown backend 'dynamo'",
+        "storeconf.backends",
+    ),
 ]
 FACTORY = [
     case("a text", "default_factory: ⟦forbidden⟧", "SC506", 'default_factory can\'t be "forbidden"', "or forbid"),
     case("a list", "default_factory: ⟦[a]⟧", "SC503", "default_factory must be a mapping or 'forbid', not a list"),
     case("no kind", "⟦default_factory⟧: {}", "SC506", "default_factory needs one of"),
-    case("unknown parent", "default_factory: {parent: ⟦b⟧}", "SC601", "there is no store 'b'"),
-    case("unknown use", "default_factory: {use: ⟦b⟧}", "SC601", "there is no store 'b'"),
+    case("unknown parent", "default_factory: {parent: ⟦b⟧}", "SC601", "unknown store 'b'"),
+    case("unknown use", "default_factory: {use: ⟦b⟧}", "SC601", "unknown store 'b'"),
     case("unknown field", "default_factory: {type: memory, ⟦max_store⟧: 1}", "SC501", "no field", "'max_stores'"),
     case("max_stores", "default_factory: {type: memory, max_stores: ⟦0⟧}", "SC504", "must be greater than 0"),
     case("max_stores as text", "default_factory: {type: memory, max_stores: ⟦'5'⟧}", "SC503", "must be a whole number"),
@@ -147,7 +153,7 @@ FACTORY = [
         "SC508",
         "type 'memory' takes no 'max_stores'",
     ),
-    case("middleware", "default_factory: {type: memory, middleware: {⟦tll⟧: 3}}", "SC701", "no middleware 'tll'"),
+    case("middleware", "default_factory: {type: memory, middleware: {⟦tll⟧: 3}}", "SC701", "unknown middleware 'tll'"),
 ]
 FIELDS = [
     case("unknown", "stores: {a: {type: memory, ⟦max_entry⟧: 1}}", "SC501", "no field", "did you mean 'max_entries'?"),
@@ -214,9 +220,18 @@ FIELDS = [
 MIDDLEWARE = [
     case("a list", "stores: {a: {type: memory, middleware: ⟦[ttl]⟧}}", "SC503", "a mapping from kinds to settings"),
     case(
-        "unknown kind", "stores: {a: {type: memory, middleware: {⟦tlt⟧: 3}}}", "SC701", "no middleware 'tlt'", "'ttl'?"
+        "unknown kind",
+        "stores: {a: {type: memory, middleware: {⟦tlt⟧: 3}}}",
+        "SC701",
+        "unknown middleware 'tlt'",
+        "'ttl'?",
     ),
-    case("unknown kind off", "stores: {a: {type: memory, middleware: {⟦tlt⟧: false}}}", "SC701", "no middleware 'tlt'"),
+    case(
+        "unknown kind off",
+        "stores: {a: {type: memory, middleware: {⟦tlt⟧: false}}}",
+        "SC701",
+        "unknown middleware 'tlt'",
+    ),
     case(
         "setting", "stores: {a: {type: memory, middleware: {ttl: {⟦defualt⟧: 3}}}}", "SC501", "'defualt'", "'default'?"
     ),
@@ -285,18 +300,31 @@ OBJECTS = [
 ]
 REFERENCES = [
     case(
-        "unknown parent", "stores: {main: {type: memory}, a: {parent: ⟦mian⟧}}", "SC601", "no store 'mian'", "'main'?"
+        "unknown parent",
+        "stores: {main: {type: memory}, a: {parent: ⟦mian⟧}}",
+        "SC601",
+        "unknown store 'mian'",
+        "'main'?",
     ),
-    case("nothing near", "stores: {main: {type: memory}, a: {use: ⟦xyz⟧}}", "SC601", "'xyz'", "declared are: main, a"),
-    case("unknown fallback", "stores: {a: {type: memory, middleware: {fallback: ⟦xyz⟧}}}", "SC601", "no store 'xyz'"),
+    case(
+        "nothing near", "stores: {main: {type: memory}, a: {use: ⟦xyz⟧}}", "SC601", "'xyz'", "declared stores: main, a"
+    ),
+    case(
+        "unknown fallback", "stores: {a: {type: memory, middleware: {fallback: ⟦xyz⟧}}}", "SC601", "unknown store 'xyz'"
+    ),
     case(
         "own parent",
         "stores: {a: {parent: ⟦a⟧}}",
         "SC602",
-        "stores lead in a circle: a -> a",
+        "circular store references: a -> a",
         path="stores.a.parent",
     ),
-    case("circle", "stores: {a: {parent: ⟦b⟧}, b: {use: c}, c: {parent: a}}", "SC602", "circle: a -> b -> c -> a"),
+    case(
+        "circle",
+        "stores: {a: {parent: ⟦b⟧}, b: {use: c}, c: {parent: a}}",
+        "SC602",
+        "circular store references: a -> b -> c -> a",
+    ),
     case("circle further on", "stores: {x: {use: a}, a: {parent: ⟦b⟧}, b: {parent: a}}", "SC602", "a -> b -> a"),
     case(
         "one namespace twice",
@@ -321,14 +349,14 @@ REFERENCES = [
         "one path in another",
         "stores: {a: {type: file, path: x}, ⟦b⟧: {type: file, path: x/y}}",
         "SC604",
-        "'a' and 'b' would share keys: 'b' lies in 'a'",
+        "'a' and 'b' would share keys: 'b' is inside 'a'",
         "{use: a}",
     ),
     case(
         "the outer one last",
         "stores: {a: {type: file, path: x/y}, ⟦b⟧: {type: file, path: x}}",
         "SC604",
-        "'a' and 'b' would share keys: 'a' lies in 'b'",
+        "'a' and 'b' would share keys: 'a' is inside 'b'",
     ),
     case(
         "one server, one namespace",
@@ -340,7 +368,7 @@ REFERENCES = [
         "a root without namespace",
         f"stores: {{x: {{{REDIS}}}, ⟦y⟧: {{type: redis, url: 'redis://localhost', namespace: ''}}}}",
         "SC604",
-        "'x' and 'y' would share keys: 'x' lies in 'y'",
+        "'x' and 'y' would share keys: 'x' is inside 'y'",
     ),
     case(
         "the default factory's root",
@@ -379,7 +407,7 @@ REFERENCES = [
         "falls back in a circle",
         "stores: {x: {type: memory, middleware: {fallback: ⟦y⟧}}, y: {type: memory, middleware: {fallback: x}}}",
         "SC602",
-        "stores need one another in a circle: x -> y -> x",
+        "circular fallback: x -> y -> x",
     ),
     case(
         "inherits a fallback through an alias",
@@ -479,8 +507,8 @@ def test_a_circle_shows_each_step_with_its_place() -> None:
 def test_several_circles_are_reported_once_each() -> None:
     report = check("stores: {a: {use: b}, b: {use: a}, c: {parent: c}, d: {parent: c}, e: {use: a}, f: {parent: e}}")
     assert [each.message for each in report.diagnostics] == [
-        "stores lead in a circle: a -> b -> a",
-        "stores lead in a circle: c -> c",
+        "circular store references: a -> b -> a",
+        "circular store references: c -> c",
     ]
 
 
@@ -699,8 +727,8 @@ PLUGINS = Catalog.builtin().with_backend("odd", Odd).with_middleware("calls", Ca
         case(
             "crash", "stores: {⟦a⟧: {type: odd, crash: validating}}", "SC708", "could not read its settings: KeyError"
         ),
-        case("crash later", "stores: {⟦a⟧: {type: odd, crash: locating}}", "SC708", "could not tell where"),
-        case("reference", "stores: {a: {type: odd, middleware: {calls: {other: ⟦b⟧}}}}", "SC601", "no store 'b'"),
+        case("crash later", "stores: {⟦a⟧: {type: odd, crash: locating}}", "SC708", "failed to give the location"),
+        case("reference", "stores: {a: {type: odd, middleware: {calls: {other: ⟦b⟧}}}}", "SC601", "unknown store 'b'"),
     ],
 )
 def test_plugins_problems_are_located_as_well(example: Case) -> None:

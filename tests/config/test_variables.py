@@ -220,7 +220,7 @@ class TestNewStores:
         problem = layout.problem(environ={"STORECONF__STORES__BRANDNEW__URL": "redis://x"})
         assert problem.code == "SC301"
         assert problem.hint is not None
-        assert problem.hint.startswith("a variable makes a new store only by its TYPE, PARENT or USE")
+        assert problem.hint.startswith("a variable creates a new store only by its TYPE, PARENT or USE")
 
     @pytest.mark.parametrize("name", ["_A", "A-", "A B", "Ä", ""])
     def test_its_name_keeps_the_rule(self, layout: Workplace, name: str) -> None:

@@ -79,7 +79,7 @@ BAD_KINDS: dict[str, tuple[str, str]] = {
     "named": ("SC703", "has type 'otherwise'"),
     "future": ("SC704", "version 99 of storeconf's plugin API"),
     "twin": ("SC706", "twin-one 1.5 and twin-two 1.5"),
-    "nobody": ("SC701", "there is no backend 'nobody'"),
+    "nobody": ("SC701", "unknown backend 'nobody'"),
 }
 
 
