@@ -1,12 +1,16 @@
 """Who is told of what changes through a root, so that near caches stay right, and no flight undoes a newer change.
 
-Imports nothing of storeconf.
+Imports nothing of storeconf but the table of operations, what stores take as arguments, and the errors.
 """
 
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from storeconf._arguments import milliseconds
+from storeconf.errors import StoreError
+from storeconf.operations import METHODS, TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -17,27 +21,8 @@ __all__ = ["CHANGES", "Watch", "told"]
 
 T = TypeVar("T")
 
-CHANGES = frozenset(
-    {
-        "add",
-        "delete",
-        "delete_all",
-        "delete_many",
-        "get",
-        "increment",
-        "pop",
-        "compare_and_set",
-        "set",
-        "set_many",
-        "touch",
-    }
-)
+CHANGES: Final = frozenset(row.method for row in TABLE if row.changes)
 """The public operations that change something; ``get`` does when it renews."""
-
-_OF_MANY = frozenset({"delete_all", "delete_many", "set_many"})
-
-_RENEWS = frozenset({"get", "touch"})
-"""Those that change no value, only an expiry."""
 
 
 class Watch(Protocol):
@@ -80,29 +65,42 @@ class Watch(Protocol):
 
 def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     """Return a public operation that a class has taken over, so that whoever must know learns what it changes."""
+    row = METHODS[name]
 
     @wraps(operation)
     def telling(self: Any, *args: Any, **kwargs: Any) -> Any:
         root = self._root
         if not root._observed:
             return operation(self, *args, **kwargs)
-        keys = None
-        if name not in _OF_MANY:
+        keys, overtakes = None, True
+        if row.target == "key":
             key = args[0] if args else kwargs.get("key")
-            reads = name == "get" and len(args) < 2 and kwargs.get("renew_for") is None
-            if reads or not isinstance(key, str):
+            if not isinstance(key, str):
                 return operation(self, *args, **kwargs)
+            if row.effect == "renew":
+                span = args[1] if len(args) > 1 else kwargs.get("renew_for" if name == "get" else "expires_in")
+                if span is None and name == "get":
+                    return operation(self, *args, **kwargs)
+                overtakes = _is_over(span)
             keys = (str.__str__(key),)
         watch = root._watch
         if watch is not None and keys is not None and not watch.concerns(self._path):
             watch = None
-        flights = None if name in _RENEWS or not root._flights.can_be_overtaken else root._flights
+        flights = root._flights if overtakes and root._flights.can_be_overtaken else None
         if watch is None and flights is None:
             return operation(self, *args, **kwargs)
         # Within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
         return _tell(watch, flights, self._path, keys, lambda: operation(self, *args, **kwargs))
 
     return telling
+
+
+def _is_over(span: Any) -> bool:
+    """Whether a renewal by this span removes the entry; what is not a span is for the operation itself to refuse."""
+    try:
+        return span is not None and milliseconds(span) <= 0
+    except (TypeError, StoreError):
+        return False
 
 
 async def _tell(

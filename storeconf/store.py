@@ -48,6 +48,7 @@ from storeconf.errors import (
     StoreValueError,
     UnsupportedOperationError,
 )
+from storeconf.operations import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
@@ -108,7 +109,7 @@ class Capabilities:
     atomic: frozenset[str] = frozenset()
     objects: bool = False
 
-    ALL_ATOMIC: ClassVar[frozenset[str]] = frozenset({"add", "touch", "pop", "increment", "compare_and_set", "renew"})
+    ALL_ATOMIC: ClassVar[frozenset[str]] = named(lambda operation: operation.atomic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +384,10 @@ class Store(LifeCycle, Hooks, _Litestars):
         finally:
             work.close()  # which has not begun if this was cancelled before
 
-    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        """As `_change`, for what gives these keys another expiry, which changes no value."""
+    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None) -> Awaitable[T]:
+        """As `_change`, for what gives these keys another expiry: it changes no value, unless it removes the entry."""
+        if expiry is not None and expiry <= 0:
+            return self._change(keys, work)
         return self._telling(keys, self._call(work))
 
     def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
@@ -437,7 +440,7 @@ class Store(LifeCycle, Hooks, _Litestars):
             return await self._call(self._root.do_get(self._path, key, None))
         renew = self._check("get", milliseconds, renew_for)
         try:
-            return await self._change_expiry((key,), self._root.do_get(self._path, key, renew))
+            return await self._change_expiry((key,), self._root.do_get(self._path, key, renew), renew)
         except StoreRefusedError:
             if renew <= 0:
                 raise  # the value could still be read
@@ -548,7 +551,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("touch")
         key = self._check("touch", key_text, key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
-        return await self._change_expiry((key,), self._root.do_touch(self._path, key, expiry))
+        return await self._change_expiry((key,), self._root.do_touch(self._path, key, expiry), expiry)
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -19,11 +20,12 @@ from storeconf import (
     StoreDeadlockError,
     StoreRefusedError,
     StoreUnavailableError,
+    read_layout,
 )
 from tests.conformance.plain import AtomicStore, PlainStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from storeconf.errors import StoreError
     from tests.conformance.plain import Data
@@ -249,7 +251,7 @@ class SlowlyStored(AtomicStore):
         return await super().do_add(path, key, value, expiry)
 
 
-@pytest.mark.parametrize("change", ["delete", "delete_many", "delete_all", "set", "pop"])
+@pytest.mark.parametrize("change", ["delete", "delete_many", "delete_all", "set", "pop", "touch", "renew"])
 def test_a_change_while_the_value_is_being_stored_has_the_last_word(change: str) -> None:
     async def main() -> None:
         store = SlowlyStored()
@@ -260,8 +262,10 @@ def test_a_change_while_the_value_is_being_stored_has_the_last_word(change: str)
             "delete_all": store.delete_all,
             "set": lambda: here.set("k", b"new"),
             "pop": lambda: here.pop("k"),
+            "touch": lambda: here.touch("k", 0),
+            "renew": lambda: here.get("k", renew_for=-1),
         }
-        caller = asyncio.create_task(here.get_or_set("k", lambda: b"made"))
+        caller = asyncio.create_task(here.get_or_set("k", lambda: b"made", 60))
         await store.storing.wait()
         changing = asyncio.create_task(calls[change]())
         for _ in range(10):
@@ -334,6 +338,67 @@ def test_a_class_with_its_own_public_operations_is_heard() -> None:
         gate.open.set()
         assert await caller == b"made"
         assert await store.get("k") is None
+
+    asyncio.run(main())
+
+
+class OwnRenewals(MemoryStore):
+    """Takes over the operations that renew."""
+
+    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+        return await super().get(key, renew_for)
+
+    async def touch(self, key: str, expires_in: Any) -> bool:
+        return await super().touch(key, expires_in)
+
+
+ENDINGS: dict[str, Callable[[Store], Coroutine[Any, Any, Any]]] = {
+    "touch": lambda store: store.touch("k", 0),
+    "touch by name": lambda store: store.touch("k", expires_in=timedelta(-1)),
+    "get": lambda store: store.get("k", 0),
+    "get by name": lambda store: store.get("k", renew_for=-1.5),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "chain", [{}, {"compress": "gzip"}, {"limit": "1KiB"}, {"ttl": "1h"}, {"fallback": "other"}], ids=str
+)
+@pytest.mark.parametrize("kind", [MemoryStore, OwnRenewals, AtomicStore])
+def test_a_renewal_that_ends_the_entry_is_not_undone(kind: type[Store], chain: dict[str, Any], ending: str) -> None:
+    async def main() -> None:
+        class Tested(Backend):
+            type: Literal["tested"] = "tested"
+
+            def build(self, context: BuildContext) -> Store:
+                return kind()
+
+        stores = {"main": {"type": "tested", "middleware": chain}, "other": {"type": "memory"}}
+        catalog = Catalog.builtin().with_backend("tested", Tested)
+        async with read_layout({"stores": stores}, environ={}, catalog=catalog).compile() as registry:
+            store, gate = registry["main"], Gate()
+            caller = asyncio.create_task(store.get_or_set("k", gate))
+            await gate.begun.wait()
+            await ENDINGS[ending](store)
+            gate.open.set()
+            assert await caller == b"made"
+            assert await store.get("k") is None
+
+    asyncio.run(main())
+
+
+def test_a_renewal_that_ends_nothing_overtakes_nothing() -> None:
+    async def main() -> None:
+        for store in (MemoryStore(), OwnRenewals(), AtomicStore()):
+            gate = Gate()
+            caller = asyncio.create_task(store.get_or_set("k", gate))
+            await gate.begun.wait()
+            await store.touch("k", 60)
+            await store.touch("k", None)
+            await store.get("k", renew_for=60)
+            gate.open.set()
+            assert await caller == b"made"
+            assert await store.get("k") == b"made"
 
     asyncio.run(main())
 

@@ -33,6 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_hooks",
         "_version",
         "errors",
+        "operations",
         "_lifecycle",
         "_litestar",
         "_litestar_absent",

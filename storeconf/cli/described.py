@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._units import format_duration, format_size, parse_duration, parse_size
 from storeconf.cli.dialects import shown
@@ -12,6 +12,7 @@ from storeconf.cli.output import warning
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK
 from storeconf.errors import StoreconfError
+from storeconf.operations import TABLE
 from storeconf.plan import Step
 from storeconf.plugin import Backend
 from storeconf.registry import compile_plan
@@ -141,10 +142,6 @@ def _value(value: Any, expect: Expect) -> str:
 # ---------------------------------------------------------------------- missing operations
 
 
-OPTIONAL: Final = ("add", "touch", "pop", "increment", "compare_and_set")
-"""Operations that a store may lack."""
-
-
 class _StandIn(Store):
     """Can do nothing, but has the capabilities of a backend's store."""
 
@@ -174,7 +171,7 @@ def lacking(plan: Plan) -> Mapping[str, list[str]]:
         else:
             offered = {name: registry[name].capabilities for name in registry}
     return {
-        name: [operation for operation in OPTIONAL if operation not in capabilities.atomic]
+        name: [row.name for row in TABLE if row.optional and row.name not in capabilities.atomic]
         for name, capabilities in offered.items()
     }
 

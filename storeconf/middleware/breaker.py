@@ -111,13 +111,15 @@ class BreakerStore(GuardedStore):
         self._circuit = circuit
         super().__init__(inner)
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
         """Run the call unless the circuit is open."""
         circuit = self._circuit
         if circuit.failures:
             circuit.check(self.name, operation)
         try:
-            result = await call(*args)
+            result = await call(*args, **kwargs)
         except (StoreUnavailableError, StoreTimeoutError) as error:
             circuit.raised(error, self.name)
             raise

@@ -86,9 +86,8 @@ class CacheStore(StoreWrapper):
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Take what is near of this namespace, and the methods that are on the hot path, once."""
+        """Take what is near of this namespace once."""
         self._space = self._coherence.space(self._near, self._path)
-        self._get = self.wrapped.get
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
         self._in_one_step = type(self._root).do_get_with_expiry is not Store.do_get_with_expiry
         # What others write is not seen at once.

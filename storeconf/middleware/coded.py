@@ -94,7 +94,6 @@ class CodedStore(StoreWrapper):
 
     def on_bind(self) -> None:
         """Announce which atomic operations remain: those that compare-and-set can build."""
-        self._get, self._set = self.wrapped.get, self.wrapped.set
         inner = self.wrapped.capabilities
         if "compare_and_set" in inner.atomic:
             atomic = inner.atomic | {"increment", "pop"}
@@ -130,7 +129,10 @@ class CodedStore(StoreWrapper):
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`; a renewal that ends the entry reads it first."""
         if renew_for is not None and self._check("get", milliseconds, renew_for) <= 0:
-            return await self._removed("get", key, permanent=False)
+            value = await self._removed("get", key, permanent=False)
+            if value is None:
+                await self._pop_nothing(key)
+            return value
         data = await self._get(key, renew_for)
         return None if data is None else self._decoded(key, data)
 

@@ -8,7 +8,6 @@ them succeeds on the backend, and all of them once no call has failed for a whil
 from __future__ import annotations
 
 import asyncio
-import copy
 import sys
 import time
 from functools import partial
@@ -20,6 +19,7 @@ from pydantic import Field
 
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
+from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Middleware, StoreName
 
 if TYPE_CHECKING:
@@ -61,16 +61,6 @@ class Fallback(Middleware):
             other = other.with_namespace(name)
         return FallbackStore(inner, other, context.logger)
 
-
-# What on_error turns into misses goes to the other store instead; the rest raises, as there.
-_FALLS_BACK = frozenset(
-    {"delete", "delete_many", "exists", "expires_in", "get", "get_many", "get_with_expiry", "pop", "renew", "set",
-     "set_many", "touch"}
-)  # fmt: skip
-
-_OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
-
-_WITHOUT_KEY = frozenset({"delete_all", "delete_expired", "ping"})
 
 _STATES: WeakValueDictionary[tuple[int, int], _Outages] = WeakValueDictionary()
 
@@ -208,88 +198,79 @@ class FallbackStore(CatchingStore):
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace; it falls back to the same namespace of the other store."""
-        child = copy.copy(self)
+        child = super().with_namespace(namespace)
         child.other = self.other.with_namespace(namespace)
-        child._bind(self.wrapped.with_namespace(namespace))
         return child
 
     def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
         return [*self.wrapped._targets(), *self.other._targets()]
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
-        """See `Store.get`."""
+        """As `around` does, in fewer steps."""
         try:
-            value: bytes | None = await self._at["get"](key, renew_for)
+            value = await self._get(key, renew_for)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            operation = "get" if renew_for is None else "renew"
-            return await self.on_unavailable(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # it is untyped
+            args = (key,) if renew_for is None else (key, renew_for)
+            return await self.on_unavailable("get" if renew_for is None else "renew", error, self._get, *args)  # type: ignore[no-any-return]  # results of all operations are untyped
         if self._outages.count:
             await self._outages.settle(self.other, (key,))
         return value
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """See `Store.set`."""
+        """As `around` does, in fewer steps."""
         try:
             if keep_ttl:
-                await self._set_keeping(key, value, expires_in)
+                await self._set(key, value, expires_in, keep_ttl=True)
             else:
-                await self._at["set"](key, value, expires_in)
+                await self._set(key, value, expires_in)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            await self._take("set", error, (key,), partial(self.other.set, key, value, expires_in, keep_ttl=keep_ttl))
+            kwargs = {"keep_ttl": True} if keep_ttl else {}
+            await self.on_unavailable("set", error, self._set, key, value, expires_in, **kwargs)
         else:
             if self._outages.count:
                 await self._outages.settle(self.other, (key,))
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
         """Run the call, there or on the other store."""
 
-        async def settling(*args: Any) -> Any:
-            result = await call(*args)
+        async def settling(*args: Any, **kwargs: Any) -> Any:
+            result = await call(*args, **kwargs)
             if self._outages.count:
                 if operation == "delete_all":
                     await self._outages.settle_below(self.other)
                 else:
-                    await self._outages.settle(self.other, _keys(operation, args))
+                    await self._outages.settle(self.other, OPERATIONS[operation].keys(args))
             return result
 
-        return await super().around(operation, settling, *args)
+        return await super().around(operation, settling, *args, **kwargs)
 
     async def on_unavailable(
-        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Run the call on the other store, if it takes over this one; of a bulk call, what the backend has not done."""
-        if operation in ("set", "set_many"):
-            return await self._take(
-                operation, error, _keys(operation, args), partial(getattr(self.other, operation), *args)
-            )
-        await self._note(operation, error, _keys(operation, args))
+        if isinstance(error, StoreRefusedError):
+            raise error  # the backend answers, and reads still come from it
+        row = OPERATIONS[operation]
+        keys = row.keys(args)
+        await self._outages.note(self, self.other, error, keys)
+        if not row.falls_back:
+            raise error
+        instead = partial(getattr(self.other, row.method), *args, **kwargs)
+        if row.effect == "write":
+            return await self._outages.take(self.other, keys, instead)
         done = getattr(error, "partial", None)
         if operation == "get_many" and isinstance(done, dict):
             await self._outages.settle(self.other, done)
-            missing = [key for key in args[0] if key not in done]
+            missing = [key for key in keys if key not in done]
             return done | (await self.other.get_many(missing) if missing else {})
-        result = await getattr(self.other, "get" if operation == "renew" else operation)(*args)
+        result = await instead()
         if operation == "delete_many" and isinstance(done, int) and result is not None:
-            return min(done + result, len(set(args[0])))
+            return min(done + result, len(set(keys)))
         return result
-
-    async def _take(
-        self, operation: str, error: StoreError, keys: Collection[str], write: Callable[[], Awaitable[None]]
-    ) -> None:
-        await self._note(operation, error, keys)
-        await self._outages.take(self.other, keys, write)
-
-    async def _note(self, operation: str, error: StoreError, keys: Iterable[str]) -> None:
-        """Note the failed call, and raise its error unless the other store takes over such calls."""
-        if isinstance(error, StoreRefusedError):
-            raise error  # the backend answers, and reads still come from it
-        await self._outages.note(self, self.other, error, keys)
-        if operation not in _FALLS_BACK:
-            raise error
-
-
-def _keys(operation: str, args: tuple[Any, ...]) -> Collection[str]:
-    """The keys that a call is about, as its arguments name them."""
-    if operation in _WITHOUT_KEY:
-        return ()
-    return args[0] if operation in _OF_MANY else args[:1]

@@ -11,6 +11,7 @@ from storeconf._damage import Damage, report
 from storeconf._pace import Pace
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, StoreValueError
 from storeconf.middleware.wrapper import GuardedStore, pass_through
+from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes
 
@@ -51,7 +52,12 @@ class Limit(Middleware):
         return LimitStore(inner, self.key_size, self.value_size, read_size, context.logger)
 
 
-@pass_through("delete_all", "delete_expired", "keys", "ping")
+_WITHOUT_VALUES = named(lambda operation: operation.target != "tree" and operation.value is None)
+
+_READING = named(lambda operation: operation.value == "out" and operation.name == operation.method)
+
+
+@pass_through(*named(lambda operation: operation.target == "tree"))
 class LimitStore(GuardedStore):
     """Checks sizes on the way in, where a refused call has changed nothing, and those of values on the way out."""
 
@@ -74,27 +80,23 @@ class LimitStore(GuardedStore):
 
     def on_bind(self) -> None:
         """Leave alone what has nothing to check."""
-        super().on_bind()
-        self._get, self._set = self.wrapped.get, self.wrapped.set
         if self._key_size is None:
-            for name in ("delete", "exists", "expires_in", "delete_many", "touch", "increment"):
-                self.__dict__[name] = getattr(self.wrapped, name)
-            if self._read_size is None:
-                for name in ("get", "get_many", "get_with_expiry", "pop"):
-                    self.__dict__[name] = getattr(self.wrapped, name)
+            self.pass_through(*_WITHOUT_VALUES, *(_READING if self._read_size is None else ()))
 
     def around(
-        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Any]:
         """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
-        if operation in ("get_many", "set_many", "delete_many"):
+        row = OPERATIONS[operation]
+        if row.target == "keys":
             return self._guard_many(operation, call, *args)
         try:
             self._check_key(args[0], operation)
-            if operation in ("set", "add"):
+            if operation == "compare_and_set":
+                if args[2] is not None:
+                    self._check_value(args[2], operation)
+            elif row.value == "in":
                 self._check_value(args[1], operation)
-            elif operation == "compare_and_set" and args[2] is not None:
-                self._check_value(args[2], operation)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
             return _refused(error)
         if self._read_size is not None:
@@ -102,7 +104,7 @@ class LimitStore(GuardedStore):
                 return self._popped(call, *args)
             if operation == "get_with_expiry":
                 return self._with_expiry(call, *args)
-        return call(*args)
+        return call(*args, **kwargs)
 
     async def _guard_many(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         pace = Pace()
@@ -157,6 +159,7 @@ class LimitStore(GuardedStore):
     async def _renewed(self, key: str, renew_for: Expiry) -> Any:
         ends = self._check("get", milliseconds, renew_for) <= 0
         if ends and self._fitting(key, await self._get(key)) is None:
+            await self._pop_nothing(key)
             return None
         return self._fitting(key, await self._get(key, renew_for))
 

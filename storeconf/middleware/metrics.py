@@ -9,6 +9,7 @@ from pydantic import Field
 
 from storeconf.errors import PluginError, StoreError
 from storeconf.middleware.wrapper import GuardedStore
+from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics"]
 
-# Whether there was something is what a hit rate is made of.
-_FINDS = frozenset({"get", "renew", "get_with_expiry", "exists", "pop", "touch"})
+_FINDS = named(lambda operation: operation.finds)
+"""Those of which a hit rate is made."""
 
 
 class Metrics(Middleware):
@@ -59,12 +60,14 @@ class MetricsStore(GuardedStore):
         )
         super().__init__(inner)
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
         """Run the call and record it."""
         start = time.perf_counter()
         outcome = "ok"
         try:
-            result = await call(*args)
+            result = await call(*args, **kwargs)
             if operation in _FINDS:
                 outcome = "miss" if result is None or result is False else "hit"
             return result
@@ -90,5 +93,5 @@ class MetricsStore(GuardedStore):
     def _record(self, operation: str, outcome: str, start: float) -> None:
         self._histogram.record(
             time.perf_counter() - start,
-            {"store": self._store, "operation": "get" if operation == "renew" else operation, "outcome": outcome},
+            {"store": self._store, "operation": OPERATIONS[operation].method, "outcome": outcome},
         )

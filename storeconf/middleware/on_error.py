@@ -9,8 +9,8 @@ from pydantic import Field
 
 from storeconf.errors import StoreRefusedError
 from storeconf.middleware.wrapper import CatchingStore
+from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Middleware
-from storeconf.store import milliseconds
 
 if TYPE_CHECKING:
     import logging
@@ -42,26 +42,6 @@ class OnError(Middleware):
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that behaves so."""
         return MissStore(inner, context.logger) if self.action == "miss" else inner
-
-
-_MISSES: dict[str, Any] = {
-    "get": None,
-    "get_many": None,  # what the reachable part of a Cluster holds
-    "renew": None,
-    "get_with_expiry": None,
-    "exists": False,
-    "expires_in": None,
-    "pop": None,
-    "set": None,
-    "set_many": None,
-    "touch": False,
-    "delete": False,
-    "delete_many": 0,
-    "delete_expired": None,
-}
-
-_REFUSED = frozenset({"set", "set_many", "touch"})
-"""What does nothing where the server refuses it. A refused deletion raises: the value could still be read."""
 
 
 class _Failures:
@@ -104,21 +84,21 @@ class MissStore(CatchingStore):
         return self._failures.count
 
     async def on_unavailable(
-        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Return a miss, where that is promised."""
-        if isinstance(error, StoreRefusedError):
-            if operation == "renew" and milliseconds(args[1]) > 0:
-                self._failures.add(self.name, operation, error)
-                return await self.get(args[0])
-            if operation not in _REFUSED:
-                raise error
-        elif operation not in _MISSES:
+        row = OPERATIONS[operation]
+        if not row.may_miss:
+            raise error
+        # What would remove an entry raises if it is refused: the value could still be read.
+        if isinstance(error, StoreRefusedError) and (row.effect not in ("write", "renew") or row.ends(args)):
             raise error
         self._failures.add(self.name, operation, error)
-        partial = getattr(error, "partial", None)
-        if operation == "get_many":
-            return partial if isinstance(partial, dict) else {}
-        if operation == "delete_many" and isinstance(partial, int):
-            return partial
-        return _MISSES[operation]
+        if operation == "renew" and isinstance(error, StoreRefusedError):
+            return await self.get(args[0])
+        return row.missed(getattr(error, "partial", None))

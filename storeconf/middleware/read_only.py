@@ -8,6 +8,7 @@ from pydantic import Field
 
 from storeconf.errors import StoreReadOnlyError
 from storeconf.middleware.wrapper import GuardedStore, pass_through
+from storeconf.operations import named
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ class ReadOnly(Middleware):
         return ReadOnlyStore(inner) if self.enabled else inner
 
 
-@pass_through("exists", "expires_in", "get_many", "get_with_expiry", "keys", "ping")
+@pass_through(*named(lambda operation: operation.effect == "read" and operation.name != "get"))
 class ReadOnlyStore(GuardedStore):
     """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Let plain reads through."""
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Let plain reads through; most of them don't come this way."""
         if operation == "get":
-            return await call(*args)
+            return await call(*args, **kwargs)
         raise self._refusal(operation)
 
     async def get_or_set(

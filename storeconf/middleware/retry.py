@@ -12,8 +12,8 @@ from storeconf._backoff import backoff
 from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
+from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware
-from storeconf.store import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from storeconf.store import Store
 
 __all__ = ["Retry"]
-
-# Doing these twice is the same as doing them once. The others are repeated only if the first attempt did nothing.
-_IDEMPOTENT = frozenset(
-    {"delete", "delete_all", "delete_expired", "delete_many", "exists", "expires_in", "get", "get_many",
-     "get_with_expiry", "set", "set_many", "touch"}
-)  # fmt: skip
 
 
 class Retry(Middleware):
@@ -69,7 +63,12 @@ class RetryStore(CatchingStore):
         super().__init__(inner)
 
     async def on_unavailable(
-        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""
         unknown, deleted = error.outcome_unknown, 0
@@ -80,7 +79,7 @@ class RetryStore(CatchingStore):
                 deleted += _partial_count(error)
             await asyncio.sleep(backoff(attempt - 1, first=self._backoff, longest=self._max_backoff, jitter=1))
             try:
-                result = await call(*args)
+                result = await call(*args, **kwargs)
             except StoreError as again:
                 # Whatever ends the call, an earlier attempt may have taken effect.
                 if unknown and not again.outcome_unknown:
@@ -99,11 +98,9 @@ class RetryStore(CatchingStore):
     def _safe(operation: str, error: StoreError, *args: Any) -> bool:
         if isinstance(error, StoreRefusedError):
             return error.code == "READONLY"  # the primary has moved; whatever else is refused stays so for long
-        if not error.outcome_unknown or operation in _IDEMPOTENT:
+        if not error.outcome_unknown or OPERATIONS[operation].repeatable(args):
             return True
-        if operation == "add":
-            return is_storing()  # what get_or_set has added, it finds when it adds it again
-        return operation == "renew" and milliseconds(args[1]) > 0
+        return operation == "add" and is_storing()  # what get_or_set has added, it finds when it adds it again
 
 
 def _partial_count(error: StoreError) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from storeconf.errors import StoreTimeoutError
 from storeconf.middleware.wrapper import GuardedStore
+from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware
 from storeconf.stores.memory import MemoryStore
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from storeconf.store import Store
 
 __all__ = ["Timeout"]
-
-WRITES = frozenset(
-    {"add", "compare_and_set", "delete", "delete_all", "delete_expired", "delete_many", "increment", "pop", "renew",
-     "set", "set_many", "touch"}
-)  # fmt: skip
 
 
 class Timeout(Middleware):
@@ -61,16 +57,16 @@ class TimeoutStore(GuardedStore):
 
     def on_bind(self) -> None:
         """Leave alone the operations that never wait."""
-        super().on_bind()
         # Only what the class itself declares: a subclass of it may wait.
-        for name in vars(type(self.wrapped)).get("synchronous_operations", ()):
-            self.__dict__[name] = getattr(self.wrapped, name)
+        self.pass_through(*vars(type(self.wrapped)).get("synchronous_operations", ()))
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
         """Run the call for no longer than allowed."""
         try:
             async with asyncio.timeout(self._seconds) as clock:
-                return await call(*args)
+                return await call(*args, **kwargs)
         except TimeoutError as error:
             if not clock.expired():
                 raise
@@ -94,6 +90,6 @@ class TimeoutStore(GuardedStore):
         return StoreTimeoutError(
             f"store {self.name!r} did not finish {operation} within {self._seconds:g} s",
             store=self.name,
-            operation="get" if operation == "renew" else operation,
-            outcome_unknown=operation in WRITES,
+            operation=OPERATIONS[operation].method,
+            outcome_unknown=OPERATIONS[operation].has_outcome,
         )

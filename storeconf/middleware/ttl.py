@@ -95,11 +95,9 @@ class TtlStore(StoreWrapper):
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Take the methods that are on the hot path once."""
-        self._get, self._set = self.wrapped.get, self.wrapped.set
+        """Leave reading alone where there is nothing to renew or to cut."""
         if self._renew is None and self._max is None:
-            self.__dict__["get"] = self._get
-            self.__dict__["get_many"] = self.wrapped.get_many
+            self.pass_through("get", "get_many")
 
     @property
     def expiry_rules(self) -> ExpiryRules:

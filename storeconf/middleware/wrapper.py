@@ -8,57 +8,49 @@ are put in its place when they are first asked for.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from storeconf._flights import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.operations import METHODS, Operation
 from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "pass_through"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_through"]
 
-OPERATIONS = (
-    "add",
-    "delete",
-    "delete_all",
-    "delete_expired",
-    "delete_many",
-    "exists",
-    "expires_in",
-    "get",
-    "get_many",
-    "get_with_expiry",
-    "increment",
-    "keys",
-    "ping",
-    "pop",
-    "compare_and_set",
-    "set",
-    "set_many",
-    "touch",
-)
-
+P = ParamSpec("P")
+R = TypeVar("R")
 W = TypeVar("W", bound="StoreWrapper")
 
 
-class _Passed:
-    """An operation that is left as it is: the method of the store inside, which the handle keeps once it was asked for.
+class Wrapped(Generic[P, R]):
+    """An attribute of a handle that is a method of the store inside, bound when it is first asked for, then kept.
 
-    Most handles are asked for few of theirs, and a layout may have thousands of handles.
+    As ``_get = Wrapped(Store.get)`` it is how a class calls the store inside without a look-up at each call; under the
+    method's own name it leaves that operation as it is. Most handles are asked for few of theirs, and a layout may have
+    thousands of handles.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
+        self._method = method
 
-    def __get__(self, handle: StoreWrapper | None, kind: type[StoreWrapper]) -> Any:
-        own = getattr(Store, self._name)
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
+
+    @overload
+    def __get__(self, handle: None, kind: type) -> Callable[Concatenate[Any, P], R]: ...
+    @overload
+    def __get__(self, handle: StoreWrapper, kind: type) -> Callable[P, R]: ...
+    def __get__(self, handle: StoreWrapper | None, kind: type) -> Any:
         if handle is None:
-            return own
-        method = getattr(handle.wrapped, self._name)
-        if getattr(kind, self._name) is own:  # not so where an override asks for ``super()``'s
-            setattr(handle, self._name, method)
+            return self._method
+        method = getattr(handle.wrapped, self._method.__name__)
+        if getattr(kind, self._attribute) is self._method:  # not so where an override asks for ``super()``'s
+            handle.__dict__[self._attribute] = method
         return method
 
 
@@ -67,13 +59,18 @@ def pass_through(*operations: str) -> Callable[[type[W]], type[W]]:
 
     def decorate(kind: type[W]) -> type[W]:
         for name in operations:
-            setattr(kind, name, _Passed(name))
+            _add(kind, name, Wrapped(getattr(Store, name)))
         return kind
 
     return decorate
 
 
-@pass_through(*OPERATIONS)
+def _add(kind: type, name: str, wrapped: Wrapped[..., Any]) -> None:
+    wrapped.__set_name__(kind, name)
+    setattr(kind, name, wrapped)
+
+
+@pass_through(*METHODS)
 class StoreWrapper(Store):
     """A store around another one. Override the operations that the middleware changes, and call ``self.wrapped``'s.
 
@@ -86,18 +83,21 @@ class StoreWrapper(Store):
     keeps_keys: ClassVar[bool] = False
     """Whether a class that overrides `keys` yields the keys of the store inside as they are."""
 
+    _kept: ClassVar[frozenset[str]] = frozenset(METHODS)
+    """The attributes that may hold methods of the store inside."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # Not the base's: of changes the store inside tells, when it is asked for them.
         super(Store, cls).__init_subclass__(**kwargs)
+        cls._kept |= {name for name, attribute in vars(cls).items() if isinstance(attribute, Wrapped)}
 
     def __init__(self, inner: Store) -> None:
         self._bind(inner)
 
     def _bind(self, inner: Store) -> None:
-        if hasattr(self, "wrapped"):  # a copy, which has kept methods of another store
-            for name in OPERATIONS:
-                self.__dict__.pop(name, None)
         self.wrapped = inner
+        # The two that must be fast are taken at once: an attribute that the class has as well is slower.
+        self._get, self._set = inner.get, inner.set
         self._root = inner.root
         self._path = inner.namespaces
         self.capabilities: Capabilities = inner.capabilities
@@ -107,9 +107,16 @@ class StoreWrapper(Store):
     def on_bind(self) -> None:
         """Prepare this handle: ``wrapped`` is set. Called at making, and again for the handle of each namespace."""
 
+    def pass_through(self, *operations: str) -> None:
+        """Leave these operations of this handle as they are; to be called in `on_bind`."""
+        for name in operations:
+            self.__dict__[name] = getattr(self.wrapped, name)
+
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, with the same middleware around it."""
         child = copy.copy(self)
+        for name in self._kept & self.__dict__.keys():
+            del child.__dict__[name]
         child._bind(self.wrapped.with_namespace(namespace))
         return child
 
@@ -139,25 +146,20 @@ class StoreWrapper(Store):
         return f"<{type(self).__name__} around {self.wrapped!r}>"
 
 
-class _Methods(dict[str, Any]):
-    """The methods of the store inside, each taken when it is first called: most handles use few of them."""
-
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: Store) -> None:
-        self._inner = inner
-
-    def __missing__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        method: Callable[..., Coroutine[Any, Any, Any]] = getattr(self._inner, name)
-        self[name] = method
-        return method
-
-
 class GuardedStore(StoreWrapper):
-    """A wrapper that treats all operations alike: each call goes through `around`, ``keys`` through `around_keys`."""
+    """A wrapper that treats all operations alike: each call goes through `around`, ``keys`` through `around_keys`.
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run ``call(*args)``, the operation of that name on the store inside."""
+    Its methods follow from the table of operations; those that must be fast are written out.
+    """
+
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run ``call(*args, **kwargs)``, the operation of that name on the store inside.
+
+        ``args`` are the positional arguments in the order of the method, however the caller gave them; ``kwargs`` is
+        ``keep_ttl=True`` or empty.
+        """
         raise NotImplementedError
 
     async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
@@ -165,104 +167,67 @@ class GuardedStore(StoreWrapper):
         async for key in keys:
             yield key
 
-    def on_bind(self) -> None:
-        """Take the methods of the store inside once, not at each call."""
-        self._at = _Methods(self.wrapped)
-
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
-        """See `Store.get`."""
+        """See `Store.get`; with ``renew_for`` the operation is ``renew``."""
         if renew_for is None:
-            return self.around("get", self._at["get"], key)
-        return self.around("renew", self._at["get"], key, renew_for)
+            return self.around("get", self._get, key)
+        return self.around("renew", self._get, key, renew_for)
 
     def set(
         self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
     ) -> Coroutine[Any, Any, None]:
         """See `Store.set`."""
         if keep_ttl:
-            return self.around("set", self._set_keeping, key, value, expires_in)
-        return self.around("set", self._at["set"], key, value, expires_in)
-
-    def _set_keeping(self, key: str, value: Value, expires_in: Expiry | None) -> Coroutine[Any, Any, None]:
-        return self.wrapped.set(key, value, expires_in, keep_ttl=True)
-
-    def delete(self, key: str) -> Coroutine[Any, Any, bool | None]:  # type: ignore[override]  # as in `Store`
-        """See `Store.delete`."""
-        return self.around("delete", self._at["delete"], key)
-
-    def exists(self, key: str) -> Coroutine[Any, Any, bool]:
-        """See `Store.exists`."""
-        return self.around("exists", self._at["exists"], key)
-
-    def expires_in(self, key: str) -> Coroutine[Any, Any, int | None]:
-        """See `Store.expires_in`."""
-        return self.around("expires_in", self._at["expires_in"], key)
-
-    def delete_all(self) -> Coroutine[Any, Any, None]:
-        """See `Store.delete_all`."""
-        return self.around("delete_all", self._at["delete_all"])
-
-    def delete_expired(self) -> Coroutine[Any, Any, None]:
-        """See `Store.delete_expired`."""
-        return self.around("delete_expired", self._at["delete_expired"])
+            return self.around("set", self._set, key, value, expires_in, keep_ttl=True)
+        return self.around("set", self._set, key, value, expires_in)
 
     def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """See `Store.keys`."""
         return self.around_keys(self.wrapped.keys(prefix))
 
-    def get_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, dict[str, bytes]]:
-        """See `Store.get_many`."""
-        # A list, because a guard may need the keys a second time.
-        return self.around("get_many", self._at["get_many"], keys if isinstance(keys, str | bytes) else list(keys))
 
-    def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
-        """See `Store.set_many`."""
-        return self.around("set_many", self._at["set_many"], mapping, expires_in)
+def _guarded(operation: Operation) -> Callable[..., Any]:
+    """Return the method of `GuardedStore` for an operation, with the signature of `Store`'s."""
+    name, inner = operation.name, f"_wrapped_{operation.method}"
+    method = getattr(Store, operation.method)
+    code = method.__code__
+    names = code.co_varnames[1 : code.co_argcount]
+    defaults = method.__defaults__ or ()
+    needed = len(names) - len(defaults)
+    of_many = operation.target == "keys" and names[0] == "keys"
 
-    def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, int | None]:
-        """See `Store.delete_many`."""
-        return self.around(
-            "delete_many", self._at["delete_many"], keys if isinstance(keys, str | bytes) else list(keys)
-        )
+    def in_order(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Move named arguments to their places, so that a guard finds each by its position."""
+        try:
+            given = [kwargs.pop(name) for name in names[len(args) : needed]]
+        except KeyError:
+            inspect.signature(method).bind(None, *args, **kwargs)  # raises what the method itself would
+            raise
+        given += [
+            kwargs.pop(name, default)
+            for name, default in zip(names[needed:], defaults, strict=True)
+            if name not in names[: len(args)]
+        ]
+        if not kwargs.get("keep_ttl", True):
+            del kwargs["keep_ttl"]
+        return (*args, *given)
 
-    def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
-        """See `Store.add`."""
-        return self.around("add", self._at["add"], key, value, expires_in)
+    @wraps(method)
+    def guarded(self: GuardedStore, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        if kwargs or not needed <= len(args) <= len(names):
+            args = in_order(args, kwargs)
+        if of_many and not isinstance(args[0], str | bytes):
+            args = (list(args[0]),)  # because a guard may need the keys a second time
+        return self.around(name, getattr(self, inner), *args, **kwargs)
 
-    def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
-        """See `Store.touch`."""
-        return self.around("touch", self._at["touch"], key, expires_in)
+    return guarded
 
-    def pop(self, key: str) -> Coroutine[Any, Any, bytes | None]:
-        """See `Store.pop`."""
-        return self.around("pop", self._at["pop"], key)
 
-    def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
-        """See `Store.increment`."""
-        return self.around("increment", self._at["increment"], key, by, expires_in)
-
-    def get_with_expiry(self, key: str) -> Coroutine[Any, Any, tuple[bytes, float | None] | None]:
-        """See `Store.get_with_expiry`."""
-        return self.around("get_with_expiry", self._at["get_with_expiry"], key)
-
-    def compare_and_set(
-        self,
-        key: str,
-        old: bytes | None,
-        new: bytes | None,
-        expires_in: Expiry | None = None,
-        *,
-        keep_ttl: bool = False,
-    ) -> Coroutine[Any, Any, bool]:
-        """See `Store.compare_and_set`."""
-        if keep_ttl:
-            return self.around("compare_and_set", self._compare_and_set_keeping, key, old, new, expires_in)
-        return self.around("compare_and_set", self._at["compare_and_set"], key, old, new, expires_in)
-
-    def _compare_and_set_keeping(
-        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
-    ) -> Coroutine[Any, Any, bool]:
-        return self.wrapped.compare_and_set(key, old, new, expires_in, keep_ttl=True)
+for _method, _operation in METHODS.items():
+    if _method not in vars(GuardedStore):
+        _add(GuardedStore, f"_wrapped_{_method}", Wrapped(getattr(Store, _method)))
+        setattr(GuardedStore, _method, _guarded(_operation))
+GuardedStore._kept |= {_name for _name in vars(GuardedStore) if _name.startswith("_wrapped_")}
 
 
 class CatchingStore(GuardedStore):
@@ -272,35 +237,43 @@ class CatchingStore(GuardedStore):
     """
 
     async def on_unavailable(
-        self, operation: str, error: StoreError, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """Return what ``call(*args)``, which has just raised ``error``, is to return instead, or raise."""
+        """Return the result for a call that has just raised ``error``, or raise; the rest is as for `around`."""
         raise NotImplementedError
 
-    async def around(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Run the call; what to do about a failure is `on_unavailable`'s to say."""
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the call; `on_unavailable` decides about a failure."""
         try:
-            return await call(*args)
+            return await call(*args, **kwargs)
         except (StoreUnavailableError, StoreTimeoutError) as error:
             if operation == "add" and type(self).tolerates_outages and is_storing():
-                return await self.on_unavailable("set", error, self._at["set"], *args)
-            return await self.on_unavailable(operation, error, call, *args)
+                return await self.on_unavailable("set", error, self._set, *args)
+            return await self.on_unavailable(operation, error, call, *args, **kwargs)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
-        """See `Store.get`."""
+        """As `around` does, in fewer steps."""
         try:
-            return await self._at["get"](key, renew_for)  # type: ignore[no-any-return]  # methods are kept untyped
+            return await self._get(key, renew_for)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            operation = "get" if renew_for is None else "renew"
-            return await self.on_unavailable(operation, error, self._at["get"], key, renew_for)  # type: ignore[no-any-return]  # likewise
+            if renew_for is None:
+                return await self.on_unavailable("get", error, self._get, key)  # type: ignore[no-any-return]  # results of all operations are untyped
+            return await self.on_unavailable("renew", error, self._get, key, renew_for)  # type: ignore[no-any-return]  # as above
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """See `Store.set`."""
+        """As `around` does, in fewer steps."""
         try:
             if keep_ttl:
-                await self._set_keeping(key, value, expires_in)
+                await self._set(key, value, expires_in, keep_ttl=True)
             else:
-                await self._at["set"](key, value, expires_in)
+                await self._set(key, value, expires_in)
         except (StoreUnavailableError, StoreTimeoutError) as error:
-            call = self._set_keeping if keep_ttl else self._at["set"]
-            await self.on_unavailable("set", error, call, key, value, expires_in)
+            kwargs = {"keep_ttl": True} if keep_ttl else {}
+            await self.on_unavailable("set", error, self._set, key, value, expires_in, **kwargs)

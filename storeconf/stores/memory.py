@@ -130,7 +130,7 @@ class MemoryStore(Store):
         if root._state != OPEN:
             await self._enter("get")
         if renew_for is not None:
-            if root._watch is not None:
+            if root._observed:
                 return await super().get(key, renew_for)
             key = self._check("get", key_text, key)
             return root._renew(self._space, key, self._check("get", milliseconds, renew_for))

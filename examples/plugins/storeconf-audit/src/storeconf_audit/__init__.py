@@ -56,20 +56,20 @@ class AuditStore(GuardedStore):
 
     def on_bind(self) -> None:
         """Reads go straight to the store inside, and cost nothing."""
-        super().on_bind()
-        for name in READS:
-            self.__dict__[name] = getattr(self.wrapped, name)
+        self.pass_through(*READS)
 
     def around(
-        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Any]:
         """Log what changes something; a get that renews is "renew"."""
-        return call(*args) if operation == "get" else self._logged(operation, call, *args)
+        return call(*args) if operation == "get" else self._logged(operation, call, *args, **kwargs)
 
-    async def _logged(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def _logged(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
         outcome = "cancelled"
         try:
-            result = await call(*args)
+            result = await call(*args, **kwargs)
             outcome = "done" if result is not False else "not done"
             return result
         except Exception as error:
