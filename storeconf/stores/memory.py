@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import threading
 import time
 import weakref
 from dataclasses import replace
@@ -98,6 +99,7 @@ class MemoryStore(Store):
             self._encode = _object
         self._clock = clock
         self._latch = Latch()
+        self._spaces_lock = threading.Lock()
         self._deadlines = Deadlines()
         self._bounds: Bounds | None = None
         if max_entries is not None or max_size is not None:
@@ -116,7 +118,7 @@ class MemoryStore(Store):
         self._space = root._space_at(self._path)
 
     def _space_at(self, path: tuple[str, ...]) -> Space:
-        with self._latch:
+        with self._spaces_lock:
             space = self._spaces.get(path)
             if space is None:
                 space = self._spaces[path] = Space(path, self._bounds)
@@ -557,8 +559,9 @@ class MemoryStore(Store):
         self._forget_sweeper()
 
     def do_forget(self) -> None:
-        """Keep the entries; another thread of the parent may have had the latch."""
+        """Keep the entries; another thread of the parent may have had the latch or the lock."""
         self._latch = Latch()
+        self._spaces_lock = threading.Lock()
         self._forget_sweeper()
 
     async def _acquire(self) -> None:
