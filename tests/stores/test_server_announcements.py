@@ -1,13 +1,9 @@
-"""Near caches on real servers: what others change is heard of, and what may have been missed is dropped."""
+"""Near caches on real servers: the changes of other clients are noticed, whatever the connection."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
 import random
-import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,99 +11,18 @@ import redis.asyncio
 import uvloop
 
 import storeconf
-from storeconf import BuildContext, Store, StoreError, StoreUnavailableError
-from storeconf.middleware.cache import Cache
+from storeconf import Store
 from storeconf.stores import FileStore, RedisStore, ValkeyStore
-from storeconf.stores.resp import invalidation, protocol
-from storeconf.stores.resp.cluster import slot_of
-from storeconf.stores.resp.driver import load_driver
+from storeconf.stores.resp import protocol
 from storeconf.stores.resp.keys import key_layout
-from storeconf.stores.resp.options import SentinelOptions, ServerOptions
 from storeconf.testing import StoreConformance
 from storeconf.testing._suite import in_child
 from storeconf.testing.stateful import check_model
-from tests.proxy import Proxy
-from tests.servers import KINDS, Server, cluster, move_slot, sentinels, shared
-from tests.stores.test_server_topologies import _wait_for_replica
+from tests.servers import KINDS, Server, shared
+from tests.stores.announcing import _names, _turns, cached, in_step, listeners, pair, run, seen, the_listener, until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
-
-LIMIT = 0.5
-SOON = 5.0
-"""Seconds within which what is promised within milliseconds has happened on the busiest machine."""
-
-for _driver in ("redis", "valkey"):
-    load_driver(_driver)  # importing reads files, which no loop may do
-
-_names = (f"a{number}" for number in itertools.count())
-
-
-class Counted(ValkeyStore):
-    """Counts what is read of the server, and lets a test hold a reading up when it has its answer."""
-
-    reads = 0
-    hold: tuple[asyncio.Event, asyncio.Event] | None = None
-
-    async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
-        self.reads += 1
-        found = await super().do_get_with_expiry(path, key)
-        if self.hold is not None:
-            (there, go_on), self.hold = self.hold, None
-            there.set()
-            await go_on.wait()
-        return found
-
-
-def cached(store: Store, **settings: Any) -> Any:
-    return Cache(**{"max_age": 3600, **settings}).wrap(store, BuildContext("tested", None, lambda name: store))
-
-
-def pair(server: Server, kind: type[ValkeyStore] = Counted, **settings: Any) -> tuple[Any, Store]:
-    """A store with a near cache, and another client's on the same keys."""
-    namespace = settings.pop("namespace", next(_names))
-    options = ServerOptions(**{"url": server.url, "command_timeout": LIMIT, "connect_timeout": LIMIT, **settings})
-    one, two = (each.from_options(options, namespace=namespace) for each in (kind, ValkeyStore))
-    return cached(one), two
-
-
-async def seen(store: Store, key: str, value: bytes | None, within: float = SOON) -> None:
-    """Wait until a key has that value."""
-    async with asyncio.timeout(within):
-        while await store.get(key) != value:
-            await asyncio.sleep(0.001)
-
-
-async def in_step(store: Store, other: Store) -> None:
-    """Wait until the store has heard of all that the other client has done before."""
-    value = b"%d" % next(_turns)
-    assert await store.get("in step") != value
-    await other.set("in step", value)
-    await seen(store, "in step", value)
-
-
-async def served_for_ever(store: Store, key: str, value: bytes) -> None:
-    """Read until it fails, or until this has gone on for too long."""
-    async with asyncio.timeout(SOON):
-        while True:
-            assert await store.get(key) == value
-            await asyncio.sleep(0.001)
-
-
-_turns = itertools.count()
-
-
-def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run it; nothing may fail in the background."""
-    unseen: list[dict[str, Any]] = []
-
-    async def watched() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
-        await work()
-
-    asyncio.run(watched())
-    assert not unseen
-
+    from collections.abc import Awaitable, Callable, Coroutine
 
 # ---------------------------------------------------------------------- what is heard
 
@@ -265,9 +180,9 @@ class Settling(storeconf.GuardedStore):
         self.suite = suite
         super().__init__(inner)
 
-    async def around(self, operation: str, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def around(self, operation: str, call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
         try:
-            return await call(*args)
+            return await call(*args, **kwargs)
         finally:
             await self.suite.settle(self.wrapped)
 
@@ -305,169 +220,6 @@ def test_random_histories_of_two_clients(suite: type[Told]) -> None:
 
 
 # ---------------------------------------------------------------------- what may have been missed
-
-
-def listeners(server: Server) -> list[str]:
-    """The connections that the server announces changes to."""
-    clients = server.ask("CLIENT", "LIST").decode()
-    return [m[1] for line in clients.splitlines() if (m := re.search(r"\bid=(\d+) .*\bflags=\w*t\w*B", line))]
-
-
-async def the_listener(server: Server) -> str:
-    """The one connection that the server announces changes to, as soon as there is one."""
-    await until(lambda: len(listeners(server)) == 1)
-    return listeners(server)[0]
-
-
-async def until(condition: Callable[[], bool], within: float = SOON) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def test_a_lost_connection_empties_the_cache_and_a_new_one_is_made() -> None:
-    async def work() -> None:
-        with Server() as server:
-            store, other = pair(server)
-            async with store, other:
-                for turn in range(5):
-                    await other.set("k", b"%d" % turn)
-                    await in_step(store, other)
-                    assert await store.get("k") == b"%d" % turn
-                    listener = await the_listener(server)
-                    server.ask("CLIENT", "KILL", "ID", listener)
-                    await other.set("k", b"missed %d" % turn)
-                    await seen(store, "k", b"missed %d" % turn)
-                await until(lambda: len(listeners(server)) == 1)
-
-    run(work)
-
-
-def test_while_nothing_is_announced_max_age_holds(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An operator forbids it for a while: the cache is emptied, then old values live to max_age, then all is well."""
-    monkeypatch.setattr(invalidation, "PAUSE_AFTER_REFUSAL", 0.05)
-    caplog.set_level(logging.WARNING, "storeconf.stores")
-
-    async def work() -> None:
-        with Server() as server:
-            server.ask("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
-            store, other = pair(server, username="app", password="secret")
-            async with store, other:
-                await other.set("k", b"1")
-                await in_step(store, other)
-                assert await store.get("k") == b"1"
-                server.ask("ACL", "SETUSER", "app", "-client|tracking")
-                listener = await the_listener(server)
-                server.ask("CLIENT", "KILL", "ID", listener)
-                await other.set("k", b"2")
-                await seen(store, "k", b"2")
-                await until(lambda: "does not support client tracking" in caplog.text)
-                await store.get("k")
-                await other.set("k", b"3")
-                assert await store.get("k") == b"2"  # near, for an hour
-                server.ask("ACL", "SETUSER", "app", "+client|tracking")
-                await seen(store, "k", b"3")
-                await in_step(store, other)
-        assert caplog.text.count("does not support client tracking") == 1
-
-    run(work)
-
-
-def test_max_age_where_the_server_announces_nothing() -> None:
-    """No CLIENT command is sent where the layout forbids them."""
-
-    async def work() -> None:
-        with Server() as server:
-            store, other = pair(server, client_name="")
-            store = cached(store.wrapped, max_age=0.2)
-            async with store, other:
-                await other.set("k", b"1")
-                assert await store.get("k") == b"1"
-                began = time.monotonic()
-                await other.set("k", b"2")
-                await seen(store, "k", b"2")
-                assert time.monotonic() - began > 0.15
-                assert not listeners(server)
-
-    run(work)
-
-
-def test_a_server_that_is_killed_and_comes_back() -> None:
-    async def work() -> None:
-        with Server() as server:
-            store, other = pair(server)
-            async with store, other:
-                for _ in range(2):
-                    await other.set("k", b"v")
-                    await in_step(store, other)
-                    assert await store.get("k") == b"v"
-                    server.stop()
-                    with pytest.raises(StoreUnavailableError):
-                        await served_for_ever(store, "k", b"v")
-                    await asyncio.to_thread(server.start)
-                    async with asyncio.timeout(SOON):
-                        while not (await store.ping()).ok or not (await other.ping()).ok:
-                            await asyncio.sleep(0.005)
-                    assert await store.get("k") is None
-                    await in_step(store, other)
-
-    run(work)
-
-
-def test_a_server_that_freezes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "HEARTBEAT", 0.1)
-
-    async def work() -> None:
-        with Server() as server:
-            store, other = pair(server)
-            async with store, other:
-                await other.set("k", b"v")
-                await in_step(store, other)
-                await store.get("k")
-                server.freeze()
-                with pytest.raises(StoreError):
-                    await served_for_ever(store, "k", b"v")
-                server.thaw()
-                async with asyncio.timeout(SOON):
-                    while not (await store.ping()).ok or not (await other.ping()).ok:
-                        await asyncio.sleep(0.005)
-                await in_step(store, other)
-
-    run(work)
-
-
-def test_a_network_that_cuts_and_talks_garbage() -> None:
-    async def work() -> None:
-        server = shared()
-        chance = random.Random(3)
-        async with Proxy(server.port) as proxy:
-            store, _ = pair(server, url=f"redis://127.0.0.1:{proxy.port}", namespace="net")
-            other = ValkeyStore.with_client(server.url, namespace="net")
-            async with store, other:
-                for turn in range(20):
-                    value = b"%d" % turn
-                    await other.set("k", value)
-                    fault = chance.randrange(4)
-                    if fault == 1:
-                        proxy.cut()
-                    elif fault == 2:
-                        proxy.garbage = b"!!no RESP!!\r\n"
-                    elif fault == 3:
-                        proxy.cut_after = chance.randrange(1, 60)
-                    async with asyncio.timeout(SOON):
-                        while True:
-                            try:
-                                if await store.get("k") == value:
-                                    break
-                            except StoreError:
-                                pass
-                            await asyncio.sleep(0.002)
-                proxy.garbage = proxy.cut_after = None
-                await in_step(store, other)
-
-    run(work)
 
 
 # ---------------------------------------------------------------------- which keys, and which connections
@@ -655,114 +407,3 @@ def test_a_forked_child_listens_for_itself() -> None:
 
 
 # ---------------------------------------------------------------------- Cluster and Sentinel
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[list[Server]]:
-    with cluster() as nodes:
-        yield nodes
-
-
-async def all_in_step(store: Store, other: Store) -> None:
-    """As `in_step`, with every node."""
-    value = b"%d" % next(_turns)
-    keys = [f"in step {number}" for number in range(20)]
-    await other.set_many(dict.fromkeys(keys, value))
-    for key in keys:
-        await seen(store, key, value)
-
-
-def test_every_node_of_a_cluster_announces(nodes: list[Server]) -> None:
-    async def work() -> None:
-        seeds = (("127.0.0.1", nodes[0].port),)
-        store, other = pair(nodes[0], url=None, cluster=seeds)
-        keys = [f"k{number}" for number in range(100)]
-        async with store, other:
-            await all_in_step(store, other)
-            for value in (b"1", b"2"):
-                await other.set_many(dict.fromkeys(keys, value))
-                for key in keys:
-                    await seen(store, key, value)
-                reads = store.root.reads
-                for key in keys:
-                    assert await store.get(key) == value
-                assert store.root.reads == reads
-            await other.delete_all()
-            for key in keys:
-                await seen(store, key, None)
-            for node in nodes:
-                await all_in_step(store, other)
-                listener = await the_listener(node)
-                node.ask("CLIENT", "KILL", "ID", listener)
-                await all_in_step(store, other)
-        for node in nodes:
-            await until(lambda node=node: not listeners(node))  # type: ignore[misc]  # bound at once
-
-    run(work)
-
-
-def test_slots_of_a_cluster_that_move(nodes: list[Server]) -> None:
-    async def work() -> None:
-        store, other = pair(nodes[0], url=None, cluster=(("127.0.0.1", nodes[0].port),), namespace="moving")
-        keys = [f"{{m{number}}}" for number in range(400)]
-        slots = {key: slot_of(b"moving::" + key.encode()) for key in keys}
-        moving = [key for key in keys if slots[key] < 16384 // 3][:10]
-        async with store, other:
-            await all_in_step(store, other)
-            for source, target in ((nodes[0], nodes[2]), (nodes[2], nodes[0])):
-                await other.set_many(dict.fromkeys(moving, b"before"))
-                for key in moving:
-                    await seen(store, key, b"before")
-                for key in moving:
-                    await asyncio.to_thread(move_slot, slots[key], source, target, nodes)
-                await other.set_many(dict.fromkeys(moving, b"after"))
-                for key in moving:
-                    await seen(store, key, b"after")
-            await store.delete_all()
-
-    run(work)
-
-
-@pytest.mark.slow
-def test_a_primary_that_sentinels_replace() -> None:
-    async def work() -> None:
-        with sentinels() as watched:
-            nodes = tuple(("127.0.0.1", sentinel.port) for sentinel in watched.sentinels)
-            options: dict[str, Any] = {"url": None, "sentinel": SentinelOptions(nodes, "shop"), "command_timeout": 2.0}
-            store, other = pair(watched.primary, **options)
-            async with store, other:
-                await other.set("k", b"before")
-                await in_step(store, other)
-                assert await store.get("k") == b"before"
-                await asyncio.to_thread(watched.fail_over)
-                async with asyncio.timeout(15):
-                    for each in (store, other):
-                        while f":{watched.replica.port}" not in str((await each.ping()).server):
-                            await asyncio.sleep(0.02)
-                await other.set("k", b"after")
-                await seen(store, "k", b"after")
-                await in_step(store, other)
-                await the_listener(watched.replica)
-                await asyncio.to_thread(_wait_for_replica, watched.primary)
-                watched.replica.stop()
-                async with asyncio.timeout(20):
-                    for each in (store, other):
-                        while f":{watched.primary.port}" not in str((await each.ping()).server):
-                            await asyncio.sleep(0.02)
-                await in_step(store, other)
-
-    run(work)
-
-
-def test_no_sentinel_at_all() -> None:
-    async def work() -> None:
-        options = ServerOptions(
-            sentinel=SentinelOptions((("127.0.0.1", 1),), "shop"), command_timeout=LIMIT, connect_timeout=LIMIT
-        )
-        store = cached(ValkeyStore.from_options(options, namespace="n"))
-        async with store:
-            for _ in range(3):
-                with pytest.raises(StoreUnavailableError):
-                    await store.get("k")
-
-    run(work)
