@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Diagnostic", "Location", "Origin", "Severity"]
+__all__ = ["Diagnostic", "Finding", "Location", "Origin", "Severity"]
 
 Severity = Literal["error", "warning"]
 
@@ -57,13 +57,10 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnostic:
-    """One problem of a configuration, with its place.
+class Finding:
+    """One problem of a configuration, with its location, as it was found: its texts may contain secrets.
 
-    ``code`` is stable and documented, ``path`` is dotted (``stores.a.middleware.ttl.default``), lines and columns
-    count from 1, ``layer`` is the kind of layer that set the value (see `Origin`). ``notes`` are further places that
-    belong to the problem (the first of two duplicates, each step of a cycle). ``excerpt`` holds the source lines
-    around the place, by line number, with secrets already masked.
+    Nothing prints it; only the redactor makes a `Diagnostic` of it.
     """
 
     code: str
@@ -78,14 +75,26 @@ class Diagnostic:
     variable: str | None = None
     layer: str | None = None
     hint: str | None = None
-    environments: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
-    excerpt: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
     @property
     def place(self) -> str | None:
         """``file:line:column``, ``$`` and the variable's name, or None."""
         return _place(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic(Finding):
+    """One problem of a configuration, with its place.
+
+    ``code`` is stable and documented, ``path`` is dotted (``stores.a.middleware.ttl.default``), lines and columns
+    count from 1, ``layer`` is the kind of layer that set the value (see `Origin`). ``notes`` are further places that
+    belong to the problem (the first of two duplicates, each step of a cycle). ``excerpt`` holds the source lines
+    around the place, by line number, with secrets already masked.
+    """
+
+    environments: tuple[str, ...] = ()
+    excerpt: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         environments = f"{', '.join(self.environments)}: " if self.environments else ""
@@ -106,7 +115,7 @@ class Note:
     variable: str | None = None
 
 
-def _place(of: Origin | Diagnostic) -> str | None:
+def _place(of: Origin | Finding) -> str | None:
     if of.variable is not None:
         return f"${of.variable}"
     return of.file if of.file is None or of.line is None else f"{of.file}:{of.line}:{of.column}"

@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf._location import Diagnostic, Note
+from storeconf._location import Finding, Note
 from storeconf.config.fields import WORDS
 from storeconf.config.tree import Tainted, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from storeconf._location import Severity
+    from storeconf._location import Diagnostic, Severity
     from storeconf.config.fields import Expect
     from storeconf.config.layers import History, Place
     from storeconf.config.secrets import Redactor
@@ -45,7 +45,7 @@ class Reporter:
 
     history: History
     redactor: Redactor
-    found: list[Diagnostic] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
     complete: bool = True
     overlays_complete: bool = True
 
@@ -72,7 +72,7 @@ class Reporter:
             return
         where = self.history.place(path, key=key) if place is None else place
         self.found.append(
-            Diagnostic(code, message, severity, dotted(path) or None, hint=hint, notes=tuple(notes), **where)
+            Finding(code, message, severity, dotted(path) or None, hint=hint, notes=tuple(notes), **where)
         )
 
     def note(self, message: str, path: TreePath, *, key: bool = False) -> Note:
@@ -173,10 +173,10 @@ def _is_number(text: str, *, whole: bool) -> bool:
 # ---------------------------------------------------------------------- order
 
 
-def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+def _ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Sort by file and line, problems without a file last; a problem found twice at one location comes once."""
-    found: dict[tuple[object, ...], Diagnostic] = {}
-    for each in diagnostics:
+    found: dict[tuple[object, ...], Finding] = {}
+    for each in findings:
         at_one_place = each.path if each.line is None else None  # an anchor's content is one place with many paths
         place = (each.file, each.line, each.column, each.variable, at_one_place)
         found.setdefault((each.code, each.message, *place), each)
@@ -193,7 +193,7 @@ def merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     )
 
 
-def _by_place(each: Diagnostic) -> tuple[Any, ...]:
+def _by_place(each: Finding) -> tuple[Any, ...]:
     return (
         each.file is None,
         each.file or "",

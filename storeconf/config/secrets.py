@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
+from storeconf._location import Diagnostic
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
 from storeconf.config.suggest import nearest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from storeconf._location import Diagnostic
+    from storeconf._location import Finding
     from storeconf.catalog import Catalog
     from storeconf.config.document import Document
     from storeconf.config.fields import Expect
@@ -77,19 +78,27 @@ class Redactor:
         """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
         return _without_parts(self.text(text), self._all)
 
-    def diagnostic(self, each: Diagnostic) -> Diagnostic:
+    def diagnostic(self, each: Finding) -> Diagnostic:
         """A diagnostic without secrets, and with the lines that it is about."""
-        excerpt = each.excerpt
+        excerpt = each.excerpt if isinstance(each, Diagnostic) else ()  # which a reader makes of a broken file
         document = next((document for document in self.documents if document.file == each.file), None)
         if not excerpt and document is not None and each.line is not None:
             notes = (note.line for note in each.notes if note.file == each.file and note.line is not None)
             excerpt = tuple(self._excerpt(document, each.line, *notes))
-        return replace(
-            each,
-            message=self.text(each.message),
-            path=None if each.path is None else self.text(each.path),
-            hint=None if each.hint is None else self.text(each.hint),
-            notes=tuple(replace(note, message=self.text(note.message)) for note in each.notes),
+        return Diagnostic(
+            each.code,
+            self.text(each.message),
+            each.severity,
+            None if each.path is None else self.text(each.path),
+            each.file,
+            each.line,
+            each.column,
+            each.end_line,
+            each.end_column,
+            each.variable,
+            each.layer,
+            None if each.hint is None else self.text(each.hint),
+            tuple(replace(note, message=self.text(note.message)) for note in each.notes),
             excerpt=tuple((number, self._starred(line)) for number, line in excerpt),
         )
 

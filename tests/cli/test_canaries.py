@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from storeconf._location import Diagnostic, Finding
 from storeconf.config import dump
 from storeconf.config.secrets import Redactor
 from storeconf.layout import check_layout
@@ -23,7 +24,6 @@ from tests.cli.running import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from storeconf import Diagnostic
 
 WINDOW = 4
 """So many characters of a secret in a row may not be shown."""
@@ -437,10 +437,11 @@ def test_the_sample_shows_no_secrets(workplace: Path) -> None:
     assert not leaks(workplace)
 
 
-def with_all(redactor: Redactor, each: Diagnostic) -> Diagnostic:
+def with_all(redactor: Redactor, each: Finding) -> Diagnostic:
     document = next((document for document in redactor.documents if document.file == each.file), None)
     lines = () if document is None or each.line is None else document.excerpt(each.line, masked=False)
-    return replace(each, excerpt=lines)
+    found = {name: getattr(each, name) for name in Finding.__slots__}
+    return Diagnostic(**found, excerpt=lines)
 
 
 @pytest.mark.parametrize(

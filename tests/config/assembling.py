@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from storeconf._location import Diagnostic, Origin
+    from storeconf._location import Finding, Origin
 
 __all__ = ["Workplace", "assemble", "events", "place", "tainted"]
 
@@ -84,7 +84,7 @@ class Workplace:
         assert not assembly.report.found, [str(problem) for problem in assembly.report.found]
         return assembly.tree
 
-    def problem(self, *args: Any, **kwargs: Any) -> Diagnostic:
+    def problem(self, *args: Any, **kwargs: Any) -> Finding:
         """The only problem of a layout."""
         assembly = self.assemble(*args, **kwargs)
         assert len(assembly.report.found) == 1, [str(problem) for problem in assembly.report.found]
@@ -106,7 +106,7 @@ def tainted(tree: Any) -> dict[str, str]:
     return found
 
 
-def place(problem: Diagnostic | Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:
+def place(problem: Finding | Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:
     """Where a problem is, without its end."""
     if isinstance(problem, dict):
         return problem.get("file"), problem.get("line"), problem.get("column")

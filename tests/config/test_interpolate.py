@@ -18,7 +18,7 @@ from tests.config.assembling import Workplace, assemble, place, tainted, work
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf._location import Diagnostic
+    from storeconf._location import Finding
     from storeconf.config.pipeline import Assembly
     from storeconf.plugin import ResolveContext
 
@@ -48,7 +48,7 @@ def value(text: str, environ: Mapping[str, str] | None = None, **kwargs: Any) ->
     return assembly.tree["stores"]["a"]["description"]
 
 
-def fault(text: Any, environ: Mapping[str, str] | None = None, **kwargs: Any) -> Diagnostic:
+def fault(text: Any, environ: Mapping[str, str] | None = None, **kwargs: Any) -> Finding:
     problems = given_texts(text, environ, **kwargs).report.found
     assert len(problems) == 1, [str(problem) for problem in problems]
     return problems[0]
