@@ -6,7 +6,6 @@ by one cached scan, made only when a name is asked for that is not built in, and
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import re
@@ -17,6 +16,7 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from storeconf.config.suggest import nearest
 from storeconf.errors import PluginError
 from storeconf.plugin import API_VERSION, Backend, Middleware, Resolver
 
@@ -403,10 +403,10 @@ def _instance(resolver: type) -> object:
 
 
 def _unknown(part: Part, name: str, known: tuple[str, ...]) -> PluginError:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    near = nearest(name, known)
     listed = f"nown {_PLURAL[part]}: {', '.join(known) or 'none'}"
     if near:
-        hint = f"did you mean {near[0]!r}? K{listed}"
+        hint = f"did you mean {near!r}? K{listed}"
     else:
         hint = f"k{listed}; or install the package whose entry point {name!r} in {GROUPS[part]!r} provides it"
     return PluginError(f"unknown {part} {name!r}", code="SC701", hint=hint)

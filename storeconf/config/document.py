@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import select
 import stat
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from storeconf._location import Diagnostic
 from storeconf._units import format_size
 from storeconf.config.language import SUFFIXES
 from storeconf.config.readers.source import Problem, SourceText, find, printable
+from storeconf.config.suggest import nearest
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from storeconf.config.readers.source import Entry, ReaderResult
     from storeconf.config.tree import TreePath
 
-__all__ = ["MAX_BYTES", "Document", "parse", "read"]
+__all__ = ["MAX_BYTES", "Document", "Unsuitable", "parse", "read", "read_start"]
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest file that is read: room for some 18,000 stores."""
@@ -141,31 +142,57 @@ def _refusal(code: str, message: str, name: str, hint: str | None = None) -> Con
 # ---------------------------------------------------------------------- files
 
 
-def _load(path: Path, name: str) -> bytes:
-    """The bytes of a regular file, if they are not too many. Never waits, not even for a pipe without a writer."""
+class Unsuitable(OSError):  # noqa: N818 - its caller makes a problem of it
+    """The file is not a regular one: ``mode`` is its mode, ``silent`` that it gave nothing in time."""
+
+    def __init__(self, mode: int, *, silent: bool = False) -> None:
+        super().__init__("not a regular file")
+        self.mode = mode
+        self.silent = silent
+
+
+def read_start(path: Path, most: int, *, patience: float | None = None) -> bytes:
+    """Return the first ``most`` bytes of a file and one more, if there are so many; raise OSError.
+
+    With ``patience``, a file that is not regular, such as the pipe of a shell's ``<(…)``, may take that many seconds
+    for each part; without, it is refused. Opening itself never waits, not even for a pipe without a writer.
+    """
     flags = os.O_RDONLY
     for each in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, each, 0)
+    descriptor = os.open(path, flags)
     try:
-        descriptor = os.open(path, flags)
+        mode = os.fstat(descriptor).st_mode
+        regular = stat.S_ISREG(mode)
+        if not regular and patience is None:
+            raise Unsuitable(mode)
+        data = b""
+        while len(data) <= most:
+            if not regular and not select.select([descriptor], [], [], patience)[0]:
+                raise Unsuitable(mode, silent=True)
+            part = os.read(descriptor, most + 1 - len(data))
+            if not part:
+                break
+            data += part
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _load(path: Path, name: str) -> bytes:
+    """The bytes of a regular file, if they are not too many."""
+    try:
+        data = read_start(path, MAX_BYTES)
+        size = len(data) if len(data) <= MAX_BYTES else path.stat().st_size
+    except Unsuitable as error:
+        raise _not_a_file(path, name, error.mode) from None
     except OSError as error:
         raise _unreadable(path, name, error) from None
     except ValueError:
         raise _refusal("SC101", "a file name can't contain a NUL character", name) from None
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise _not_a_file(path, name, about.st_mode)
-        if about.st_size > MAX_BYTES:
-            raise _too_large(name, about.st_size)
-        data = b""
-        while len(data) <= MAX_BYTES and (part := os.read(descriptor, MAX_BYTES + 1 - len(data))):
-            data += part
-        return data
-    except OSError as error:
-        raise _unreadable(path, name, error) from None
-    finally:
-        os.close(descriptor)
+    if size > MAX_BYTES:
+        raise _too_large(name, size)
+    return data
 
 
 def _too_large(name: str, size: int) -> ConfigError:
@@ -206,8 +233,8 @@ def _meant(path: Path) -> str | None:
         return f"the directory does not exist: {printable(str(path.parent))!r}"
     except OSError:
         return None
-    near = get_close_matches(path.name, names, n=1)
-    return f"did you mean {printable(near[0])!r}?" if near else None
+    near = nearest(path.name, names)
+    return None if near is None else f"did you mean {printable(near)!r}?"
 
 
 # ---------------------------------------------------------------------- text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.fault import Fault
 from storeconf.config.references import Reference, parse_references
-from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
+from storeconf.config.secretfile import SecretFile, SecretText, read_secret
 from storeconf.config.suggest import nearest
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
 from storeconf.errors import PluginError
@@ -46,7 +46,7 @@ class Interpolation:
         self._environment = environment
         self._report = report
         self._redactor = report.redactor
-        self._files: dict[Path, str | SecretFileError] = {}
+        self._files: dict[Path, str | Fault] = {}
 
     def mapping(self, node: dict[str, Any], path: TreePath = ()) -> dict[str, Any]:
         """Return the mapping at ``path`` with everything in it interpolated; itself where there is nothing to do."""
@@ -205,13 +205,13 @@ class Interpolation:
         if path not in self._files:
             try:
                 self._files[path] = read_secret(path)
-            except SecretFileError as error:
+            except Fault as error:
                 self._files[path] = error
         found = self._files[path]
         if isinstance(found, str):
             return found
         hint = None if path.is_absolute() and Path(reference.argument).is_absolute() else f"that is {str(path)!r}"
-        raise Fault("SC403", f"the file {reference.argument!r} {found}", hint, absent=found.missing)
+        raise Fault("SC403", f"the file {reference.argument!r} {found.reason}", hint, absent=found.absent)
 
     def _resolved(self, reference: Reference, directory: Path) -> str:
         try:

@@ -5,45 +5,39 @@ A value that came from such files keeps how it was made, as `SecretText`, so tha
 
 from __future__ import annotations
 
-import os
-import select
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from storeconf.config.document import Unsuitable, read_start
+from storeconf.config.fault import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SecretFile", "SecretFileError", "SecretText", "read_secret"]
+__all__ = ["SecretFile", "SecretText", "read_secret"]
 
 _MAX_BYTES: Final = 1 << 20
 _PATIENCE: Final = 1.0  # seconds, for what a pipe's other end is still working on
 
 
-class SecretFileError(Exception):
-    """The file can't be read; ``missing``: it does not exist."""
-
-    def __init__(self, reason: str, *, missing: bool = False) -> None:
-        super().__init__(reason)
-        self.missing = missing
-
-
 def read_secret(path: Path) -> str:
-    """Return the file's text without one trailing newline, or raise `SecretFileError`."""
+    """Return the file's text without one trailing newline, or raise a `Fault` whose reason follows the file's name."""
     try:
-        data = _load(path)
+        data = read_start(path, _MAX_BYTES, patience=_PATIENCE)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SecretFileError("does not exist", missing=True) from error
+        raise Fault("SC403", "does not exist", absent=True) from error
+    except Unsuitable as error:
+        raise Fault("SC403", "can't be read: it is not a regular file, and no data arrives") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "its name is not one"
-        raise SecretFileError(f"can't be read: {reason}") from error
+        raise Fault("SC403", f"can't be read: {reason}") from error
     if len(data) > _MAX_BYTES:
-        raise SecretFileError(f"can't be read: it holds more than {_MAX_BYTES:,} bytes")
+        raise Fault("SC403", f"can't be read: it holds more than {_MAX_BYTES:,} bytes")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         # The cause would show the file's bytes.
-        raise SecretFileError(f"is not UTF-8 (byte {error.start + 1})") from None
+        raise Fault("SC403", f"is not UTF-8 (byte {error.start + 1})") from None
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
 
@@ -81,31 +75,10 @@ class SecretText:
     def _now(self, file: SecretFile) -> str:
         try:
             text = read_secret(file.path)
-        except SecretFileError as error:
-            if file.default is not None and error.missing:
+        except Fault as error:
+            if file.default is not None and error.absent:
                 return file.default
-            raise OSError(f"the file {str(file.path)!r} {error}") from None
+            raise OSError(f"the file {str(file.path)!r} {error.reason}") from None
         if not self.reserved.isdisjoint(text):
             raise OSError(f"the file {str(file.path)!r} holds a character that has a meaning of its own in a URL")
         return file.default if file.default is not None and not text else text
-
-
-def _load(path: Path) -> bytes:
-    """The file's first bytes; a pipe, as the shell's ``<(…)`` makes it, must answer within a moment."""
-    flags = os.O_RDONLY
-    for each in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
-        flags |= getattr(os, each, 0)
-    descriptor = os.open(path, flags)
-    try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        data = b""
-        while len(data) <= _MAX_BYTES:
-            if not regular and not select.select([descriptor], [], [], _PATIENCE)[0]:
-                raise SecretFileError("can't be read: it is not a regular file, and no data arrives")
-            part = os.read(descriptor, _MAX_BYTES + 1 - len(data))
-            if not part:
-                break
-            data += part
-        return data
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["almost", "nearest", "slips"]
+__all__ = ["almost", "close", "nearest", "slips"]
 
 _DIGITS = re.compile(r"\d+")
 
@@ -33,6 +33,11 @@ def almost(word: str, candidates: Iterable[str]) -> str | None:
     swapped = (each for each in names if sorted(each) == sorted(word.lower()) and slips(word.lower(), each) == 1)
     found = names.get(near[0] if near else next(swapped, ""))
     return None if found is None or _DIGITS.sub("", found) == _DIGITS.sub("", word) else found
+
+
+def close(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that differs from ``word`` in few characters."""
+    return next(iter(get_close_matches(word, candidates, n=1, cutoff=0.75)), None)
 
 
 def slips(word: str, meant: str) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf.config.addresses import PREFIX, SUFFIX, Names, kind_key, variable_name
@@ -17,9 +16,9 @@ from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer
 from storeconf.config.merge import NO_KIND, Rules, kind_of
-from storeconf.config.secretfile import SecretFile, SecretFileError, SecretText, read_secret
+from storeconf.config.secretfile import SecretFile, SecretText, read_secret
 from storeconf.config.sources import plain_data
-from storeconf.config.suggest import almost, slips
+from storeconf.config.suggest import almost, close, slips
 from storeconf.config.tree import (
     Items,
     Placeholder,
@@ -156,10 +155,10 @@ class _VariablesReader:
         path = self._environ[name]
         try:
             text = read_secret(self._request.directory / path)
-        except SecretFileError as error:
-            if error.missing and self._request.without_secrets:
+        except Fault as error:
+            if error.absent and self._request.without_secrets:
                 return Placeholder(f"${{file:{path}}}")
-            self._fail("SC307", name, f"the file {path!r}, which {name} names, {error}", where)
+            self._fail("SC307", name, f"the file {path!r}, which {name} names, {error.reason}", where)
             return None
         if not text:
             message = f"the file {path!r}, which {name} names, is empty, so the variable counts as unset"
@@ -237,7 +236,7 @@ class _VariablesReader:
         rest = name[len(_SINGLE) :]
         known = {switch[len(_SINGLE) :]: switch for switch in SWITCHES}
         near = [each for each in known if slips(rest.upper(), each) == 1]
-        near = near or get_close_matches(rest.upper(), known, n=1, cutoff=0.75)
+        near = near or list(filter(None, [close(rest.upper(), known)]))
         near = near or [each for each in known if rest.upper().startswith(each) and rest[len(each) :].isalpha()]
         segments = rest.split("__")
         meant = None if near else names.spelt(segments)

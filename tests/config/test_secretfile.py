@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storeconf.config.secretfile import SecretFileError, read_secret
+from storeconf.config.fault import Fault
+from storeconf.config.secretfile import read_secret
 
 
 def test_a_pipe_that_is_being_written() -> None:
@@ -30,11 +31,11 @@ def test_a_pipe_that_is_being_written() -> None:
 
 def test_a_pipe_without_a_writer_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SecretFileError, match="no data arrives") as caught:
+    with pytest.raises(Fault, match="no data arrives") as caught:
         read_secret(tmp_path / "pipe")
-    assert not caught.value.missing
+    assert not caught.value.absent
 
 
 def test_a_device_without_end_is_an_error() -> None:
-    with pytest.raises(SecretFileError, match="more than 1,048,576 bytes"):
+    with pytest.raises(Fault, match="more than 1,048,576 bytes"):
         read_secret(Path("/dev/zero"))
