@@ -23,7 +23,7 @@ from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from storeconf._location import Location
     from storeconf.config.language import Format
@@ -94,19 +94,23 @@ class Document:
         """The lines from ``first`` to ``last`` that there are, each with its number, unchanged."""
         return self._source.lines(first, last)
 
-    def keys(self, number: int) -> Iterator[tuple[TreePath, tuple[int, int]]]:
+    def keys(self, number: int) -> Sequence[tuple[TreePath, tuple[int, int]]]:
         """The paths of the keys that begin in a line, each with its columns, up to its value, counted from 0."""
-        starts = self._source.starts
-        first = starts[number - 1]
-        end = starts[number] if number < len(starts) else len(self.text)
+        return self._keys.get(number, ())
+
+    @cached_property
+    def _keys(self) -> dict[int, list[tuple[TreePath, tuple[int, int]]]]:
+        keys: dict[int, list[tuple[TreePath, tuple[int, int]]]] = {}
         stack: list[tuple[TreePath, Entry]] = [((), find(self._root, self._base).entry)]
         while stack:
             path, entry = stack.pop()
             inside = entry[2]
             for step, each in inside.items() if isinstance(inside, dict) else enumerate(inside or ()):
-                if isinstance(step, str) and first <= each[0] < end:
-                    yield (*path, step), (each[0] - first, each[1] - first)
+                if isinstance(step, str):
+                    line, column = self._source.position(each[0])
+                    keys.setdefault(line, []).append(((*path, step), (column - 1, column - 1 + each[1] - each[0])))
                 stack.append(((*path, step), each))
+        return keys
 
     def excerpt(self, *numbers: int, masked: bool = True) -> tuple[tuple[int, str], ...]:
         """Lines for a diagnostic; unless the redactor does that, apparent secrets are ``masked``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
@@ -72,7 +72,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """A text of storeconf's own, without secrets."""
         text = mask_url(text)
-        return text if self._whole is None else self._whole.sub(MASK, text)
+        return self._whole.sub(MASK, text) if self._whole is not None and self._may_hold_one(text) else text
 
     def foreign(self, text: str) -> str:
         """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
@@ -107,7 +107,7 @@ class Redactor:
     def _learn(self, text: str) -> None:
         if len(text) >= _SHORTEST and text != MASK:
             self._texts.update(each for each in _spellings(text) if len(each) >= _SHORTEST)
-            for name in ("_all", "_whole"):
+            for name in ("_all", "_whole", "_starts"):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -166,7 +166,18 @@ class Redactor:
             yield number, starred_line(number, {number: line}.__getitem__, judged)
 
     def _starred(self, line: str) -> str:
-        return line if self._whole is None else self._whole.sub(lambda match: "*" * len(match[0]), line)
+        if self._whole is None or not self._may_hold_one(line):
+            return line
+        return self._whole.sub(lambda match: "*" * len(match[0]), line)
+
+    @cached_property
+    def _starts(self) -> frozenset[str]:
+        return frozenset(text[:_SHORTEST] for text in self._all)
+
+    def _may_hold_one(self, text: str) -> bool:
+        """Whether a secret may begin in the text: there may be thousands of them, and usually none is there."""
+        starts = self._starts
+        return any(text[at : at + _SHORTEST] in starts for at in range(len(text) - _SHORTEST + 1))
 
 
 def _spellings(text: str) -> Iterator[str]:
@@ -249,6 +260,13 @@ def _is_judged(value: Any, path: TreePath) -> bool:
     return depth is not None and isinstance(lookup(value, path[:top]), dict)
 
 
+@lru_cache(maxsize=1024)  # one mistake is often made in many stores
+def _means_secret(models: tuple[type[BaseModel], ...], name: str) -> bool:
+    """Whether a field that none of the models has is a secret, by its name or by that of a similar field."""
+    expects = (fields_of(model).expects for model in models)
+    return looks_secret(name) or any(each[near].hides for each in expects if (near := nearest(name, each)) is not None)
+
+
 def looks_secret(name: str) -> bool:
     """Whether a field of this name holds a secret in all likelihood, also where the name is misspelt."""
     return SECRET_NAME.fullmatch(name) is not None or nearest(name, _NAMES) is not None
@@ -284,8 +302,7 @@ def _in_models(
             for expect in known:
                 yield from _in_field(expect, value, here)
             continue
-        meant = [each[near] for each in expects if (near := nearest(str(key), each)) is not None]
-        if looks_secret(str(key)) or any(expect.hides for expect in meant):
+        if _means_secret(tuple(models), str(key)):
             yield from leaves(value, here)
         else:
             yield from _by_names(value, here)
