@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from storeconf.config.document import Document
     from storeconf.config.merge import Rules
 
-__all__ = ["History", "Layer", "Place", "place_of"]
+__all__ = ["ValueHistory", "Layer", "Place", "place_of"]
 
 Place = dict[str, Any]
 """A location, as keyword arguments of a `Diagnostic`."""
@@ -109,7 +109,7 @@ def place_of(document: Document | None, path: TreePath, *, key: bool = False) ->
 
 
 @dataclass(eq=False, repr=False)
-class History:
+class ValueHistory:
     """The layers, lowest first, and what each of them did at a path."""
 
     rules: Rules

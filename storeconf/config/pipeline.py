@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storeconf.config.interpolate import Interpolation
-from storeconf.config.layers import History
+from storeconf.config.layers import ValueHistory
 from storeconf.config.merge import Merge, Rules
 from storeconf.config.relations import check_relations
 from storeconf.config.reporter import Reporter
@@ -50,7 +50,7 @@ class Assembly:
     report: Reporter
 
     @property
-    def history(self) -> History:
+    def history(self) -> ValueHistory:
         """What each layer did."""
         return self.report.history
 
@@ -68,7 +68,7 @@ def run(request: Request) -> tuple[Assembly, Validated]:
 def assemble(request: Request) -> Assembly:
     """Read, merge and expand a layout for one environment."""
     merge = Merge(Rules(request.catalog, request.variables))
-    history = History(merge.rules)
+    history = ValueHistory(merge.rules)
     documents: list[Document] = []
     report = Reporter(history, Redactor(request.catalog, history.layers, documents))
 
@@ -113,7 +113,7 @@ def assemble(request: Request) -> Assembly:
 # ---------------------------------------------------------------------- what the merge found
 
 
-def _check_versions(history: History, report: Reporter) -> None:
+def _check_versions(history: ValueHistory, report: Reporter) -> None:
     """Check the version in lower layers; that of the highest is in the tree, and checked there."""
     for layer in [layer for layer in history.layers if "version" in layer.data][:-1]:
         version = layer.data["version"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from storeconf._location import Diagnostic, Severity
     from storeconf.config.fields import Expect
-    from storeconf.config.layers import History, Place
+    from storeconf.config.layers import Place, ValueHistory
     from storeconf.config.secrets import Redactor
     from storeconf.config.tree import TreePath
 
@@ -43,7 +43,7 @@ class Reporter:
     overlay could not be read, so a ``replaceable`` value may be replaced there.
     """
 
-    history: History
+    history: ValueHistory
     redactor: Redactor
     found: list[Finding] = field(default_factory=list)
     complete: bool = True

@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _Extension:
     """A file on the way to the one that is being read, and the entry of the part before it that extends it."""
 
     identity: str
@@ -170,7 +170,7 @@ class Files:
         self._report.complete = False
         self._report.add(code, message, path, place=place, hint=hint, notes=notes)
 
-    def _read(self, path: Path, shown: str, step: _Step | None = None) -> Part | None:
+    def _read(self, path: Path, shown: str, step: _Extension | None = None) -> Part | None:
         try:
             document = read(path, shown)
         except ConfigError as error:
@@ -186,8 +186,10 @@ class Files:
         value = document.value
         return Part({} if value is None else value, path.parent, document, path, shown)
 
-    def _file(self, path: Path, shown: str, trail: tuple[_Step, ...], step: _Step | None = None) -> list[Part]:
-        step = step or _Step(_identity(path), shown)
+    def _file(
+        self, path: Path, shown: str, trail: tuple[_Extension, ...], step: _Extension | None = None
+    ) -> list[Part]:
+        step = step or _Extension(_identity(path), shown)
         trail = (*trail, step)
         self._seen.add(step.identity)
         part = self._read(path, shown, step)
@@ -196,7 +198,7 @@ class Files:
         part.overlays = self._siblings(path)
         return [*self._extended(part, trail), part]
 
-    def _extended(self, part: Part, trail: tuple[_Step, ...]) -> list[Part]:
+    def _extended(self, part: Part, trail: tuple[_Extension, ...]) -> list[Part]:
         entries = part.value.get("extends")
         if entries is None:
             return []
@@ -212,7 +214,7 @@ class Files:
                 continue
             target = part.directory / entry
             shown = _beside(part.shown, entry) if part.document is not None else entry
-            step = _Step(_identity(target), shown, part, path)
+            step = _Extension(_identity(target), shown, part, path)
             cycle = [each.identity for each in trail]
             if step.identity in cycle:
                 self._report_cycle((*trail[cycle.index(step.identity) :], step))
@@ -238,7 +240,7 @@ class Files:
             return False
         return True
 
-    def _report_cycle(self, steps: tuple[_Step, ...]) -> None:
+    def _report_cycle(self, steps: tuple[_Extension, ...]) -> None:
         """Report files that extend each other; the last step is the first file again."""
         notes = tuple(after.note(f"{before.shown} extends {after.shown}") for before, after in pairwise(steps))
         names = " → ".join(step.shown for step in (*steps[:-1], steps[0]))

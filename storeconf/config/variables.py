@@ -58,7 +58,7 @@ class Variable:
 
 
 @dataclass(frozen=True, repr=False, slots=True)
-class _Setting:
+class _Assignment:
     name: str
     value: Any
 
@@ -89,7 +89,7 @@ class _VariablesReader:
         self._report = report
         self._merge = merge
         self._rules = merge.rules
-        self._settings: dict[TreePath, _Setting] = {}
+        self._settings: dict[TreePath, _Assignment] = {}
 
     def read(self, given: Sequence[str], tree: dict[str, Any]) -> Layer | None:
         kinds: list[tuple[str, list[str]]] = []
@@ -148,7 +148,7 @@ class _VariablesReader:
             if found.from_file:
                 value = self._tainted(value, self._environ[name])
         names.note(found.path, value)
-        self._settings[found.path] = _Setting(name, value)
+        self._settings[found.path] = _Assignment(name, value)
 
     def _from_file(self, name: str, where: TreePath) -> str | None:
         """Return the text of the file that a variable names, None where there is none."""

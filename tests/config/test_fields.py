@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, get_args
 
 import pytest
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core.core_schema import ErrorType
 from typing_extensions import TypeAliasType
 
 from storeconf.backends.server import RedisBackend
 from storeconf.config.fields import ANY, MAPPING, Expect, expect_of, fields_of
-from storeconf.plugin import ConfigPath, Duration, Secret, Size
+from storeconf.config.settings import _BOUNDS
+from storeconf.plugin import ConfigPath, Duration, Middleware, Secret, Size
 
 ALIAS = TypeAliasType("ALIAS", list[str])
 
@@ -167,3 +169,57 @@ def test_a_real_backend() -> None:
     assert expects["tls"].mapping
     assert "nodes" in expects["sentinel"].fields()
     assert not expects["sentinel"].scalar
+
+
+class TestWhatIsUsedOfPydantic:
+    """What storeconf uses of Pydantic beyond its documentation; a release that changes it fails here first."""
+
+    def test_the_decorators_of_a_model(self) -> None:
+        class Decorated(BaseModel):
+            a: int = 0
+
+            @field_validator("a", mode="before")
+            @classmethod
+            def _before(cls, value: Any) -> Any:
+                return value
+
+            @model_validator(mode="after")
+            def _after(self) -> Decorated:
+                return self
+
+        decorators = Decorated.__pydantic_decorators__
+        (field,) = decorators.field_validators.values()
+        assert (field.info.mode, field.info.fields) == ("before", ("a",))
+        (model,) = decorators.model_validators.values()
+        assert model.info.mode == "after"
+
+    def test_the_names_and_contexts_of_errors(self) -> None:
+        names = set(get_args(ErrorType))
+        assert {"missing", "extra_forbidden", "int_parsing_size", "string_unicode", "value_error"} <= names
+        assert set(_BOUNDS) <= names
+
+        class Bounded(BaseModel):
+            a: Annotated[int, Field(gt=1)]
+            b: Annotated[str, Field(min_length=2)]
+            c: Annotated[list[int], Field(max_length=1)]
+
+        with pytest.raises(ValidationError) as caught:
+            Bounded.model_validate({"a": 0, "b": "", "c": [1, 2]})
+        found = {each["type"]: each["ctx"][str(_BOUNDS[each["type"]][1])] for each in caught.value.errors()}
+        assert found == {"greater_than": 1, "string_too_short": 2, "too_long": 1}
+
+    def test_the_tags_in_locations_of_unions(self) -> None:
+        class United(BaseModel):
+            a: int | Inner
+
+        with pytest.raises(ValidationError) as caught:
+            United.model_validate({"a": {"x": []}})
+        assert [each["loc"] for each in caught.value.errors()] == [("a", "int"), ("a", "Inner", "x")]
+
+    def test_a_field_of_the_base_that_is_a_class_variable_there(self) -> None:
+        class Audit(Middleware):
+            kind: Literal["audit"] = "audit"  # type: ignore[misc]  # as authors of plugins may write it
+
+        assert Audit.kind == "audit"
+        assert "kind" not in Audit.model_fields
+        assert Audit.model_validate({}).model_dump() == {}
