@@ -35,9 +35,14 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
     return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count) or "no problems"
 
 
-def printable(text: str) -> str:
-    """The text without anything that could move a terminal's cursor or hide text."""
-    return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
+def printable(text: str, *, newlines: bool = False) -> str:
+    """The text with an escape for each character that could move a terminal's cursor or hide text."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or (newlines and each == "\n") else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def place(each: Diagnostic | Note) -> str | None:
@@ -58,7 +63,7 @@ def _block(each: Diagnostic, color: bool) -> str:
     bar, arrow, dot = (styled("frame", f"{' ' * width} {sign}") for sign in ("|", "--> ", "= "))
     environments = f"{printable(', '.join(each.environments))}: " if each.environments else ""
     head = f"{environments}{styled(each.severity, f'{each.severity}[{each.code}]')}: "
-    lines = [head + styled("bold", printable(each.message))]
+    lines = [head + styled("bold", printable(each.message, newlines=True))]
     arrow = arrow.replace(" -->", "-->", 1)
     where = place(each)
     if where is not None:
@@ -71,14 +76,14 @@ def _block(each: Diagnostic, color: bool) -> str:
         layer = f", set by {_LAYERS.get(each.layer, each.layer)}" if each.layer else ""
         lines.append(f"{dot}{styled('bold', 'path')}: {printable(each.path)}{layer}")
     for note in each.notes:
-        lines.append(f"{dot}{styled('bold', 'note')}: {printable(note.message)}")
+        lines.append(f"{dot}{styled('bold', 'note')}: {printable(note.message, newlines=True)}")
         at = place(note)
         if at is not None:
             lines.append(arrow + printable(at))
         if note.line in excerpt and note.file == each.file and note.line != each.line and note.variable is None:
             lines.append(f"{styled('frame', f'{note.line:>{width}} |')} {excerpt[note.line]}")
     if each.hint is not None:
-        lines.append(f"{dot}{styled('hint', 'hint')}: {printable(each.hint)}")
+        lines.append(f"{dot}{styled('hint', 'hint')}: {printable(each.hint, newlines=True)}")
     return "\n".join(lines)
 
 

@@ -222,7 +222,7 @@ def page(layout: Layout, plan: Plan, described: Described, graph: Graph) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(printable(text))
+    return html.escape(printable(text, newlines=True))
 
 
 def _row(cells: Iterable[str], tag: str = "td") -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._location import Diagnostic
+from storeconf._render import printable
 from storeconf._units import format_size
 from storeconf.config.language import SUFFIXES
-from storeconf.config.readers.source import Problem, SourceText, find, printable
+from storeconf.config.readers.source import Problem, SourceText, find
 from storeconf.config.suggest import nearest
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError

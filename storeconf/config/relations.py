@@ -79,14 +79,13 @@ class _Relations:
         if near is not None:
             note = self._report.note(f"{near!r} is declared here", ("stores", near), key=True)
             self._report.add("SC601", text, path, hint=f"did you mean {near!r}?", notes=[note], lacking=True)
-        elif self._declared:
+        else:
             names = list(self._declared)
             more = ", …" if len(names) > _MOST_NAMES else ""
+            known = f"declared stores: {', '.join(names[:_MOST_NAMES])}{more}"
             self._report.add(
-                "SC601", text, path, hint=f"declared stores: {', '.join(names[:_MOST_NAMES])}{more}", lacking=True
+                "SC601", text, path, hint=known if names else "the layout declares no stores", lacking=True
             )
-        else:
-            self._report.add("SC601", text, path, hint="the layout declares no stores", lacking=True)
 
     def check_divisible(self, name: str, path: TreePath) -> None:
         """Report the use, at ``path``, of namespaces of a root that keeps raw keys."""

@@ -64,7 +64,7 @@ def _sentence(each: Diagnostic) -> str:
     environments = f"{', '.join(each.environments)}: " if each.environments else ""
     variable = f"{each.variable}: " if each.variable else ""
     hint = f" ({each.hint})" if each.hint else ""
-    return printable(f"{environments}{variable}{each.message}{hint}")
+    return printable(f"{environments}{variable}{each.message}{hint}", newlines=True)
 
 
 def _title(code: str) -> str:
@@ -149,7 +149,7 @@ def _result(each: Diagnostic, rule: int) -> dict[str, Any]:
 
 def _related(note: Note) -> str:
     """The message of a note; a variable is not a location."""
-    return printable(f"{note.message}{_at(note)}" if note.variable is not None else note.message)
+    return printable(f"{note.message}{_at(note)}" if note.variable is not None else note.message, newlines=True)
 
 
 def _location(each: Diagnostic | Note) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from storeconf.store import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from collections.abc import Set as AbstractSet
 
     from storeconf.catalog import Part
     from storeconf.config.reporter import Reporter
@@ -133,7 +134,7 @@ class _Validator:
         if kind == "parent":
             return self._child(name, path, node)
         if kind == "use":
-            self._only(path, node, ALIAS, "an alias")
+            self._only(path, node, ALIAS.keys(), "an alias")
             use = self._name(path, node, "use")
             return None if use is None else AliasSpec(name, use, self._description(path, node.get("description")))
         return None
@@ -180,7 +181,7 @@ class _Validator:
         return _KINDS_HINT if near is None else f"did you mean {near!r}? If it is a new store: {_KINDS_HINT}"
 
     def _child(self, name: str, path: TreePath, node: dict[str, Any]) -> ChildSpec | None:
-        self._only(path, node, CHILD, "a store with a 'parent'")
+        self._only(path, node, CHILD.keys(), "a store with a 'parent'")
         parent = self._name(path, node, "parent")
         namespace = self._own_namespace(path, node) if "namespace" in node else name
         links = self._links(path, node.get("middleware"))
@@ -218,7 +219,7 @@ class _Validator:
         if kind is None:
             return None
         if kind == "use":
-            self._only(path, node, ALIAS, "a default_factory with 'use'")
+            self._only(path, node, ALIAS.keys(), "a default_factory with 'use'")
             use = self._name(path, node, "use")
             return None if use is None else DefaultFactorySpec(use=use)
         values = node.copy()
@@ -231,7 +232,7 @@ class _Validator:
                 return None
             sources = self._sources(node)
             return DefaultFactorySpec(backend=backend, middleware=links, max_stores=most, sources=sources)
-        self._only(path, values, (*FACTORY, "parent"), "a default_factory with 'parent'")
+        self._only(path, values, FACTORY.keys() | {"parent"}, "a default_factory with 'parent'")
         parent = self._name(path, values, "parent")
         return None if parent is None else DefaultFactorySpec(parent=parent, middleware=links, max_stores=most)
 
@@ -302,8 +303,8 @@ class _Validator:
             return {}
         return {dotted(path): leaf.source for path, leaf in leaves(node) if isinstance(leaf, Tainted) and leaf.source}
 
-    def _only(self, path: TreePath, node: dict[str, Any], known: Collection[str], owner: str) -> None:
-        if not all(key in known for key in node):
+    def _only(self, path: TreePath, node: dict[str, Any], known: AbstractSet[str], owner: str) -> None:
+        if not node.keys() <= known:
             self._settings.unknown_fields(path, [key for key in node if key not in known], known, owner)
 
     def _name(self, path: TreePath, values: Mapping[str, Any], key: str) -> str | None:

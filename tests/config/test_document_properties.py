@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from storeconf._render import printable
 from storeconf.config.document import Document, parse
 from storeconf.config.language import Format
-from storeconf.config.readers.source import printable
 from storeconf.config.tree import dotted
 from storeconf.errors import ConfigError
 from tests.config.documents import render_json, render_toml, render_yaml, values

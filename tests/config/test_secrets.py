@@ -116,6 +116,35 @@ def test_a_secret_of_any_type_is_hidden(annotation: Any, value: Any, tmp_path: P
         assert CANARY not in str(storeconf.ConfigError(found))
 
 
+def test_a_plugin_that_fails_shows_no_secret() -> None:
+    class Failing(Backend):
+        """A backend that quotes its secret when it fails."""
+
+        type: Literal["mine"] = "mine"
+        phrase: Secret
+        late: bool = False
+
+        @pydantic.model_validator(mode="after")
+        def _check(self) -> Failing:
+            if not self.late:
+                raise ValueError(f"{self.phrase.get_secret_value()[:6]} is not good")
+            return self
+
+        def build(self, context: BuildContext) -> Store:
+            """Fail."""
+            raise RuntimeError(f"no login with {self.phrase.get_secret_value()}")
+
+    catalog = Catalog.builtin().with_backend("mine", Failing)
+    store = {"type": "mine", "phrase": CANARY}
+    (found,) = check_layout({"stores": {"a": store}}, environ={}, catalog=catalog).diagnostics
+    assert found.code == "SC504"
+    assert CANARY[:4] not in str(found)
+    layout = read_layout({"stores": {"a": {**store, "late": True}}}, environ={}, catalog=catalog)
+    with pytest.raises(storeconf.PluginError) as caught:
+        layout.compile()
+    assert CANARY not in str(caught.value)
+
+
 SECRET = {"type": "redis", "url": "redis://h", "namespace": "a"}
 
 

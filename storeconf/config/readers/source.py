@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from storeconf._location import Diagnostic, Location, Note
+from storeconf._render import printable
 from storeconf.config.masking import hidden_by, starred_line, without
 from storeconf.config.tree import TreePath, dotted
 
@@ -28,7 +29,6 @@ __all__ = [
     "SourceText",
     "find",
     "parser_words",
-    "printable",
     "shortened",
 ]
 
@@ -184,13 +184,6 @@ class SourceText:
             notes=tuple(notes),
             excerpt=excerpt,
         )
-
-
-def printable(text: str) -> str:
-    """The text with an escape for each character that can't be printed."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shortened(name: str) -> str:
