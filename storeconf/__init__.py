@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from storeconf.store import Value as Value
     from storeconf.store import next_counter as next_counter
     from storeconf.store import run_shielded as run_shielded
+    from storeconf.store_base import StoreBase as StoreBase
     from storeconf.stores import FileStore as FileStore
     from storeconf.stores import MemoryStore as MemoryStore
     from storeconf.stores import RedisStore as RedisStore
@@ -111,6 +112,7 @@ _HOME = {
         "next_counter",
         "run_shielded",
     ),
+    "storeconf.store_base": ("StoreBase",),
     "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -147,6 +149,7 @@ __all__ = [
     "Settings",
     "Size",
     "Store",
+    "StoreBase",
     "StoreClosedError",
     "StoreDeadlockError",
     "StoreError",

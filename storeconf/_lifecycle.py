@@ -1,6 +1,6 @@
 """Opening and closing that nests, that tasks and threads share, and that cancellation and forks do not break.
 
-Imports nothing of storeconf.
+Imports nothing of storeconf but its errors.
 """
 
 from __future__ import annotations
@@ -14,14 +14,30 @@ import weakref
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+from storeconf.errors import StoreTimeoutError
 
-__all__ = ["CLOSED", "CLOSING", "NEW", "OPEN", "LifeCycle", "require_asyncio", "resume", "run_shielded"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+
+__all__ = [
+    "CLOSED",
+    "CLOSING",
+    "NEW",
+    "OPEN",
+    "STATES",
+    "LifeCycle",
+    "require_asyncio",
+    "resume",
+    "run_shielded",
+    "within",
+]
 
 T = TypeVar("T")
 
 NEW, OPEN, CLOSING, CLOSED = range(4)
+
+STATES = ("new", "open", "closing", "closed")
+"""What messages call the states."""
 
 _logger = logging.getLogger("storeconf")
 
@@ -70,82 +86,92 @@ def resume(call: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any, Any
         return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
 
 
-class LifeCycle:
-    """Something that is new, open or closed, and counts who holds it open.
+async def within(seconds: float, work: Awaitable[T], what: str, operation: str | None = None) -> T:
+    """Await ``work``, and cancel it after that time: then a StoreTimeoutError says that ``what`` timed out."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StoreTimeoutError(f"{what} timed out after {seconds:g} s", operation=operation) from error
 
-    Subclasses say what opening and closing do by `_begin`, `_end` and `_forget`.
+
+class LifeCycle:
+    """The state of something that is new, open or closed, and how many hold it open.
+
+    ``begin`` takes what must be taken; if it raises or is cancelled, it has given everything back. ``end`` gives
+    everything back; it is called once for each ``begin`` that succeeded, and counts even if it raises. ``forget``, in a
+    forked child, drops what the parent holds without touching it.
     """
 
-    def __init__(self) -> None:
-        self._state = NEW
+    def __init__(
+        self,
+        begin: Callable[[], Coroutine[Any, Any, None]],
+        end: Callable[[], Coroutine[Any, Any, None]],
+        forget: Callable[[], None],
+    ) -> None:
+        self._begin, self._end, self._forget = begin, end, forget
+        self.state = NEW
         self._reset()
         _alive.add(self)
 
     def _reset(self) -> None:
-        self._mutex = threading.Lock()
-        # The opening or closing under way; its result is the failure that those who wait for an opening share.
+        self.mutex = threading.Lock()
+        # The opening or closing in progress; its result is the failure that those who wait for an opening share.
         self._transition: ThreadFuture[Exception | None] | None = None
         self._holders = 0
         self._entered = False  # since it was last closed, somebody got hold of it
 
-    async def _begin(self) -> None:
-        """Take what must be taken; if it raises or is cancelled, it has given everything back."""
-        raise NotImplementedError
-
-    async def _end(self) -> None:
-        """Give everything back. Called once for each `_begin` that succeeded; it counts as closed even if it raises."""
-        raise NotImplementedError
-
-    def _forget(self) -> None:
-        """In a forked child: let go of what the parent holds, without touching it."""
-        raise NotImplementedError
-
     # ------------------------------------------------------------------ holding
 
-    async def _acquire(self) -> None:
-        with self._mutex:
+    async def acquire(self) -> None:
+        """Hold it open, and open it if it is not."""
+        with self.mutex:
             self._holders += 1
         try:
             while True:
-                await self._open(reopen=True)
-                with self._mutex:
-                    if self._state == OPEN:
+                await self.open(reopen=True)
+                with self.mutex:
+                    if self.state == OPEN:
                         self._entered = True
                         return
         except BaseException:
-            with self._mutex:
+            with self.mutex:
                 self._holders = max(0, self._holders - 1)
                 # The last holder may have left it to this one to close.
                 deserted = self._entered and not self._holders
             if deserted:
-                await run_shielded(self._close(unless_held=True))
+                await run_shielded(self.close(unless_held=True))
             raise
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
         """Hold it open from its first use on: for one who can't wait until it is open."""
-        with self._mutex:
+        with self.mutex:
             self._holders += 1
             self._entered = True
-            if self._state == CLOSED:
-                self._state = NEW
+            if self.state == CLOSED:
+                self.state = NEW
 
-    async def _release(self) -> None:
-        with self._mutex:
+    async def release(self) -> None:
+        """Hold it open no longer; the last one to do so closes it."""
+        with self.mutex:
             self._holders = max(0, self._holders - 1)
             if self._holders:
                 return
-        await run_shielded(self._close(unless_held=True))
+        await run_shielded(self.close(unless_held=True))
 
     # ------------------------------------------------------------------ changing state
 
-    async def _open(self, *, reopen: bool) -> None:
+    async def open(self, *, reopen: bool) -> None:
         """Open a new one, with ``reopen`` a closed one too, or wait until another task or thread has done it.
 
         All that wait for an opening share its failure; one that was cancelled is tried again by one of them.
         """
         while True:
-            with self._mutex:
-                before = self._state
+            with self.mutex:
+                before = self.state
                 if before == OPEN or not (before == NEW or reopen):
                     return
                 pending = self._transition
@@ -163,17 +189,18 @@ class LifeCycle:
             raise
         self._settle(mine, OPEN)
 
-    async def _close(self, *, unless_held: bool = False) -> None:
+    async def close(self, *, unless_held: bool = False) -> None:
+        """Close it, or wait until another task or thread has done it."""
         while True:
-            with self._mutex:
+            with self.mutex:
                 if unless_held and self._holders:
                     return
-                pending, before = self._transition, self._state
+                pending, before = self._transition, self.state
                 if pending is None:
                     if before != OPEN:
-                        self._state = CLOSED
+                        self.state = CLOSED
                         return
-                    self._state = CLOSING
+                    self.state = CLOSING
                     mine = self._transition = ThreadFuture()
                     break
             await asyncio.shield(asyncio.wrap_future(pending))
@@ -185,19 +212,26 @@ class LifeCycle:
             self._settle(mine, CLOSED)
 
     def _settle(self, transition: ThreadFuture[Exception | None], state: int, failure: Exception | None = None) -> None:
-        with self._mutex:
+        with self.mutex:
             if self._transition is transition:  # not so in a forked child
                 self._transition = None
-                self._state = state
+                self.state = state
                 if state == CLOSED:
                     self._entered = False
         transition.set_result(failure)
 
-    def _retire(self) -> None:
+    def retire(self) -> None:
         """Close a new one without having opened it."""
-        with self._mutex:
-            if self._state == NEW and self._transition is None:
-                self._state = CLOSED
+        with self.mutex:
+            if self.state == NEW and self._transition is None:
+                self.state = CLOSED
+
+    def after_fork(self) -> None:
+        """In a forked child: be new again, unless it was closed."""
+        if self.state != CLOSED:
+            self.state = NEW
+        self._reset()
+        self._forget()
 
 
 _alive: weakref.WeakSet[LifeCycle] = weakref.WeakSet()
@@ -205,11 +239,8 @@ _alive: weakref.WeakSet[LifeCycle] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for each in list(_alive):
-        if each._state != CLOSED:
-            each._state = NEW
-        each._reset()
         try:
-            each._forget()
+            each.after_fork()
         except Exception:  # nobody could catch it here, and the others need their turn
             _logger.exception("%r could not forget its parent process", each)
 

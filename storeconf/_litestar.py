@@ -1,11 +1,10 @@
 """Every store of ours is one of Litestar's too, for type checkers and for ``isinstance``; nobody needs Litestar for it.
 
-Imports nothing of storeconf, and Litestar never, at run time.
+Has nothing at run time.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +16,3 @@ if TYPE_CHECKING:
     from storeconf._litestar_absent import *  # type: ignore[assignment]  # noqa: F403
     from litestar.stores.base import *  # noqa: F403
     # isort: on
-
-__all__ = ["introduce"]
-
-
-def introduce(kind: type) -> None:
-    """Register a class of stores as Litestar's, if the application has imported Litestar's by now."""
-    base = sys.modules.get("litestar.stores.base")
-    if base is not None:
-        base.NamespacedStore.register(kind)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from storeconf._lifecycle import CLOSING, OPEN, LifeCycle, run_shielded
+from storeconf._lifecycle import CLOSING, OPEN, STATES, LifeCycle, run_shielded, within
+from storeconf._root import CLOSE_LIMIT, OPEN_LIMIT, life_of
 from storeconf.build import Builder, unknown_store
 from storeconf.errors import UnknownStoreError
-from storeconf.store import CLOSE_LIMIT, OPEN_LIMIT, PingResult, Store, within
+from storeconf.store import PingResult, Store
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistr
     return StoreRegistry._compiled(Builder(plan), redact)
 
 
-class StoreRegistry(LifeCycle):
+class StoreRegistry:
     """Named stores, opened and closed together.
 
     ``async with registry`` opens every store that it holds, in dependency order, and the last exit closes them in
@@ -86,7 +87,8 @@ class StoreRegistry(LifeCycle):
         self._builder: Builder | None = None
         self._redact: Callable[[str], str] = str
         self._factory: Factory | None = None
-        super().__init__()
+        self._life = LifeCycle(self._begin, self._end, self._reset)
+        self._reset()
 
     @classmethod
     def _compiled(cls, builder: Builder, redact: Callable[[str], str]) -> StoreRegistry:
@@ -97,7 +99,7 @@ class StoreRegistry(LifeCycle):
         return registry
 
     def _reset(self) -> None:
-        super()._reset()
+        """Hold nothing, also in a forked child, whose stores forget for themselves."""
         self._lock = threading.RLock()  # guards what follows, and makes one store per name; a factory may call get()
         self._live = False  # from the beginning of an opening to the beginning of the closing
         self._leaves: list[Callable[[], Awaitable[object]]] = []  # how to leave what was entered, in order of entering
@@ -164,8 +166,7 @@ class StoreRegistry(LifeCycle):
         return iter(self.names())
 
     def __repr__(self) -> str:
-        state = ("new", "open", "closing", "closed")[self._state]
-        return f"<{type(self).__name__} of {len(self._stores)} stores, {state}>"
+        return f"<{type(self).__name__} of {len(self._stores)} stores, {STATES[self._life.state]}>"
 
     def _unlisted(self, name: str) -> Store:
         with self._lock:
@@ -176,8 +177,8 @@ class StoreRegistry(LifeCycle):
                 made = self._stores[name] = self._default_factory(name)
             if self._live:
                 self._take(made)
-            elif self._state >= CLOSING and isinstance(made, Store):
-                made.root._retire()
+            elif self._life.state >= CLOSING and isinstance(made, Store):
+                life_of(made).retire()
             return made
 
     # ------------------------------------------------------------------ all stores at once
@@ -210,13 +211,13 @@ class StoreRegistry(LifeCycle):
     # ------------------------------------------------------------------ life cycle
 
     async def __aenter__(self) -> Self:
-        await self._acquire()
+        await self._life.acquire()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._release()
+        await self._life.release()
 
     async def aclose(self) -> None:
         """Close the registry and the layout's stores now, whoever holds them open.
@@ -228,7 +229,7 @@ class StoreRegistry(LifeCycle):
     @property
     def is_open(self) -> bool:
         """Whether the registry is open."""
-        return self._state == OPEN
+        return self._life.state == OPEN
 
     async def _begin(self) -> None:
         with self._lock:
@@ -248,18 +249,15 @@ class StoreRegistry(LifeCycle):
     async def _end(self) -> None:
         _raise("some stores could not be closed", await self._leave_all())
 
-    def _forget(self) -> None:
-        """Nothing to do: `_reset` has dropped what the parent entered, and the stores forget for themselves."""
-
     async def _shut(self) -> None:
         failures: list[BaseException] = []
-        await _collect(failures, self._close())
+        await _collect(failures, self._life.close())
         roots = self._layout_roots()
         for root in reversed(roots):
             await _collect(failures, root.aclose())
         for resource in reversed(self._resources()):
             if isinstance(resource, Store) and resource not in roots:
-                await _collect(failures, resource._close(unless_held=True))
+                await _collect(failures, life_of(resource).close(unless_held=True))
         _raise("some stores could not be closed", failures)
 
     def _layout_roots(self) -> list[Store]:
@@ -283,8 +281,9 @@ class StoreRegistry(LifeCycle):
 
     async def _enter(self, resource: Any) -> None:
         if isinstance(resource, Store):
-            await resource._acquire()
-            leave: Callable[[], Awaitable[object]] = resource._release
+            life = life_of(resource)
+            await life.acquire()
+            leave: Callable[[], Awaitable[object]] = life.release
         elif hasattr(resource, "__aenter__"):
             shown = self._shown(resource)
             await within(OPEN_LIMIT, resource.__aenter__(), f"opening store {shown}", operation="open")
@@ -301,8 +300,9 @@ class StoreRegistry(LifeCycle):
         if id(resource) in self._held:
             return
         if isinstance(resource, Store):
-            resource._hold()
-            self._leaves.append(resource._release)
+            life = life_of(resource)
+            life.hold()
+            self._leaves.append(life.release)
         elif hasattr(resource, "__aenter__"):
             self._leaves.append(partial(_enter_and_leave, resource, self._shown(resource)))
         self._held.add(id(resource))
@@ -323,7 +323,7 @@ class StoreRegistry(LifeCycle):
         return failures
 
     def __del__(self) -> None:
-        if self.__dict__.get("_state") == OPEN:
+        if "_life" in self.__dict__ and self._life.state == OPEN:
             warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
     def to_litestar(self) -> LitestarRegistry:

@@ -1,9 +1,7 @@
-"""The store: what applications call, and the half of it that a backend implements.
+"""The store, as applications see it: the public methods check arguments, keep the life cycle, and call the root.
 
-`Store` has two faces. Applications use the public methods, which check arguments, keep the life cycle and know about
-namespaces. A backend subclasses it and implements the ``do_*`` methods, which stand in `storeconf._hooks`. A backend
-that is faster when it takes over a public method may override that instead; the conformance suite holds it to the same
-promises.
+A backend's store is a `StoreBase`, which adds the ``do_*`` methods that are called here. Middleware is a
+`StoreWrapper`.
 
 Knows nothing of configuration and imports no client library.
 """
@@ -11,17 +9,11 @@ Knows nothing of configuration and imports no client library.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 import time
-import warnings
 from collections.abc import AsyncGenerator
-from concurrent.futures import Future as ThreadFuture
-from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from storeconf import _litestar
 from storeconf._arguments import (
     Expiry,
     Value,
@@ -33,22 +25,19 @@ from storeconf._arguments import (
     next_counter,
     value_bytes,
 )
-from storeconf._flights import DeadlockError, Flight, FlightEndedError, Flights
+from storeconf._description import NO_RULES, Capabilities, ExpiryRules, PingResult
+from storeconf._get_or_set import computed
 from storeconf._hooks import Hooks
-from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, resume, run_shielded
+from storeconf._lifecycle import CLOSING, NEW, OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
-from storeconf._watch import CHANGES, told
+from storeconf._root import sign
 from storeconf.errors import (
     StoreClosedError,
-    StoreDeadlockError,
     StoreError,
     StoreRefusedError,
-    StoreTimeoutError,
-    StoreUnavailableError,
     StoreValueError,
     UnsupportedOperationError,
 )
-from storeconf.operations import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
@@ -56,7 +45,7 @@ if TYPE_CHECKING:
 
     from storeconf._damage import Damage
     from storeconf._litestar import NamespacedStore as _Litestars
-    from storeconf._watch import Watch
+    from storeconf._root import RootLife
 else:
     _Litestars = object
 
@@ -78,71 +67,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
 A = TypeVar("A")
 
-_logger = logging.getLogger("storeconf")
 
-OPEN_LIMIT = 30.0
-"""Seconds that a backend gets to open, unless a ``timeout`` in its chain is shorter."""
-
-CLOSE_GRACE = 5.0
-"""Seconds that calls under way get to finish when their store closes."""
-
-CLOSE_LIMIT = 10.0
-"""Seconds that a backend gets after that to give its resource back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a kind of store can do, declared by its author and held to by the conformance suite.
-
-    ``persistent``: values survive the process. ``shared``: other processes see the same values, each as soon as it is
-    written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
-    ``increment``, ``compare_and_set`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five
-    that is absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects, not only bytes.
-    """
-
-    persistent: bool = False
-    shared: bool = False
-    resolution: float = 0.001
-    atomic: frozenset[str] = frozenset()
-    objects: bool = False
-
-    ALL_ATOMIC: ClassVar[frozenset[str]] = named(lambda operation: operation.atomic)
-
-
-@dataclass(frozen=True, slots=True)
-class ExpiryRules:
-    """How a store's middleware changes expiries; in seconds, None where it does not.
-
-    ``default``: the expiry of an entry that is stored without one. ``max``: the longest expiry of any entry; what would
-    have none gets it. ``renewal``: the expiry that reading gives an entry that has one.
-    """
-
-    default: float | None = None
-    max: float | None = None
-    renewal: float | None = None
-
-
-_NO_RULES = ExpiryRules()
-
-
-@dataclass(frozen=True, slots=True)
-class PingResult:
-    """The outcome of one real round trip to a store.
-
-    ``latency`` is in seconds and None when the store did not answer; ``error`` says why, without secrets; ``server``
-    describes what answered (kind, version, topology, TLS), where there is a server.
-    """
-
-    ok: bool
-    latency: float | None = None
-    error: str | None = None
-    server: str | None = None
-
-
-class Store(LifeCycle, Hooks, _Litestars):
+class Store(_Litestars):
     """An asynchronous key/value store of bytes with an expiry per key.
 
     Keys are str. Values are bytes; a str is stored as UTF-8. Spans of time are seconds (int or float) or timedelta,
@@ -154,25 +82,11 @@ class Store(LifeCycle, Hooks, _Litestars):
 
     capabilities: Capabilities = Capabilities()
 
-    synchronous_operations: ClassVar[frozenset[str]] = frozenset()
-    """Operations of exactly this class that end without giving way to the event loop: a time limit can pass them by."""
-
-    notifies: ClassVar[frozenset[str]] = frozenset()
-    """Public operations that exactly this class takes over and that tell of changes; others are made to."""
-
-    warn_if_left_open: ClassVar[bool] = True
-    """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
-    nothing needs to be given back. One that somebody entered and never left deserves it anyway."""
-
     tolerates_outages: bool = False
     """Whether callers of `get_or_set` get what their factory made although storing it failed."""
 
     _get_waits: ClassVar[bool] = True
     """Whether `get` may give way to the event loop."""
-
-    _watch: Watch | None = None
-
-    _open_limit: float = OPEN_LIMIT
 
     on_damage: Callable[[Damage], None] | None = None
     """On a root: called for each damaged entry that a call to any of its stores finds, in whatever thread that is.
@@ -181,30 +95,16 @@ class Store(LifeCycle, Hooks, _Litestars):
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
     """What makes a caller's value the stored one; a store that keeps objects has another one."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        own = vars(cls)
-        if "get" in own:
-            cls._get_waits = "get" not in own.get("synchronous_operations", ())
-        for name in (CHANGES & own.keys()) - own.get("notifies", frozenset()):
-            setattr(cls, name, told(name, own[name]))
-
     def __init__(self) -> None:
-        super().__init__()
-        _litestar.introduce(Store)
-        self._root: Store = self
-        self._path: tuple[str, ...] = ()
-        self._name: str | None = None
+        raise TypeError("subclass storeconf.StoreBase for a backend's store, and storeconf.StoreWrapper for middleware")
 
-    def _reset(self) -> None:
-        super()._reset()
-        # Several threads count without a lock: CPython switches threads neither within += nor within -=.
-        self._calls = 0
-        self._guests = 0  # who has entered the store itself, and not a registry that holds it
-        self._idle: ThreadFuture[None] | None = None
-        self._inside: set[asyncio.Task[Any] | None] = set()  # tasks whose further calls closing waits for
-        self._flights = Flights()
-        self._observed = self._watch is not None  # whether anybody has to be told of changes
+    _life: RootLife
+    _root: Store
+    _hooks: Hooks
+    """The root, as the public methods call it."""
+
+    _path: tuple[str, ...]
+    _name: str | None
 
     # ------------------------------------------------------------------ identity
 
@@ -226,7 +126,7 @@ class Store(LifeCycle, Hooks, _Litestars):
     @property
     def expiry_rules(self) -> ExpiryRules:
         """How the middleware of this store changes expiries."""
-        return _NO_RULES
+        return NO_RULES
 
     @property
     def default_expiry(self) -> float | None:
@@ -239,15 +139,17 @@ class Store(LifeCycle, Hooks, _Litestars):
         """The name for messages: the one that the layout gives, else the class and the namespace path."""
         if self._name is not None:
             return self._name
-        return "/".join((self._root._name or type(self._root).__name__, *self._path))
+        root = self._root
+        if root is self:
+            return "/".join((type(self).__name__, *self._path))
+        return "/".join((root.name, *self._path[len(root.namespaces) :]))
 
     @name.setter
     def name(self, name: str) -> None:
         self._name = name
 
     def __repr__(self) -> str:
-        state = ("new", "open", "closing", "closed")[self._root._state]
-        return f"<{type(self).__name__} {self.name!r} {state}>"
+        return f"<{type(self).__name__} {self.name!r} {STATES[self._life.state]}>"
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, on the same resource.
@@ -255,91 +157,40 @@ class Store(LifeCycle, Hooks, _Litestars):
         ``namespace`` matches ``[A-Za-z0-9][A-Za-z0-9_-]*``, else ValueError. Bulk operations of this store reach into
         it; those of the child do not reach back.
         """
-        child = type(self).__new__(type(self))
-        child._root = self._root
-        child._path = (*self._path, check_name(namespace))
-        child._name = None if self._name is None else f"{self._name}/{namespace}"
-        if self.capabilities is not type(self).capabilities:  # one store's own
-            child.capabilities = self.capabilities
-        child.do_attach(self)
-        return child
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ life cycle
 
     async def __aenter__(self) -> Self:  # type: ignore[override]  # for checkers that know Litestar's, which gives None
-        await self._root._acquire()
-        self._root._guests += 1
+        await self._life.acquire()
+        self._life.guests += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._root._guests -= 1
-        await self._root._release()
+        self._life.guests -= 1
+        await self._life.release()
 
     async def aclose(self) -> None:
         """Close the store now, whoever holds it open; closing a closed store does nothing.
 
         Those who hold it still leave it later, so that one who opens it again meanwhile counts with them.
         """
-        await run_shielded(self._root._close())
+        await run_shielded(self._life.close())
 
     @property
     def is_open(self) -> bool:
         """Whether the store is open; a new one is not, but opens itself at the first call."""
-        return self._root._state == OPEN
-
-    async def _begin(self) -> None:
-        try:
-            await within(self._open_limit, self.do_open(), f"opening store {self.name!r}")
-        except StoreError as error:
-            self._sign(error, "open")
-            raise
-        if self._watch is not None:
-            self._watch.resume()
-
-    def _limit_opening(self, seconds: float, path: tuple[str, ...]) -> None:
-        """Let opening take no longer, if the chain with that time limit is the one of the root itself."""
-        if path == self._path:
-            self._open_limit = min(self._open_limit, seconds)
-
-    async def _end(self) -> None:
-        if self._watch is not None:
-            self._watch.shut()
-        try:
-            try:
-                await self._drain()
-            finally:
-                await self._give_back()
-        except StoreError as error:
-            self._sign(error, "close")
-            raise
-
-    def _forget(self) -> None:
-        if self._watch is not None:
-            self._watch.forget()
-        self.do_forget()
-
-    async def _drain(self) -> None:
-        """Wait for the calls under way, from whatever loop, then end the factories that are still running."""
-        idle = self._idle = ThreadFuture()
-        try:
-            if self._calls > 0:
-                await asyncio.wait([asyncio.wrap_future(idle)], timeout=CLOSE_GRACE)
-        finally:
-            self._idle = None
-            self._flights.end()
-
-    async def _give_back(self) -> None:
-        await within(CLOSE_LIMIT, self.do_close(), f"closing store {self.name!r}")
+        return self._life.state == OPEN
 
     async def _ready(self) -> None:
         """What a call does that finds the root not open: open a new one, refuse on a closed one."""
-        root = self._root
-        while root._state != OPEN:
-            if root._state == NEW:
-                await root._open(reopen=False)
-            elif root._state == CLOSING and asyncio.current_task() in root._inside:
+        life = self._life
+        while life.state != OPEN:
+            if life.state == NEW:
+                await life.open(reopen=False)
+            elif life.state == CLOSING and asyncio.current_task() in life.inside:
                 return
             else:
                 raise StoreClosedError(
@@ -347,39 +198,40 @@ class Store(LifeCycle, Hooks, _Litestars):
                 )
 
     async def _call(self, work: Coroutine[Any, Any, T], operation: str | None = None) -> T:
-        """Run one of the root's ``do_*`` coroutines as a call under way, which closing waits for.
+        """Run one of the root's ``do_*`` coroutines as a call in progress, which closing waits for.
 
         ``operation`` is what errors call it, by default the name of the hook.
         """
-        root = self._root
-        root._calls += 1  # before the look at the state, so that one who closes from another thread sees either
+        life = self._life
+        calls = life.calls
+        calls.count += 1  # see `Calls`
         try:
-            if root._state != OPEN:
+            if life.state != OPEN:
                 await self._ready()
             return await work
         except StoreError as error:
-            self._sign(error, operation or getattr(work, "__name__", "").removeprefix("do_"))
+            sign(error, self, operation or getattr(work, "__name__", "").removeprefix("do_"))
             raise
         finally:
             work.close()
-            root._calls -= 1
-            if root._idle is not None:
-                root._leave()
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
 
     def _change(
         self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
     ) -> Awaitable[T]:
         """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
-        root = self._root
-        if not root._observed:
+        life = self._life
+        if not life.observed:
             return self._call(work, operation)
-        if root._flights.can_be_overtaken or (keys is not None and not few(keys)):
+        if life.flights.can_be_overtaken or (keys is not None and not few(keys)):
             return self._overtaking(keys, work, operation)
         return self._telling(keys, self._call(work, operation))
 
     async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None) -> T:
         try:
-            await self._root._flights.overtake(self._path, keys)
+            await self._life.flights.overtake(self._path, keys)
             return await self._telling(keys, self._call(work, operation))
         finally:
             work.close()  # which has not begun if this was cancelled before
@@ -391,41 +243,17 @@ class Store(LifeCycle, Hooks, _Litestars):
         return self._telling(keys, self._call(work))
 
     def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        watch = self._root._watch
-        if watch is None or (keys is not None and not watch.concerns(self._path)):
+        near = self._life.coherence
+        if near is None or (keys is not None and not near.concerns(self._path)):
             return call
-        return watch.during(call, self._path, keys)
-
-    def _observe(self) -> None:
-        """Find out whether anybody has to be told of changes."""
-        with self._mutex:
-            self._observed = self._watch is not None or self._flights.can_be_overtaken
-
-    def _leave(self) -> None:
-        """Tell the one who closes that no call is under way any more."""
-        with self._mutex:
-            if self._calls <= 0 and self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
-
-    def _sign(self, error: StoreError, operation: str) -> None:
-        """Say on an error which store and which operation it is about, unless it says so already."""
-        if error.store is None:
-            error.store = self.name
-        if error.operation is None:
-            error.operation = operation
+        return near.during(call, self._path, keys)
 
     def _check(self, operation: str, check: Callable[[A], T], argument: A) -> T:
         try:
             return check(argument)
         except StoreError as error:
-            self._sign(error, operation)
+            sign(error, self, operation)
             raise
-
-    def __del__(self) -> None:
-        if getattr(self, "_root", None) is not self or self._state != OPEN:
-            return
-        if self.warn_if_left_open or self._guests > 0:
-            warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
     # ------------------------------------------------------------------ reading and writing
 
@@ -437,14 +265,14 @@ class Store(LifeCycle, Hooks, _Litestars):
         """
         key = self._check("get", key_text, key)
         if renew_for is None:
-            return await self._call(self._root.do_get(self._path, key, None))
+            return await self._call(self._hooks.do_get(self._path, key, None))
         renew = self._check("get", milliseconds, renew_for)
         try:
-            return await self._change_expiry((key,), self._root.do_get(self._path, key, renew), renew)
+            return await self._change_expiry((key,), self._hooks.do_get(self._path, key, renew), renew)
         except StoreRefusedError:
             if renew <= 0:
                 raise  # the value could still be read
-        return await self._call(self._root.do_get(self._path, key, None))
+        return await self._call(self._hooks.do_get(self._path, key, None))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None means for ever.
@@ -453,44 +281,44 @@ class Store(LifeCycle, Hooks, _Litestars):
         """
         key, data = self._check("set", key_text, key), self._check("set", self._encode, value)
         if expires_in is None:
-            await self._change((key,), self._root.do_set(self._path, key, data, None, keep_ttl))
+            await self._change((key,), self._hooks.do_set(self._path, key, data, None, keep_ttl))
             return
         if keep_ttl:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="set")
         expiry = self._check("set", milliseconds, expires_in)
         if expiry > 0:
-            await self._change((key,), self._root.do_set(self._path, key, data, expiry, False))
+            await self._change((key,), self._hooks.do_set(self._path, key, data, expiry, False))
         else:
-            await self._change((key,), self._root.do_delete(self._path, key), "set")
+            await self._change((key,), self._hooks.do_delete(self._path, key), "set")
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # Litestar's returns nothing
         """Remove the key if it is there; return whether it was, or None if the backend cannot tell."""
         key = self._check("delete", key_text, key)
-        return await self._change((key,), self._root.do_delete(self._path, key))
+        return await self._change((key,), self._hooks.do_delete(self._path, key))
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
-        return await self._call(self._root.do_exists(self._path, self._check("exists", key_text, key)))
+        return await self._call(self._hooks.do_exists(self._path, self._check("exists", key_text, key)))
 
     async def expires_in(self, key: str) -> int | None:
         """Return the whole seconds, rounded up, until the key expires; -1 when it never does, None when missing."""
-        left = await self._call(self._root.do_expires_in(self._path, self._check("expires_in", key_text, key)))
+        left = await self._call(self._hooks.do_expires_in(self._path, self._check("expires_in", key_text, key)))
         return left if left is None or left < 0 else -(-left // 1000)
 
     async def delete_all(self) -> None:
         """Remove every key of this namespace and of those below it, and nothing else."""
-        await self._change(None, self._root.do_delete_all(self._path))
+        await self._change(None, self._hooks.do_delete_all(self._path))
 
     async def delete_expired(self) -> None:
         """Drop what has expired, in this namespace and below; nothing to do where the server does it."""
-        await self._call(self._root.do_delete_expired(self._path))
+        await self._call(self._hooks.do_delete_expired(self._path))
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Iterate over the live keys of this namespace alone that begin with ``prefix``, in no order.
 
         A key that lives throughout the iteration comes at least once.
         """
-        found = self._root.do_keys(self._path, self._check("keys", key_text, prefix))
+        found = self._hooks.do_keys(self._path, self._check("keys", key_text, prefix))
         try:
             # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
             while (key := await self._call(_next(found), "keys")) is not None:
@@ -504,16 +332,16 @@ class Store(LifeCycle, Hooks, _Litestars):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
         names = self._check("get_many", key_list, keys) if few(keys) else await self._many_keys("get_many", keys)
-        return await self._call(self._root.do_get_many(self._path, names))
+        return await self._call(self._hooks.do_get_many(self._path, names))
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
         items = self._check("set_many", self._items, mapping.items()) if few(mapping) else await self._many(mapping)
         expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
-            await self._change(items, self._root.do_set_many(self._path, items, expiry))
+            await self._change(items, self._hooks.do_set_many(self._path, items, expiry))
         else:
-            await self._change(items, self._root.do_delete_many(self._path, list(items)), "set_many")
+            await self._change(items, self._hooks.do_delete_many(self._path, list(items)), "set_many")
 
     def _items(self, items: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
         return {key_text(key): self._encode(value) for key, value in items}
@@ -535,7 +363,7 @@ class Store(LifeCycle, Hooks, _Litestars):
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
         names = self._check("delete_many", key_list, keys) if few(keys) else await self._many_keys("delete_many", keys)
-        return await self._change(names, self._root.do_delete_many(self._path, names))
+        return await self._change(names, self._hooks.do_delete_many(self._path, names))
 
     # ------------------------------------------------------------------ atomic operations
 
@@ -544,20 +372,20 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("add")
         key, data = self._check("add", key_text, key), self._check("add", self._encode, value)
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
-        return await self._change((key,), self._root.do_add(self._path, key, data, expiry))
+        return await self._change((key,), self._hooks.do_add(self._path, key, data, expiry))
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
         key = self._check("touch", key_text, key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
-        return await self._change_expiry((key,), self._root.do_touch(self._path, key, expiry), expiry)
+        return await self._change_expiry((key,), self._hooks.do_touch(self._path, key, expiry), expiry)
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
         self._require("pop")
         key = self._check("pop", key_text, key)
-        return await self._change((key,), self._root.do_pop(self._path, key))
+        return await self._change((key,), self._hooks.do_pop(self._path, key))
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """Add ``by`` to the counter and return the new number; a missing key counts as 0. Atomic.
@@ -568,7 +396,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         self._require("increment")
         by, key = self._check("increment", check_step, by), self._check("increment", key_text, key)
         expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
-        return await self._change((key,), self._root.do_increment(self._path, key, by, expiry))
+        return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry))
 
     async def get_or_set(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
@@ -591,7 +419,7 @@ class Store(LifeCycle, Hooks, _Litestars):
                 value: bytes | None = done.value
             else:
                 # Who waits here may soon wait for the factory, too.
-                value = await self._root._flights.looking(self._path, str.__str__(key), resume(looking, waiting_for))
+                value = await self._life.flights.looking(self._path, str.__str__(key), resume(looking, waiting_for))
         else:
             value = await looking
         return await self._computed(key, factory, expires_in) if value is None else value
@@ -600,80 +428,11 @@ class Store(LifeCycle, Hooks, _Litestars):
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
     ) -> bytes:
         key = self._check("get_or_set", key_text, key)
-        try:
-            return await self._root._flights.join(
-                self._path, key, lambda flight: self._compute(flight, key, factory, expires_in), self._targets()
-            )
-        except FlightEndedError:
-            raise StoreClosedError(
-                f"store {self.name!r} was closed before the factory was done", store=self.name, operation="get_or_set"
-            ) from None
-        except DeadlockError as error:
-            through = f", through {error.others} other key{'s' * (error.others > 1)}" if error.others else ""
-            raise StoreDeadlockError(
-                f"a factory of get_or_set on store {self.name!r} would wait for its own key{through}",
-                store=self.name,
-                operation="get_or_set",
-            ) from None
+        return await computed(self, self._life, key, factory, expires_in, self._targets())
 
-    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
+    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
         """Where `get_or_set` may store a value: roots, each with a path."""
-        return [(self._root, self._path)]
-
-    async def _compute(
-        self,
-        flight: Flight,
-        key: str,
-        factory: Callable[[], Value | Awaitable[Value]],
-        expires_in: Expiry | None,
-    ) -> bytes:
-        root, task = self._root, asyncio.current_task()
-        root._calls += 1
-        root._inside.add(task)
-        try:
-            # A run that ended between the caller's miss and now has stored the value already.
-            value = await self.get(key)
-            if value is not None:
-                return value
-            made = factory()
-            if inspect.isawaitable(made):
-                made = await made
-            data: Any = made if self.capabilities.objects else self._check("get_or_set", value_bytes, made)
-            with flight.storing() as wanted:
-                if wanted:
-                    data = await self._store_computed(key, data, expires_in)
-            return data  # type: ignore[no-any-return]  # where objects are kept, the caller gets back what it made
-        finally:
-            root._inside.discard(task)
-            root._calls -= 1
-            if root._idle is not None:
-                root._leave()
-
-    async def _store_computed(self, key: str, data: Any, expires_in: Expiry | None) -> Any:
-        """Store the value unless another process has stored one; return the value that callers get."""
-        atomic = self.capabilities.atomic
-        try:
-            if "add" not in atomic:
-                await self.set(key, data, expires_in)
-                return data
-            # Not False: in an outage, middleware may treat it as a set, which tells nothing.
-            if await self.add(key, data, expires_in) is not False:
-                return data
-            if (value := await self.get(key)) is not None:
-                return value
-            # What is there can't be read, or has just ended.
-            if "compare_and_set" in atomic and await self.compare_and_set(key, None, data, expires_in):
-                return data
-            if (value := await self.get(key)) is not None:
-                return value
-            await self.set(key, data, expires_in)
-        except StoreError as error:
-            if error.operation in ("add", "compare_and_set", "set"):
-                error.operation = "get_or_set"
-            if not (self.tolerates_outages and isinstance(error, StoreUnavailableError | StoreTimeoutError)):
-                raise
-            _logger.warning("store %r: a computed value could not be stored: %s", self.name, error)
-        return data
+        return [(self._life, self._path)]
 
     # ------------------------------------------------------------------ for middleware and tools
 
@@ -683,7 +442,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         The seconds are None if the key never expires.
         """
         found = await self._call(
-            self._root.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
+            self._hooks.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
         )
         if found is None:
             return None
@@ -711,7 +470,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         if span is not None and span <= 0:
             new, span = None, None
-        return await self._change((key,), self._root.do_compare_and_set(self._path, key, old, new, span, keep_ttl))
+        return await self._change((key,), self._hooks.do_compare_and_set(self._path, key, old, new, span, keep_ttl))
 
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.
@@ -719,7 +478,7 @@ class Store(LifeCycle, Hooks, _Litestars):
         What ``delete_all`` would remove, as the backend knows it: no middleware has a say. Those that live throughout
         come at least once. UnsupportedOperationError where the backend can't tell which namespaces there are.
         """
-        root = self._root
+        root = self._hooks
         if type(root).do_walk is Hooks.do_walk:
             raise UnsupportedOperationError(
                 f"store {self.name!r} ({type(root).__name__}) can't tell which namespaces it has",
@@ -739,13 +498,13 @@ class Store(LifeCycle, Hooks, _Litestars):
 
         Does no I/O; the key need not be there.
         """
-        return self._root.do_raw_key(self._path, self._check("raw_key", key_text, key))
+        return self._hooks.do_raw_key(self._path, self._check("raw_key", key_text, key))
 
     async def ping(self) -> PingResult:
         """Do one real round trip. Never raises: a failure is told in the result."""
         start = time.perf_counter()
         try:
-            server = await self._call(self._root.do_ping(self._path))
+            server = await self._call(self._hooks.do_ping(self._path))
         except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
             return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
@@ -761,18 +520,6 @@ class Store(LifeCycle, Hooks, _Litestars):
 
 NamespacedStore = Store
 """Every store has namespaces, so this is another name for `Store`."""
-
-
-async def within(seconds: float, work: Awaitable[T], what: str, operation: str | None = None) -> T:
-    """Await ``work``, and cancel it after that time: then ``what`` timed out, says a StoreTimeoutError."""
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await work
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise StoreTimeoutError(f"{what} timed out after {seconds:g} s", operation=operation) from error
 
 
 async def _next(items: AsyncIterator[T]) -> T | None:

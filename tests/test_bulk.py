@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import BuildContext, MemoryStore, Store
+from storeconf import BuildContext, MemoryStore, Store, StoreBase
 from storeconf.middleware.cache import Cache
 from tests.conformance.test_stores import FULL_STACK
 
@@ -21,7 +21,7 @@ LONGEST = 0.05
 """Seconds of computing that one turn of the event loop may take."""
 
 
-class Loops(Store):
+class Loops(StoreBase):
     """A store whose hooks never wait, with the base class's bulk operations."""
 
     def __init__(self) -> None:

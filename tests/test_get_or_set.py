@@ -22,6 +22,7 @@ from storeconf import (
     StoreUnavailableError,
     read_layout,
 )
+from storeconf._root import life_of
 from tests.conformance.plain import AtomicStore, PlainStore
 
 if TYPE_CHECKING:
@@ -482,11 +483,12 @@ def test_nothing_is_left_behind() -> None:
             calls = [asyncio.create_task(store.get_or_set(f"k{turn}", lambda: b"v")) for _ in range(5)]
             calls[turn % 5].cancel()
             await asyncio.gather(*calls, store.delete(f"k{turn}"), return_exceptions=True)
-        while len(store._flights):
+        life = life_of(store)
+        while len(life.flights):
             await asyncio.sleep(0)
-        assert not store._flights.can_be_overtaken
-        assert not store._observed
-        assert not store._flights._looking
+        assert not life.flights.can_be_overtaken
+        assert not life.observed
+        assert not life.flights._looking
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from storeconf import store as store_module
+from storeconf import _root as root_module
+from storeconf._root import life_of
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
@@ -25,13 +26,14 @@ from storeconf.errors import (
     UnsupportedOperationError,
 )
 from storeconf.store import Capabilities, Store
+from storeconf.store_base import StoreBase
 from storeconf.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 
-class Probe(Store):
+class Probe(StoreBase):
     """A store on a dict that records its life and lets a test hold up or fail each step."""
 
     capabilities = Capabilities(atomic=frozenset({"pop"}))
@@ -149,8 +151,8 @@ def probe() -> Iterator[Probe]:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "CLOSE_GRACE", 0.05)
-    monkeypatch.setattr(store_module, "CLOSE_LIMIT", 0.05)
+    monkeypatch.setattr(root_module, "CLOSE_GRACE", 0.05)
+    monkeypatch.setattr(root_module, "CLOSE_LIMIT", 0.05)
 
 
 # ---------------------------------------------------------------------- opening and closing
@@ -599,7 +601,7 @@ def test_concurrent_callers_share_one_run_and_a_cancelled_one_leaves(probe: Prob
         assert outcomes[1:] == [b"made"] * 3
         assert runs == [1]
         assert await probe.with_namespace("a").get_or_set("k", factory) == b"made"
-        assert not probe._flights
+        assert not life_of(probe).flights
 
     asyncio.run(main())
 
@@ -623,7 +625,7 @@ def test_the_last_caller_to_leave_cancels_the_run_and_the_next_starts_another(pr
         await asyncio.wait(callers)
         assert await probe.get_or_set("k", lambda: b"second") == b"second"
         assert ended.is_set()
-        assert not probe._flights
+        assert not life_of(probe).flights
 
     asyncio.run(main())
 
@@ -719,7 +721,7 @@ def test_flights_of_two_loops_are_apart(probe: Probe) -> None:
     second.join()
     assert (first_outcome, second_outcome) == ([b"made"], [b"made"])
     assert len(runs) == 2
-    assert not probe._flights
+    assert not life_of(probe).flights
 
 
 # ---------------------------------------------------------------------- several threads
@@ -792,7 +794,8 @@ def test_many_threads_open_use_and_close_without_losing_count(probe: Probe) -> N
         thread.join()
     assert [outcome for _, outcome in threads] == [[60]] * 6
     assert not is_open(probe)
-    assert (probe._holders, probe._calls) == (0, 0)
+    life = life_of(probe)
+    assert (life._holders, life.calls.count) == (0, 0)
     assert probe.log == ["open", "opened", "close", "closed"] * (len(probe.log) // 4)
 
 
@@ -905,9 +908,9 @@ def test_a_forked_child_starts_afresh() -> None:
     script = textwrap.dedent(
         """
         import asyncio, os, sys, threading
-        from storeconf.store import Store
+        from storeconf.store_base import StoreBase
 
-        class Probe(Store):
+        class Probe(StoreBase):
             def __init__(self):
                 super().__init__()
                 self.opens, self.forgot = 0, 0
@@ -928,7 +931,7 @@ def test_a_forked_child_starts_afresh() -> None:
             await bad.get("k")
 
         asyncio.run(main())
-        locked._mutex.acquire()  # as if another thread held it at the fork
+        locked._life.mutex.acquire()  # as if another thread held it at the fork
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -949,7 +952,7 @@ def test_a_forked_child_starts_afresh() -> None:
                 sys.stderr.flush()
                 os._exit(code)
         _, status = os.waitpid(pid, 0)
-        locked._mutex.release()
+        locked._life.mutex.release()
         assert opened.is_open and opened.opens == 1 and opened.forgot == 0
         asyncio.run(opened.aclose())
         asyncio.run(bad.aclose())
@@ -1050,8 +1053,9 @@ def test_whatever_tasks_do_opening_and_closing_alternate_and_calls_find_the_reso
             assert outcome is None or isinstance(outcome, asyncio.CancelledError), repr(outcome)
         await settled()
         assert store.wrong == []
-        assert (store._holders, store._calls, len(store._flights), store._inside) == (0, 0, 0, set())
-        assert store._transition is None
+        life = life_of(store)
+        assert (life._holders, life.calls.count, len(life.flights), life.inside) == (0, 0, 0, set())
+        assert life._transition is None
         assert store.resource is is_open(store)
         store.rng.random = lambda: 1.0  # type: ignore[method-assign]  # luck from here on
         async with store:

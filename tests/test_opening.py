@@ -65,7 +65,7 @@ def load(stores: dict[str, Any]) -> StoreRegistry:
 
 @pytest.fixture
 def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "_open_limit", 0.05)
+    monkeypatch.setattr("storeconf._root.OPEN_LIMIT", 0.05)
     monkeypatch.setattr("storeconf.registry.OPEN_LIMIT", 0.05)
 
 

@@ -27,19 +27,20 @@ from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plan import Plan
 from storeconf.plugin import Backend, BuildContext, Middleware
 from storeconf.registry import StoreRegistry, compile_plan
-from storeconf.store import Store
+from storeconf.store_base import StoreBase
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from storeconf.config.specs import StoreSpec
+    from storeconf.store import Store
 
 happened: list[str] = []
 """What the stores of one test did, in order."""
 
 
-class Probe(Store):
+class Probe(StoreBase):
     """A store on a dict that tells what happens to it, and fails or waits where a test says so."""
 
     def __init__(self, label: str = "probe") -> None:
@@ -943,9 +944,9 @@ def test_a_forked_child_opens_for_itself_what_the_parent_had_open() -> None:
         """
         import asyncio, os, sys
         from storeconf.registry import StoreRegistry
-        from storeconf.store import Store
+        from storeconf.store_base import StoreBase
 
-        class Probe(Store):
+        class Probe(StoreBase):
             def __init__(self):
                 super().__init__()
                 self.opened_in = []

@@ -17,6 +17,7 @@ from storeconf.plan import Step
 from storeconf.plugin import Backend
 from storeconf.registry import compile_plan
 from storeconf.store import Capabilities, Store
+from storeconf.store_base import StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +143,7 @@ def _value(value: Any, expect: Expect) -> str:
 # ---------------------------------------------------------------------- missing operations
 
 
-class _StandIn(Store):
+class _StandIn(StoreBase):
     """Can do nothing, but has the capabilities of a backend's store."""
 
     def __init__(self, capabilities: Capabilities) -> None:

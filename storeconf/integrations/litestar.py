@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
-from storeconf._litestar import introduce
 from storeconf.integrations._litestar_sessions import SessionConfig, warn_of_lifetimes
 from storeconf.integrations._source import registry_from
 from storeconf.registry import StoreRegistry
-from storeconf.store import Store
+from storeconf.store_base import introduce_to_litestar
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     from litestar.stores.base import Store as LitestarStore
 
     from storeconf.integrations._source import Source
+    from storeconf.store import Store
 
 __all__ = ["LitestarRegistry", "SessionConfig", "StoreconfPlugin"]
 
-introduce(Store)  # those that were made before Litestar was imported
+introduce_to_litestar()  # those that were made before Litestar was imported
 
 
 class LitestarRegistry(LitestarStoreRegistry):

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from storeconf.errors import StoreError, StoreUnavailableError, StoreValueError, UnsupportedOperationError
-from storeconf.store import Capabilities, Store
+from storeconf.store import Capabilities
+from storeconf.store_base import StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -20,7 +21,7 @@ T = TypeVar("T")
 _TOO_LONG = "the expiry is too long for a store that was written for Litestar"
 
 
-class LitestarBacked(Store):
+class LitestarBacked(StoreBase):
     """Keeps its entries in a store that was written for Litestar, whose values and plain keys stay as they are.
 
     Operations that such a store lacks raise `UnsupportedOperationError`: all atomic operations, ``keys``, and

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from storeconf._coherence import NearEntry
+from storeconf._hooks import Hooks
 from storeconf._pace import Pace, batches
+from storeconf._root import life_of
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware._bulk import read_each
-from storeconf.middleware._near import Coherence, Entry
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
 from storeconf.store import Capabilities, Expiry, Store, Value, key_text
@@ -66,22 +68,12 @@ class Cache(Middleware):
         return CacheStore(inner, self)
 
 
-def _coherence(root: Store) -> Coherence:
-    """The one that all near caches on a root share."""
-    with root._mutex:
-        if root._watch is None:
-            root._watch = Coherence()
-            root._observed = True
-    assert isinstance(root._watch, Coherence)
-    return root._watch
-
-
 class CacheStore(StoreWrapper):
     """Serves what it has read a moment ago. Everything but reading values goes to the store inside."""
 
     def __init__(self, inner: Store, settings: Cache) -> None:
         self._max_age = settings.max_age.total_seconds()
-        self._coherence = _coherence(inner.root)
+        self._coherence = life_of(inner).share_coherence()
         self._near = self._coherence.near(inner.namespaces, settings.max_entries, settings.max_size)
         super().__init__(inner)
 
@@ -89,7 +81,7 @@ class CacheStore(StoreWrapper):
         """Take what is near of this namespace once."""
         self._space = self._coherence.space(self._near, self._path)
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
-        self._in_one_step = type(self._root).do_get_with_expiry is not Store.do_get_with_expiry
+        self._in_one_step = type(self._hooks).do_get_with_expiry is not Hooks.do_get_with_expiry
         # What others write is not seen at once.
         self.capabilities: Capabilities = replace(self.wrapped.capabilities, shared=False)
 
@@ -129,7 +121,7 @@ class CacheStore(StoreWrapper):
             value, left = found
             # Backends round up to the millisecond what is left.
             age = self._max_age if left is None else min(self._max_age, left - 0.001)
-            entry = Entry(space, key, value, begun, begun + age)
+            entry = NearEntry(space, key, value, begun, begun + age)
         except StoreError as error:
             if error.operation == "get_with_expiry":
                 error.operation = operation

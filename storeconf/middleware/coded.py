@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from storeconf._backoff import backoff
 from storeconf._damage import Damage, report
 from storeconf._pace import Pace
+from storeconf._root import sign
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.store import (
@@ -112,7 +113,7 @@ class CodedStore(StoreWrapper):
         except NotCoded as error:
             reason = str(error)
         except StoreError as error:
-            self._sign(error, operation)
+            sign(error, self, operation)
             raise
         report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
@@ -123,7 +124,7 @@ class CodedStore(StoreWrapper):
         try:
             return self.encode(key, value if value.__class__ is bytes else value_bytes(value))
         except StoreError as error:
-            self._sign(error, operation)
+            sign(error, self, operation)
             raise
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:

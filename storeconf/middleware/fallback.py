@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import Field
 
+from storeconf._root import targets_of
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore
 from storeconf.operations import OPERATIONS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 
+    from storeconf._root import RootLife
     from storeconf.store import Expiry, Store, Value
 
 __all__ = ["Fallback"]
@@ -202,8 +204,8 @@ class FallbackStore(CatchingStore):
         child.other = self.other.with_namespace(namespace)
         return child
 
-    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
-        return [*self.wrapped._targets(), *self.other._targets()]
+    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
+        return [*targets_of(self.wrapped), *targets_of(self.other)]
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """As `around` does, in fewer steps."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from storeconf._root import life_of
 from storeconf.errors import StoreTimeoutError
 from storeconf.middleware.wrapper import GuardedStore
 from storeconf.operations import OPERATIONS
@@ -53,7 +54,8 @@ class TimeoutStore(GuardedStore):
     def __init__(self, inner: Store, seconds: float) -> None:
         self._seconds = seconds
         super().__init__(inner)
-        self.root._limit_opening(seconds, self.namespaces)
+        if self.namespaces == self.root.namespaces:  # the chain of the root itself
+            life_of(self).limit_opening(seconds)
 
     def on_bind(self) -> None:
         """Leave alone the operations that never wait."""

@@ -12,13 +12,16 @@ import inspect
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from storeconf._flights import is_storing
+from storeconf._root import life_of, targets_of
+from storeconf._single_flight import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.operations import METHODS, Operation
 from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from storeconf._root import RootLife
 
 __all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_through"]
 
@@ -50,7 +53,7 @@ class Wrapped(Generic[P, R]):
             return self._method
         method = getattr(handle.wrapped, self._method.__name__)
         if getattr(kind, self._attribute) is self._method:  # not so where an override asks for ``super()``'s
-            handle.__dict__[self._attribute] = method
+            setattr(handle, self._attribute, method)
         return method
 
 
@@ -87,8 +90,7 @@ class StoreWrapper(Store):
     """The attributes that may hold methods of the store inside."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # Not the base's: of changes the store inside tells, when it is asked for them.
-        super(Store, cls).__init_subclass__(**kwargs)
+        super().__init_subclass__(**kwargs)
         cls._kept |= {name for name, attribute in vars(cls).items() if isinstance(attribute, Wrapped)}
 
     def __init__(self, inner: Store) -> None:
@@ -98,7 +100,9 @@ class StoreWrapper(Store):
         self.wrapped = inner
         # The two that must be fast are taken at once: an attribute that the class has as well is slower.
         self._get, self._set = inner.get, inner.set
+        self._life = life_of(inner)
         self._root = inner.root
+        self._hooks = inner.root  # type: ignore[assignment]  # the root of every store is a StoreBase
         self._path = inner.namespaces
         self.capabilities: Capabilities = inner.capabilities
         self.tolerates_outages: bool = type(self).tolerates_outages or inner.tolerates_outages
@@ -110,7 +114,7 @@ class StoreWrapper(Store):
     def pass_through(self, *operations: str) -> None:
         """Leave these operations of this handle as they are; to be called in `on_bind`."""
         for name in operations:
-            self.__dict__[name] = getattr(self.wrapped, name)
+            setattr(self, name, getattr(self.wrapped, name))
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, with the same middleware around it."""
@@ -122,11 +126,11 @@ class StoreWrapper(Store):
 
     async def _pop_nothing(self, key: str) -> None:
         """What ``pop`` does that finds nothing, and asks the wrapped store for nothing: it counts as a deletion."""
-        for root, path in self._targets():
-            await root._flights.overtake(path, (key,))
+        for life, path in self._targets():
+            await life.flights.overtake(path, (key,))
 
-    def _targets(self) -> list[tuple[Store, tuple[str, ...]]]:
-        return self.wrapped._targets()
+    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
+        return targets_of(self.wrapped)
 
     @property
     def expiry_rules(self) -> ExpiryRules:

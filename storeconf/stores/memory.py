@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
+from storeconf._root import sign
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, Store, key_text, milliseconds, next_counter
+from storeconf.store import Capabilities, key_text, milliseconds, next_counter
+from storeconf.store_base import StoreBase
 from storeconf.stores._deadlines import Deadlines
-from storeconf.stores._latch import Latch
-from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Space, peek
+from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Latch, Space, peek
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ def _object(value: Any) -> Any:
     return value
 
 
-class MemoryStore(Store):
+class MemoryStore(StoreBase):
     """Keeps its entries in this process; they live as long as the object does, also while it is closed.
 
     ``max_entries`` and ``max_size`` (the sum of the UTF-8 keys and the values, in bytes) bound the store with all its
@@ -110,6 +111,7 @@ class MemoryStore(Store):
         self._discarded: list[tuple[Space, dict[str, Entry]]] = []  # tables that wait to be emptied in slices
         self._space = self._space_at(())
         self._forget_sweeper()
+        self._life.on_acquire = self._resume_sweeping
 
     def do_attach(self, parent: Self) -> None:
         """Bind the handle to its own entries."""
@@ -128,14 +130,14 @@ class MemoryStore(Store):
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """Return the value, or None when there is none or it has expired; see `Store.get`."""
-        root = self._root
-        if root._state != OPEN:
+        life = self._life
+        if life.state != OPEN:
             await self._enter("get")
         if renew_for is not None:
-            if root._observed:
+            if life.observed:
                 return await super().get(key, renew_for)
             key = self._check("get", key_text, key)
-            return root._renew(self._space, key, self._check("get", milliseconds, renew_for))
+            return self._root._renew(self._space, key, self._check("get", milliseconds, renew_for))
         entry = self._space.table.get(key)
         if entry is None:
             if type(key) is str and key.isascii():
@@ -147,19 +149,20 @@ class MemoryStore(Store):
         if entry[1] is FOREVER or entry[1] > self._clock():
             value: bytes = entry[0]
             return value
-        root._see_to_sweeper(self._clock())
+        self._root._see_to_sweeper(self._clock())
         return None
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; see `Store.set`."""
-        root = self._root
-        if root._state != OPEN:
+        life = self._life
+        if life.state != OPEN:
             await self._enter("set")
         if type(value) is not bytes:
             value = self._check("set", self._encode, value)
-        if keep_ttl or root._observed or (expires_in is not None and type(expires_in) is not int):
+        if keep_ttl or life.observed or (expires_in is not None and type(expires_in) is not int):
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
+        root = self._root
         token = root._latch.token
         try:
             try:
@@ -185,7 +188,7 @@ class MemoryStore(Store):
         except OverflowError:
             pass  # more seconds than a float can hold; `Store.set` refuses them
         except StoreError as error:
-            self._sign(error, "set")
+            sign(error, self, "set")
             raise
         finally:
             token.append(None)
@@ -193,20 +196,21 @@ class MemoryStore(Store):
 
     async def delete(self, key: str) -> bool:  # type: ignore[override]  # as in `Store`
         """Remove the key if it is there; return whether it was."""
-        root = self._root
-        if root._state != OPEN:
+        life = self._life
+        if life.state != OPEN:
             await self._enter("delete")
-        if root._observed:
+        if life.observed:
             return bool(await super().delete(key))
         key = self._check("delete", key_text, key)
+        root = self._root
         with root._latch:
             entry = root._drop(self._space, key)
         return entry is not None and entry[1] > self._clock()
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
-        root = self._root
-        if root._state != OPEN:
+        life = self._life
+        if life.state != OPEN:
             await self._enter("exists")
         entry = peek(self._space.table, self._check("exists", key_text, key))
         return entry is not None and entry[1] > self._clock()
@@ -215,7 +219,7 @@ class MemoryStore(Store):
         try:
             await self._ready()
         except StoreError as error:
-            self._sign(error, operation)
+            sign(error, self, operation)
             raise
 
     # ------------------------------------------------------------------ single keys
@@ -564,8 +568,7 @@ class MemoryStore(Store):
         self._spaces_lock = threading.Lock()
         self._forget_sweeper()
 
-    async def _acquire(self) -> None:
-        await super()._acquire()
+    def _resume_sweeping(self) -> None:
         if self._deadlines.queued:
             self._see_to_sweeper(self._clock())
 

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from storeconf import Store
+from storeconf.store_base import StoreBase
 from storeconf.testing._checks import equal, holds
 from storeconf.testing._suite import LONG, Suite, all_keys, promise
 
@@ -51,7 +52,8 @@ class Concurrency(Suite):
     async def test_value_and_expiry_belong_together(self, store: Store) -> None:
         """Where the store overrides get_with_expiry, value and expiry are always of one set."""
         kind = type(store.root)
-        if kind.do_get_with_expiry is Store.do_get_with_expiry and kind.get_with_expiry is Store.get_with_expiry:
+        assert issubclass(kind, StoreBase)  # as every root is
+        if kind.do_get_with_expiry is StoreBase.do_get_with_expiry and kind.get_with_expiry is Store.get_with_expiry:
             return
         await store.set("k", b"for ever")
 

@@ -11,6 +11,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 from storeconf import Store, StoreClosedError
+from storeconf.store_base import StoreBase
 from storeconf.testing._checks import equal, holds, raises
 from storeconf.testing._suite import Suite, all_keys, from_new, in_child
 from storeconf.testing._values import key_calls
@@ -269,7 +270,9 @@ class LifeCycle(Suite):
     def test_left_open_is_told(self) -> None:
         """A store that holds a resource and is left open ends with a ResourceWarning."""
         with self.place() as store:
-            if not store.root.warn_if_left_open:
+            root = store.root
+            assert isinstance(root, StoreBase)  # as every root is
+            if not root.warn_if_left_open:
                 return
             left = self.handle()
 

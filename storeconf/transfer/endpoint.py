@@ -16,6 +16,7 @@ from storeconf.middleware.encrypt import EncryptStore
 from storeconf.middleware.wrapper import GuardedStore, StoreWrapper
 from storeconf.registry import compile_plan
 from storeconf.store import Store
+from storeconf.store_base import StoreBase
 from storeconf.transfer.dump_format import Address
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ class Endpoint:
         if names in self._listed:
             return names
         path = (*self.store.namespaces, *names)
-        raw = self.store.root.do_raw_key(path, "")
+        root = self.store.root
+        assert isinstance(root, StoreBase)  # as every root is
+        raw = root.do_raw_key(path, "")
         return names if raw is None else self._known.get(raw, names)
 
     def called(self, names: Names) -> str:

@@ -398,13 +398,12 @@ def test_a_server_that_is_stuck_ends_the_copy(directory: Path) -> None:
 PLUGIN = """
 from typing import ClassVar, Literal
 
-from storeconf import Backend, Capabilities, ConfigPath, FileStore, Middleware, StoreWrapper
-from storeconf._hooks import Hooks
+from storeconf import Backend, Capabilities, ConfigPath, FileStore, Middleware, StoreBase, StoreWrapper
 
 
 class SimpleStore(FileStore):  # has nothing that is optional
     capabilities = Capabilities(persistent=True, shared=True)
-    do_walk = Hooks.do_walk
+    do_walk = StoreBase.do_walk
 
 
 class Simple(Backend):

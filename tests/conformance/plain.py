@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from storeconf import Capabilities, Store
+from storeconf import Capabilities, StoreBase
 from storeconf.store import next_counter
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ WITHOUT_ATOMICS = Capabilities()
 WITH_ATOMICS = Capabilities(atomic=Capabilities.ALL_ATOMIC)
 
 
-class PlainStore(Store):
+class PlainStore(StoreBase):
     """The seven required hooks over a dict. Every hook yields to the loop, as one that does I/O would."""
 
     capabilities = WITHOUT_ATOMICS

@@ -190,7 +190,7 @@ def test_long_operations_let_others_have_their_turn(tmp_path: Path, durability: 
 
 
 def test_closing_ends_long_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storeconf.store.CLOSE_GRACE", 0.05)
+    monkeypatch.setattr("storeconf._root.CLOSE_GRACE", 0.05)
     monkeypatch.setattr(operations, "_SLICE", -1.0)
 
     async def main() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storeconf.stores import _latch
+from storeconf.stores import _space
 from storeconf.stores._deadlines import Deadlines
-from storeconf.stores._latch import Latch
+from storeconf.stores._space import Latch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_an_interrupted_wait_leaves_one_token(
         if naps == 4:
             latch.token.append(None)
 
-    monkeypatch.setattr(_latch, "sleep", interrupted)
+    monkeypatch.setattr(_space, "sleep", interrupted)
     done = []
     with pytest.raises(KeyboardInterrupt):
         take(latch, lambda: done.append(1))

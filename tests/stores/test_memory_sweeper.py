@@ -201,6 +201,8 @@ def test_the_timer_keeps_nobody_alive(run: Run) -> None:
     store = MemoryStore()
 
     async def work() -> weakref.ref[Any]:
+        await store.exists("k")  # opens the store, which takes a timer of its own
+
         async def request() -> weakref.ref[Thing]:
             thing = Thing()
             variable.set(thing)

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Literal, assert_type
 
 import storeconf
-from storeconf import BuildContext, Capabilities, Store
+from storeconf import BuildContext, Capabilities, Store, StoreBase
 
 
-class DictStore(Store):
+class DictStore(StoreBase):
     capabilities = Capabilities(atomic=frozenset({"pop"}))
     warn_if_left_open = False
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
 
 from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
+from storeconf._root import sign
 from storeconf.errors import StoreError
-from storeconf.store import Capabilities, Store, key_text
+from storeconf.store import Capabilities, key_text
+from storeconf.store_base import StoreBase
 from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory, translate
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
@@ -54,7 +56,7 @@ class _Pages:
     steps: Iterator[list[str]] | None = None
 
 
-class FileStore(Store):
+class FileStore(StoreBase):
     """Keeps each key in a file of its own, below the directory ``path``, for all processes of one host.
 
     Args:
@@ -186,10 +188,11 @@ class FileStore(Store):
         """Return the value, or None when there is none or it has expired; see `Store.get`."""
         if renew_for is not None or key.__class__ is not str or not key.isascii():
             return await super().get(key, renew_for)
-        root = self._root
-        root._calls += 1
+        root, life = self._root, self._life
+        calls = life.calls
+        calls.count += 1  # see `Calls`
         try:
-            if root._state != OPEN:
+            if life.state != OPEN:
                 await self._ready()
             turns = root._turns
             if turns is None or turns.thread != get_ident():  # to ask for the running loop is a system call
@@ -201,12 +204,12 @@ class FileStore(Store):
                 record = await root._reader.submit(root._reading.find, self._path, key)
             return None if record is None else record.value
         except StoreError as error:
-            self._sign(error, "get")
+            sign(error, self, "get")
             raise
         finally:
-            root._calls -= 1
-            if root._idle is not None:
-                root._leave()
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
 
     def _keep_turns(self) -> Turns:
         """The turns of the running loop."""

@@ -17,7 +17,7 @@ from storeconf.stores.resp.errors import LoginRefusedError, ReplyError, Transpor
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from storeconf._watch import Watch
+    from storeconf._coherence import Coherence
     from storeconf.stores.resp.connect import RawConnection
     from storeconf.stores.resp.keys import KeyLayout
 
@@ -41,8 +41,8 @@ MOST_PREFIXES = 8
 class InvalidationFilter:
     """Turns what the servers of one root report into what its near caches drop."""
 
-    def __init__(self, watch: Watch, layout: KeyLayout, root: tuple[str, ...]) -> None:
-        self._watch = watch
+    def __init__(self, coherence: Coherence, layout: KeyLayout, root: tuple[str, ...]) -> None:
+        self._coherence = coherence
         self._layout = layout
         self._root = root
         self._cached: frozenset[tuple[str, ...]] = frozenset()
@@ -51,7 +51,7 @@ class InvalidationFilter:
     @property
     def prefixes(self) -> tuple[bytes, ...]:
         """The beginnings of the keys that near caches hold; none begins like another one."""
-        cached = self._watch.cached
+        cached = self._coherence.cached
         if cached is not self._cached:
             found: list[bytes] = []
             for prefix in sorted(map(self._layout.tree_prefix, cached)):
@@ -75,7 +75,7 @@ class InvalidationFilter:
                 self.drop_all()
                 return
             for path in paths:
-                self._watch.changed(path, keys)
+                self._coherence.changed(path, keys)
 
     def _read(self, names: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]] | None, list[str]]]:
         """Yield what namespaces a server's keys may be of, and the keys. What is none of ours matches nothing near."""
@@ -91,7 +91,7 @@ class InvalidationFilter:
 
     def drop_all(self) -> None:
         """Drop everything, for changes may have been missed."""
-        self._watch.all_changed()
+        self._coherence.all_changed()
 
 
 class InvalidationListener:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import CLOSING, OPEN
+from storeconf._root import sign
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
@@ -20,13 +21,13 @@ from storeconf.errors import (
 from storeconf.store import (
     Capabilities,
     Expiry,
-    Store,
     Value,
     check_name,
     key_text,
     milliseconds,
     value_bytes,
 )
+from storeconf.store_base import StoreBase
 from storeconf.stores.resp import protocol, scan
 from storeconf.stores.resp.bulk import MISSING, send_all
 from storeconf.stores.resp.driver import load_driver
@@ -60,7 +61,7 @@ _ENDED = b"-0"
 """What the milliseconds of an expiry that is over begin with."""
 
 
-class ServerStore(Store):
+class ServerStore(StoreBase):
     """What `RedisStore` and `ValkeyStore` share, which is everything but the client library."""
 
     driver: ClassVar[str]
@@ -156,7 +157,7 @@ class ServerStore(Store):
             raise self._failure(failure, kind) from failure
 
     def _failure(self, error: ReplyError | TransportError, kind: int) -> StoreError:
-        if self._state >= CLOSING and isinstance(error, TransportError) and not error.sent:
+        if self._life.state >= CLOSING and isinstance(error, TransportError) and not error.sent:
             return StoreClosedError("the store was closed meanwhile")
         return translate(error, writes=kind != READ)
 
@@ -210,10 +211,11 @@ class ServerStore(Store):
         """
         if renew_for is not None:
             return await super().get(key, renew_for)
-        root = self._root
-        root._calls += 1
+        root, life = self._root, self._life
+        calls = life.calls
+        calls.count += 1  # see `Calls`
         try:
-            if root._state != OPEN:
+            if life.state != OPEN:
                 await self._ready()
             transport = root._transports.last
             if transport is None or transport.loop is not get_running_loop():
@@ -229,26 +231,27 @@ class ServerStore(Store):
                 again: bytes | None = await root._again(transport, error, data, name, READ)
                 return again
         except StoreError as error:
-            self._sign(error, "get")
+            sign(error, self, "get")
             raise
         finally:
-            root._calls -= 1
-            if root._idle is not None:
-                root._leave()
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; None: it never expires.
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
-        root = self._root
-        if root._flights.can_be_overtaken:
+        root, life = self._root, self._life
+        if life.flights.can_be_overtaken:
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
-        watch, told = root._watch, None
-        root._calls += 1
+        near, told = life.coherence, None
+        calls = life.calls
+        calls.count += 1  # see `Calls`
         try:
-            if root._state != OPEN:
+            if life.state != OPEN:
                 await self._ready()
             transport = root._transports.last
             if transport is None or transport.loop is not get_running_loop():
@@ -273,22 +276,22 @@ class ServerStore(Store):
                     data = pack(b"UNLINK", name)
                 else:
                     data = _SET_PX % (len(name), name, len(value), value, len(span), span)
-            if watch is not None and watch.concerns(self._path):
+            if near is not None and near.concerns(self._path):
                 told = (str.__str__(key),)
-                watch.begin(self._path, told)
+                near.begin(self._path, told)
             try:
                 await transport.call(data, name)
             except (ReplyError, TransportError) as error:
                 await root._again(transport, error, data, name, WRITE)
         except StoreError as error:
-            self._sign(error, "set")
+            sign(error, self, "set")
             raise
         finally:
-            if told is not None and watch is not None:
-                watch.end(self._path, told)
-            root._calls -= 1
-            if root._idle is not None:
-                root._leave()
+            if told is not None and near is not None:
+                near.end(self._path, told)
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
 
     # ------------------------------------------------------------------ the hooks
 
@@ -455,10 +458,11 @@ class ServerStore(Store):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """A script that reads both, or for users who may only read three commands."""
-        if self._watch is not None:
+        near = self._life.coherence
+        if near is not None:
             # Somebody keeps what is read here near.
             if self._invalidations is None:
-                self._invalidations = InvalidationFilter(self._watch, self._layout, self._path)
+                self._invalidations = InvalidationFilter(near, self._layout, self._path)
             self._transports.here().listen(self._invalidations)
         name = self._key(path, key)
         if not self._reads_by_script:

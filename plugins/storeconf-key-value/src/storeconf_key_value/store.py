@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from key_value.aio.errors import DeserializationError
 from key_value.aio.protocols.key_value import AsyncCullProtocol, AsyncEnumerateKeysProtocol
 
-from storeconf import Capabilities, Store, StoreError, StoreUnavailableError, UnsupportedOperationError
+from storeconf import Capabilities, StoreBase, StoreError, StoreUnavailableError, UnsupportedOperationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     end: int | None
 
 
-class KeyValueStore(Store):
+class KeyValueStore(StoreBase):
     """Keeps its entries in a store of py-key-value, which ``make`` makes.
 
     Stores with connections are made again at each opening, and serve one event loop at a time.

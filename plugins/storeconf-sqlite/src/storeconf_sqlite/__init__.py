@@ -21,6 +21,7 @@ from storeconf import (
     Capabilities,
     ConfigPath,
     Store,
+    StoreBase,
     StoreUnavailableError,
     next_counter,
 )
@@ -49,7 +50,7 @@ LIVE = "path = ? AND key = ? AND (expiry IS NULL OR expiry > ?)"
 BELOW = "(? = '' OR path = ? OR (path >= ? || ':' AND path < ? || ';'))"
 
 
-class SqliteStore(Store):
+class SqliteStore(StoreBase):
     """Keeps entries in one table of an SQLite database."""
 
     capabilities = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)

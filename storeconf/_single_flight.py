@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 
-__all__ = ["DeadlockError", "Flight", "FlightEndedError", "Flights", "is_storing"]
+__all__ = ["DeadlockError", "Flight", "FlightEndedError", "FlightTarget", "Flights", "is_storing"]
 
 T = TypeVar("T")
 Path = tuple[str, ...]
@@ -30,12 +30,12 @@ Slot = tuple[asyncio.AbstractEventLoop, Path, str]
 Place = tuple[int, Path, str]
 
 
-class Root(Protocol):
-    """A store that owns a resource."""
+class FlightTarget(Protocol):
+    """A root in which values may be stored."""
 
-    _flights: Flights
+    flights: Flights
 
-    def _observe(self) -> None:
+    def observe(self) -> None:
         """Find out whether anybody has to be told of changes."""
 
 
@@ -177,7 +177,7 @@ class Flights:
         path: Path,
         key: str,
         begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
-        targets: Sequence[tuple[Root, Path]],
+        targets: Sequence[tuple[FlightTarget, Path]],
     ) -> bytes:
         """Return what the flight under way makes, or begin one, in a task of its own.
 
@@ -222,21 +222,21 @@ class Flights:
         slot: Slot,
         flight: Flight,
         begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
-        targets: Sequence[tuple[Root, Path]],
+        targets: Sequence[tuple[FlightTarget, Path]],
     ) -> Flight:
         loop, _, key = slot
         self._flights[slot] = flight
         self._under_way[flight] = loop
         for root, path in targets:
-            root._flights._add_target((path, key), flight)
-            root._observe()
+            root.flights.add_target((path, key), flight)
+            root.observe()
 
         def land(task: asyncio.Task[bytes]) -> None:
             self._drop(slot, flight)
             self._under_way.pop(flight, None)
             for root, path in targets:
-                root._flights._remove_target((path, key), flight)
-                root._observe()
+                root.flights.remove_target((path, key), flight)
+                root.observe()
             # What inherits the context of the flight may live long: it must not keep the result.
             flight.running, flight.task = False, None
             if not task.cancelled():
@@ -276,11 +276,13 @@ class Flights:
         """Whether there is a flight whose value may be stored in this root."""
         return bool(self._targets)
 
-    def _add_target(self, place: tuple[Path, str], flight: Flight) -> None:
+    def add_target(self, place: tuple[Path, str], flight: Flight) -> None:
+        """A flight begins whose value may be stored at that place in this root."""
         with self._lock:
             self._targets[place] = (*self._targets.get(place, ()), flight)
 
-    def _remove_target(self, place: tuple[Path, str], flight: Flight) -> None:
+    def remove_target(self, place: tuple[Path, str], flight: Flight) -> None:
+        """The flight has landed."""
         with self._lock:
             left = tuple(each for each in self._targets.get(place, ()) if each is not flight)
             if left:

@@ -6,18 +6,18 @@ read while a change to it is under way is not kept, and a reading that a change 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar
 
 from storeconf._pace import FEW, Pace, batches
-from storeconf.stores._latch import Latch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
 
-__all__ = ["Coherence", "Entry", "Near", "Reading", "Space"]
+__all__ = ["Coherence", "NearEntry", "NearCache", "PendingRead", "NearSpace"]
 
 T = TypeVar("T")
 Path = tuple[str, ...]
@@ -38,65 +38,69 @@ _FEW_SPACES = 64
 """Namespaces that may be remembered though nobody uses them any more."""
 
 
-class Entry:
+class NearEntry:
     """A value; since when it is known to be right, until when it may be served, and whether somebody asked for it."""
 
     __slots__ = ("begun", "key", "size", "space", "until", "used", "value")
 
-    def __init__(self, space: Space, key: str, value: bytes, begun: float, until: float) -> None:
-        self.space, self.key, self.value = space, key, value
-        self.begun, self.until, self.used = begun, until, False
-        self.size = (len(key) if key.isascii() else len(key.encode())) + len(value)
+    def __init__(self, space: NearSpace, key: str, value: bytes, begun: float, until: float) -> None:
+        self.space: NearSpace = space
+        self.key: str = key
+        self.value: bytes = value
+        self.begun: float = begun
+        self.until: float = until
+        self.used: bool = False
+        self.size: int = (len(key) if key.isascii() else len(key.encode())) + len(value)
 
 
-class Reading:
+class PendingRead:
     """Readings of one key under way that no change has overtaken: how many."""
 
     __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
 
 
-class Space:
+class NearSpace:
     """One namespace of a near cache: what is kept, by key, and what is being read."""
 
     __slots__ = ("__weakref__", "near", "path", "readings", "table")
 
-    def __init__(self, near: Near, path: Path) -> None:
-        self.near = near
-        self.path = path
-        self.table: dict[str, Entry] = {}
-        self.readings: dict[str, Reading] = {}
+    def __init__(self, near: NearCache, path: Path) -> None:
+        self.near: NearCache = near
+        self.path: Path = path
+        self.table: dict[str, NearEntry] = {}
+        self.readings: dict[str, PendingRead] = {}
 
 
-class Near:
+class NearCache:
     """One near cache: the entries of a namespace and of those below it, as one chain decodes them."""
 
-    def __init__(self, path: Path, bounds: Bounds) -> None:
-        self.path = path
-        self.bounds = bounds
+    def __init__(self, path: Path, bounds: NearBounds) -> None:
+        self.path: Path = path
+        self.bounds: NearBounds = bounds
 
 
-class Bounds:
+class NearBounds:
     """What those near caches of a root that have the same bounds hold together.
 
-    So children that inherit a cache, however many there are, take no more than their parent. Used under the latch of
+    So children that inherit a cache, however many there are, take no more than their parent. Used under the lock of
     the `Coherence` that it belongs to.
     """
 
     def __init__(self, max_entries: int, max_size: int) -> None:
-        self.max_entries = max_entries
-        self.max_size = max_size
+        self.max_entries: int = max_entries
+        self.max_size: int = max_size
         self.reset()
 
     def reset(self) -> None:
         """Hold nothing."""
-        self._order: OrderedDict[Entry, None] = OrderedDict()  # those to drop first come first
+        self._order: OrderedDict[NearEntry, None] = OrderedDict()  # those to drop first come first
         self._size = 0
-        self._emptied: list[dict[str, Entry]] = []  # still counted, until they are freed
+        self._emptied: list[dict[str, NearEntry]] = []  # still counted, until they are freed
 
-    def keep(self, entry: Entry) -> None:
+    def keep(self, entry: NearEntry) -> None:
         """Keep an entry in place of the one that is there, and drop others to stay within the bounds."""
         for _ in range(FREED_AT_ONCE):
             if not self._free_one():
@@ -125,14 +129,14 @@ class Bounds:
         self._order[entry] = None
         self._size += entry.size
 
-    def drop(self, space: Space, key: str) -> None:
+    def drop(self, space: NearSpace, key: str) -> None:
         """Drop the entry of a key, if there is one."""
         entry = space.table.pop(key, None)
         if entry is not None:
             del self._order[entry]
             self._size -= entry.size
 
-    def empty(self, space: Space) -> None:
+    def empty(self, space: NearSpace) -> None:
         """Drop all entries of a namespace in one step; they are freed bit by bit."""
         if space.table:
             self._emptied.append(space.table)
@@ -153,34 +157,34 @@ class Coherence:
     """The near caches on one root, and the changes to it that are under way. Threads may use it at once."""
 
     def __init__(self) -> None:
-        self._nears: list[weakref.ref[Near]] = []
-        self._bounds: weakref.WeakValueDictionary[tuple[int, int], Bounds] = weakref.WeakValueDictionary()
-        self._spaces: dict[Path, list[weakref.ref[Space]]] = {}
+        self._nears: list[weakref.ref[NearCache]] = []
+        self._bounds: weakref.WeakValueDictionary[tuple[int, int], NearBounds] = weakref.WeakValueDictionary()
+        self._spaces: dict[Path, list[weakref.ref[NearSpace]]] = {}
         self._most_spaces = _FEW_SPACES
         self._most_nears = _FEW_NEARS
         self._cached: frozenset[Path] | None = frozenset()
         self._concerns: dict[Path, bool] = {}
-        self._start_anew()
+        self._start_afresh()
 
-    def _start_anew(self) -> None:
-        self._latch = Latch()
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
         self._shut = False
         self._changing: dict[tuple[Path, str], int] = {}
         self._changing_below: list[Path] = []
-        # What has ended without anything to keep waits here for whoever takes the latch next: it may have been ended by
-        # the garbage collector, which may have come while this very thread had the latch.
-        self._read: list[tuple[Space, str, Reading]] = []
+        # What has ended without anything to keep waits here for whoever takes the lock next: it may have been ended by
+        # the garbage collector, which may have come while this very thread had the lock.
+        self._read: list[tuple[NearSpace, str, PendingRead]] = []
         self._changed: list[tuple[Path, Collection[str] | None]] = []
 
     # ------------------------------------------------------------------ caches and their namespaces
 
-    def near(self, path: Path, max_entries: int, max_size: int) -> Near:
+    def near(self, path: Path, max_entries: int, max_size: int) -> NearCache:
         """Return a new cache, and keep it right as long as somebody uses it."""
-        with self._latch:
+        with self._lock:
             bounds = self._bounds.get((max_entries, max_size))
             if bounds is None:
-                bounds = self._bounds[max_entries, max_size] = Bounds(max_entries, max_size)
-            near = Near(path, bounds)
+                bounds = self._bounds[max_entries, max_size] = NearBounds(max_entries, max_size)
+            near = NearCache(path, bounds)
             if len(self._nears) > self._most_nears:
                 self._nears = [ref for ref in self._nears if ref() is not None]
                 self._most_nears = 2 * len(self._nears) + _FEW_NEARS
@@ -194,13 +198,13 @@ class Coherence:
         """The namespaces that are cached; found when it is asked for, as a layout may have thousands of them."""
         cached = self._cached
         if cached is None:
-            with self._latch:
+            with self._lock:
                 cached = self._cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
         return cached
 
-    def space(self, near: Near, path: Path) -> Space:
+    def space(self, near: NearCache, path: Path) -> NearSpace:
         """Return the namespace of a cache, the same one as long as anybody uses it or it holds anything."""
-        with self._latch:
+        with self._lock:
             if len(self._spaces) > self._most_spaces:
                 self._spaces = {p: alive for p, refs in self._spaces.items() if (alive := _alive(refs))}
                 self._most_spaces = 2 * len(self._spaces) + _FEW_SPACES
@@ -209,11 +213,11 @@ class Coherence:
                 space = ref()
                 if space is not None and space.near is near:
                     return space
-            made = Space(near, path)
+            made = NearSpace(near, path)
             refs.append(weakref.ref(made))
             return made
 
-    def _spaces_at(self, path: Path) -> Iterator[Space]:
+    def _spaces_at(self, path: Path) -> Iterator[NearSpace]:
         for ref in self._spaces.get(path, ()):
             space = ref()
             if space is not None:
@@ -221,32 +225,32 @@ class Coherence:
 
     # ------------------------------------------------------------------ reading
 
-    def read(self, space: Space, key: str) -> Reading | None:
+    def read(self, space: NearSpace, key: str) -> PendingRead | None:
         """Begin to read a key; None if what is read now can't be kept."""
-        with self._latch:
+        with self._lock:
             self._settle()
             path = space.path
             if self._shut or (path, key) in self._changing or any(path[: len(p)] == p for p in self._changing_below):
                 return None
             reading = space.readings.get(key)
             if reading is None:
-                reading = space.readings[key] = Reading()
+                reading = space.readings[key] = PendingRead()
             reading.count += 1
             return reading
 
-    def keep(self, entry: Entry, reading: Reading) -> None:
+    def keep(self, entry: NearEntry, reading: PendingRead) -> None:
         """End a reading, and keep what was read, unless a change has overtaken it."""
-        with self._latch:
+        with self._lock:
             if entry.space.readings.get(entry.key) is reading:
                 entry.space.near.bounds.keep(entry)
             self._have_read(entry.space, entry.key, reading)
 
-    def give_up(self, space: Space, key: str, reading: Reading) -> None:
+    def give_up(self, space: NearSpace, key: str, reading: PendingRead) -> None:
         """End a reading of which there is nothing to keep."""
         self._read.append((space, key, reading))
 
     @staticmethod
-    def _have_read(space: Space, key: str, reading: Reading) -> None:
+    def _have_read(space: NearSpace, key: str, reading: PendingRead) -> None:
         reading.count -= 1
         if not reading.count and space.readings.get(key) is reading:
             del space.readings[key]
@@ -275,7 +279,7 @@ class Coherence:
 
     def begin(self, path: Path, keys: Collection[str] | None) -> None:
         """Drop what will change, and keep nothing of it until that has ended."""
-        with self._latch:
+        with self._lock:
             self._settle()
             if keys is None:
                 self._changing_below.append(path)
@@ -317,7 +321,7 @@ class Coherence:
 
     def changed(self, path: Path, keys: Collection[str]) -> None:
         """Drop keys that another process has changed."""
-        with self._latch:
+        with self._lock:
             for space in self._spaces_at(path):
                 if space.table or space.readings:
                     for key in keys:
@@ -326,7 +330,7 @@ class Coherence:
 
     def all_changed(self) -> None:
         """Drop everything."""
-        with self._latch:
+        with self._lock:
             self._empty_below(())
 
     def _have_changed(self, path: Path, keys: Collection[str] | None) -> None:
@@ -356,7 +360,7 @@ class Coherence:
 
     def shut(self) -> None:
         """Drop everything, and keep nothing until the root opens again."""
-        with self._latch:
+        with self._lock:
             self._shut = True
             self._drop_all()
 
@@ -365,8 +369,8 @@ class Coherence:
         self._shut = False
 
     def forget(self) -> None:
-        """In a forked child: drop everything; another thread of the parent may have had the latch."""
-        self._start_anew()
+        """In a forked child: drop everything; another thread of the parent may have had the lock."""
+        self._start_afresh()
         self._drop_all()
 
     def _drop_all(self) -> None:
@@ -379,5 +383,5 @@ class Coherence:
                 near.bounds.reset()
 
 
-def _alive(refs: Collection[weakref.ref[Space]]) -> list[weakref.ref[Space]]:
+def _alive(refs: Collection[weakref.ref[NearSpace]]) -> list[weakref.ref[NearSpace]]:
     return [ref for ref in refs if ref() is not None]
