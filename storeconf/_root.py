@@ -144,12 +144,12 @@ class RootLife(LifeCycle):
         self.on_acquire: Callable[[], None] | None = None
         self._open_limit = OPEN_LIMIT
         super().__init__(self._open_owner, self._close_owner, self._forget_parent)
+        self._renew()
 
     def __repr__(self) -> str:
         return repr(self.owner)
 
-    def _reset(self) -> None:
-        super()._reset()
+    def _renew(self) -> None:
         self.calls = Calls(self)
         self.guests = 0
         self.inside: set[asyncio.Task[Any] | None] = set()
@@ -187,6 +187,7 @@ class RootLife(LifeCycle):
             raise
 
     def _forget_parent(self) -> None:
+        self._renew()
         if self.coherence is not None:
             self.coherence.forget()
         self.owner.do_forget()

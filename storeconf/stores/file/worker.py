@@ -132,8 +132,8 @@ class Turns:
     __slots__ = ("_loop", "_round_over", "_waiting", "end", "thread")
 
     def __init__(self, thread: int) -> None:
-        self.thread = thread
-        self.end = 0.0
+        self.thread: int = thread
+        self.end: float = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._round_over = True  # whether the loop has called others since the last `give`
         self._waiting = 0
