@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from storeconf._location import Diagnostic, Finding
+from storeconf.cli.dialects import toml_lines
 from storeconf.config import dump
 from storeconf.config.secrets import Redactor
 from storeconf.layout import check_layout
@@ -302,9 +303,14 @@ def write(case: Case, form: str) -> None:
     for old in Path().iterdir():
         old.unlink()
     document = {"stores": case.stores, "environments": {"one": {"stores": case.section}, "two": {}}}
-    Path(f"storeconf.{form}").write_text("\n".join(yaml_lines(document)) if form == "yaml" else json.dumps(document))
+    text = json.dumps(document)
+    if form == "yaml":
+        text = "\n".join(yaml_lines(document))
+    elif form == "toml":
+        text = "\n".join(line for line, _ in toml_lines(document))
+    Path(f"storeconf.{form}").write_text(text)
     if case.overlay:
-        Path(f"storeconf.one.{form}").write_text(json.dumps({"stores": case.overlay}))
+        Path("storeconf.one.json").write_text(json.dumps({"stores": case.overlay}))
     for name, text in case.files.items():
         Path(name).write_text(text)
 
@@ -343,7 +349,7 @@ def cases(draw: Any, places: Collection[str] = tuple(PLACES)) -> Case:
 
 
 QUIET = settings(
-    max_examples=150,
+    max_examples=300,
     deadline=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -351,7 +357,9 @@ QUIET = settings(
 
 
 @QUIET
-@given(cases(), st.sampled_from(["yaml", "json"]), st.sampled_from(COMMANDS), st.sampled_from([None, "one", "two"]))
+@given(
+    cases(), st.sampled_from(["yaml", "toml", "json"]), st.sampled_from(COMMANDS), st.sampled_from([None, "one", "two"])
+)
 def test_no_part_of_a_secret_is_shown(
     workplace: Path,
     caplog: pytest.LogCaptureFixture,
@@ -371,7 +379,7 @@ def test_no_part_of_a_secret_is_shown(
 
 
 @QUIET
-@given(cases(NAMED), st.data(), st.sampled_from(["yaml", "json"]), st.sampled_from(COMMANDS[:5]))
+@given(cases(NAMED), st.data(), st.sampled_from(["yaml", "toml", "json"]), st.sampled_from(COMMANDS[:5]))
 def test_no_part_of_a_secret_is_shown_of_a_damaged_file(
     workplace: Path, caplog: pytest.LogCaptureFixture, case: Case, data: st.DataObject, form: str, command: list[str]
 ) -> None:
