@@ -228,9 +228,12 @@ class Coherence:
     def read(self, space: NearSpace, key: str) -> PendingRead | None:
         """Begin to read a key; None if what is read now can't be kept."""
         with self._lock:
-            self._settle()
+            if self._read or self._changed:
+                self._settle()
             path = space.path
-            if self._shut or (path, key) in self._changing or any(path[: len(p)] == p for p in self._changing_below):
+            if self._shut or (path, key) in self._changing:
+                return None
+            if self._changing_below and any(path[: len(below)] == below for below in self._changing_below):
                 return None
             reading = space.readings.get(key)
             if reading is None:

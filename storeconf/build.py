@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend, ValueSource
 
-__all__ = ["Builder", "Factory", "unknown_store"]
+__all__ = ["Builder", "StoreFactory", "unknown_store"]
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
@@ -48,7 +48,7 @@ def unknown_store(name: str, names: Iterable[str]) -> UnknownStoreError:
     return UnknownStoreError(f"there is no store {name!r}; {nearest(name, names)}")
 
 
-class Factory(Protocol):
+class StoreFactory(Protocol):
     """What gives a store for a name that nobody listed. The registry calls it from one thread at a time."""
 
     root: Store | None
@@ -143,17 +143,17 @@ class Builder:
             self._making.remove(name)
         return store
 
-    def factory(self) -> Factory:
-        """What the layout's default factory does."""
+    def factory(self, memory: Callable[[], Store] = MemoryStore) -> StoreFactory:
+        """What the default factory does; where the layout has none, ``memory`` makes the root of unlisted names."""
         step = self._plan.default_factory
         if step is None:
-            return _Unlisted(self._plan.names)
+            return _Unlisted(self._plan.names, memory)
         self.called.update(self._steps[name].root for name in step.needs)
         if step.use is not None:
             return _OneForAll(self.store(step.use))
         if step.kind == "forbid":
             return _Forbidden(self._plan.names)
-        return _Namespaces(self, step)
+        return _NamespacePerName(self, step)
 
     def under(self, step: FactoryStep) -> Store:
         """The store whose namespaces a default factory hands out."""
@@ -216,7 +216,7 @@ class _Handles:
         return name in self._recent or name in self._alive
 
 
-class _Namespaces:
+class _NamespacePerName:
     """Each name is a namespace of one store, with a chain of its own."""
 
     declared = True
@@ -288,8 +288,9 @@ class _Unlisted:
 
     declared = False
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], memory: Callable[[], Store]) -> None:
         self._names = names
+        self._memory = memory
         self._made: dict[str, Store] = {}
         self.root: Store | None = None
 
@@ -298,7 +299,7 @@ class _Unlisted:
         if made is None:
             check_name(name)
             if self.root is None:
-                self.root = MemoryStore()
+                self.root = self._memory()
             made = self._made[name] = self.root.with_namespace(name)
             made.name = name
             _logger.warning("store %r is not in the layout and is kept in memory; %s", name, nearest(name, self._names))

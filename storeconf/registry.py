@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
-    from storeconf.build import Factory
+    from storeconf.build import StoreFactory
     from storeconf.integrations.litestar import LitestarRegistry
     from storeconf.plan import Plan
 
@@ -57,14 +57,17 @@ def load(
     return layout.compile(pause_gc=pause_gc)
 
 
-def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistry:
+def compile_plan(
+    plan: Plan, redact: Callable[[str], str] = str, memory: Callable[[], Store] = MemoryStore
+) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``redact`` hides the secrets of the layout in what stores tell of themselves.
+    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
+    layout lists, if it has no default factory.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), redact)
+    return StoreRegistry._compiled(Builder(plan), redact, memory)  # noqa: SLF001  # its own constructor of compiled registries
 
 
 class StoreRegistry:
@@ -86,16 +89,16 @@ class StoreRegistry:
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
         self._redact: Callable[[str], str] = str
-        self._factory: Factory | None = None
+        self._factory: StoreFactory | None = None
         self._life = LifeCycle(self._begin, self._end, self._reset)
         self._reset()
 
     @classmethod
-    def _compiled(cls, builder: Builder, redact: Callable[[str], str]) -> StoreRegistry:
+    def _compiled(cls, builder: Builder, redact: Callable[[str], str], memory: Callable[[], Store]) -> StoreRegistry:
         registry = cls(builder.stores())
         registry._redact = redact
         registry._builder = builder
-        registry._factory = builder.factory()
+        registry._factory = builder.factory(memory)
         return registry
 
     def _reset(self) -> None:

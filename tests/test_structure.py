@@ -113,24 +113,13 @@ PUBLIC_MODULES = (
 )
 # Names that two classes share, and modules that import each other. These lists only become shorter; they end empty.
 HOMONYMS: set[str] = {
-    "Bounds",
     "Change",
     "Endpoint",
     "Entry",
-    "Factory",
-    "Hidden",
-    "History",
-    "Lane",
-    "LifeCycle",
     "Lifetime",
-    "Namespaces",
     "Node",
     "Reader",
-    "Reading",
     "Report",
-    "Setting",
-    "Space",
-    "Step",
     "Store",
     "Writer",
 }

@@ -86,7 +86,7 @@ class StoreWrapper(Store):
     keeps_keys: ClassVar[bool] = False
     """Whether a class that overrides `keys` yields the keys of the store inside as they are."""
 
-    _kept: ClassVar[frozenset[str]] = frozenset(METHODS)
+    _kept: ClassVar[frozenset[str]] = frozenset({*METHODS, *(f"_wrapped_{method}" for method in METHODS)})
     """The attributes that may hold methods of the store inside."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -121,7 +121,7 @@ class StoreWrapper(Store):
         child = copy.copy(self)
         for name in self._kept & self.__dict__.keys():
             del child.__dict__[name]
-        child._bind(self.wrapped.with_namespace(namespace))
+        child._bind(self.wrapped.with_namespace(namespace))  # noqa: SLF001  # of this class
         return child
 
     async def _pop_nothing(self, key: str) -> None:
@@ -231,7 +231,6 @@ for _method, _operation in METHODS.items():
     if _method not in vars(GuardedStore):
         _add(GuardedStore, f"_wrapped_{_method}", Wrapped(getattr(Store, _method)))
         setattr(GuardedStore, _method, _guarded(_operation))
-GuardedStore._kept |= {_name for _name in vars(GuardedStore) if _name.startswith("_wrapped_")}
 
 
 class CatchingStore(GuardedStore):

@@ -17,7 +17,7 @@ from storeconf.testing._suite import Suite, all_keys, from_new, in_child
 from storeconf.testing._values import key_calls
 
 
-class LifeCycle(Suite):
+class OpeningAndClosing(Suite):
     """Promises on opening and closing."""
 
     def test_first_call_opens(self) -> None:
