@@ -1,7 +1,7 @@
-"""What a near cache holds: entries within bounds, and what keeps them from being out of date.
+"""The entries of a near cache, within bounds, and the record of changes that keeps them up to date.
 
-All near caches on one root share a `Coherence`, which the root tells of every change that is made through it. What is
-read while a change to it is under way is not kept, and a reading that a change has overtaken is not kept either.
+All near caches on one root share a `Coherence`, which the root notifies of every change that is made through it. A
+value that is read while its key changes is not kept, nor is one that was read before a change ended.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Coherence:
     # ------------------------------------------------------------------ reading
 
     def read(self, space: NearSpace, key: str) -> PendingRead | None:
-        """Begin to read a key; None if what is read now can't be kept."""
+        """Begin to read a key; None if the value that is read now can't be kept."""
         with self._lock:
             if self._read or self._changed:
                 self._settle()
@@ -270,7 +270,7 @@ class Coherence:
     # ------------------------------------------------------------------ changes
 
     def concerns(self, path: Path) -> bool:
-        """Whether that namespace lies in one that is cached."""
+        """Whether that namespace is one that is cached, or below one."""
         concerns = self._concerns  # before a look at what is cached: another thread may add a cache meanwhile
         known = concerns.get(path)
         if known is None:
@@ -368,7 +368,7 @@ class Coherence:
             self._drop_all()
 
     def resume(self) -> None:
-        """Keep what is read from now on."""
+        """Keep the values that are read from now on."""
         self._shut = False
 
     def forget(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import json
 import os
@@ -212,6 +213,7 @@ def test_loading_a_layout_goes_through_few_modules(tmp_path: Path) -> None:
         if event == "call" and code.co_filename.startswith(f"{PACKAGE}{os.sep}") and not inner:
             entered.append(module_of(Path(code.co_filename)))
 
+    gc.collect()  # so that what earlier tests left behind is not freed on the way
     sys.setprofile(note)
     try:
         registry = storeconf.load(file, environ={})
