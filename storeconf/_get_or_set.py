@@ -40,7 +40,7 @@ class Computing(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Computing(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """Its capabilities."""
 
     def get(self, key: str, /) -> Awaitable[bytes | None]:
         """See `Store.get`."""
@@ -139,7 +139,7 @@ async def _store(store: Computing, key: str, data: Any, expires_in: Expiry | Non
             return data
         if (value := await store.get(key)) is not None:
             return value
-        # What is there can't be read, or has just ended.
+        # The stored value can't be read, or has just expired.
         if "compare_and_set" in atomic and await store.compare_and_set(key, None, data, expires_in):
             return data
         if (value := await store.get(key)) is not None:

@@ -19,7 +19,7 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """What `Store` calls, with checked arguments."""
+    """The methods that `Store` calls, with checked arguments."""
 
     async def do_open(self) -> None:
         """Take the resource: make directories, prepare clients. A server that is down must not fail it.

@@ -1,4 +1,4 @@
-"""What all handles of one root share: its life, its calls in progress, its flights, and what is near of it.
+"""The state that all handles of one root share: life cycle, calls in progress, flights, and coherence of near caches.
 
 A handle keeps a reference to the `RootLife` of its root, whose attributes are public to the modules of the package:
 the hot paths read them without a call. Applications never see it.
@@ -54,7 +54,7 @@ class Owner(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     async def do_open(self) -> None:
         """See `Hooks.do_open`."""
@@ -67,11 +67,11 @@ class Owner(Protocol):
 
 
 class Named(Protocol):
-    """What an error may name."""
+    """A store that an error names."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
 
 def sign(error: StoreError, store: Named, operation: str) -> None:

@@ -33,7 +33,7 @@ class NamespaceTakenError(UnknownStoreError, ValueError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """What to say about a name that is not there: the nearest ones, else some."""
+    """The end of a message about an unknown name: the nearest known names, else some of them."""
     known = list(names)
     near = difflib.get_close_matches(name, known, n=3)
     if near:
@@ -45,11 +45,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def unknown_store(name: str, names: Iterable[str]) -> UnknownStoreError:
     """The error for a name that no store has."""
-    return UnknownStoreError(f"there is no store {name!r}; {nearest(name, names)}")
+    return UnknownStoreError(f"unknown store {name!r}; {nearest(name, names)}")
 
 
 class StoreFactory(Protocol):
-    """What gives a store for a name that nobody listed. The registry calls it from one thread at a time."""
+    """Makes the stores of unlisted names. The registry calls it from one thread at a time."""
 
     root: Store | None
     """The root that its stores live on, once there is one."""
@@ -174,7 +174,7 @@ class Builder:
 
 
 def _checked(part: Part, kind: str, name: str, build: Callable[..., object], *given: object) -> Store:
-    """What a backend's or middleware's own code makes for the store of that name, if it makes a store."""
+    """The store that a backend's or middleware's own code makes for that name; PluginError if it makes none."""
     try:
         made = build(*given)
     except StoreconfError:
@@ -243,9 +243,7 @@ class _NamespacePerName:
         listed = self._step.taken.get(name)
         if listed is not None:
             where = "/".join(made.namespaces)
-            raise NamespaceTakenError(
-                f"there is no store {name!r}, and its namespace {where} is that of store {listed!r}"
-            )
+            raise NamespaceTakenError(f"unknown store {name!r}, and its namespace {where} is that of store {listed!r}")
         made.name = name
         return self._builder.wrap(made, self._step.chain, name)
 

@@ -135,7 +135,7 @@ class StoreRegistry:
         except ValueError as error:
             if isinstance(error, UnknownStoreError) or self._factory is None:
                 raise
-            raise UnknownStoreError(f"there is no store {name!r}: {error}") from error
+            raise UnknownStoreError(f"unknown store {name!r}: {error}") from error
 
     def register(self, name: str, store: Store, allow_override: bool = False) -> None:
         """Add a store, which is opened and closed with the others from now on.
@@ -275,7 +275,7 @@ class StoreRegistry:
         return roots
 
     def _resources(self) -> list[Any]:
-        """What opening enters, in that order, each once: roots, and stores of other libraries as they are."""
+        """Everything that opening enters, in that order, each once: roots, and the stores of other libraries."""
         found: dict[int, Any] = {id(root): root for root in self._layout_roots()}
         for store in dict(self._stores).values():
             resource = store.root if isinstance(store, Store) else store
@@ -311,7 +311,7 @@ class StoreRegistry:
         self._held.add(id(resource))
 
     def _shown(self, resource: Any) -> str:
-        """What messages call a store of another library: its name, or its class if it has none."""
+        """The name of a store of another library for messages: its own, or its class's."""
         names = [name for name, store in dict(self._stores).items() if store is resource]
         return repr(names[0]) if names else type(resource).__name__
 
@@ -372,7 +372,7 @@ async def _ping(store: Any, timeout: float) -> PingResult:
                 return await store.ping()
             await store.exists("storeconf-ping")
             return PingResult(ok=True, latency=time.perf_counter() - start)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
+    except Exception as error:  # noqa: BLE001  # the result contains every failure
         if limit.expired():
             return PingResult(ok=False, error=f"no answer within {timeout:g} s")
         return PingResult(ok=False, error=f"{type(error).__name__}: {error}")

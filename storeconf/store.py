@@ -93,7 +93,7 @@ class Store(_Litestars):
     None: a warning is logged."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
-    """What makes a caller's value the stored one; a store that keeps objects has another one."""
+    """Converts a caller's value to the stored one; a store that keeps objects has another one."""
 
     def __init__(self) -> None:
         raise TypeError("subclass storeconf.StoreBase for a backend's store, and storeconf.StoreWrapper for middleware")
@@ -185,7 +185,7 @@ class Store(_Litestars):
         return self._life.state == OPEN
 
     async def _ready(self) -> None:
-        """What a call does that finds the root not open: open a new one, refuse on a closed one."""
+        """Prepare a call on a root that is not open: open a new one, refuse on a closed one."""
         life = self._life
         while life.state != OPEN:
             if life.state == NEW:
@@ -275,7 +275,7 @@ class Store(_Litestars):
         return await self._call(self._hooks.do_get(self._path, key, None))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """Store the value, replacing value and expiry in one step; None means for ever.
+        """Store the value, replacing value and expiry in one step; with None it never expires.
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
@@ -501,11 +501,11 @@ class Store(_Litestars):
         return self._hooks.do_raw_key(self._path, self._check("raw_key", key_text, key))
 
     async def ping(self) -> PingResult:
-        """Do one real round trip. Never raises: a failure is told in the result."""
+        """Do one real round trip. Never raises: the result contains a failure."""
         start = time.perf_counter()
         try:
             server = await self._call(self._hooks.do_ping(self._path))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
+        except Exception as error:  # noqa: BLE001  # the result contains every failure
             return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
 

@@ -125,7 +125,7 @@ class StoreWrapper(Store):
         return child
 
     async def _pop_nothing(self, key: str) -> None:
-        """What ``pop`` does that finds nothing, and asks the wrapped store for nothing: it counts as a deletion."""
+        """Count a ``pop`` that finds nothing, and does not call the wrapped store, as a deletion."""
         for life, path in self._targets():
             await life.flights.overtake(path, (key,))
 

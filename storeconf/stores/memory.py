@@ -440,7 +440,7 @@ class MemoryStore(StoreBase):
         return entry if entry is not None and entry[1] > now else None
 
     def _put(self, space: Space, key: str, value: Any, expiry: int | None, now: float) -> None:
-        """Store an entry for some milliseconds, None for ever; zero or less: leave nothing."""
+        """Store an entry for some milliseconds, without an expiry for None; zero or less: leave nothing."""
         if expiry is None:
             self._write(space, key, value, FOREVER, now, 0.0)
         elif expiry > 0:
@@ -492,7 +492,7 @@ class MemoryStore(StoreBase):
             self._drop(space, key)
             return True
         if deadline is not due:
-            dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which is no use of it
+            dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which does not count as use
         self._deadlines.again(space, key, deadline, deadline - now)
         return False
 

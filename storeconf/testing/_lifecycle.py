@@ -288,4 +288,4 @@ class OpeningAndClosing(Suite):
                 gc.collect()
             holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
             told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
-            holds(told, f"the store {name} that was left open is told by a ResourceWarning")
+            holds(told, f"the store {name} that was left open causes a ResourceWarning")

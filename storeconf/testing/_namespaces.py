@@ -161,7 +161,7 @@ class Namespaces(Suite):
 
     @promise
     async def test_delete_all_of_nothing(self, store: Store) -> None:
-        """delete_all of an empty namespace is no error, and what it emptied can be filled again."""
+        """delete_all of an empty namespace does not fail, and what it emptied can be filled again."""
         child = store.with_namespace("child")
         await child.delete_all()
         await store.set("k", b"v")
