@@ -29,6 +29,7 @@ __all__ = [
     "Calls",
     "RootLife",
     "life_of",
+    "refresh_of",
     "sign",
     "targets_of",
     "told",
@@ -214,6 +215,7 @@ class Handle(Protocol):
     """A store, as far as this module knows it."""
 
     _life: RootLife
+    _refresh: Any  # a `Refresh`, whose module imports this one
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]: ...
 
@@ -221,6 +223,11 @@ class Handle(Protocol):
 def life_of(store: Handle) -> RootLife:
     """Return the life of a store's root."""
     return store._life  # noqa: SLF001  # the door to it for all other modules, so that completion on a store has no such name
+
+
+def refresh_of(store: Handle) -> Any:
+    """Return the `Refresh` of a store's chain, or None."""
+    return store._refresh  # noqa: SLF001  # as above
 
 
 def targets_of(store: Handle) -> list[tuple[RootLife, tuple[str, ...]]]:

@@ -23,10 +23,11 @@ from storeconf._arguments import (
     key_text,
     milliseconds,
     next_counter,
+    survives_delete_all,
     value_bytes,
 )
 from storeconf._description import NO_RULES, Capabilities, ExpiryRules, PingResult
-from storeconf._get_or_set import computed
+from storeconf._get_or_set import Computation, computed
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import CLOSING, NEW, OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from storeconf._damage import Damage
+    from storeconf._get_or_set import Refresh
     from storeconf._litestar import NamespacedStore as _Litestars
     from storeconf._root import RootLife
 else:
@@ -63,6 +65,7 @@ __all__ = [
     "milliseconds",
     "next_counter",
     "run_shielded",
+    "survives_delete_all",
     "value_bytes",
 ]
 
@@ -97,6 +100,9 @@ class Store(_Litestars):
 
     def __init__(self) -> None:
         raise TypeError("subclass storeconf.StoreBase for a backend's store, and storeconf.StoreWrapper for middleware")
+
+    _refresh: Refresh | None = None
+    """The middleware ``refresh`` of the chain."""
 
     _life: RootLife
     _root: Store
@@ -399,18 +405,28 @@ class Store(_Litestars):
         return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry))
 
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         """Return the value; if there is none, run ``factory`` (sync or async), store its result and return that.
 
         Concurrent callers in one event loop share one run, in a task of its own: a cancelled caller leaves, the last
         one to leave cancels the run. An error of the factory goes to all callers, and nothing is stored. Nor is it if
         the key was changed through this process meanwhile; if another process was first, callers get its value.
+        ``background`` says that the factory may outlive its callers: with the middleware ``refresh`` they get the value
+        that is there while it runs.
 
         Raises StoreDeadlockError in a factory that would wait for its own key.
         """
         if expires_in is not None:
             self._check("get_or_set", milliseconds, expires_in)
+        if self._refresh is not None:
+            key = self._check("get_or_set", key_text, key)
+            return await self._refresh.get_or_set(self, key, factory, expires_in, background)
         looking = self.get(key)
         if self._get_waits and looking.__class__ is CoroutineType:
             try:
@@ -428,7 +444,7 @@ class Store(_Litestars):
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
     ) -> bytes:
         key = self._check("get_or_set", key_text, key)
-        return await computed(self, self._life, key, factory, expires_in, self._targets())
+        return await computed(Computation(self, key, factory, expires_in))
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
         """Where `get_or_set` may store a value: roots, each with a path."""
@@ -475,8 +491,9 @@ class Store(_Litestars):
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.
 
-        What ``delete_all`` would remove, as the backend knows it: no middleware has a say. Those that live throughout
-        come at least once. UnsupportedOperationError where the backend can't tell which namespaces there are.
+        As the backend knows them: no middleware has a say. Those that live throughout come at least once. The keys of
+        storeconf's own namespaces, whose names begin with ``-``, are left out. UnsupportedOperationError where the
+        backend can't tell which namespaces there are.
         """
         root = self._hooks
         if type(root).do_walk is Hooks.do_walk:
@@ -488,7 +505,8 @@ class Store(_Litestars):
         found = root.do_walk(self._path)
         try:
             while (place := await self._call(_next(found), "walk")) is not None:
-                yield place
+                if not any(name.startswith("-") for name in place[0]):
+                    yield place
         finally:
             if isinstance(found, AsyncGenerator):
                 await found.aclose()

@@ -59,6 +59,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "config.suggest",
         "config.tree",
     ),
+    ("_lock", "_typed", "_cached"),
     ("config.fault", "config.readers", "config.render"),
     ("catalog", "config.document", "config.references", "config.secretfile"),
     ("config.fields", "config.schema", "config.specs"),

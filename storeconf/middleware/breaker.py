@@ -105,6 +105,7 @@ class _Circuit:
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
+    is_policy = False
     keeps_keys = True
 
     def __init__(self, inner: Store, circuit: _Circuit) -> None:

@@ -96,7 +96,12 @@ class CacheStore(StoreWrapper):
         return await self._read("get", key)
 
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         """See `Store.get_or_set`; a value that is near is returned in fewer steps."""
         if expires_in is None:
@@ -104,7 +109,7 @@ class CacheStore(StoreWrapper):
             if entry is not None and entry.until > monotonic():
                 entry.used = True
                 return entry.value
-        return await super().get_or_set(key, factory, expires_in)
+        return await super().get_or_set(key, factory, expires_in, background=background)
 
     async def _read(self, operation: str, key: str) -> bytes | None:
         if key.__class__ is not str or not key.isascii():

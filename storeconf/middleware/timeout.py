@@ -50,6 +50,7 @@ class Timeout(Middleware):
 class TimeoutStore(GuardedStore):
     """Cancels a call that takes too long."""
 
+    is_policy = False
     keeps_keys = True
 
     def __init__(self, inner: Store, seconds: float) -> None:

@@ -20,7 +20,7 @@ from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
 from storeconf._root import sign
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, key_text, milliseconds, next_counter
+from storeconf.store import Capabilities, key_text, milliseconds, next_counter, survives_delete_all
 from storeconf.store_base import StoreBase
 from storeconf.stores._deadlines import Deadlines
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Latch, Space, peek
@@ -328,6 +328,8 @@ class MemoryStore(StoreBase):
         """Make all these namespaces empty in one step, then free what they held in slices."""
         with self._latch:
             for space in [space for space in self._filled if space.path[: len(path)] == path]:
+                if survives_delete_all(space.path[len(path) :]):
+                    continue
                 table, space.table = space.table, space.new_table(self._bounds)
                 self._entries -= len(table)
                 if isinstance(table, BoundedTable):

@@ -185,7 +185,12 @@ class OldTimersStillDelete(AtomicStore):
 
 class EachCallerRunsTheFactory(AtomicStore):
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         value = await self.get(key)
         if value is None:
