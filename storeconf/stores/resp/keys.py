@@ -34,7 +34,7 @@ class KeyLayout:
     below = b":*"
     """What follows a path in the keys in and below it, as a glob."""
 
-    rest = rb"(?::" + _NAME + rb")*(?::" + STALE.encode() + rb")?::"
+    rest: bytes = rb"(?::" + _NAME + rb")*(?::" + STALE.encode() + rb")?::"
     """What follows a path in the keys in and below it, exactly; not in storeconf's own namespaces that stay."""
 
     def prefix(self, path: tuple[str, ...]) -> bytes:
@@ -73,7 +73,7 @@ class LitestarLayout(KeyLayout):
     joiner = b"_"
     end = b":"
     below = b"[_:]*"
-    rest = rb"(?:_" + _NAME + rb")*(?:_" + STALE.encode() + rb")?(?<!_-lock)(?<!_-lease):"
+    rest: bytes = rb"(?:_" + _NAME + rb")*(?:_" + STALE.encode() + rb")?(?<!_-lock)(?<!_-lease):"
 
     def tree_prefix(self, path: tuple[str, ...]) -> bytes:
         """See `KeyLayout`; what follows is the end or another name."""
