@@ -120,12 +120,12 @@ class Settings(BaseModel):
                 yield name, value if isinstance(value, int | float | timedelta | Settings) else _HIDDEN
 
 
-class _HiddenInterface:
+class _Hidden:
     def __repr__(self) -> str:
         return "…"
 
 
-_HIDDEN = _HiddenInterface()
+_HIDDEN = _Hidden()
 
 
 class ValueSource(Protocol):

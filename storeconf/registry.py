@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
-    from storeconf.build import StoreFactory
+    from storeconf.build import Factory
     from storeconf.integrations.litestar import LitestarRegistry
     from storeconf.plan import Plan
 
@@ -57,17 +57,14 @@ def load(
     return layout.compile(pause_gc=pause_gc)
 
 
-def compile_plan(
-    plan: Plan, redact: Callable[[str], str] = str, memory: Callable[[], Store] = MemoryStore
-) -> StoreRegistry:
+def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
-    layout lists, if it has no default factory.
+    ``redact`` hides the secrets of the layout in what stores tell of themselves.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), redact, memory)  # noqa: SLF001  # its own constructor of compiled registries
+    return StoreRegistry._compiled(Builder(plan), redact)
 
 
 class StoreRegistry:
@@ -89,16 +86,16 @@ class StoreRegistry:
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
         self._redact: Callable[[str], str] = str
-        self._factory: StoreFactory | None = None
+        self._factory: Factory | None = None
         self._life = LifeCycle(self._begin, self._end, self._reset)
         self._reset()
 
     @classmethod
-    def _compiled(cls, builder: Builder, redact: Callable[[str], str], memory: Callable[[], Store]) -> StoreRegistry:
+    def _compiled(cls, builder: Builder, redact: Callable[[str], str]) -> StoreRegistry:
         registry = cls(builder.stores())
         registry._redact = redact
         registry._builder = builder
-        registry._factory = builder.factory(memory)
+        registry._factory = builder.factory()
         return registry
 
     def _reset(self) -> None:
@@ -135,7 +132,7 @@ class StoreRegistry:
         except ValueError as error:
             if isinstance(error, UnknownStoreError) or self._factory is None:
                 raise
-            raise UnknownStoreError(f"unknown store {name!r}: {error}") from error
+            raise UnknownStoreError(f"there is no store {name!r}: {error}") from error
 
     def register(self, name: str, store: Store, allow_override: bool = False) -> None:
         """Add a store, which is opened and closed with the others from now on.
@@ -275,7 +272,7 @@ class StoreRegistry:
         return roots
 
     def _resources(self) -> list[Any]:
-        """Everything that opening enters, in that order, each once: roots, and the stores of other libraries."""
+        """What opening enters, in that order, each once: roots, and stores of other libraries as they are."""
         found: dict[int, Any] = {id(root): root for root in self._layout_roots()}
         for store in dict(self._stores).values():
             resource = store.root if isinstance(store, Store) else store
@@ -311,7 +308,7 @@ class StoreRegistry:
         self._held.add(id(resource))
 
     def _shown(self, resource: Any) -> str:
-        """The name of a store of another library for messages: its own, or its class's."""
+        """What messages call a store of another library: its name, or its class if it has none."""
         names = [name for name, store in dict(self._stores).items() if store is resource]
         return repr(names[0]) if names else type(resource).__name__
 
@@ -372,7 +369,7 @@ async def _ping(store: Any, timeout: float) -> PingResult:
                 return await store.ping()
             await store.exists("storeconf-ping")
             return PingResult(ok=True, latency=time.perf_counter() - start)
-    except Exception as error:  # noqa: BLE001  # the result contains every failure
+    except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
         if limit.expired():
             return PingResult(ok=False, error=f"no answer within {timeout:g} s")
         return PingResult(ok=False, error=f"{type(error).__name__}: {error}")

@@ -18,12 +18,14 @@ from storeconf.stores.file.format import (
     LOCK_FILE,
     SPARE_DIRECTORY,
     check_format,
+    entry_hash,
     key_prefix,
     namespace_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from hashlib import blake2b
 
     from storeconf.stores.file.system import Locks
 
@@ -46,11 +48,18 @@ class Place(NamedTuple):
     """Where a namespace's entries are: their directory, and what precedes the key in the header.
 
     ``read_flags`` are those with which preadv reads files there without waiting for a disk; None if that is impossible.
+    ``hash`` is the beginning of the hash that names an entry: what the prefix makes of it.
     """
 
     directory: bytes
     prefix: bytes
-    read_flags: int | None = None
+    read_flags: int | None
+    hash: blake2b
+
+    @classmethod
+    def at(cls, directory: bytes, prefix: bytes) -> Place:
+        """Return a namespace's place; asks what file system it is on."""
+        return cls(directory, prefix, system.read_flags(directory), entry_hash(prefix))
 
 
 def translate(error: OSError, directory: Directory) -> StoreError:
@@ -90,7 +99,8 @@ class Directory:
         self.mode = mode
         self.file_mode: int = mode & 0o666
         self.spares: bytes = self.root + b"/" + SPARE_DIRECTORY
-        self._places: dict[tuple[str, ...], Place] = {}
+        self.places: dict[tuple[str, ...], Place] = {}
+        """What `place` has returned: where no disk has to be looked at any more."""
         self._locks: Locks | None = None
         self._home: bytes | None = None
         self._home_fd = -1
@@ -218,7 +228,7 @@ class Directory:
 
     def restore(self) -> None:
         """Make again what someone else has removed while the store was open."""
-        self._places.clear()
+        self.places.clear()
         self.forget()
         self.open()
         self.home()
@@ -227,7 +237,7 @@ class Directory:
 
     def place(self, path: tuple[str, ...]) -> Place:
         """Return where the entries of a namespace lie; it need not exist yet."""
-        place = self._places.get(path)
+        place = self.places.get(path)
         if place is None:
             directory = self.root
             for name in path:
@@ -235,18 +245,14 @@ class Directory:
                 with suppress(FileNotFoundError):
                     if stat.S_ISLNK(os.lstat(directory).st_mode):
                         raise OSError(errno.ELOOP, "a namespace's directory must not be a symbolic link", directory)
-            if len(self._places) >= _MOST_PLACES:
-                self._places.clear()
-            place = self._places[path] = Place(directory, key_prefix(path), system.read_flags(directory))
+            if len(self.places) >= _MOST_PLACES:
+                self.places.clear()
+            place = self.places[path] = Place.at(directory, key_prefix(path))
         return place
-
-    def known_place(self, path: tuple[str, ...]) -> Place | None:
-        """Return what `place` returns, or None if that had to look at the disk."""
-        return self._places.get(path)
 
     def refuse_read_flags(self, path: tuple[str, ...]) -> None:
         """Remember that the file system does not know the flags of a place."""
-        self._places[path] = self.place(path)._replace(read_flags=None)
+        self.places[path] = self.place(path)._replace(read_flags=None)
 
     def make_place(self, place: Place) -> list[bytes]:
         """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.

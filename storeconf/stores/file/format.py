@@ -20,11 +20,14 @@ __all__ = [
     "HEADER_SIZE",
     "LOCK_FILE",
     "NAMESPACE_NAME",
+    "ONE_PAGE",
     "PENDING",
     "SPARE_DIRECTORY",
+    "START_SIZE",
     "Header",
     "Record",
     "check_format",
+    "entry_hash",
     "entry_name",
     "file_times",
     "key_prefix",
@@ -32,6 +35,7 @@ __all__ = [
     "namespace_name",
     "pack",
     "parse",
+    "parse_committed",
     "parse_header",
 ]
 
@@ -54,8 +58,19 @@ COMMITTED_AT = 3
 # three of the old record or all three of the new one.
 _START = Struct("<3scI")
 _REST = Struct("<BBHIQQII")
-_HEADER = Struct("<3scIBBHIQQII")
+_HEADER = Struct("<4sI4sIQQII")
 HEADER_SIZE = _HEADER.size
+START_SIZE = _START.size
+
+_COMMITTED_START = MAGIC + COMMITTED
+_PENDING_START = MAGIC + PENDING
+_FIXED = bytes((VERSION, HEADER_SIZE, 0, 0))
+
+ONE_PAGE = 4096
+"""Bytes of the largest record of which both checksums of the value are looked at.
+
+A file is overwritten page after page. So in a larger one the first bytes change before the rest does: who finds them
+the same after reading has not read while it was overwritten, and the slower checksum is not needed for that."""
 
 _LONGEST_NAME = 200
 _FAR_AHEAD = 2**31 * 1_000_000_000
@@ -91,6 +106,11 @@ def check_format(text: bytes) -> str | None:
 def key_prefix(path: tuple[str, ...]) -> bytes:
     """Return what precedes a namespace's keys: a name holds no colon, so the first two end the path."""
     return ":".join(path).encode() + b"::"
+
+
+def entry_hash(prefix: bytes) -> blake2b:
+    """Return the hash that names entries, for all keys with a prefix."""
+    return blake2b(prefix, digest_size=20)
 
 
 def entry_name(key: bytes) -> bytes:
@@ -132,26 +152,25 @@ def pack(key: bytes, value: bytes, expiry: int, state: bytes) -> bytes:
     return _START.pack(MAGIC, state, crc32(rest)) + rest
 
 
-def _unpack(data: bytes, size: int) -> tuple[bytes, int, int, int, int, int] | None:
-    """Return state, end of the key, expiry, size of the value and its checksums, or None if these are damaged."""
+def _unpack(data: bytes, size: int) -> tuple[bool, int, int, int, int, int] | None:
+    """Return whether it is committed, end of the key, expiry, size of the value and its checksums; None if damaged."""
     if len(data) < HEADER_SIZE:
         return None
-    magic, state, checksum, version, header_size, reserved, key_size, expiry, value_size, crc, adler = (
-        _HEADER.unpack_from(data)
-    )
+    start, checksum, fixed, key_size, expiry, value_size, crc, adler = _HEADER.unpack_from(data)
     end = HEADER_SIZE + key_size
     if (
-        magic != MAGIC
-        or version != VERSION
-        or header_size != HEADER_SIZE
-        or reserved
-        or (state != COMMITTED and state != PENDING)
+        (start != _COMMITTED_START and start != _PENDING_START)
+        or fixed != _FIXED
         or len(data) < end
         or size < end + value_size
         or crc32(data[8:end]) != checksum
     ):
         return None
-    return state, end, expiry, value_size, crc, adler
+    return start == _COMMITTED_START, end, expiry, value_size, crc, adler
+
+
+def _fits(value: bytes, end: int, crc: int, adler: int) -> bool:
+    return crc32(value) == crc and (end + len(value) > ONE_PAGE or adler32(value) == adler)
 
 
 def parse_header(data: bytes, size: int) -> Header | None:
@@ -163,21 +182,45 @@ def parse_header(data: bytes, size: int) -> Header | None:
     found = _unpack(data, size)
     if found is None:
         return None
-    state, end, expiry, value_size, crc, adler = found
-    if value_size and len(data) >= end + value_size:
-        value = memoryview(data)[end : end + value_size]
-        if crc32(value) != crc or adler32(value) != adler:
-            return None
-    return Header(state == COMMITTED, expiry, data[HEADER_SIZE:end])
+    committed, end, expiry, value_size, crc, adler = found
+    if value_size and len(data) >= end + value_size and not _fits(data[end : end + value_size], end, crc, adler):
+        return None
+    return Header(committed, expiry, data[HEADER_SIZE:end])
 
 
 def parse(data: bytes, key: bytes) -> Record | None:
-    """Return the record that a file's whole content holds, or None if it is damaged or another key's."""
+    """Return the record that a file's whole content holds, or None if it is damaged or another key's.
+
+    Where it is larger than `ONE_PAGE`, the file's first bytes have to be the same before and after ``data`` was read.
+    """
     found = _unpack(data, len(data))
     if found is None:
         return None
-    state, end, expiry, value_size, crc, adler = found
+    committed, end, expiry, value_size, crc, adler = found
     value = data[end : end + value_size]
-    if data[HEADER_SIZE:end] != key or crc32(value) != crc or adler32(value) != adler:
+    if data[HEADER_SIZE:end] != key or not _fits(value, end, crc, adler):
         return None
-    return Record(value, expiry, state == COMMITTED)
+    return Record(value, expiry, committed)
+
+
+def parse_committed(buffer: bytearray, view: memoryview, size: int, key: bytes) -> tuple[bytes, int] | None:
+    """Return value and expiry as `parse` does, of what fills ``size`` bytes of a buffer; None also if not committed.
+
+    For event loops: it copies nothing but the value.
+    """
+    start, checksum, fixed, key_size, expiry, value_size, crc, adler = _HEADER.unpack_from(buffer)
+    end = HEADER_SIZE + key_size
+    last = end + value_size
+    if (
+        start != _COMMITTED_START
+        or fixed != _FIXED
+        or key_size != len(key)
+        or last > size
+        or not buffer.startswith(key, HEADER_SIZE)
+        or crc32(view[8:end]) != checksum
+    ):
+        return None
+    value = bytes(view[end:last])
+    if crc32(value) != crc or (last <= ONE_PAGE and adler32(value) != adler):
+        return None
+    return value, expiry

@@ -9,17 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import secrets
 import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from storeconf._arguments import STALE
 from storeconf.errors import StoreError, StoreTimeoutError
 from storeconf.store import next_counter
-from storeconf.stores.file.directory import OPEN_DIRECTORY, Place
+from storeconf.stores.file.directory import OPEN_DIRECTORY
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
 from storeconf.stores.file.reading import Busy, Reader, now
 from storeconf.stores.file.system import Locks
@@ -27,7 +25,7 @@ from storeconf.stores.file.system import Locks
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from storeconf.stores.file.format import Record
+    from storeconf.stores.file.directory import Place
     from storeconf.stores.file.writing import Writer
 
 __all__ = ["Reading", "Writing", "milliseconds_left", "patiently"]
@@ -56,9 +54,6 @@ SWEEP_INTERVAL = 5.0
 
 _PATIENCE = 5.0
 """Seconds that an operation waits for a lock which somebody else, most likely stopped, does not give back."""
-
-_SURVIVES = re.compile(rf"-(?!{STALE[1:]}\.)")
-"""The beginning of the name of a directory that `survives_delete_all`."""
 
 _PAUSE = 0.0002
 """Seconds between two looks at a lock."""
@@ -97,9 +92,9 @@ def _deadline(expiry: int | None) -> int:
     return deadline
 
 
-def milliseconds_left(record: Record) -> int | None:
-    """The milliseconds that a live record has left; None for never."""
-    return max(1, record.expiry - now()) if record.expiry else None
+def milliseconds_left(expiry: int) -> int | None:
+    """The milliseconds that a live record with that expiry in its header has left; None for never."""
+    return max(1, expiry - now()) if expiry else None
 
 
 class Reading:
@@ -108,8 +103,8 @@ class Reading:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
 
-    def find(self, path: Path, key: str) -> Record | None:
-        """The record."""
+    def find(self, path: Path, key: str) -> tuple[bytes, int] | None:
+        """Value and expiry."""
         return self.reader.find(path, key)
 
     def get_many(self, path: Path, keys: list[str]) -> Generator[float, None, dict[str, bytes]]:
@@ -118,11 +113,11 @@ class Reading:
         due = time.monotonic() + _SLICE
         for key in keys:
             try:
-                record = self.reader.find(path, key)
+                entry = self.reader.find(path, key)
             except Busy:
-                record = yield from patiently(self.reader.find, path, key)
-            if record is not None:
-                found[key] = record.value
+                entry = yield from patiently(self.reader.find, path, key)
+            if entry is not None:
+                found[key] = entry[0]
             if time.monotonic() > due:
                 yield 0.0
                 due = time.monotonic() + _SLICE
@@ -172,14 +167,14 @@ class Reading:
         yield page
 
     def _matching(self, place: Place, prefix: str, directory: bytes, name: bytes, below: int | None) -> list[str]:
-        header = self.reader.header(place, name, below)
+        header = self.reader.header(directory, place.prefix, name, below)
         if header is None:
             return []
         key = header.key[len(place.prefix) :].decode()
         return [key] if key.startswith(prefix) else []
 
     def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> list[tuple[Path, str]]:
-        header = self.reader.header(Place(directory, b""), name, below)
+        header = self.reader.header(directory, b"", name, below)
         if header is None:
             return []
         names, _, key = header.key.decode().partition("::")
@@ -308,7 +303,7 @@ class Writing:
     def delete_all(self, path: Path) -> Generator[float, None, None]:
         """Remove the entries of a namespace and of those below it, and the directories that this empties."""
         top = self.writer.directory.place(path).directory
-        yield from self._each(top, self._erase, _SLICE, spared=_SURVIVES)
+        yield from self._each(top, self._erase, _SLICE)
         self.writer.drop_spares()
 
     def delete_expired(self, path: Path) -> Generator[float, None, None]:
@@ -351,16 +346,9 @@ class Writing:
         self.writer.probe()
 
     def _each(
-        self,
-        top: bytes,
-        act: Callable[[bytes, os.DirEntry[str]], bool],
-        slice_: float,
-        *,
-        spared: re.Pattern[str] | None = None,
+        self, top: bytes, act: Callable[[bytes, os.DirEntry[str]], bool], slice_: float
     ) -> Generator[float, None, None]:
         """Do to every entry at and below a directory what tells whether it is gone, and remove emptied directories.
-
-        Directories below it whose names are ``spared`` are left out.
 
         What fails does not keep the others from their turn. Others may write meanwhile: a directory that is not empty
         stays, and one who finds the directory gone makes it again.
@@ -381,7 +369,7 @@ class Writing:
                         gone = True  # perhaps; else removing the directory fails
                     except OSError as error:
                         failure = error
-                elif _is_namespace(entry) and not (spared and spared.match(entry.name)):
+                elif _is_namespace(entry):
                     directories.append(directory + b"/" + entry.name.encode())
                     gone = True  # perhaps, too
                 if not gone:

@@ -12,15 +12,26 @@ from __future__ import annotations
 import errno
 import os
 import time
+from binascii import hexlify
 from typing import TYPE_CHECKING, TypeVar
 
-from storeconf.stores.file.format import Header, Record, entry_name, lock_number, parse, parse_header
+from storeconf.stores.file.format import (
+    ONE_PAGE,
+    START_SIZE,
+    Header,
+    Record,
+    entry_name,
+    lock_number,
+    parse,
+    parse_committed,
+    parse_header,
+)
 from storeconf.stores.file.system import NO_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storeconf.stores.file.directory import Directory, Place
+    from storeconf.stores.file.directory import Directory
     from storeconf.stores.file.system import Locks
 
 __all__ = [
@@ -46,7 +57,7 @@ _CHUNK = 8192
 _BUFFER = 65536 + _CHUNK
 """Bytes of the largest file that is read in an event loop: the checksums of more take too long."""
 
-_MISSING, _UNKNOWN = -errno.ENOENT, -errno.EAGAIN
+_MISSING = -errno.ENOENT
 
 _TRIES = 3
 """Times that a file is opened before the lock is asked for."""
@@ -83,9 +94,11 @@ def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None
             if len(data) == _CHUNK:
                 data = _read_rest(fd, data)
             record = parse(data, key)
-            if record is None or record.committed or alone or _is_at(fd, target):
+            if record is None or alone:
                 return record
-            return None
+            if len(data) > ONE_PAGE and os.pread(fd, START_SIZE, 0) != data[:START_SIZE]:
+                return None
+            return record if record.committed or _is_at(fd, target) else None
         finally:
             os.close(fd)
     except OSError as error:
@@ -149,45 +162,57 @@ class CachedReader:
     def __init__(self, directory: Directory, open_: Callable[[bytes], int]) -> None:
         self._directory = directory
         self._open = open_
-        self._buffers: list[bytearray] = []  # those that no thread uses at the moment
+        self._buffers: list[tuple[bytearray, memoryview]] = []  # those that no thread uses at the moment
 
-    def find(self, path: tuple[str, ...], key: str) -> Record | Elsewhere | None:
-        """Return the record of a key, or None if there is none or it has expired."""
-        place = self._directory.known_place(path)
-        if place is None or place.read_flags is None:
+    def find(self, path: tuple[str, ...], key: str) -> tuple[bytes, int] | Elsewhere | None:
+        """Return value and expiry of a key, or None if there is none or it has expired."""
+        place = self._directory.places.get(path)
+        if place is None:
             return ELSEWHERE
-        qualified = place.prefix + key.encode()
-        target = place.directory + b"/" + entry_name(qualified)
-        fd = self._open(target)
-        if fd == _UNKNOWN and place.read_flags == NO_DISK:  # where what is not there is never remembered
+        directory, prefix, flags, hash_ = place
+        if flags is None:
+            return ELSEWHERE
+        raw = key.encode()
+        hash_ = hash_.copy()  # of the prefix: half as dear as a new one
+        hash_.update(raw)
+        target = directory + b"/" + hexlify(hash_.digest()) + b".kv"
+        if flags != NO_DISK:
+            fd = self._open(target)
+            if fd < 0:
+                return None if fd == _MISSING else ELSEWHERE
+        else:
             try:
                 fd = os.open(target, _READ)
             except FileNotFoundError:
                 return None
             except OSError:
                 return ELSEWHERE
-        if fd < 0:
-            return None if fd == _MISSING else ELSEWHERE
         try:
-            buffer = self._buffers.pop()
+            buffer, view = pair = self._buffers.pop()
         except IndexError:
             buffer = bytearray(_BUFFER)
+            view = memoryview(buffer)
+            pair = buffer, view
         try:
-            size = os.preadv(fd, (buffer,), 0, place.read_flags)
-            data = bytes(memoryview(buffer)[:size])
+            size = os.preadv(fd, (buffer,), 0, flags)
+            if size == _BUFFER:
+                return ELSEWHERE
+            found = parse_committed(buffer, view, size, prefix + raw)
+            if found is not None and size > ONE_PAGE:
+                start = bytearray(START_SIZE)
+                if os.preadv(fd, (start,), 0, flags) != START_SIZE or not buffer.startswith(start):
+                    return ELSEWHERE
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
                 self._directory.refuse_read_flags(path)
             return ELSEWHERE
         finally:
             os.close(fd)
-            self._buffers.append(buffer)
-        if size == _BUFFER:
+            self._buffers.append(pair)
+        if found is None:
             return ELSEWHERE
-        record = parse(data, qualified)
-        if record is None or not record.committed:
-            return ELSEWHERE
-        return record if lives(record.expiry) else None
+        expiry = found[1]
+        return found if not expiry or time.time_ns() < expiry * 1_000_000 else None
 
 
 class Reader:
@@ -213,8 +238,8 @@ class Reader:
         """In a forked child: close what is open."""
         self.close()
 
-    def find(self, path: tuple[str, ...], key: str) -> Record | None:
-        """Return the record of a key, or None if there is none or it has expired. Raises Busy."""
+    def find(self, path: tuple[str, ...], key: str) -> tuple[bytes, int] | None:
+        """Return value and expiry of a key, or None if there is none or it has expired. Raises Busy."""
         place = self.directory.place(path)
         qualified = place.prefix + key.encode()
         name = entry_name(qualified)
@@ -225,17 +250,17 @@ class Reader:
                 record = self._settled(read_record, target, name, qualified)
         except FileNotFoundError:
             return None
-        return record if record is not None and lives(record.expiry) else None
+        return (record.value, record.expiry) if record is not None and lives(record.expiry) else None
 
-    def header(self, place: Place, name: bytes, below: int | None = None) -> Header | None:
-        """Return the header in one of the place's files, or None if it is gone, damaged or expired. Raises Busy.
+    def header(self, directory: bytes, prefix: bytes, name: bytes, below: int | None = None) -> Header | None:
+        """Return the header in a directory's file, or None if it is gone, damaged or expired. Raises Busy.
 
-        ``below`` is the place's directory if it is open: looking there is quicker.
+        ``below`` is the directory if it is open: looking there is quicker.
         """
         try:
-            header = read_header(name, place.prefix, below=below) if below is not None else None
+            header = read_header(name, prefix, below=below) if below is not None else None
             if header is None:
-                header = self._settled(read_header, place.directory + b"/" + name, name, place.prefix)
+                header = self._settled(read_header, directory + b"/" + name, name, prefix)
         except FileNotFoundError:
             return None
         return header if header is not None and lives(header.expiry) else None

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from storeconf.store import Expiry
-    from storeconf.stores.file.format import Record
 
 __all__ = ["FileStore"]
 
@@ -42,6 +41,8 @@ _logger = logging.getLogger("storeconf.file")
 
 _MOST_THREADS = 64
 """Threads with event loops whose turns are remembered."""
+
+_NO_TURNS = Turns(-1)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -100,10 +101,11 @@ class FileStore(StoreBase):
     def _reset_workers(self) -> None:
         self._readers: tuple[Reader, ...] = ()
         self._workers: tuple[Worker, ...] = ()
-        self._cached: CachedReader | None = None
+        self._cached = False
+        self._find_cached: Callable[[tuple[str, ...], str], tuple[bytes, int] | Elsewhere | None] = _nothing_cached
         self._in_loop: LoopWriter | None = None
         self._home_thread: int | None = None
-        self._turns: Turns | None = None  # those of the thread that asked last
+        self._turns = _NO_TURNS  # those of the thread that asked last
         self._all_turns: dict[int, Turns] = {}
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
@@ -145,7 +147,7 @@ class FileStore(StoreBase):
         try:
             await self._writer.submit(directory.open)
             if system.has_cached_open() and system.cached_open is not None:
-                self._cached = CachedReader(directory, system.cached_open)
+                self._cached, self._find_cached = True, CachedReader(directory, system.cached_open).find
                 if not fsync:
                     self._in_loop, self._overwriting, self._home_thread = in_loop, Writing(in_loop), get_ident()
         except BaseException:
@@ -189,20 +191,19 @@ class FileStore(StoreBase):
         if renew_for is not None or key.__class__ is not str or not key.isascii():
             return await super().get(key, renew_for)
         root, life = self._root, self._life
+        turns = root._turns
+        # To ask for the running loop is a system call. What does not wait is no call that closing has to wait for.
+        if life.state == OPEN and turns.thread == get_ident() and monotonic() < turns.end:
+            found = root._find_cached(self._path, key)
+            if not isinstance(found, Elsewhere):
+                return None if found is None else found[0]
         calls = life.calls
         calls.count += 1  # see `Calls`
         try:
             if life.state != OPEN:
                 await self._ready()
-            turns = root._turns
-            if turns is None or turns.thread != get_ident():  # to ask for the running loop is a system call
-                turns = root._keep_turns()
-            if monotonic() >= turns.end:
-                await turns.give()
-            record = root._cached.find(self._path, key) if root._cached is not None else ELSEWHERE
-            if isinstance(record, Elsewhere):
-                record = await root._reader.submit(root._reading.find, self._path, key)
-            return None if record is None else record.value
+            found = await root._find(self._path, key)
+            return None if found is None else found[0]
         except StoreError as error:
             sign(error, self, "get")
             raise
@@ -215,21 +216,21 @@ class FileStore(StoreBase):
         """The turns of the running loop."""
         thread = get_ident()
         turns = self._turns
-        if turns is None or turns.thread != thread:
+        if turns.thread != thread:
             if len(self._all_turns) >= _MOST_THREADS:  # most of them have ended
                 self._all_turns = {}
             turns = self._turns = self._all_turns.setdefault(thread, Turns(thread))
         return turns
 
-    async def _find(self, path: tuple[str, ...], key: str) -> Record | None:
-        """The record of a key, read here if nothing has to be waited for."""
-        if self._cached is not None:
+    async def _find(self, path: tuple[str, ...], key: str) -> tuple[bytes, int] | None:
+        """Value and expiry of a key, read here if nothing has to be waited for."""
+        if self._cached:
             turns = self._keep_turns()
             if monotonic() >= turns.end:
                 await turns.give()
-            record = self._cached.find(path, key)
-            if not isinstance(record, Elsewhere):
-                return record
+            found = self._find_cached(path, key)
+            if not isinstance(found, Elsewhere):
+                return found
         return await self._reader.submit(self._reading.find, path, key)
 
     async def _write(
@@ -240,7 +241,7 @@ class FileStore(StoreBase):
         Loops of other threads may not, because a `LoopWriter` is for one thread.
         """
         if self._in_loop is not None and get_ident() == self._home_thread:
-            place = self._directory.known_place(path)
+            place = self._directory.places.get(path)
             if place is not None and place.read_flags == system.NO_DISK:
                 turns = self._keep_turns()
                 if monotonic() >= turns.end:
@@ -261,8 +262,8 @@ class FileStore(StoreBase):
         """Read, or, to renew, read under the key's lock."""
         if renew is not None:
             return await self._write(Writing.renew, path, key, renew)
-        record = await self._find(path, key)
-        return None if record is None else record.value
+        found = await self._find(path, key)
+        return None if found is None else found[0]
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Swap a new record into the key's place."""
@@ -278,8 +279,8 @@ class FileStore(StoreBase):
 
     async def do_expires_in(self, path: tuple[str, ...], key: str) -> int | None:
         """Read the record."""
-        record = await self._find(path, key)
-        return None if record is None else milliseconds_left(record) or -1
+        found = await self._find(path, key)
+        return None if found is None else milliseconds_left(found[1]) or -1
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
@@ -294,19 +295,18 @@ class FileStore(StoreBase):
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """Read what is in memory, and all the rest in one hand-over."""
-        cached = self._cached
-        if cached is None:
+        if not self._cached:
             return await self._reader.submit(self._reading.get_many, path, keys)
         turns = self._keep_turns()
         found, rest = {}, []
         for key in keys:
             if monotonic() >= turns.end:
                 await turns.give()
-            record = cached.find(path, key)
-            if isinstance(record, Elsewhere):
+            entry = self._find_cached(path, key)
+            if isinstance(entry, Elsewhere):
                 rest.append(key)
-            elif record is not None:
-                found[key] = record.value
+            elif entry is not None:
+                found[key] = entry[0]
         if rest:
             found.update(await self._reader.submit(self._reading.get_many, path, rest))
         return found
@@ -321,8 +321,8 @@ class FileStore(StoreBase):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """Read the record."""
-        record = await self._find(path, key)
-        return None if record is None else (record.value, milliseconds_left(record))
+        found = await self._find(path, key)
+        return None if found is None else (found[0], milliseconds_left(found[1]))
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Look and set under the key's lock."""
@@ -381,6 +381,11 @@ class FileStore(StoreBase):
     async def do_ping(self, path: tuple[str, ...]) -> None:
         """Make, write and remove a file."""
         await self._writer.submit(self._writing.ping)
+
+
+def _nothing_cached(_path: tuple[str, ...], _key: str) -> Elsewhere:
+    """What a `CachedReader` finds where there can't be one."""
+    return ELSEWHERE
 
 
 def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:

@@ -118,7 +118,7 @@ class Lane:
         self.forget()
 
 
-_TURN = 0.002
+_TURN = 0.003
 """Seconds that an event loop works for the store before others have their turn."""
 
 

@@ -23,14 +23,7 @@ from weakref import WeakValueDictionary
 from key_value.aio.errors import DeserializationError
 from key_value.aio.protocols.key_value import AsyncCullProtocol, AsyncEnumerateKeysProtocol
 
-from storeconf import (
-    Capabilities,
-    StoreBase,
-    StoreError,
-    StoreUnavailableError,
-    UnsupportedOperationError,
-    survives_delete_all,
-)
+from storeconf import Capabilities, StoreBase, StoreError, StoreUnavailableError, UnsupportedOperationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -316,11 +309,7 @@ class KeyValueStore(StoreBase):
                 "delete_all", self._library.get_many, listed[start : start + BATCH], collection=NAMES
             )
             paths = [tuple(each["path"]) for each in batch if each is not None]
-            below += [
-                each
-                for each in paths
-                if each[: len(path)] == path and each != path and not survives_delete_all(each[len(path) :])
-            ]
+            below += [each for each in paths if each[: len(path)] == path and each != path]
         for each in below:
             await self._delete_names(_collection(each))
 
