@@ -7,12 +7,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+# The tests of the inner loop: under a minute on two cores, without servers that each test starts, and without subprocesses.
+FAST := tests/config tests/middleware tests/transfer tests/stores/test_memory*.py tests/stores/test_file_format.py \
+    tests/stores/test_file_directory.py $(filter-out tests/test_bulk.py tests/test_demo.py tests/test_docs.py \
+    tests/test_generated_docs.py,$(wildcard tests/test_*.py))
 # Further arguments for pytest: test files, or -m 'not slow'.
 ARGS ?=
 PIP := python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test $(VERSIONS:%=test-%) test-wheel test-oldest test-newest check format docs bench update clean
+.PHONY: help demo test test-fast coverage workflows $(VERSIONS:%=test-%) test-wheel test-oldest test-newest check format docs bench update clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +27,9 @@ $(READY): pyproject.toml constraints.txt tools/set-up
 
 demo: $(READY)  ## Run the example shop on embedded stores and show what happens
 	@$(BIN)/python examples/shop/demo.py
+
+test-fast: $(READY)  ## Run those of the inner loop, in less than a minute
+	$(BIN)/$(PYTEST) -m 'not slow' $(or $(ARGS),$(FAST))
 
 test: $(READY)  ## Run all tests (ARGS='tests/config' for some)
 	$(BIN)/$(PYTEST) $(ARGS)
@@ -59,6 +66,12 @@ test-newest:  ## Run all tests on the newest versions there are, whatever constr
 update:  ## Write constraints.txt with the newest versions that fit
 	$(PYTHON) tools/constraints.py $(VERSIONS)
 
+coverage: $(READY)  ## Run all tests, and show the lines and branches that none of them runs
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 check: $(READY)  ## Lint, check the format and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,6 +80,9 @@ check: $(READY)  ## Lint, check the format and the types
 format: $(READY)  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+workflows: $(READY)  ## Check the workflows of GitHub with actionlint
+	tools/check-workflows $(VENV)
 
 docs: $(READY)  ## Build the documentation site; a warning is an error
 	$(BIN)/$(PIP) --constraint constraints.txt --group docs
@@ -77,4 +93,4 @@ bench: $(READY)  ## Measure storeconf side by side with its peers
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what the other targets made
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site .coverage .coverage.*

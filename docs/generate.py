@@ -3,6 +3,7 @@
     python docs/generate.py
 
 `reference/language.md` comes from the models' own descriptions, `schemas/storeconf.v1.schema.json` from the models,
+`reference/errors.md` from the error tree, `reference/environment-variables.md` from the table of the variables,
 `reference/diagnostics/index.md` from the table of codes; in the page of each code what that table says, and the outputs
 of the examples. The examples themselves are written by hand.
 """
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
+from storeconf import errors as error_tree
 from storeconf._units import format_duration, format_size
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.codes import CODES
 from storeconf.config.fields import ANY, fields_of
-from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP, EnvelopeField
+from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, SWITCHES, TOP, EnvelopeField
 from storeconf.config.schema import build_schema
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 DIAGNOSTICS = ROOT / "docs/reference/diagnostics"
 LANGUAGE = ROOT / "docs/reference/language.md"
+ERRORS = ROOT / "docs/reference/errors.md"
+VARIABLES = ROOT / "docs/reference/environment-variables.md"
 SCHEMA = ROOT / "schemas/storeconf.v1.schema.json"
 
 HEAD = """\
@@ -61,6 +65,41 @@ browser is at hand. All problems are found in one run.
 
 An error keeps the layout from being used. With warnings alone it is used as it is.
 """
+
+ERRORS_HEAD = """\
+<!-- Made by docs/generate.py from storeconf/errors.py: edit that. -->
+
+# Errors
+
+Every error that storeconf raises on purpose is a `StoreconfError`. The tree is drawn by who must act; the built-in
+exceptions in parentheses are further base classes, so that code which knows nothing of storeconf catches them too.
+
+"""
+
+VARIABLES_HEAD = """\
+<!-- Made by docs/generate.py from the tables in storeconf/config/language.py: edit those. -->
+
+# Environment variables
+
+`storeconf env` lists every variable that can set a value of a layout, with its current value. An empty variable counts
+as unset. Programs that pass `environ=` to `storeconf.load` replace the variables of the process.
+
+| variable | what it does |
+| --- | --- |
+"""
+
+SWITCH_NOTES = {
+    "STORECONF_ENV": ", where neither the program nor `--env` has chosen one",
+    "STORECONF_FILE": ", where neither the program nor `-f` has named one; relative to the working directory",
+    "STORECONF_DISABLE_PLUGINS": ": `1` for all, or the names of kinds or distributions, separated by commas",
+}
+
+# Of other origin than storeconf; the first two are conventions of terminals, the last is Click's.
+OTHER_VARIABLES = {
+    "NO_COLOR": "if set, the command line prints no colours",
+    "TERM": "if it is `dumb`, the command line prints no colours",
+    "_STORECONF_COMPLETE": "prints the [completion of a shell](command-line.md#common-options-and-conventions)",
+}
 
 GROUPS = {
     "1": "Reading a file",
@@ -101,6 +140,27 @@ def language() -> str:
 def schema() -> str:
     """The JSON Schema of the built-in kinds."""
     return json.dumps(build_schema(Catalog.builtin()), indent=2, ensure_ascii=False) + "\n"
+
+
+def errors() -> str:
+    """The page of the errors: the tree, then each class."""
+    tree = (error_tree.__doc__ or "").split("\n\n")[1]
+    classes = (name for name in error_tree.__all__ if isinstance(getattr(error_tree, name), type))
+    in_order = sorted(classes, key=lambda name: re.search(rf"\b{name}\b", tree).start())
+    parts = [ERRORS_HEAD, "```text\n", tree, "\n```\n"]
+    parts += (f"\n::: storeconf.{name}\n" for name in in_order)
+    return "".join(parts)
+
+
+def variables() -> str:
+    """The page of the environment variables."""
+    rows = {
+        **{name: f"{purpose}{SWITCH_NOTES[name]}" for name, purpose in SWITCHES.items()},
+        "STORECONF__…": "sets one value of the layout: the name is [the path of the value](rules.md#variables)",
+        "STORECONF__…_FILE": "the same, with the value read from that file",
+        **OTHER_VARIABLES,
+    }
+    return VARIABLES_HEAD + "".join(f"| `{name}` | {text} |\n" for name, text in rows.items())
 
 
 def _without(fields: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,6 +292,8 @@ def main() -> None:
     SCHEMA.parent.mkdir(exist_ok=True)
     LANGUAGE.write_text(language(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")
+    ERRORS.write_text(errors(), encoding="utf-8")
+    VARIABLES.write_text(variables(), encoding="utf-8")
     for code in CODES:
         (DIAGNOSTICS / f"{code}.md").write_text(diagnostic(code), encoding="utf-8")
     (DIAGNOSTICS / "index.md").write_text(diagnostics(), encoding="utf-8")

@@ -10,11 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from storeconf._cached import CachedFunction as CachedFunction
+    from storeconf._cached import cached as cached
     from storeconf._damage import Damage as Damage
     from storeconf._location import Diagnostic as Diagnostic
     from storeconf._location import Location as Location
     from storeconf._location import Note as Note
     from storeconf._location import Origin as Origin
+    from storeconf._lock import StoreLock as StoreLock
+    from storeconf._lock import lock as lock
+    from storeconf._typed import TypedStore as TypedStore
+    from storeconf._typed import typed as typed
     from storeconf._version import __version__ as __version__
     from storeconf.catalog import Catalog as Catalog
     from storeconf.catalog import CatalogEntry as CatalogEntry
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from storeconf.errors import StoreconfError as StoreconfError
     from storeconf.errors import StoreDeadlockError as StoreDeadlockError
     from storeconf.errors import StoreError as StoreError
+    from storeconf.errors import StoreLockBusyError as StoreLockBusyError
+    from storeconf.errors import StoreLockLostError as StoreLockLostError
     from storeconf.errors import StoreReadOnlyError as StoreReadOnlyError
     from storeconf.errors import StoreRefusedError as StoreRefusedError
     from storeconf.errors import StoreTimeoutError as StoreTimeoutError
@@ -58,6 +66,7 @@ if TYPE_CHECKING:
     from storeconf.store import Value as Value
     from storeconf.store import next_counter as next_counter
     from storeconf.store import run_shielded as run_shielded
+    from storeconf.store import survives_delete_all as survives_delete_all
     from storeconf.store_base import StoreBase as StoreBase
     from storeconf.stores import FileStore as FileStore
     from storeconf.stores import MemoryStore as MemoryStore
@@ -65,8 +74,11 @@ if TYPE_CHECKING:
     from storeconf.stores import ValkeyStore as ValkeyStore
 
 _HOME = {
+    "storeconf._cached": ("CachedFunction", "cached"),
     "storeconf._damage": ("Damage",),
     "storeconf._location": ("Diagnostic", "Location", "Note", "Origin"),
+    "storeconf._lock": ("StoreLock", "lock"),
+    "storeconf._typed": ("TypedStore", "typed"),
     "storeconf._version": ("__version__",),
     "storeconf.catalog": ("Catalog", "CatalogEntry"),
     "storeconf.errors": (
@@ -75,6 +87,8 @@ _HOME = {
         "StoreClosedError",
         "StoreDeadlockError",
         "StoreError",
+        "StoreLockBusyError",
+        "StoreLockLostError",
         "StoreReadOnlyError",
         "StoreRefusedError",
         "StoreTimeoutError",
@@ -111,6 +125,7 @@ _HOME = {
         "Value",
         "next_counter",
         "run_shielded",
+        "survives_delete_all",
     ),
     "storeconf.store_base": ("StoreBase",),
     "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
@@ -120,6 +135,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Backend",
     "BuildContext",
+    "CachedFunction",
     "Capabilities",
     "Catalog",
     "CatalogEntry",
@@ -153,6 +169,9 @@ __all__ = [
     "StoreClosedError",
     "StoreDeadlockError",
     "StoreError",
+    "StoreLock",
+    "StoreLockBusyError",
+    "StoreLockLostError",
     "StoreName",
     "StoreReadOnlyError",
     "StoreRefusedError",
@@ -162,15 +181,20 @@ __all__ = [
     "StoreValueError",
     "StoreWrapper",
     "StoreconfError",
+    "TypedStore",
     "UnknownStoreError",
     "UnsupportedOperationError",
     "ValkeyStore",
     "Value",
     "__version__",
+    "cached",
     "load",
+    "lock",
     "next_counter",
     "read_layout",
     "run_shielded",
+    "survives_delete_all",
+    "typed",
 ]
 
 
@@ -185,4 +209,4 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept every misspelt 
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

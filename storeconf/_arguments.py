@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "LEASES",
+    "LOCKS",
+    "OWN_NAMES",
+    "STALE",
     "Expiry",
+    "OwnName",
     "Value",
     "check_name",
     "check_step",
@@ -24,6 +29,7 @@ __all__ = [
     "key_text",
     "milliseconds",
     "next_counter",
+    "survives_delete_all",
     "value_bytes",
 ]
 
@@ -40,8 +46,30 @@ _MAX_MILLISECONDS = 1 << 62
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
+class OwnName(str):
+    """The name of one of storeconf's own namespaces, which begins with ``-``: applications can't create it."""
+
+    __slots__ = ()
+
+
+STALE, LEASES, LOCKS = OwnName("-stale"), OwnName("-lease"), OwnName("-lock")
+"""Copies that outlive their entries, leases on computations (both for the middleware ``refresh``), and locks."""
+
+OWN_NAMES = (STALE, LEASES, LOCKS)
+
+
+def survives_delete_all(names: tuple[str, ...]) -> bool:
+    """Whether ``delete_all`` leaves a namespace below the one it is called on as it is; ``names`` lead from there.
+
+    True for storeconf's own namespaces, which begin with ``-``, except for that of copies of deleted values.
+    """
+    return any(name.startswith("-") and name != STALE for name in names)
+
+
 def check_name(name: str) -> str:
     """Return ``name`` if it can name a namespace, else raise ValueError."""
+    if name.__class__ is OwnName:
+        return str.__str__(name)
     if not isinstance(name, str):
         raise TypeError(f"a namespace name must be a str, not {type(name).__name__}")
     if _NAME.match(name) is None:

@@ -1,7 +1,7 @@
-"""What a near cache holds: entries within bounds, and what keeps them from being out of date.
+"""Coherence of near caches: their entries, within bounds, and the changes in progress that make entries out of date.
 
-All near caches on one root share a `Coherence`, which the root tells of every change that is made through it. What is
-read while a change to it is under way is not kept, and a reading that a change has overtaken is not kept either.
+All near caches on one root share a `Coherence`, which the root notifies of every change that is made through it. A
+value is not kept if it was read while a change to it was in progress, or if a change has overtaken its reading.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class NearEntry:
 
 
 class PendingRead:
-    """Readings of one key under way that no change has overtaken: how many."""
+    """The number of readings of one key in progress that no change has overtaken."""
 
     __slots__ = ("count",)
 
@@ -83,7 +83,7 @@ class NearCache:
 
 
 class NearBounds:
-    """What those near caches of a root that have the same bounds hold together.
+    """The entries of all near caches of a root that have the same bounds.
 
     So children that inherit a cache, however many there are, take no more than their parent. Used under the lock of
     the `Coherence` that it belongs to.
@@ -154,7 +154,7 @@ class NearBounds:
 
 
 class Coherence:
-    """The near caches on one root, and the changes to it that are under way. Threads may use it at once."""
+    """The near caches on one root, and the changes to it that are in progress. Threads may use it at once."""
 
     def __init__(self) -> None:
         self._nears: list[weakref.ref[NearCache]] = []
@@ -164,9 +164,9 @@ class Coherence:
         self._most_nears = _FEW_NEARS
         self._cached: frozenset[Path] | None = frozenset()
         self._concerns: dict[Path, bool] = {}
-        self._start_afresh()
+        self._start()
 
-    def _start_afresh(self) -> None:
+    def _start(self) -> None:
         self._lock = threading.Lock()
         self._shut = False
         self._changing: dict[tuple[Path, str], int] = {}
@@ -203,7 +203,7 @@ class Coherence:
         return cached
 
     def space(self, near: NearCache, path: Path) -> NearSpace:
-        """Return the namespace of a cache, the same one as long as anybody uses it or it holds anything."""
+        """Return the namespace of a cache; the same object as long as it is used or has entries."""
         with self._lock:
             if len(self._spaces) > self._most_spaces:
                 self._spaces = {p: alive for p, refs in self._spaces.items() if (alive := _alive(refs))}
@@ -226,11 +226,14 @@ class Coherence:
     # ------------------------------------------------------------------ reading
 
     def read(self, space: NearSpace, key: str) -> PendingRead | None:
-        """Begin to read a key; None if what is read now can't be kept."""
+        """Begin to read a key; None if a value that is read now can't be kept."""
         with self._lock:
-            self._settle()
+            if self._read or self._changed:
+                self._settle()
             path = space.path
-            if self._shut or (path, key) in self._changing or any(path[: len(p)] == p for p in self._changing_below):
+            if self._shut or (path, key) in self._changing:
+                return None
+            if self._changing_below and any(path[: len(below)] == below for below in self._changing_below):
                 return None
             reading = space.readings.get(key)
             if reading is None:
@@ -267,7 +270,7 @@ class Coherence:
     # ------------------------------------------------------------------ changes
 
     def concerns(self, path: Path) -> bool:
-        """Whether that namespace lies in one that is cached."""
+        """Whether that namespace is cached, or is inside one that is."""
         concerns = self._concerns  # before a look at what is cached: another thread may add a cache meanwhile
         known = concerns.get(path)
         if known is None:
@@ -365,12 +368,12 @@ class Coherence:
             self._drop_all()
 
     def resume(self) -> None:
-        """Keep what is read from now on."""
+        """Keep values that are read from now on."""
         self._shut = False
 
     def forget(self) -> None:
         """In a forked child: drop everything; another thread of the parent may have had the lock."""
-        self._start_afresh()
+        self._start()
         self._drop_all()
 
     def _drop_all(self) -> None:

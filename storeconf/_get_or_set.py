@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from storeconf._arguments import value_bytes
-from storeconf._single_flight import DeadlockError, Flight, FlightEndedError
+from storeconf._arguments import key_text, value_bytes
+from storeconf._root import Handle, life_of, refresh_of, targets_of
+from storeconf._single_flight import DeadlockError, FlightEndedError
 from storeconf.errors import (
     StoreClosedError,
     StoreDeadlockError,
@@ -21,26 +22,28 @@ from storeconf.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from storeconf._arguments import Expiry, Value
     from storeconf._description import Capabilities
-    from storeconf._root import RootLife
-    from storeconf._single_flight import FlightTarget
+    from storeconf._single_flight import Flight
 
-__all__ = ["computed"]
+__all__ = ["Computation", "Refresh", "computed", "computed_instead", "deadlock"]
 
 _logger = logging.getLogger("storeconf")
 
 
-class Computing(Protocol):
+Factory: TypeAlias = "Callable[[], Value | Awaitable[Value]]"
+
+
+class Computing(Handle, Protocol):
     """The store on which ``get_or_set`` was called."""
 
     tolerates_outages: bool
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ class Computing(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """Its capabilities."""
 
     def get(self, key: str, /) -> Awaitable[bytes | None]:
         """See `Store.get`."""
@@ -65,90 +68,143 @@ class Computing(Protocol):
         """See `Store.compare_and_set`."""
 
 
-async def computed(
-    store: Computing,
-    life: RootLife,
-    key: str,
-    factory: Callable[[], Value | Awaitable[Value]],
-    expires_in: Expiry | None,
-    targets: Sequence[tuple[FlightTarget, tuple[str, ...]]],
-) -> bytes:
-    """Return what the factory makes, or made for another caller meanwhile, and store it; see `Store.get_or_set`."""
+class Refresh(Protocol):
+    """What the middleware ``refresh`` makes of the ``get_or_set`` of the outermost store of its chain."""
+
+    async def get_or_set(
+        self, store: Computing, key: str, factory: Factory, expires_in: Expiry | None, background: bool
+    ) -> bytes:
+        """See `Store.get_or_set`."""
+        ...
+
+    async def computed(self, computation: Computation, background: bool) -> bytes:
+        """Return the value that was found to be missing, or a copy of an older one."""
+        ...
+
+
+class Computation:
+    """One value to compute, for the flight that does it. ``accepts`` tells whether a stored value will do."""
+
+    def __init__(
+        self,
+        store: Computing,
+        key: str,
+        factory: Factory,
+        expires_in: Expiry | None,
+        accepts: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self.store = store
+        self.key = key
+        self.factory = factory
+        self.expires_in = expires_in
+        self.accepts = accepts
+
+    async def look(self) -> bytes | None:
+        """Return the value that is there."""
+        value = await self.store.get(self.key)
+        return None if value is None or (self.accepts is not None and not self.accepts(value)) else value
+
+    async def make(self) -> Any:
+        """Return what the factory makes."""
+        made = self.factory()
+        if inspect.isawaitable(made):
+            made = await made
+        if self.store.capabilities.objects:
+            return made  # and the caller gets back what it made
+        try:
+            return value_bytes(made)
+        except StoreError as error:
+            error.store, error.operation = self.store.name, "get_or_set"
+            raise
+
+    async def keep(self, data: Any) -> Any:
+        """Store the value unless another process has stored one; return the value that callers get."""
+        store, key, expires_in = self.store, self.key, self.expires_in
+        atomic = store.capabilities.atomic
+        try:
+            if "add" not in atomic:
+                await store.set(key, data, expires_in)
+                return data
+            # Not False: in an outage, middleware may treat it as a set, which tells nothing.
+            if await store.add(key, data, expires_in) is not False:
+                return data
+            for _ in range(2):
+                value = await store.get(key)
+                if value is not None and (self.accepts is None or self.accepts(value)):
+                    return value
+                # What is there can't be read or won't do, or it has just ended.
+                if "compare_and_set" not in atomic:
+                    break
+                if await store.compare_and_set(key, value, data, expires_in):
+                    return data
+            await store.set(key, data, expires_in)
+        except StoreError as error:
+            self.tolerate(error)
+        return data
+
+    def tolerate(self, error: StoreError) -> None:
+        """Raise an error of storing, unless callers get what the factory made although storing it failed."""
+        if error.operation in ("add", "compare_and_set", "set"):
+            error.operation = "get_or_set"
+        if not (self.store.tolerates_outages and isinstance(error, StoreUnavailableError | StoreTimeoutError)):
+            raise error
+        _logger.warning("store %r: a computed value could not be stored: %s", self.store.name, error)
+
+    async def run(self, flight: Flight) -> bytes:
+        """Compute the value, store it, and return the one that callers get."""
+        # A run that ended between the caller's miss and now has stored the value already.
+        value = await self.look()
+        if value is not None:
+            return value
+        data = await self.make()
+        with flight.storing() as wanted:
+            if wanted:
+                data = await self.keep(data)
+        return data  # type: ignore[no-any-return]  # where objects are kept, it may be any
+
+    async def fly(self, flight: Flight) -> bytes:
+        """Run as a call in progress, which closing waits for; its own calls go on meanwhile."""
+        life, task = life_of(self.store), asyncio.current_task()
+        with life.calls:
+            life.inside.add(task)
+            try:
+                return await self.run(flight)
+            finally:
+                life.inside.discard(task)
+
+
+async def computed(computation: Computation) -> bytes:
+    """Return what the computation gives, or one of the same key that is in progress; see `Store.get_or_set`."""
+    store, key = computation.store, computation.key
     try:
-        return await life.flights.join(
-            store.namespaces, key, lambda flight: _compute(store, life, flight, key, factory, expires_in), targets
-        )
+        return await life_of(store).flights.join(store.namespaces, key, computation.fly, targets_of(store))
     except FlightEndedError:
         raise StoreClosedError(
             f"store {store.name!r} was closed before the factory was done", store=store.name, operation="get_or_set"
         ) from None
     except DeadlockError as error:
-        through = f", through {error.others} other key{'s' * (error.others > 1)}" if error.others else ""
-        raise StoreDeadlockError(
-            f"a factory of get_or_set on store {store.name!r} would wait for its own key{through}",
-            store=store.name,
-            operation="get_or_set",
-        ) from None
+        raise deadlock(store, error) from None
 
 
-async def _compute(
+def deadlock(store: Computing, error: DeadlockError) -> StoreDeadlockError:
+    """The error of a factory that would wait for its own key."""
+    through = f", through {error.others} other key{'s' * (error.others > 1)}" if error.others else ""
+    return StoreDeadlockError(
+        f"a factory of get_or_set on store {store.name!r} would wait for its own key{through}",
+        store=store.name,
+        operation="get_or_set",
+    )
+
+
+async def computed_instead(
     store: Computing,
-    life: RootLife,
-    flight: Flight,
     key: str,
-    factory: Callable[[], Value | Awaitable[Value]],
+    factory: Factory,
     expires_in: Expiry | None,
+    accepts: Callable[[bytes], bool],
+    background: bool = False,
 ) -> bytes:
-    task = asyncio.current_task()
-    with life.calls:
-        life.inside.add(task)
-        try:
-            # A run that ended between the caller's miss and now has stored the value already.
-            value = await store.get(key)
-            if value is not None:
-                return value
-            made = factory()
-            if inspect.isawaitable(made):
-                made = await made
-            data: Any = made if store.capabilities.objects else _checked(store, made)
-            with flight.storing() as wanted:
-                if wanted:
-                    data = await _store(store, key, data, expires_in)
-            return data  # type: ignore[no-any-return]  # where objects are kept, the caller gets back what it made
-        finally:
-            life.inside.discard(task)
-
-
-def _checked(store: Computing, made: Value) -> bytes:
-    try:
-        return value_bytes(made)
-    except StoreError as error:
-        error.store, error.operation = store.name, "get_or_set"
-        raise
-
-
-async def _store(store: Computing, key: str, data: Any, expires_in: Expiry | None) -> Any:
-    """Store the value unless another process has stored one; return the value that callers get."""
-    atomic = store.capabilities.atomic
-    try:
-        if "add" not in atomic:
-            await store.set(key, data, expires_in)
-            return data
-        # Not False: in an outage, middleware may treat it as a set, which tells nothing.
-        if await store.add(key, data, expires_in) is not False:
-            return data
-        if (value := await store.get(key)) is not None:
-            return value
-        # What is there can't be read, or has just ended.
-        if "compare_and_set" in atomic and await store.compare_and_set(key, None, data, expires_in):
-            return data
-        if (value := await store.get(key)) is not None:
-            return value
-        await store.set(key, data, expires_in)
-    except StoreError as error:
-        if error.operation in ("add", "compare_and_set", "set"):
-            error.operation = "get_or_set"
-        if not (store.tolerates_outages and isinstance(error, StoreUnavailableError | StoreTimeoutError)):
-            raise
-        _logger.warning("store %r: a computed value could not be stored: %s", store.name, error)
-    return data
+    """As `Store.get_or_set` for a value that was found, and is not accepted: what the factory makes replaces it."""
+    computation = Computation(store, key_text(key), factory, expires_in, accepts)
+    refresh: Refresh | None = refresh_of(store)
+    return await (computed(computation) if refresh is None else refresh.computed(computation, background))

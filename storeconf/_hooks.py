@@ -19,7 +19,7 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """What `Store` calls, with checked arguments."""
+    """The methods that `Store` calls, with checked arguments."""
 
     async def do_open(self) -> None:
         """Take the resource: make directories, prepare clients. A server that is down must not fail it.
@@ -60,7 +60,7 @@ class Hooks:
         raise NotImplementedError
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
-        """Remove all keys whose path begins with ``path``, name by name."""
+        """Remove all keys whose path begins with ``path``, name by name, except where `survives_delete_all` is true."""
         raise NotImplementedError
 
     def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:

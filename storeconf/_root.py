@@ -1,4 +1,4 @@
-"""What all handles of one root share: its life, its calls in progress, its flights, and what is near of it.
+"""The state that all handles of one root share: life cycle, calls in progress, flights, and coherence of near caches.
 
 A handle keeps a reference to the `RootLife` of its root, whose attributes are public to the modules of the package:
 the hot paths read them without a call. Applications never see it.
@@ -11,15 +11,16 @@ from concurrent.futures import Future as ThreadFuture
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from storeconf._arguments import milliseconds
+from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
-from storeconf._lifecycle import LifeCycle, within
+from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, within
+from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
-from storeconf.errors import StoreError
+from storeconf.errors import StoreClosedError, StoreError
 from storeconf.operations import METHODS, TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
 
 __all__ = [
     "CHANGES",
@@ -27,14 +28,18 @@ __all__ = [
     "CLOSE_LIMIT",
     "OPEN_LIMIT",
     "Calls",
+    "RootCaller",
     "RootLife",
+    "anext_or_none",
     "life_of",
+    "refresh_of",
     "sign",
     "targets_of",
     "told",
 ]
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 OPEN_LIMIT = 30.0
 """Seconds that a backend gets to open, unless a ``timeout`` in its chain is shorter."""
@@ -54,7 +59,7 @@ class Owner(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     async def do_open(self) -> None:
         """See `Hooks.do_open`."""
@@ -67,11 +72,11 @@ class Owner(Protocol):
 
 
 class Named(Protocol):
-    """What an error may name."""
+    """A store that an error names."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
 
 def sign(error: StoreError, store: Named, operation: str) -> None:
@@ -214,8 +219,14 @@ class Handle(Protocol):
     """A store, as far as this module knows it."""
 
     _life: RootLife
+    _refresh: Any  # a `Refresh`, whose module imports this one
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]: ...
+
+
+async def anext_or_none(items: AsyncIterator[T]) -> T | None:
+    """Return the next item, or None at the end: one step of an iteration, as a call of its own."""
+    return await anext(items, None)
 
 
 def life_of(store: Handle) -> RootLife:
@@ -223,9 +234,109 @@ def life_of(store: Handle) -> RootLife:
     return store._life  # noqa: SLF001  # the door to it for all other modules, so that completion on a store has no such name
 
 
+def refresh_of(store: Handle) -> Any:
+    """Return the `Refresh` of a store's chain, or None."""
+    return store._refresh  # noqa: SLF001  # as above
+
+
 def targets_of(store: Handle) -> list[tuple[RootLife, tuple[str, ...]]]:
     """Return where a store's `get_or_set` may store a value: roots, each with a path."""
     return store._targets()  # noqa: SLF001  # as above
+
+
+class RootCaller:
+    """A store as a caller of its root: each public method of `Store` calls the root's hooks through one of these."""
+
+    _life: RootLife
+    _path: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        raise NotImplementedError
+
+    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
+        """Where `get_or_set` may store a value: roots, each with a path."""
+        return [(self._life, self._path)]
+
+    async def _ready(self) -> None:
+        """Prepare a call on a root that is not open: open a new one, refuse on a closed one."""
+        life = self._life
+        while life.state != OPEN:
+            if life.state == NEW:
+                await life.open(reopen=False)
+            elif life.state == CLOSING and asyncio.current_task() in life.inside:
+                return
+            else:
+                raise StoreClosedError(
+                    f"store {self.name!r} is closed; open it, or its registry, again", store=self.name
+                )
+
+    async def _call(self, work: Coroutine[Any, Any, T], operation: str | None = None) -> T:
+        """Run one of the root's ``do_*`` coroutines as a call in progress, which closing waits for.
+
+        ``operation`` is what errors call it, by default the name of the hook.
+        """
+        life = self._life
+        calls = life.calls
+        calls.count += 1  # see `Calls`
+        try:
+            if life.state != OPEN:
+                await self._ready()
+            return await work
+        except StoreError as error:
+            sign(error, self, operation or getattr(work, "__name__", "").removeprefix("do_"))
+            raise
+        finally:
+            work.close()
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
+
+    def _change(
+        self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
+    ) -> Awaitable[T]:
+        """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
+        life = self._life
+        if not life.observed:
+            return self._call(work, operation)
+        if life.flights.can_be_overtaken or (keys is not None and not few(keys)):
+            return self._overtaking(keys, work, operation)
+        return self._telling(keys, self._call(work, operation))
+
+    async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None) -> T:
+        try:
+            await self._life.flights.overtake(self._path, keys)
+            return await self._telling(keys, self._call(work, operation))
+        finally:
+            work.close()  # which has not begun if this was cancelled before
+
+    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None) -> Awaitable[T]:
+        """As `_change`, for what gives these keys another expiry: it changes no value, unless it removes the entry."""
+        if expiry is not None and expiry <= 0:
+            return self._change(keys, work)
+        return self._telling(keys, self._call(work))
+
+    def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        near = self._life.coherence
+        if near is None or (keys is not None and not near.concerns(self._path)):
+            return call
+        return near.during(call, self._path, keys)
+
+    def _check(self, operation: str, check: Callable[[A], T], argument: A) -> T:
+        try:
+            return check(argument)
+        except StoreError as error:
+            sign(error, self, operation)
+            raise
+
+    async def _many_keys(self, operation: str, keys: Iterable[str]) -> list[str]:
+        """As `key_list`, and lets others run meanwhile."""
+        names: list[str] = []
+        if isinstance(keys, str | bytes):
+            return self._check(operation, key_list, keys)  # which says what is wrong with it
+        await in_batches(list(keys), lambda batch: names.extend(self._check(operation, key_list, batch)))
+        return names
 
 
 def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:

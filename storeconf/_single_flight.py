@@ -179,7 +179,7 @@ class Flights:
         begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
         targets: Sequence[tuple[FlightTarget, Path]],
     ) -> bytes:
-        """Return what the flight under way makes, or begin one, in a task of its own.
+        """Return the result of the flight in progress, or begin one, in a task of its own.
 
         A cancelled caller leaves; the last one to leave cancels the flight. Its error goes to all. A change of the key
         in one of the ``targets``, where its value may be stored, overtakes it. Raises `DeadlockError`.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend, ValueSource
 
-__all__ = ["Builder", "Factory", "unknown_store"]
+__all__ = ["Builder", "StoreFactory", "unknown_store"]
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
@@ -33,7 +33,7 @@ class NamespaceTakenError(UnknownStoreError, ValueError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """What to say about a name that is not there: the nearest ones, else some."""
+    """The end of a message about an unknown name: the nearest known names, else some of them."""
     known = list(names)
     near = difflib.get_close_matches(name, known, n=3)
     if near:
@@ -45,11 +45,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def unknown_store(name: str, names: Iterable[str]) -> UnknownStoreError:
     """The error for a name that no store has."""
-    return UnknownStoreError(f"there is no store {name!r}; {nearest(name, names)}")
+    return UnknownStoreError(f"unknown store {name!r}; {nearest(name, names)}")
 
 
-class Factory(Protocol):
-    """What gives a store for a name that nobody listed. The registry calls it from one thread at a time."""
+class StoreFactory(Protocol):
+    """Makes the stores of unlisted names. The registry calls it from one thread at a time."""
 
     root: Store | None
     """The root that its stores live on, once there is one."""
@@ -143,17 +143,17 @@ class Builder:
             self._making.remove(name)
         return store
 
-    def factory(self) -> Factory:
-        """What the layout's default factory does."""
+    def factory(self, memory: Callable[[], Store] = MemoryStore) -> StoreFactory:
+        """What the default factory does; where the layout has none, ``memory`` makes the root of unlisted names."""
         step = self._plan.default_factory
         if step is None:
-            return _Unlisted(self._plan.names)
+            return _Unlisted(self._plan.names, memory)
         self.called.update(self._steps[name].root for name in step.needs)
         if step.use is not None:
             return _OneForAll(self.store(step.use))
         if step.kind == "forbid":
             return _Forbidden(self._plan.names)
-        return _Namespaces(self, step)
+        return _NamespacePerName(self, step)
 
     def under(self, step: FactoryStep) -> Store:
         """The store whose namespaces a default factory hands out."""
@@ -174,7 +174,7 @@ class Builder:
 
 
 def _checked(part: Part, kind: str, name: str, build: Callable[..., object], *given: object) -> Store:
-    """What a backend's or middleware's own code makes for the store of that name, if it makes a store."""
+    """The store that a backend's or middleware's own code makes for that name; PluginError if it makes none."""
     try:
         made = build(*given)
     except StoreconfError:
@@ -216,7 +216,7 @@ class _Handles:
         return name in self._recent or name in self._alive
 
 
-class _Namespaces:
+class _NamespacePerName:
     """Each name is a namespace of one store, with a chain of its own."""
 
     declared = True
@@ -243,9 +243,7 @@ class _Namespaces:
         listed = self._step.taken.get(name)
         if listed is not None:
             where = "/".join(made.namespaces)
-            raise NamespaceTakenError(
-                f"there is no store {name!r}, and its namespace {where} is that of store {listed!r}"
-            )
+            raise NamespaceTakenError(f"unknown store {name!r}, and its namespace {where} is that of store {listed!r}")
         made.name = name
         return self._builder.wrap(made, self._step.chain, name)
 
@@ -288,8 +286,9 @@ class _Unlisted:
 
     declared = False
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], memory: Callable[[], Store]) -> None:
         self._names = names
+        self._memory = memory
         self._made: dict[str, Store] = {}
         self.root: Store | None = None
 
@@ -298,7 +297,7 @@ class _Unlisted:
         if made is None:
             check_name(name)
             if self.root is None:
-                self.root = MemoryStore()
+                self.root = self._memory()
             made = self._made[name] = self.root.with_namespace(name)
             made.name = name
             _logger.warning("store %r is not in the layout and is kept in memory; %s", name, nearest(name, self._names))

@@ -9,6 +9,8 @@ StoreconfError
     │   └── StoreRefusedError          the server answers, but refused this write
     ├── StoreTimeoutError(TimeoutError)
     ├── StoreDeadlockError(RuntimeError)
+    ├── StoreLockBusyError(TimeoutError)
+    ├── StoreLockLostError
     ├── StoreClosedError
     ├── StoreReadOnlyError
     ├── StoreValueError(ValueError)
@@ -32,6 +34,8 @@ __all__ = [
     "StoreClosedError",
     "StoreDeadlockError",
     "StoreError",
+    "StoreLockBusyError",
+    "StoreLockLostError",
     "StoreReadOnlyError",
     "StoreRefusedError",
     "StoreTimeoutError",
@@ -147,6 +151,14 @@ class StoreTimeoutError(StoreError, TimeoutError):
 
 class StoreDeadlockError(StoreError, RuntimeError):
     """A factory of ``get_or_set`` would wait for its own key, directly or through other keys."""
+
+
+class StoreLockBusyError(StoreError, TimeoutError):
+    """Somebody else holds the lock, and still did when the time to wait for it was over."""
+
+
+class StoreLockLostError(StoreError):
+    """The lease on a lock ended before the body did, so somebody else may have held the lock meanwhile."""
 
 
 class StoreClosedError(StoreError):

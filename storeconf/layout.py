@@ -228,7 +228,7 @@ def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
 
 def _check_chains(layout: Layout, report: Reporter) -> None:
     """Report plugins' middleware that can't agree on places; only the plan finds that."""
-    kinds = layout._validated.models
+    kinds = layout._validated.models  # noqa: SLF001  # of this module
     foreign = {kind for part, kind in kinds if part == "middleware"}.difference(BUILT_IN["middleware"])
     for name, spec in layout.stores.items() if foreign and not report.failed() else ():
         if not isinstance(spec, AliasSpec) and not foreign.isdisjoint(spec.middleware):

@@ -120,12 +120,12 @@ class Settings(BaseModel):
                 yield name, value if isinstance(value, int | float | timedelta | Settings) else _HIDDEN
 
 
-class _Hidden:
+class _HiddenInterface:
     def __repr__(self) -> str:
         return "…"
 
 
-_HIDDEN = _Hidden()
+_HIDDEN = _HiddenInterface()
 
 
 class ValueSource(Protocol):

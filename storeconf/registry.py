@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
-    from storeconf.build import Factory
+    from storeconf.build import StoreFactory
     from storeconf.integrations.litestar import LitestarRegistry
     from storeconf.plan import Plan
 
@@ -57,14 +57,17 @@ def load(
     return layout.compile(pause_gc=pause_gc)
 
 
-def compile_plan(plan: Plan, redact: Callable[[str], str] = str) -> StoreRegistry:
+def compile_plan(
+    plan: Plan, redact: Callable[[str], str] = str, memory: Callable[[], Store] = MemoryStore
+) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``redact`` hides the secrets of the layout in what stores tell of themselves.
+    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
+    layout lists, if it has no default factory.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), redact)
+    return StoreRegistry._compiled(Builder(plan), redact, memory)  # noqa: SLF001  # its own constructor of compiled registries
 
 
 class StoreRegistry:
@@ -86,16 +89,16 @@ class StoreRegistry:
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
         self._redact: Callable[[str], str] = str
-        self._factory: Factory | None = None
+        self._factory: StoreFactory | None = None
         self._life = LifeCycle(self._begin, self._end, self._reset)
         self._reset()
 
     @classmethod
-    def _compiled(cls, builder: Builder, redact: Callable[[str], str]) -> StoreRegistry:
+    def _compiled(cls, builder: Builder, redact: Callable[[str], str], memory: Callable[[], Store]) -> StoreRegistry:
         registry = cls(builder.stores())
         registry._redact = redact
         registry._builder = builder
-        registry._factory = builder.factory()
+        registry._factory = builder.factory(memory)
         return registry
 
     def _reset(self) -> None:
@@ -132,7 +135,7 @@ class StoreRegistry:
         except ValueError as error:
             if isinstance(error, UnknownStoreError) or self._factory is None:
                 raise
-            raise UnknownStoreError(f"there is no store {name!r}: {error}") from error
+            raise UnknownStoreError(f"unknown store {name!r}: {error}") from error
 
     def register(self, name: str, store: Store, allow_override: bool = False) -> None:
         """Add a store, which is opened and closed with the others from now on.
@@ -272,7 +275,7 @@ class StoreRegistry:
         return roots
 
     def _resources(self) -> list[Any]:
-        """What opening enters, in that order, each once: roots, and stores of other libraries as they are."""
+        """Everything that opening enters, in that order, each once: roots, and the stores of other libraries."""
         found: dict[int, Any] = {id(root): root for root in self._layout_roots()}
         for store in dict(self._stores).values():
             resource = store.root if isinstance(store, Store) else store
@@ -308,7 +311,7 @@ class StoreRegistry:
         self._held.add(id(resource))
 
     def _shown(self, resource: Any) -> str:
-        """What messages call a store of another library: its name, or its class if it has none."""
+        """The name of a store of another library for messages: its own, or its class's."""
         names = [name for name, store in dict(self._stores).items() if store is resource]
         return repr(names[0]) if names else type(resource).__name__
 
@@ -369,7 +372,7 @@ async def _ping(store: Any, timeout: float) -> PingResult:
                 return await store.ping()
             await store.exists("storeconf-ping")
             return PingResult(ok=True, latency=time.perf_counter() - start)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
+    except Exception as error:  # noqa: BLE001  # the result contains every failure
         if limit.expired():
             return PingResult(ok=False, error=f"no answer within {timeout:g} s")
         return PingResult(ok=False, error=f"{type(error).__name__}: {error}")

@@ -8,11 +8,10 @@ Knows nothing of configuration and imports no client library.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._arguments import (
     Expiry,
@@ -23,29 +22,24 @@ from storeconf._arguments import (
     key_text,
     milliseconds,
     next_counter,
+    survives_delete_all,
     value_bytes,
 )
 from storeconf._description import NO_RULES, Capabilities, ExpiryRules, PingResult
-from storeconf._get_or_set import computed
+from storeconf._get_or_set import Computation, computed
 from storeconf._hooks import Hooks
-from storeconf._lifecycle import CLOSING, NEW, OPEN, STATES, resume, run_shielded
+from storeconf._lifecycle import OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
-from storeconf._root import sign
-from storeconf.errors import (
-    StoreClosedError,
-    StoreError,
-    StoreRefusedError,
-    StoreValueError,
-    UnsupportedOperationError,
-)
+from storeconf._root import RootCaller, anext_or_none
+from storeconf.errors import StoreRefusedError, StoreValueError, UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
     from storeconf._damage import Damage
+    from storeconf._get_or_set import Refresh
     from storeconf._litestar import NamespacedStore as _Litestars
-    from storeconf._root import RootLife
 else:
     _Litestars = object
 
@@ -63,14 +57,12 @@ __all__ = [
     "milliseconds",
     "next_counter",
     "run_shielded",
+    "survives_delete_all",
     "value_bytes",
 ]
 
-T = TypeVar("T")
-A = TypeVar("A")
 
-
-class Store(_Litestars):
+class Store(RootCaller, _Litestars):
     """An asynchronous key/value store of bytes with an expiry per key.
 
     Keys are str. Values are bytes; a str is stored as UTF-8. Spans of time are seconds (int or float) or timedelta,
@@ -93,17 +85,18 @@ class Store(_Litestars):
     None: a warning is logged."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
-    """What makes a caller's value the stored one; a store that keeps objects has another one."""
+    """Converts a caller's value to the stored one; a store that keeps objects has another one."""
 
     def __init__(self) -> None:
         raise TypeError("subclass storeconf.StoreBase for a backend's store, and storeconf.StoreWrapper for middleware")
 
-    _life: RootLife
+    _refresh: Refresh | None = None
+    """The middleware ``refresh`` of the chain."""
+
     _root: Store
     _hooks: Hooks
     """The root, as the public methods call it."""
 
-    _path: tuple[str, ...]
     _name: str | None
 
     # ------------------------------------------------------------------ identity
@@ -184,77 +177,6 @@ class Store(_Litestars):
         """Whether the store is open; a new one is not, but opens itself at the first call."""
         return self._life.state == OPEN
 
-    async def _ready(self) -> None:
-        """What a call does that finds the root not open: open a new one, refuse on a closed one."""
-        life = self._life
-        while life.state != OPEN:
-            if life.state == NEW:
-                await life.open(reopen=False)
-            elif life.state == CLOSING and asyncio.current_task() in life.inside:
-                return
-            else:
-                raise StoreClosedError(
-                    f"store {self.name!r} is closed; open it, or its registry, again", store=self.name
-                )
-
-    async def _call(self, work: Coroutine[Any, Any, T], operation: str | None = None) -> T:
-        """Run one of the root's ``do_*`` coroutines as a call in progress, which closing waits for.
-
-        ``operation`` is what errors call it, by default the name of the hook.
-        """
-        life = self._life
-        calls = life.calls
-        calls.count += 1  # see `Calls`
-        try:
-            if life.state != OPEN:
-                await self._ready()
-            return await work
-        except StoreError as error:
-            sign(error, self, operation or getattr(work, "__name__", "").removeprefix("do_"))
-            raise
-        finally:
-            work.close()
-            calls.count -= 1
-            if calls.idle is not None:
-                calls.leave()
-
-    def _change(
-        self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
-    ) -> Awaitable[T]:
-        """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
-        life = self._life
-        if not life.observed:
-            return self._call(work, operation)
-        if life.flights.can_be_overtaken or (keys is not None and not few(keys)):
-            return self._overtaking(keys, work, operation)
-        return self._telling(keys, self._call(work, operation))
-
-    async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None) -> T:
-        try:
-            await self._life.flights.overtake(self._path, keys)
-            return await self._telling(keys, self._call(work, operation))
-        finally:
-            work.close()  # which has not begun if this was cancelled before
-
-    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None) -> Awaitable[T]:
-        """As `_change`, for what gives these keys another expiry: it changes no value, unless it removes the entry."""
-        if expiry is not None and expiry <= 0:
-            return self._change(keys, work)
-        return self._telling(keys, self._call(work))
-
-    def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        near = self._life.coherence
-        if near is None or (keys is not None and not near.concerns(self._path)):
-            return call
-        return near.during(call, self._path, keys)
-
-    def _check(self, operation: str, check: Callable[[A], T], argument: A) -> T:
-        try:
-            return check(argument)
-        except StoreError as error:
-            sign(error, self, operation)
-            raise
-
     # ------------------------------------------------------------------ reading and writing
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
@@ -275,7 +197,7 @@ class Store(_Litestars):
         return await self._call(self._hooks.do_get(self._path, key, None))
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
-        """Store the value, replacing value and expiry in one step; None means for ever.
+        """Store the value, replacing value and expiry in one step; with None it never expires.
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
@@ -321,7 +243,7 @@ class Store(_Litestars):
         found = self._hooks.do_keys(self._path, self._check("keys", key_text, prefix))
         try:
             # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
-            while (key := await self._call(_next(found), "keys")) is not None:
+            while (key := await self._call(anext_or_none(found), "keys")) is not None:
                 yield key
         finally:
             if isinstance(found, AsyncGenerator):
@@ -351,14 +273,6 @@ class Store(_Litestars):
         items: dict[str, bytes] = {}
         await in_batches(list(mapping.items()), lambda batch: items.update(self._check("set_many", self._items, batch)))
         return items
-
-    async def _many_keys(self, operation: str, keys: Iterable[str]) -> list[str]:
-        """As `key_list`, and lets others run meanwhile."""
-        names: list[str] = []
-        if isinstance(keys, str | bytes):
-            return self._check(operation, key_list, keys)  # which says what is wrong with it
-        await in_batches(list(keys), lambda batch: names.extend(self._check(operation, key_list, batch)))
-        return names
 
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
@@ -399,18 +313,28 @@ class Store(_Litestars):
         return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry))
 
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         """Return the value; if there is none, run ``factory`` (sync or async), store its result and return that.
 
         Concurrent callers in one event loop share one run, in a task of its own: a cancelled caller leaves, the last
         one to leave cancels the run. An error of the factory goes to all callers, and nothing is stored. Nor is it if
         the key was changed through this process meanwhile; if another process was first, callers get its value.
+        ``background`` says that the factory may outlive its callers: with the middleware ``refresh`` they get the value
+        that is there while it runs.
 
         Raises StoreDeadlockError in a factory that would wait for its own key.
         """
         if expires_in is not None:
             self._check("get_or_set", milliseconds, expires_in)
+        if self._refresh is not None:
+            key = self._check("get_or_set", key_text, key)
+            return await self._refresh.get_or_set(self, key, factory, expires_in, background)
         looking = self.get(key)
         if self._get_waits and looking.__class__ is CoroutineType:
             try:
@@ -428,11 +352,7 @@ class Store(_Litestars):
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
     ) -> bytes:
         key = self._check("get_or_set", key_text, key)
-        return await computed(self, self._life, key, factory, expires_in, self._targets())
-
-    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
-        """Where `get_or_set` may store a value: roots, each with a path."""
-        return [(self._life, self._path)]
+        return await computed(Computation(self, key, factory, expires_in))
 
     # ------------------------------------------------------------------ for middleware and tools
 
@@ -475,8 +395,9 @@ class Store(_Litestars):
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.
 
-        What ``delete_all`` would remove, as the backend knows it: no middleware has a say. Those that live throughout
-        come at least once. UnsupportedOperationError where the backend can't tell which namespaces there are.
+        As the backend knows them: no middleware has a say. Those that live throughout come at least once. The keys of
+        storeconf's own namespaces, whose names begin with ``-``, are left out. UnsupportedOperationError where the
+        backend can't tell which namespaces there are.
         """
         root = self._hooks
         if type(root).do_walk is Hooks.do_walk:
@@ -487,8 +408,9 @@ class Store(_Litestars):
             )
         found = root.do_walk(self._path)
         try:
-            while (place := await self._call(_next(found), "walk")) is not None:
-                yield place
+            while (place := await self._call(anext_or_none(found), "walk")) is not None:
+                if not any(name.startswith("-") for name in place[0]):
+                    yield place
         finally:
             if isinstance(found, AsyncGenerator):
                 await found.aclose()
@@ -501,11 +423,11 @@ class Store(_Litestars):
         return self._hooks.do_raw_key(self._path, self._check("raw_key", key_text, key))
 
     async def ping(self) -> PingResult:
-        """Do one real round trip. Never raises: a failure is told in the result."""
+        """Do one real round trip. Never raises: the result contains a failure."""
         start = time.perf_counter()
         try:
             server = await self._call(self._hooks.do_ping(self._path))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the result tells it
+        except Exception as error:  # noqa: BLE001  # the result contains every failure
             return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
 
@@ -520,7 +442,3 @@ class Store(_Litestars):
 
 NamespacedStore = Store
 """Every store has namespaces, so this is another name for `Store`."""
-
-
-async def _next(items: AsyncIterator[T]) -> T | None:
-    return await anext(items, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from functools import cache
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import storeconf
+from storeconf import errors
 from storeconf.config.codes import CODES
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(storeconf.__file__).parent
 PAGES = ROOT / "docs/reference/diagnostics"
 
 
@@ -36,6 +40,8 @@ def module(name: str) -> ModuleType:
         ("language", "docs/reference/language.md"),
         ("schema", "schemas/storeconf.v1.schema.json"),
         ("diagnostics", "docs/reference/diagnostics/index.md"),
+        ("errors", "docs/reference/errors.md"),
+        ("variables", "docs/reference/environment-variables.md"),
     ],
 )
 def test_what_is_checked_in_is_what_the_models_say(name: str, path: str) -> None:
@@ -56,6 +62,59 @@ def test_the_page_of_a_code_fails_first_and_then_mends_it(code: str) -> None:
     assert f"[{code}]" in outputs(failing)
     assert not re.search(r"(error|warning)\[", outputs(mended))
     assert re.search(r"^\$ .*(storeconf|python) ", outputs(mended), re.MULTILINE)
+
+
+READS = re.compile(r"""(?:environ|variables)(?:\.get\(|\[)"([A-Z_]+)\"""")
+
+
+def test_every_variable_that_the_code_reads_has_its_line() -> None:
+    page = (ROOT / "docs/reference/environment-variables.md").read_text(encoding="utf-8")
+    read = {name for path in PACKAGE.rglob("*.py") for name in READS.findall(path.read_text(encoding="utf-8"))}
+    assert len(read) >= 5
+    assert {name for name in read if f"| `{name}` |" not in page} == set()
+
+
+def test_the_tree_of_the_errors_shows_each_below_its_base() -> None:
+    """The tree is written by hand, in the docstring of the module."""
+    tree = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8").split("```")[1].splitlines()
+    above: list[str] = []
+    shown = set()
+    for line in filter(None, tree[1:]):
+        match = re.match(r"^([│├└─ ]*)(\w+)(?:\((\w+)\))?", line)
+        assert match is not None
+        name, depth = match[2], len(match[1]) // 4
+        above[depth:] = [name]
+        bases = [above[depth - 1] if depth else "Exception", *([match[3]] if match[3] else [])]
+        assert [base.__name__ for base in getattr(errors, name).__bases__] == bases
+        shown.add(name)
+    assert shown == {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+
+
+def test_every_public_name_is_in_the_reference_of_the_api_once() -> None:
+    """A name that is public in two modules is described where it comes from."""
+    pages = [ROOT / "docs/reference/errors.md", *(ROOT / "docs/reference/api").glob("*.md")]
+    described = [name for page in pages for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)]
+    assert len(set(described)) == len(described)
+    documented = {id(resolved(name)) for name in described}
+    modules = (
+        "",
+        ".integrations.fastapi",
+        ".integrations.litestar",
+        ".integrations.starlette",
+        ".testing",
+        ".transfer",
+    )
+    for module in (importlib.import_module(f"storeconf{each}") for each in modules):
+        assert {name for name in module.__all__ if id(getattr(module, name)) not in documented} == set(), module
+
+
+def resolved(name: str) -> object:
+    module, _, attribute = name.rpartition(".")
+    return (
+        importlib.import_module(name)
+        if name == "storeconf.transfer"
+        else getattr(importlib.import_module(module), attribute)
+    )
 
 
 def outputs(text: str) -> str:

@@ -216,7 +216,7 @@ def test_strict_access_never_asks_the_factory() -> None:
         {"sessions": MemoryStore(), "cache": MemoryStore()}, default_factory=lambda _: MemoryStore()
     )
     assert registry["sessions"] is registry.get("sessions")
-    with pytest.raises(UnknownStoreError, match=r"no store 'sesions'; did you mean 'sessions'\?") as caught:
+    with pytest.raises(UnknownStoreError, match=r"unknown store 'sesions'; did you mean 'sessions'\?") as caught:
         registry["sesions"]
     assert isinstance(caught.value, LookupError)
     with pytest.raises(UnknownStoreError, match="listed are: sessions, cache"):

@@ -28,6 +28,7 @@ from storeconf.cli.output import (
     where,
 )
 from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
+from storeconf.config.language import SWITCHES
 from storeconf.config.tree import MISSING, dotted, lookup
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from storeconf.layout import CheckResult, Layout
 
 __all__ = ["diff_command", "env_command", "show_command", "validate_command"]
-
-_SWITCHES = {
-    "STORECONF_ENV": "chooses the environment",
-    "STORECONF_FILE": "names the file of the layout",
-    "STORECONF_DISABLE_PLUGINS": "switches plugins off",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def _line(row: _Row, owner: str) -> list[str]:
     """The variable, the path below its owner, and the value."""
     name, about = f"  {row.name}", (row.path or "")[len(owner) + 1 :] or "all of it"
     if row.path is None:
-        name, about = row.name, style(_SWITCHES[row.name], dim=True)
+        name, about = row.name, style(SWITCHES[row.name], dim=True)
     if row.value is not None:
         # The text of a variable has no type of its own.
         value = escaped(row.value) if isinstance(row.value, str) else shown(row.value)
@@ -103,7 +98,7 @@ def _line(row: _Row, owner: str) -> list[str]:
 
 def _rows(layout: Layout) -> Iterator[_Row]:
     given = {_normal(name): name for name, value in os.environ.items() if value}
-    for name in _SWITCHES:
+    for name in SWITCHES:
         yield _Row(name, None, os.environ.get(name) or None, None)
     tree = layout.dump()
     for variable in layout.variables():

@@ -45,8 +45,14 @@ SUFFIXES: Final[Mapping[str, Format]] = MappingProxyType(
 )
 """The format of a file, by the end of its name."""
 
-SWITCHES: Final = ("STORECONF_ENV", "STORECONF_FILE", "STORECONF_DISABLE_PLUGINS")
-"""The variables that set no value of the layout."""
+SWITCHES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "STORECONF_ENV": "chooses the environment",
+        "STORECONF_FILE": "names the file of the layout",
+        "STORECONF_DISABLE_PLUGINS": "switches plugins off",
+    }
+)
+"""The variables that set no value of the layout, and the purpose of each."""
 
 FORBIDDEN: Final = ("version", "extends", "unset", "environments")
 """The keys that neither variables nor overrides can set, and that ``unset`` can't remove."""

@@ -77,7 +77,7 @@ class _Lz4:
 
 
 class _ZstdContexts(threading.local):
-    """What packs and unpacks: expensive to make, and two threads that use one at once crash, so each has its own."""
+    """Compressor and decompressor: expensive to make, and not for two threads at once, so each has its own."""
 
     def __init__(self, library: Any) -> None:
         self.pack = library.ZstdCompressor().compress

@@ -48,7 +48,7 @@ class Breaker(Middleware):
 
 
 class _Circuit:
-    """What one store with all its namespaces knows of its backend's health."""
+    """The state of one store's backend, for all namespaces of the store."""
 
     __slots__ = ("_limit", "_logger", "_reset_after", "_retry_at", "_trying", "failures")
 
@@ -105,6 +105,7 @@ class _Circuit:
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
+    is_policy = False
     keeps_keys = True
 
     def __init__(self, inner: Store, circuit: _Circuit) -> None:

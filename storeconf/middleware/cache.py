@@ -82,7 +82,7 @@ class CacheStore(StoreWrapper):
         self._space = self._coherence.space(self._near, self._path)
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
         self._in_one_step = type(self._hooks).do_get_with_expiry is not Hooks.do_get_with_expiry
-        # What others write is not seen at once.
+        # Writes of other processes are not seen at once.
         self.capabilities: Capabilities = replace(self.wrapped.capabilities, shared=False)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
@@ -96,7 +96,12 @@ class CacheStore(StoreWrapper):
         return await self._read("get", key)
 
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         """See `Store.get_or_set`; a value that is near is returned in fewer steps."""
         if expires_in is None:
@@ -104,7 +109,7 @@ class CacheStore(StoreWrapper):
             if entry is not None and entry.until > monotonic():
                 entry.used = True
                 return entry.value
-        return await super().get_or_set(key, factory, expires_in)
+        return await super().get_or_set(key, factory, expires_in, background=background)
 
     async def _read(self, operation: str, key: str) -> bytes | None:
         if key.__class__ is not str or not key.isascii():
@@ -133,7 +138,7 @@ class CacheStore(StoreWrapper):
         return value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """See `Store.get_many`; what is not near is kept, unless there are so many that it is no reading of a few."""
+        """See `Store.get_many`; missing entries are read and kept, unless there are many."""
         if isinstance(keys, str | bytes):
             return await self.wrapped.get_many(keys)  # which says what is wrong with it
         found: dict[str, bytes] = {}

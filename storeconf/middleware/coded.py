@@ -71,6 +71,8 @@ class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its sto
 class CodedStore(StoreWrapper):
     """Encodes values on their way in and decodes them on their way out."""
 
+    is_policy = False
+
     max_size: int = sys.maxsize
     """The greatest size of a decoded value; a larger one counts as damaged."""
 

@@ -88,7 +88,7 @@ class _Key:
         return self._salt
 
     def cipher(self, salt: bytes) -> Any:
-        """What encrypts and decrypts values with that salt."""
+        """The cipher for values with that salt."""
         cipher = self._ciphers.get(salt)
         if cipher is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM

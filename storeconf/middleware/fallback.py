@@ -39,7 +39,7 @@ QUIET = 10.0
 """Seconds without a failed call after which an outage is over."""
 
 MOST_KEYS = 100_000
-"""Keys that are remembered; for each further one the oldest is given up, and its entry deleted."""
+"""The most keys that are remembered; for each further one the oldest is forgotten, and its entry deleted."""
 
 _DELETED_AT_ONCE = 1000
 
@@ -74,7 +74,7 @@ def _outages(inner: Store, other: Store, logger: logging.Logger) -> _Outages:
 
 
 class _Outages:
-    """What one store takes over from one backend, in all namespaces: which keys, and in which outage.
+    """The keys that one store has taken over from one backend, in all namespaces, and the outage of each.
 
     Event loops of several threads may use it at once. Each outage has a number. A key is forgotten before its entry is
     deleted, and remembered again if that fails.

@@ -44,6 +44,7 @@ class Metrics(Middleware):
 class MetricsStore(GuardedStore):
     """Records the duration and the outcome of each call. Keys and values are never recorded."""
 
+    is_policy = False
     keeps_keys = True
 
     def __init__(self, inner: Store, store: str) -> None:

@@ -26,7 +26,7 @@ LOG_EVERY = 10.0
 
 
 class OnError(Middleware):
-    """What an unavailable backend looks like to the application."""
+    """How an unavailable backend appears to the application."""
 
     kind: ClassVar[str] = "on_error"
     shorthand_field: ClassVar[str | None] = "action"
@@ -95,7 +95,7 @@ class MissStore(CatchingStore):
         row = OPERATIONS[operation]
         if not row.may_miss:
             raise error
-        # What would remove an entry raises if it is refused: the value could still be read.
+        # A refused removal raises: the value could still be read.
         if isinstance(error, StoreRefusedError) and (row.effect not in ("write", "renew") or row.ends(args)):
             raise error
         self._failures.add(self.name, operation, error)

@@ -45,7 +45,12 @@ class ReadOnlyStore(GuardedStore):
         raise self._refusal(operation)
 
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         """Return the value; a missing one is refused before the factory works for nothing."""
         value = await self.get(key)

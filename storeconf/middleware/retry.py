@@ -56,6 +56,8 @@ class Retry(Middleware):
 class RetryStore(CatchingStore):
     """Repeats a call after `StoreUnavailableError` and `StoreTimeoutError`."""
 
+    is_policy = False
+
     def __init__(self, inner: Store, attempts: int, backoff: float, max_backoff: float) -> None:
         self._attempts = attempts
         self._backoff = backoff

@@ -13,6 +13,7 @@ from storeconf.errors import StoreTimeoutError
 from storeconf.middleware.wrapper import GuardedStore
 from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware
+from storeconf.store import PingResult
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Timeout(Middleware):
 class TimeoutStore(GuardedStore):
     """Cancels a call that takes too long."""
 
+    is_policy = False
     keeps_keys = True
 
     def __init__(self, inner: Store, seconds: float) -> None:
@@ -61,6 +63,13 @@ class TimeoutStore(GuardedStore):
         """Leave alone the operations that never wait."""
         # Only what the class itself declares: a subclass of it may wait.
         self.pass_through(*vars(type(self.wrapped)).get("synchronous_operations", ()))
+
+    async def ping(self) -> PingResult:
+        """See `Store.ping`; too late an answer is a failure."""
+        try:
+            return await super().ping()
+        except StoreTimeoutError as error:
+            return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
 
     async def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any

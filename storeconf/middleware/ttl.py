@@ -86,7 +86,7 @@ class TtlStore(StoreWrapper):
         if settings.max is not None and (default is None or default > settings.max):
             default = settings.max if default is not None else None
         self._default = _seconds(default)
-        # What would have no expiry at all gets the greatest one.
+        # An entry that would never expire gets the greatest expiry.
         self._absent = self._default if self._default is not None else self._max
         self._jitter = settings.jitter if self._default is not None else 0.0
         renew = settings.default if settings.renew_on_get is True else settings.renew_on_get
@@ -111,7 +111,7 @@ class TtlStore(StoreWrapper):
 
     def _expiry(self, span: Expiry | None) -> Expiry | None:
         if span is not None:
-            return self._capped(span)  # type: ignore[no-any-return]  # what is no span is for the store to say
+            return self._capped(span)  # type: ignore[no-any-return]  # the store refuses what is not a span
         if self._jitter and self._absent is not None:
             return self._absent * (1 - self._jitter * random.random())
         return self._absent
@@ -184,7 +184,7 @@ class TtlStore(StoreWrapper):
         *,
         keep_ttl: bool = False,
     ) -> Coroutine[Any, Any, bool]:
-        """As `set`. What it creates has no expiry that could be kept, so that it gets the default."""
+        """As `set`. A new entry has no expiry to keep, so it gets the default."""
         if not keep_ttl or (old is None and expires_in is None):
             return self.wrapped.compare_and_set(key, old, new, self._expiry(expires_in))
         return self._compare_and_set_keeping(key, old, new, expires_in)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from storeconf._root import RootLife
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_through"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_through", "without_policies"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,10 +83,13 @@ class StoreWrapper(Store):
 
     wrapped: Store
 
+    is_policy: ClassVar[bool] = True
+    """Whether a class decides what callers may do or get, and not only how the backend is reached and read."""
+
     keeps_keys: ClassVar[bool] = False
     """Whether a class that overrides `keys` yields the keys of the store inside as they are."""
 
-    _kept: ClassVar[frozenset[str]] = frozenset(METHODS)
+    _kept: ClassVar[frozenset[str]] = frozenset({*METHODS, *(f"_wrapped_{method}" for method in METHODS)})
     """The attributes that may hold methods of the store inside."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -104,6 +107,8 @@ class StoreWrapper(Store):
         self._root = inner.root
         self._hooks = inner.root  # type: ignore[assignment]  # the root of every store is a StoreBase
         self._path = inner.namespaces
+        if (refresh := inner._refresh) is not None:  # noqa: SLF001  # an attribute of every store
+            self._refresh = refresh
         self.capabilities: Capabilities = inner.capabilities
         self.tolerates_outages: bool = type(self).tolerates_outages or inner.tolerates_outages
         self.on_bind()
@@ -118,14 +123,18 @@ class StoreWrapper(Store):
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, with the same middleware around it."""
-        child = copy.copy(self)
+        return self.around_another(self.wrapped.with_namespace(namespace))
+
+    def around_another(self, inner: Store) -> Self:
+        """Return this middleware around another store of the same root."""
+        link = copy.copy(self)
         for name in self._kept & self.__dict__.keys():
-            del child.__dict__[name]
-        child._bind(self.wrapped.with_namespace(namespace))
-        return child
+            del link.__dict__[name]
+        link._bind(inner)  # noqa: SLF001  # of this class
+        return link
 
     async def _pop_nothing(self, key: str) -> None:
-        """What ``pop`` does that finds nothing, and asks the wrapped store for nothing: it counts as a deletion."""
+        """Count a ``pop`` that finds nothing, and does not call the wrapped store, as a deletion."""
         for life, path in self._targets():
             await life.flights.overtake(path, (key,))
 
@@ -148,6 +157,16 @@ class StoreWrapper(Store):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.wrapped!r}>"
+
+
+def without_policies(store: Store) -> Store:
+    """Return a store without its middleware, except for what is needed to reach and to read its backend."""
+    if not isinstance(store, StoreWrapper):
+        return store
+    inner = without_policies(store.wrapped)
+    if store.is_policy:
+        return inner
+    return store if inner is store.wrapped else store.around_another(inner)
 
 
 class GuardedStore(StoreWrapper):
@@ -231,7 +250,6 @@ for _method, _operation in METHODS.items():
     if _method not in vars(GuardedStore):
         _add(GuardedStore, f"_wrapped_{_method}", Wrapped(getattr(Store, _method)))
         setattr(GuardedStore, _method, _guarded(_operation))
-GuardedStore._kept |= {_name for _name in vars(GuardedStore) if _name.startswith("_wrapped_")}
 
 
 class CatchingStore(GuardedStore):

@@ -19,7 +19,7 @@ _REMEMBERED = 1024
 """Spans whose lane is remembered: most applications use few."""
 
 
-class _Lane(deque[Any]):
+class _DeadlineLane(deque[Any]):
     """A queue of deadlines whose spans, when they were queued, differed by less than ``slack`` seconds.
 
     It holds (place, key, due) flat, three items each: a tuple per deadline would take three times the memory.
@@ -48,8 +48,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.queued = 0
-        self._lanes: dict[int, _Lane] = {}
-        self._lane_of: dict[float, _Lane] = {}
+        self._lanes: dict[int, _DeadlineLane] = {}
+        self._lane_of: dict[float, _DeadlineLane] = {}
         self._rounds = self._endless_rounds()
 
     def add(self, place: object, key: str, due: float, span: float) -> None:
@@ -82,20 +82,20 @@ class Deadlines:
         """Take out some deadline; going on so comes by all that were queued. There must be one."""
         return self._take(next(self._rounds))
 
-    def _take(self, lane: _Lane) -> tuple[Any, str, float]:
+    def _take(self, lane: _DeadlineLane) -> tuple[Any, str, float]:
         self.queued -= 1
         return lane.popleft(), lane.popleft(), lane.popleft()
 
-    def _lane(self, span: float) -> _Lane:
+    def _lane(self, span: float) -> _DeadlineLane:
         milliseconds = int(span * 1000)
         shift = max(0, milliseconds.bit_length() - 4)
         floor = milliseconds >> shift << shift
         lane = self._lanes.get(floor)
         if lane is None:
-            lane = self._lanes[floor] = _Lane((1 << shift) / 1000 if shift else 0.0)
+            lane = self._lanes[floor] = _DeadlineLane((1 << shift) / 1000 if shift else 0.0)
         return lane
 
-    def _endless_rounds(self) -> Iterator[_Lane]:
+    def _endless_rounds(self) -> Iterator[_DeadlineLane]:
         while True:
             for lane in tuple(self._lanes.values()):
                 for _ in range(len(lane) // 3):

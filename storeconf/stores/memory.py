@@ -20,7 +20,7 @@ from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
 from storeconf._root import sign
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, key_text, milliseconds, next_counter
+from storeconf.store import Capabilities, key_text, milliseconds, next_counter, survives_delete_all
 from storeconf.store_base import StoreBase
 from storeconf.stores._deadlines import Deadlines
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Latch, Space, peek
@@ -328,6 +328,8 @@ class MemoryStore(StoreBase):
         """Make all these namespaces empty in one step, then free what they held in slices."""
         with self._latch:
             for space in [space for space in self._filled if space.path[: len(path)] == path]:
+                if survives_delete_all(space.path[len(path) :]):
+                    continue
                 table, space.table = space.table, space.new_table(self._bounds)
                 self._entries -= len(table)
                 if isinstance(table, BoundedTable):
@@ -440,7 +442,7 @@ class MemoryStore(StoreBase):
         return entry if entry is not None and entry[1] > now else None
 
     def _put(self, space: Space, key: str, value: Any, expiry: int | None, now: float) -> None:
-        """Store an entry for some milliseconds, None for ever; zero or less: leave nothing."""
+        """Store an entry for some milliseconds, without an expiry for None; zero or less: leave nothing."""
         if expiry is None:
             self._write(space, key, value, FOREVER, now, 0.0)
         elif expiry > 0:
@@ -492,7 +494,7 @@ class MemoryStore(StoreBase):
             self._drop(space, key)
             return True
         if deadline is not due:
-            dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which is no use of it
+            dict.__setitem__(space.table, key, (entry[0], deadline, deadline))  # which does not count as use
         self._deadlines.again(space, key, deadline, deadline - now)
         return False
 

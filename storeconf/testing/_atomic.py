@@ -23,11 +23,11 @@ NO_NUMBERS = (
     *(b"1_000", b"1,000", "\u0661".encode(), b"\x00", b"1\x00", b"None", b"NaN", b"\xff"),
     *(str(MAX + 1).encode(), str(MIN - 1).encode(), b"9" * 100, b"-" + b"9" * 100),
 )
-"""Values that are no canonical signed 64-bit decimal, though some parsers take them for one."""
+"""Values that are not canonical signed 64-bit decimal, though some parsers take them for one."""
 
 
 class Atomic(Suite):
-    """Promises on add, touch, pop, increment, replace, and renewing."""
+    """Promises on add, touch, pop, increment, compare_and_set, and renewing."""
 
     def _offers(self, store: Store, operation: str) -> bool:
         return operation in self.capabilities(store).atomic
@@ -63,7 +63,7 @@ class Atomic(Suite):
         if not self._offers(store, "add"):
             return
         equal(await store.add("k", b"v"), True, "add of a missing key stores")
-        equal(await store.get_with_expiry("k"), (b"v", None), "without expires_in for ever")
+        equal(await store.get_with_expiry("k"), (b"v", None), "without expires_in it never expires")
         equal(await store.add("k", b"w", expires_in=5), False, "add of a key that is there does not")
         equal(await store.get_with_expiry("k"), (b"v", None), "neither value nor expiry change")
         since = self.now()
@@ -192,7 +192,7 @@ class Atomic(Suite):
 
     @promise
     async def test_increment_takes_only_whole_numbers(self, store: Store) -> None:
-        """A step that is no int, and a bool, is a TypeError."""
+        """A step that is not an int, or is a bool, raises TypeError."""
         if not self._offers(store, "increment"):
             return
         for by in (True, False, 1.0, "1", b"1", None):
@@ -284,7 +284,7 @@ class Atomic(Suite):
             return
         since = self.now()
         equal(await store.compare_and_set("k", None, b"1", expires_in=LONG), True, "created with an expiry")
-        await self.check_left(store, "k", LONG, since, "replace sets the expiry")
+        await self.check_left(store, "k", LONG, since, "compare_and_set sets the expiry")
         equal(await store.compare_and_set("k", b"1", b"2", keep_ttl=True), True, "replaced with keep_ttl")
         await self.check_left(store, "k", LONG, since, "which keeps the expiry")
         equal(await store.compare_and_set("k", b"other", b"3", expires_in=5), False, "not replaced")
@@ -307,7 +307,7 @@ class Atomic(Suite):
 
     @promise
     async def test_replace_is_atomic(self, store: Store) -> None:
-        """Counters built on replace are exact."""
+        """Counters built on compare_and_set are exact."""
         if not self._offers(store, "compare_and_set"):
             return
 
@@ -318,7 +318,7 @@ class Atomic(Suite):
                     return
 
         await asyncio.gather(*(add_one() for _ in range(12)))
-        equal(await store.get("k"), b"12", "every replace that said True took effect once")
+        equal(await store.get("k"), b"12", "every compare_and_set that returned True took effect once")
 
     # ------------------------------------------------------------------ renewing
 

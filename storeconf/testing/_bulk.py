@@ -25,7 +25,7 @@ class Bulk(Suite):
 
     @promise
     async def test_many_of_nothing(self, store: Store) -> None:
-        """Bulk calls with no keys are no error and do nothing."""
+        """Bulk calls without keys do nothing and do not fail."""
         await store.set("k", b"v")
         equal(await store.get_many([]), {}, "get_many of nothing")
         await returns_none(store.set_many({}), "set_many of nothing")

@@ -37,7 +37,7 @@ class Expiry(Suite):
 
     @promise
     async def test_tiny_expiry_is_rounded_up(self, store: Store) -> None:
-        """A span below a millisecond is one millisecond, not for ever."""
+        """A span below a millisecond counts as one millisecond."""
         for number, span in enumerate(TINY):
             await store.set(f"k{number}", b"v", expires_in=span)
         await self.outlive(store, 0.002)
@@ -47,7 +47,7 @@ class Expiry(Suite):
     async def test_set_with_expiry_that_is_over(self, store: Store) -> None:
         """Set with an expiry of zero or less removes the key: the new value never exists, the old one is gone."""
         for span in OVER:
-            await returns_none(store.set("k", b"v", expires_in=span), "set with an expiry that is over is no error")
+            await returns_none(store.set("k", b"v", expires_in=span), "set with an expiry that is over does not fail")
             equal(await store.get("k"), None, f"set(expires_in={span!r}) stores nothing")
             await store.set("k", b"old")
             await store.set("k", b"v", expires_in=span)
@@ -126,13 +126,13 @@ class Expiry(Suite):
         await store.set("increment", b"41", expires_in=SHORT)
         await self.outlive(store)
         await store.set("set", b"new")
-        equal(await store.get_with_expiry("set"), (b"new", None), "set after expiry begins anew")
+        equal(await store.get_with_expiry("set"), (b"new", None), "set after expiry starts again")
         await store.set("keep", b"new", keep_ttl=True)
-        equal(await store.get_with_expiry("keep"), (b"new", None), "there is no expiry to keep after expiry")
+        equal(await store.get_with_expiry("keep"), (b"new", None), "no expiry is left to keep after expiry")
         equal(await store.get_or_set("made", lambda: b"new"), b"new", "get_or_set after expiry runs the factory")
         if "add" in atomic:
             equal(await store.add("add", b"new"), True, "add after expiry stores")
-            equal(await store.get_with_expiry("add"), (b"new", None), "add after expiry begins anew")
+            equal(await store.get_with_expiry("add"), (b"new", None), "add after expiry starts again")
         if "touch" in atomic:
             equal(await store.touch("touch", LONG), False, "touch finds no expired key")
             equal(await store.touch("touch", None), False, "touch finds no expired key")
@@ -144,11 +144,17 @@ class Expiry(Suite):
             equal(await store.get_with_expiry("increment"), (b"1", None), "the old expiry is gone")
         if "compare_and_set" in atomic:
             equal(
-                await store.compare_and_set("compare_and_set", b"old", b"new"), False, "replace finds no expired value"
+                await store.compare_and_set("compare_and_set", b"old", b"new"),
+                False,
+                "it finds no expired value",
             )
-            equal(await store.exists("compare_and_set"), False, "replace revives nothing")
-            equal(await store.compare_and_set("create", None, b"new"), True, "replace takes an expired key for missing")
-            equal(await store.get_with_expiry("create"), (b"new", None), "replace after expiry begins anew")
+            equal(await store.exists("compare_and_set"), False, "compare_and_set revives nothing")
+            equal(
+                await store.compare_and_set("create", None, b"new"),
+                True,
+                "an expired key is missing",
+            )
+            equal(await store.get_with_expiry("create"), (b"new", None), "compare_and_set after expiry starts again")
 
     @promise
     async def test_set_drops_the_old_expiry(self, store: Store) -> None:
@@ -271,7 +277,7 @@ class Expiry(Suite):
 
     @promise
     async def test_delete_expired_drops_nothing_that_lives(self, store: Store) -> None:
-        """delete_expired leaves live and permanent keys everywhere, and is no error when nothing has expired."""
+        """delete_expired leaves live and permanent keys everywhere, and does not fail when nothing has expired."""
         child = store.with_namespace("child")
         await store.delete_expired()
         for handle in (store, child):

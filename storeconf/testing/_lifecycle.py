@@ -17,7 +17,7 @@ from storeconf.testing._suite import Suite, all_keys, from_new, in_child
 from storeconf.testing._values import key_calls
 
 
-class LifeCycle(Suite):
+class OpeningAndClosing(Suite):
     """Promises on opening and closing."""
 
     def test_first_call_opens(self) -> None:
@@ -288,4 +288,4 @@ class LifeCycle(Suite):
                 gc.collect()
             holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
             told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
-            holds(told, f"the store {name} that was left open is told by a ResourceWarning")
+            holds(told, f"the store {name} that was left open causes a ResourceWarning")

@@ -32,7 +32,7 @@ COARSE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KnownEntry:
     """A value that ends at some time from ``low`` to ``high``; never, when they are infinite."""
 
     value: bytes
@@ -45,7 +45,7 @@ class Entry:
         return self.high == math.inf
 
 
-State = Entry | None
+State = KnownEntry | None
 
 Step = Callable[[State], Iterator[State]]
 """What a call makes of a state: nothing, if its reply does not agree with it."""
@@ -66,9 +66,9 @@ class Times:
     def entry(self, value: bytes, expiry: float | timedelta | None) -> State:
         """Return what the call leaves behind if it gives the value this expiry."""
         if expiry is None:
-            return Entry(value)
+            return KnownEntry(value)
         span = seconds(expiry)
-        return None if span <= 0 else Entry(value, self.asked + span - COARSE, self.answered + span + COARSE)
+        return None if span <= 0 else KnownEntry(value, self.asked + span - COARSE, self.answered + span + COARSE)
 
 
 def has(value: object) -> Step:

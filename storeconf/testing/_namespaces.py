@@ -6,6 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from storeconf import StoreClosedError, UnsupportedOperationError
+from storeconf._arguments import OWN_NAMES, STALE
 from storeconf.testing._checks import equal, holds, raises, returns_none
 from storeconf.testing._suite import Suite, all_keys, promise
 
@@ -112,6 +113,22 @@ class Namespaces(Suite):
             equal(await handle.get(key), value.encode(), "deleting one pair touches no other")
 
     @promise
+    async def test_delete_all_spares_locks_and_leases(self, store: Store) -> None:
+        """delete_all spares storeconf's own namespaces, which begin with "-", but for copies of deleted values."""
+        if "add" not in self.capabilities(store).atomic:
+            return  # nothing takes leases there
+        handles = [store, store.with_namespace("a")]
+        own = {(handle, name): handle.with_namespace(name) for handle in handles for name in OWN_NAMES}
+        for each in (*handles, *own.values()):
+            await each.set("k", b"v")
+        await store.delete_all()
+        for (_, name), each in own.items():
+            equal(await each.exists("k"), name != STALE, f"delete_all leaves {name} as it is, unless it is {STALE}")
+        for each in own.values():
+            await each.delete_all()
+            equal(await each.exists("k"), False, "delete_all of such a namespace itself empties it")
+
+    @promise
     async def test_delete_all_spares_siblings(self, store: Store) -> None:
         """delete_all of a namespace spares siblings whose name begins the same, and the parent."""
         handles = {name: store.with_namespace(name) for name in SIBLINGS}
@@ -161,7 +178,7 @@ class Namespaces(Suite):
 
     @promise
     async def test_delete_all_of_nothing(self, store: Store) -> None:
-        """delete_all of an empty namespace is no error, and what it emptied can be filled again."""
+        """delete_all of an empty namespace does not fail, and what it emptied can be filled again."""
         child = store.with_namespace("child")
         await child.delete_all()
         await store.set("k", b"v")

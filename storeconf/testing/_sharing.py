@@ -103,7 +103,7 @@ class Sharing(Suite):
             await store.set("k", b"v", expires_in=SHORT)
             await self.outlive(store)
             equal(await other.exists("k"), False, "an expired key exists nowhere")
-            equal(await other.get_or_set("k", lambda: b"w"), b"w", "and can be made anew")
+            equal(await other.get_or_set("k", lambda: b"w"), b"w", "and can be computed again")
             equal(await store.get("k"), b"w", "for all")
 
     @with_others(2)

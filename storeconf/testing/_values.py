@@ -197,7 +197,7 @@ class Values(Suite):
 
     @promise
     async def test_keys_are_text(self, store: Store) -> None:
-        """A key that is no str is a TypeError in every operation, and nothing changes."""
+        """A key that is not a str raises TypeError in every operation, and nothing changes."""
         for name, call in key_calls(self, store).items():
             for key in (b"k", 1, None, ("k",)):
                 error = await raises(TypeError, call, key)

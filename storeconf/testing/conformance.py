@@ -9,7 +9,7 @@ from storeconf.testing._bulk import Bulk
 from storeconf.testing._concurrency import Concurrency
 from storeconf.testing._expiry import Expiry
 from storeconf.testing._flight import SingleFlight
-from storeconf.testing._lifecycle import LifeCycle
+from storeconf.testing._lifecycle import OpeningAndClosing
 from storeconf.testing._namespaces import Namespaces
 from storeconf.testing._sharing import Sharing
 from storeconf.testing._values import Values
@@ -17,7 +17,7 @@ from storeconf.testing._values import Values
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(Values, Expiry, Namespaces, Bulk, Atomic, SingleFlight, Concurrency, LifeCycle, Sharing):
+class StoreConformance(Values, Expiry, Namespaces, Bulk, Atomic, SingleFlight, Concurrency, OpeningAndClosing, Sharing):
     """Every promise that a store makes, as ``test_*`` methods.
 
     Subclass it and override `make_store`::

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,11 +69,7 @@ def memory_registry(
     time = clock or Clock()
     steps = tuple(_moved(step, time) for step in plan.steps)
     factory = None if plan.default_factory is None else _moved(plan.default_factory, time)
-    registry = compile_plan(replace(plan, steps=steps, default_factory=factory))
-    if factory is None:
-        assert registry._factory is not None
-        registry._factory.root = MemoryStore(clock=time)  # what no layout lists is in memory already, by another clock
-    return registry
+    return compile_plan(replace(plan, steps=steps, default_factory=factory), memory=partial(MemoryStore, clock=time))
 
 
 class _Timed(MemoryBackend):

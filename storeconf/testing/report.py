@@ -52,7 +52,7 @@ class Report:
             lines += [f"FAILED {outcome.test}: {outcome.promise}", outcome.details.rstrip(), ""]
         seconds = sum(outcome.seconds for outcome in self.outcomes)
         kept = len(self.outcomes) - len(self.failures)
-        lines.append(f"{self.suite}: {kept} of {len(self.outcomes)} promises kept, in {seconds:.1f} s")
+        lines.append(f"{self.suite}: {kept} of {len(self.outcomes)} checks passed, in {seconds:.1f} s")
         return "\n".join(lines)
 
 

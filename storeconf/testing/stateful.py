@@ -200,7 +200,7 @@ class StoreModel(History):
 
     @rule(second=st.booleans(), at=indexes, by=steps, expiry=expiries)
     def increment(self, second: bool, at: int, by: int, expiry: Any) -> None:
-        """Increment, also of what is no number, and beyond the limits."""
+        """Increment, also of a value that is not a number, and beyond the limits."""
         path, key = self.pick(at)
         store = self.handle(second, path)
         reply, when = self.call(lambda: store.increment(key, by, expiry))
@@ -332,7 +332,7 @@ class StoreModel(History):
 
     @invariant()
     def last_write_is_right(self) -> None:
-        """What the last call left is there, with its expiry; what expires soon is left alone until it has."""
+        """The result of the last call is there, with its expiry; entries that expire soon are checked later."""
         holds(all(store.is_open for store in self.stores), "a store that is held open is open")
         if all(entry is None or entry.high > self.suite.now() + 1 for entry in self.entries.get(self.last, ())):
             self.check_entry(False, self.last)

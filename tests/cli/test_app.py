@@ -152,7 +152,7 @@ def test_an_unknown_store_is_told_with_the_nearest() -> None:
     ):
         done = run(*command, "--env", "production")
         assert done.status == 1
-        assert done.err == "production: error: there is no store 'chache'; did you mean 'cache'?\n"
+        assert done.err == "production: error: unknown store 'chache'; did you mean 'cache'?\n"
         assert done.out == ""
 
 

@@ -331,14 +331,14 @@ def test_a_name_that_is_not_listed_comes_from_the_default_factory_and_says_so() 
 def test_without_a_default_factory_a_name_must_be_listed() -> None:
     done = run("set", "chache", "k", "v", "--env", "strict")
     assert done.status == 1
-    assert done.err == "strict: error: there is no store 'chache'; did you mean 'cache'?\n"
+    assert done.err == "strict: error: unknown store 'chache'; did you mean 'cache'?\n"
 
 
 @pytest.mark.parametrize("name", ["a b", "", "a/b", "-x-", "__"])
 def test_a_name_that_no_store_can_have_is_a_message(name: str) -> None:
     done = run("get", "--", name, "k")
     assert done.status == 1
-    assert done.err.startswith("production: error: there is no store ")
+    assert done.err.startswith("production: error: unknown store ")
 
 
 def test_a_store_that_can_not_open_is_a_message() -> None:

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from storeconf import Capabilities, StoreBase
+from storeconf import Capabilities, StoreBase, survives_delete_all
 from storeconf.store import next_counter
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class PlainStore(StoreBase):
         await asyncio.sleep(0)
         with self.entries() as entries:
             for place in list(entries):
-                if place[0][: len(path)] == path:
+                if place[0][: len(path)] == path and not survives_delete_all(place[0][len(path) :]):
                     del entries[place]
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:

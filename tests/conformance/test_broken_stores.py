@@ -185,7 +185,12 @@ class OldTimersStillDelete(AtomicStore):
 
 class EachCallerRunsTheFactory(AtomicStore):
     async def get_or_set(
-        self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None = None
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
     ) -> bytes:
         value = await self.get(key)
         if value is None:
@@ -430,7 +435,7 @@ def test_report_tells_what_failed_and_why() -> None:
     text = str(report)
     assert "FAILED test_repr_shows_no_data: The repr of a store shows neither keys nor values." in text
     assert "in test_repr_shows_no_data" in text
-    assert text.splitlines()[-1].startswith("Suite: 1 of 2 promises kept, in ")
+    assert text.splitlines()[-1].startswith("Suite: 1 of 2 checks passed, in ")
     with pytest.raises(ValueError, match="has no test test_nothing"):
         run_conformance(_with_clock(PlainStore), only=["test_nothing"])
 

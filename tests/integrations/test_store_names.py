@@ -35,7 +35,7 @@ def starts(app: Any) -> None:
 
 
 def refused(app: Any) -> None:
-    with pytest.raises(UnknownStoreError, match="there is no store 'sesions'; did you mean 'sessions'"):
+    with pytest.raises(UnknownStoreError, match="unknown store 'sesions'; did you mean 'sessions'"):
         starts(app)
 
 

@@ -29,6 +29,7 @@ from storeconf.middleware.read_only import ReadOnly
 from storeconf.middleware.retry import Retry
 from storeconf.middleware.timeout import Timeout
 from tests.middleware.making import made, run, wrapped
+from tests.middleware.metering import metering
 from tests.middleware.unreliable import Unreliable
 
 if TYPE_CHECKING:
@@ -347,12 +348,7 @@ async def _values(store: MemoryStore) -> AsyncIterator[bytes]:
 
 
 def test_metrics_record_outcomes_and_never_keys() -> None:
-    from opentelemetry import metrics
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    reader = InMemoryMetricReader()
-    metrics.set_meter_provider(MeterProvider([reader]))
+    reader = metering()
 
     async def check() -> None:
         store = wrapped(Metrics())

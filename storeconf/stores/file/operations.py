@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import secrets
 import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from storeconf._arguments import STALE
 from storeconf.errors import StoreError, StoreTimeoutError
 from storeconf.store import next_counter
 from storeconf.stores.file.directory import OPEN_DIRECTORY
@@ -54,6 +56,9 @@ SWEEP_INTERVAL = 5.0
 
 _PATIENCE = 5.0
 """Seconds that an operation waits for a lock which somebody else, most likely stopped, does not give back."""
+
+_SURVIVES = re.compile(rf"-(?!{STALE[1:]}\.)")
+"""The beginning of the name of a directory that `survives_delete_all`."""
 
 _PAUSE = 0.0002
 """Seconds between two looks at a lock."""
@@ -303,7 +308,7 @@ class Writing:
     def delete_all(self, path: Path) -> Generator[float, None, None]:
         """Remove the entries of a namespace and of those below it, and the directories that this empties."""
         top = self.writer.directory.place(path).directory
-        yield from self._each(top, self._erase, _SLICE)
+        yield from self._each(top, self._erase, _SLICE, spared=_SURVIVES)
         self.writer.drop_spares()
 
     def delete_expired(self, path: Path) -> Generator[float, None, None]:
@@ -346,9 +351,16 @@ class Writing:
         self.writer.probe()
 
     def _each(
-        self, top: bytes, act: Callable[[bytes, os.DirEntry[str]], bool], slice_: float
+        self,
+        top: bytes,
+        act: Callable[[bytes, os.DirEntry[str]], bool],
+        slice_: float,
+        *,
+        spared: re.Pattern[str] | None = None,
     ) -> Generator[float, None, None]:
         """Do to every entry at and below a directory what tells whether it is gone, and remove emptied directories.
+
+        Directories below it whose names are ``spared`` are left out.
 
         What fails does not keep the others from their turn. Others may write meanwhile: a directory that is not empty
         stays, and one who finds the directory gone makes it again.
@@ -369,7 +381,7 @@ class Writing:
                         gone = True  # perhaps; else removing the directory fails
                     except OSError as error:
                         failure = error
-                elif _is_namespace(entry):
+                elif _is_namespace(entry) and not (spared and spared.match(entry.name)):
                     directories.append(directory + b"/" + entry.name.encode())
                     gone = True  # perhaps, too
                 if not gone:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from storeconf._arguments import OWN_NAMES, STALE
+
 __all__ = ["KeyLayout", "Layout", "key_layout"]
 
 Layout = Literal["storeconf", "litestar"]
@@ -32,8 +34,8 @@ class KeyLayout:
     below = b":*"
     """What follows a path in the keys in and below it, as a glob."""
 
-    rest = rb"(?::" + _NAME + rb")*::"
-    """What follows a path in the keys in and below it, exactly."""
+    rest: bytes = rb"(?::" + _NAME + rb")*(?::" + STALE.encode() + rb")?::"
+    """What follows a path in the keys in and below it, exactly; not in storeconf's own namespaces that stay."""
 
     def prefix(self, path: tuple[str, ...]) -> bytes:
         """Return what stands in front of every key of that namespace."""
@@ -71,7 +73,7 @@ class LitestarLayout(KeyLayout):
     joiner = b"_"
     end = b":"
     below = b"[_:]*"
-    rest = rb"(?:_" + _NAME + rb")*:"
+    rest: bytes = rb"(?:_" + _NAME + rb")*(?:_" + STALE.encode() + rb")?(?<!_-lock)(?<!_-lease):"
 
     def tree_prefix(self, path: tuple[str, ...]) -> bytes:
         """See `KeyLayout`; what follows is the end or another name."""
@@ -90,8 +92,10 @@ class LitestarLayout(KeyLayout):
     def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
         """See `KeyLayout`; what may be one name or several counts as one."""
         start = len(self.prefix(path)) - len(self.end)
-        names = name[start + 1 : end - len(self.end)].decode()
-        return (names,) if names else (), name[end:].decode()
+        names = name[start : end - len(self.end)].decode()
+        own = next((own for own in OWN_NAMES if names.endswith(f"_{own}")), "")
+        above = names[1:].removesuffix(own).removesuffix("_")
+        return tuple(filter(None, (above, own))), name[end:].decode()
 
 
 _LAYOUTS: dict[str, KeyLayout] = {"storeconf": KeyLayout(), "litestar": LitestarLayout()}

@@ -56,6 +56,9 @@ BATCH = 10_000
 SHORT_ENOUGH = 10**12
 """Seconds below which an expiry needs no look at its size."""
 
+_MOST_PREFIXES = 1024
+"""Namespaces whose prefixes are remembered."""
+
 _SET_PX = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
 _ENDED = b"-0"
 """What the milliseconds of an expiry that is over begin with."""
@@ -78,6 +81,7 @@ class ServerStore(StoreBase):
         self._path = () if not namespace else (check_name(namespace),)
         self._layout: KeyLayout = layout_named(key_layout)
         self._prefix = self._layout.prefix(self._path)
+        self._prefixes: dict[tuple[str, ...], bytes] = {}
         self._client = client
         """The client to close with the store, if there is one."""
         self._has_getdel = True
@@ -189,7 +193,12 @@ class ServerStore(StoreBase):
             return await self._again(transport, error, script.by_text(key, *arguments), key, kind)
 
     def _key(self, path: tuple[str, ...], key: str) -> bytes:
-        return self._layout.prefix(path) + key.encode()
+        prefix = self._prefixes.get(path)
+        if prefix is None:
+            if len(self._prefixes) >= _MOST_PREFIXES:
+                self._prefixes.clear()
+            prefix = self._prefixes[path] = self._layout.prefix(path)
+        return prefix + key.encode()
 
     async def _names(self, path: tuple[str, ...], keys: Collection[str]) -> list[bytes]:
         """Return the server's keys, and let others have the event loop now and then."""

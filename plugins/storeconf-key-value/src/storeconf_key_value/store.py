@@ -23,7 +23,14 @@ from weakref import WeakValueDictionary
 from key_value.aio.errors import DeserializationError
 from key_value.aio.protocols.key_value import AsyncCullProtocol, AsyncEnumerateKeysProtocol
 
-from storeconf import Capabilities, StoreBase, StoreError, StoreUnavailableError, UnsupportedOperationError
+from storeconf import (
+    Capabilities,
+    StoreBase,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+    survives_delete_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -309,7 +316,11 @@ class KeyValueStore(StoreBase):
                 "delete_all", self._library.get_many, listed[start : start + BATCH], collection=NAMES
             )
             paths = [tuple(each["path"]) for each in batch if each is not None]
-            below += [each for each in paths if each[: len(path)] == path and each != path]
+            below += [
+                each
+                for each in paths
+                if each[: len(path)] == path and each != path and not survives_delete_all(each[len(path) :])
+            ]
         for each in below:
             await self._delete_names(_collection(each))
 

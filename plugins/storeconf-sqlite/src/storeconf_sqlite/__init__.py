@@ -48,6 +48,8 @@ CREATE TABLE IF NOT EXISTS entries (
 LIVE = "path = ? AND key = ? AND (expiry IS NULL OR expiry > ?)"
 # Names hold no ':' and ';' follows it, so this range is exactly the paths below one.
 BELOW = "(? = '' OR path = ? OR (path >= ? || ':' AND path < ? || ';'))"
+# As `storeconf.survives_delete_all`: only storeconf's own namespaces have a name that begins with '-'.
+SURVIVES = "(':' || path GLOB '*:-*' AND NOT path GLOB '*-stale')"
 
 
 class SqliteStore(StoreBase):
@@ -153,7 +155,9 @@ class SqliteStore(StoreBase):
         name = ":".join(path)
         await self._transact(
             "delete_all",
-            lambda database, now: database.execute(f"DELETE FROM entries WHERE {BELOW}", (name,) * 4),
+            lambda database, now: database.execute(
+                f"DELETE FROM entries WHERE {BELOW} AND (path = ? OR NOT {SURVIVES})", (name,) * 5
+            ),
         )
 
     async def do_delete_expired(self, path: Path) -> None:
