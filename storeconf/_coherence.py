@@ -39,16 +39,22 @@ _FEW_SPACES = 64
 
 
 class NearEntry:
-    """A value; since when it is known to be right, until when it may be served, and whether somebody asked for it."""
+    """A value; since when it is known to be right, until when it may be served, and whether somebody asked for it.
 
-    __slots__ = ("begun", "key", "size", "space", "until", "used", "value")
+    ``ends`` is when the stored entry expires, None for never.
+    """
 
-    def __init__(self, space: NearSpace, key: str, value: bytes, begun: float, until: float) -> None:
+    __slots__ = ("begun", "ends", "key", "size", "space", "until", "used", "value")
+
+    def __init__(
+        self, space: NearSpace, key: str, value: bytes, begun: float, until: float, ends: float | None
+    ) -> None:
         self.space: NearSpace = space
         self.key: str = key
         self.value: bytes = value
         self.begun: float = begun
         self.until: float = until
+        self.ends: float | None = ends
         self.used: bool = False
         self.size: int = (len(key) if key.isascii() else len(key.encode())) + len(value)
 

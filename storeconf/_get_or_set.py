@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from storeconf._arguments import Expiry, Value
-    from storeconf._description import Capabilities
+    from storeconf._description import Capabilities, ExpiryRules
     from storeconf._single_flight import Flight
 
-__all__ = ["Computation", "Refresh", "computed", "computed_instead", "deadlock"]
+__all__ = ["Computation", "RefreshPolicy", "computed", "computed_instead", "deadlock"]
 
 _logger = logging.getLogger("storeconf")
 
@@ -50,11 +50,18 @@ class Computing(Handle, Protocol):
         """Its namespace path."""
 
     @property
+    def expiry_rules(self) -> ExpiryRules:
+        """How its middleware changes expiries."""
+
+    @property
     def capabilities(self) -> Capabilities:
         """Its capabilities."""
 
     def get(self, key: str, /) -> Awaitable[bytes | None]:
         """See `Store.get`."""
+
+    def get_with_expiry(self, key: str, /) -> Awaitable[tuple[bytes, float | None] | None]:
+        """See `Store.get_with_expiry`."""
 
     def set(self, key: str, value: Any, expires_in: Expiry | None, /) -> Awaitable[None]:
         """See `Store.set`."""
@@ -68,7 +75,7 @@ class Computing(Handle, Protocol):
         """See `Store.compare_and_set`."""
 
 
-class Refresh(Protocol):
+class RefreshPolicy(Protocol):
     """What the middleware ``refresh`` makes of the ``get_or_set`` of the outermost store of its chain."""
 
     async def get_or_set(
@@ -206,5 +213,5 @@ async def computed_instead(
 ) -> bytes:
     """As `Store.get_or_set` for a value that was found, and is not accepted: what the factory makes replaces it."""
     computation = Computation(store, key_text(key), factory, expires_in, accepts)
-    refresh: Refresh | None = refresh_of(store)
+    refresh: RefreshPolicy | None = refresh_of(store)
     return await (computed(computation) if refresh is None else refresh.computed(computation, background))

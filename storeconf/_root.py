@@ -183,6 +183,7 @@ class RootLife(LifeCycle):
             self.coherence.shut()
         try:
             try:
+                self.flights.end(unneeded=True)
                 await self.calls.wait(CLOSE_GRACE)
             finally:
                 self.flights.end()  # the factories that are still running
@@ -219,7 +220,7 @@ class Handle(Protocol):
     """A store, as far as this module knows it."""
 
     _life: RootLife
-    _refresh: Any  # a `Refresh`, whose module imports this one
+    _refresh: Any  # a `RefreshPolicy`, whose module imports this one
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]: ...
 
@@ -235,7 +236,7 @@ def life_of(store: Handle) -> RootLife:
 
 
 def refresh_of(store: Handle) -> Any:
-    """Return the `Refresh` of a store's chain, or None."""
+    """Return the `RefreshPolicy` of a store's chain, or None."""
     return store._refresh  # noqa: SLF001  # as above
 
 

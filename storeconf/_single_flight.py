@@ -78,6 +78,7 @@ class Flight:
     __slots__ = (
         "_lock",
         "_stored",
+        "alone",
         "ended",
         "overtaken",
         "parent",
@@ -95,6 +96,7 @@ class Flight:
         self.running = True
         self.task: asyncio.Task[bytes] | None = None  # from when it was made until it has ended
         self.waiters = 0
+        self.alone = False  # whether it runs on without anybody who waits, and counts as a waiter itself
         self.waited_for_by: dict[Flight, int] = {}  # changed only in the event loop of the flight
         self.ended = False
         self.overtaken = False
@@ -171,6 +173,29 @@ class Flights:
                 if (flight := self._flights.get(slot)) is not None:
                     # After those who join it when they have found nothing.
                     slot[0].call_soon(self._leave, slot, flight)
+
+    def can_join(self, path: Path, key: str) -> bool:
+        """Whether a flight of this event loop computes that value now."""
+        flight = self._flights.get((asyncio.get_running_loop(), path, key))
+        return flight is not None and not flight.overtaken
+
+    def launch(
+        self,
+        path: Path,
+        key: str,
+        begin: Callable[[Flight], Coroutine[Any, Any, bytes]],
+        targets: Sequence[tuple[FlightTarget, Path]],
+    ) -> None:
+        """Begin a flight that runs to its end though nobody waits for it, unless one can be joined.
+
+        Only `end` cancels it.
+        """
+        slot = (asyncio.get_running_loop(), path, key)
+        if self.can_join(path, key):
+            return
+        flight = self._begin(slot, Flight((id(self), path, key), _current(), self._lock), begin, targets)
+        flight.alone = True
+        flight.waiters += 1
 
     async def join(
         self,
@@ -261,9 +286,14 @@ class Flights:
         if self._flights.get(slot) is flight:
             del self._flights[slot]
 
-    def end(self) -> None:
-        """Cancel every flight, from whatever thread; those who wait for it get `FlightEndedError`."""
+    def end(self, *, unneeded: bool = False) -> None:
+        """Cancel every flight, from whatever thread, or only those that nobody waits for.
+
+        Those who wait get `FlightEndedError`.
+        """
         for flight, loop in list(self._under_way.items()):
+            if unneeded and not (flight.alone and flight.waiters == 1):
+                continue
             flight.ended = True
             if (task := flight.task) is not None:
                 with suppress(RuntimeError):  # a loop that is closed runs nothing any more

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from functools import lru_cache
 from math import isfinite
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_share", "parse_size"]
 
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = timedelta.max // _MICROSECOND
@@ -29,6 +30,7 @@ _UNITS = {
 _FOLDED = {name.lower(): factor for name, factor in _UNITS.items()}
 
 _DURATIONS = "seconds (90), units from w, d, h, m, s, ms (90s, 1h30m, 14d, 500ms), or ISO 8601 (PT15M)"
+_SHARES = "a percentage (20%) or a part of one (0.2)"
 _SIZES = "bytes (65536), or a unit of B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB, PiB (64KiB, 10MB)"
 
 
@@ -78,6 +80,20 @@ def _duration_text(text: str, shown: str) -> int:
         if re.match(r"P[0-9.]+[YM]", text):
             raise ValueError(f"{shown} has years or months, whose length varies; write days (30d, P30D)")
     raise ValueError(f"{shown} is not a duration; write {_DURATIONS}")
+
+
+def parse_share(value: object) -> float:
+    """Turn a number such as 0.2 or a text such as ``20%`` into a part of one. Raises ValueError."""
+    if isinstance(value, str):
+        shown = _shown(value)
+        text = value.strip()
+        number = text.removesuffix("%").rstrip()
+        if len(text) <= _MAX_TEXT and _NUMBER.fullmatch(number) is not None:
+            return float(number) / 100 if text.endswith("%") else float(number)
+        raise ValueError(f"{shown} is not a share; write {_SHARES}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if isinstance(value, float) or value.bit_length() < _MAX_TEXT else math.inf
+    raise ValueError(f"a share can't be a {_kind(value)}; write {_SHARES}")
 
 
 def parse_size(value: object) -> int:

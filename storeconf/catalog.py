@@ -55,6 +55,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "ttl": "storeconf.middleware.ttl:Ttl",
             "on_error": "storeconf.middleware.on_error:OnError",
             "fallback": "storeconf.middleware.fallback:Fallback",
+            "refresh": "storeconf.middleware.refresh:Refresh",
             "cache": "storeconf.middleware.cache:Cache",
             "compress": "storeconf.middleware.compress:Compress",
             "encrypt": "storeconf.middleware.encrypt:Encrypt",

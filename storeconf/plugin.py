@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
-from storeconf._units import parse_duration, parse_size
+from storeconf._units import parse_duration, parse_share, parse_size
 from storeconf.store import Capabilities, Store
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Resolver",
     "Secret",
     "Settings",
+    "Share",
     "Size",
     "StoreName",
     "ValueSource",
@@ -79,6 +80,19 @@ Size = Annotated[
     ),
 ]
 """A number of bytes: a whole number, ``64KiB``, ``10MB``. Validates to an int."""
+
+
+Share = Annotated[
+    float,
+    BeforeValidator(parse_share),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "minLength": 1}],
+            "examples": ["20%", 0.2],
+        }
+    ),
+]
+"""A part of one: ``20%``, ``0.2``. Validates to a float."""
 
 
 class NamesStore:
@@ -208,7 +222,8 @@ class Middleware(Settings):
 
     ``kind`` is its name in layouts; ``shorthand_field`` is the setting that a scalar sets; ``after`` and ``before``
     name kinds that are closer to the caller and closer to the backend, several or one. ``requires_bytes``: it can't be
-    used where objects are kept.
+    used where objects are kept. ``needs_namespaces``: it keeps something in namespaces below the store, so it can't be
+    used on a server root without a namespace.
     """
 
     api_version: ClassVar[int] = API_VERSION
@@ -217,6 +232,7 @@ class Middleware(Settings):
     after: ClassVar[tuple[str, ...]] = ()
     before: ClassVar[tuple[str, ...]] = ()
     requires_bytes: ClassVar[bool] = False
+    needs_namespaces: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from storeconf._damage import Damage
-    from storeconf._get_or_set import Refresh
+    from storeconf._get_or_set import RefreshPolicy
     from storeconf._litestar import NamespacedStore as _Litestars
 else:
     _Litestars = object
@@ -90,7 +90,7 @@ class Store(RootCaller, _Litestars):
     def __init__(self) -> None:
         raise TypeError("subclass storeconf.StoreBase for a backend's store, and storeconf.StoreWrapper for middleware")
 
-    _refresh: Refresh | None = None
+    _refresh: RefreshPolicy | None = None
     """The middleware ``refresh`` of the chain."""
 
     _root: Store

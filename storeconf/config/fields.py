@@ -27,7 +27,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from storeconf._units import parse_duration, parse_size
+from storeconf._units import parse_duration, parse_share, parse_size
 from storeconf.plugin import NamesStore, PathFromFile
 
 if TYPE_CHECKING:
@@ -228,6 +228,8 @@ def expect_of(annotation: Any, metadata: tuple[Any, ...] = (), *, custom: bool =
             custom = True
             if mark.func is parse_duration:
                 return Expect("a duration", frozenset({int, float, str}))
+            if mark.func is parse_share:
+                return Expect("a share", frozenset({int, float, str}))
             if mark.func is parse_size:
                 return Expect("a size", frozenset({int, float, str}))
     typed = _typed(annotation, path=path, store=store)

@@ -280,10 +280,23 @@ class _Structure:
             if not isinstance(spec, AliasSpec) and spec.middleware and name not in self._relations.circular:
                 place = self._relations.place(name)
                 self._bytes_only(spec.middleware, place and place[0], ("stores", name))
+                if isinstance(spec, RootSpec):
+                    self._with_namespaces(name, spec)
         factory = self._validated.default_factory
         if factory is not None and factory.middleware:
             place = None if factory.parent is None else self._relations.place(factory.parent)
             self._bytes_only(factory.middleware, place and place[0], FACTORY, factory.backend)
+
+    def _with_namespaces(self, name: str, spec: RootSpec) -> None:
+        """Report middleware that keeps something in namespaces below a root which can't have any."""
+        for kind, link in spec.middleware.items():
+            if link and link.needs_namespaces and _keeps_raw_keys(spec.backend):
+                self._report.add(
+                    "SC605", f"{kind} needs namespaces below {name!r}, which has no namespace of its own",
+                    ("stores", name, "middleware", kind), key=True,
+                    notes=[self._report.note(f"{name!r} is declared here", ("stores", name), key=True)],
+                    hint=f"give {name!r} a namespace, or leave {kind} out",
+                )  # fmt: skip
 
     def _bytes_only(self, links: Links, root: str | None, path: TreePath, backend: Backend | None = None) -> None:
         """Report middleware, named at ``path``, that can't be around the root's store or that of ``backend``."""

@@ -93,7 +93,8 @@ class CacheStore(StoreWrapper):
         if entry is not None and entry.until > monotonic():
             entry.used = True
             return entry.value
-        return await self._read("get", key)
+        found = await self._find("get", key)
+        return None if found is None else found[0]
 
     async def get_or_set(
         self,
@@ -111,13 +112,25 @@ class CacheStore(StoreWrapper):
                 return entry.value
         return await super().get_or_set(key, factory, expires_in, background=background)
 
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        """See `Store.get_with_expiry`; a value that is near has the expiry that it had when it was read."""
+        entry, now = self._space.table.get(key), monotonic()
+        if entry is None or entry.until <= now:
+            return await self._find("get_with_expiry", key)
+        entry.used = True
+        return entry.value, None if entry.ends is None else entry.ends - now
+
     async def _read(self, operation: str, key: str) -> bytes | None:
+        found = await self._find(operation, key)
+        return None if found is None else found[0]
+
+    async def _find(self, operation: str, key: str) -> tuple[bytes, float | None] | None:
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
         space, coherence = self._space, self._coherence
         reading = coherence.read(space, key)
         if reading is None:
-            return await self._get(key)
+            return await self.wrapped.get_with_expiry(key)
         entry, begun = None, monotonic()
         try:
             found = await self.wrapped.get_with_expiry(key)
@@ -125,8 +138,9 @@ class CacheStore(StoreWrapper):
                 return None
             value, left = found
             # Backends round up to the millisecond what is left.
-            age = self._max_age if left is None else min(self._max_age, left - 0.001)
-            entry = NearEntry(space, key, value, begun, begun + age)
+            ends = None if left is None else begun + left - 0.001
+            until = begun + self._max_age
+            entry = NearEntry(space, key, value, begun, until if ends is None else min(until, ends), ends)
         except StoreError as error:
             if error.operation == "get_with_expiry":
                 error.operation = operation
@@ -135,7 +149,7 @@ class CacheStore(StoreWrapper):
             if entry is None:
                 coherence.give_up(space, key, reading)
         coherence.keep(entry, reading)
-        return value
+        return found
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`; missing entries are read and kept, unless there are many."""

@@ -31,8 +31,8 @@ __all__ = ["LEFT_OUT", "Endpoint", "overlap"]
 Names = tuple[str, ...]
 """The namespaces from the store of an endpoint down to one below it."""
 
-LEFT_OUT: Final = frozenset({"cache", "fallback", "on_error", "ttl"})
-"""Middleware that would change an expiry, answer from elsewhere, or make an outage look like an empty store."""
+LEFT_OUT: Final = frozenset({"cache", "fallback", "on_error", "refresh", "ttl"})
+"""Middleware that would change an expiry, answer for the store, hide an outage, or have nothing to do."""
 
 _MOST_STORES = 4096
 

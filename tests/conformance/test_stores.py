@@ -45,6 +45,7 @@ MIDDLEWARE: dict[str, Settings] = {
     "Ttl": {"ttl": {"jitter": 0.1}},
     "OnError": {"on_error": "miss"},
     "Fallback": {"fallback": "other"},
+    "Refresh": {"refresh": {"stale_if_error": "1d", "wait": "20ms", "shared": "30s"}},
     "CompressGzip": {"compress": {"algorithm": "gzip", "min_size": 0}},
     "CompressLz4": {"compress": {"algorithm": "lz4", "min_size": 0}},
     "CompressZstd": {"compress": {"algorithm": "zstd", "min_size": 0}},
@@ -111,6 +112,8 @@ class _Far(MemoryStore):
     """A memory store that a near cache does not take for near: it keeps what it reads here as well."""
 
 
+_suite("FileRefresh", _Loaded, layout=_child(BACKENDS["File"], MIDDLEWARE["Refresh"]))
+_suite("ValkeyRefreshOfCache", _Loaded, layout=_child(BACKENDS["Valkey"], {**MIDDLEWARE["Refresh"], **CACHE}))
 _suite("MemoryCache", StoreConformance, make_store=lambda suite: _cached(_Far()))
 _suite("FileCache", _Loaded, layout=_child(BACKENDS["File"], CACHE))
 _suite("RedisCache", _Loaded, layout=_child(BACKENDS["Redis"], CACHE))

@@ -23,6 +23,7 @@ from storeconf import (
     StoreUnavailableError,
     StoreValueError,
 )
+from storeconf._arguments import STALE
 from storeconf.middleware import compress as compressing
 from storeconf.middleware import encrypt as encrypting
 from storeconf.operations import METHODS, OPERATIONS, TABLE
@@ -32,26 +33,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 BEHAVIOUR = """
-operation        metrics read_only limit     ttl    on_error fallback cache  compress encrypt breaker retry timeout
-get              hit     passes    key,out   renews miss     other    near   decodes  decodes fails   again known
-renew            hit     refuses   key,out   caps   miss     other    drops  decodes  decodes fails   again unknown
-get_many         ok      passes    key,out   renews miss     other    near   decodes  decodes fails   again known
-get_with_expiry  hit     passes    key,out   passes miss     other    passes decodes  decodes fails   again known
-exists           hit     passes    key       passes miss     other    passes passes   passes  fails   again known
-expires_in       ok      passes    key       passes miss     other    passes passes   passes  fails   again known
-keys             ok      passes    passes    passes raises   raises   passes passes   passes  fails   once  known
-ping             ok      passes    passes    passes passes   passes   passes passes   passes  passes  once  told
-set              ok      refuses   key,in    fills  miss     other    drops  encodes  encodes fails   again unknown
-set_many         ok      refuses   key,in    fills  miss     other    drops  encodes  encodes fails   again unknown
-delete           ok      refuses   key       passes miss     other    drops  passes   passes  fails   again unknown
-delete_many      ok      refuses   key       passes miss     other    drops  passes   passes  fails   again unknown
-delete_all       ok      refuses   passes    passes raises   raises   drops  passes   passes  fails   again unknown
-delete_expired   ok      refuses   passes    passes miss     raises   passes passes   passes  fails   again unknown
-add              ok      refuses   key,in    fills  raises   raises   drops  encodes  encodes fails   once  unknown
-touch            hit     refuses   key       caps   miss     other    drops  passes   passes  fails   again unknown
-pop              hit     refuses   key,out   passes miss     other    drops  decodes  decodes fails   once  unknown
-increment        ok      refuses   key       fills  raises   raises   drops  encodes  encodes fails   once  unknown
-compare_and_set  ok      refuses   key,in    fills  raises   raises   drops  encodes  encodes fails   once  unknown
+operation       metrics read_only limit   ttl    on_error fallback refresh cache  compress encrypt breaker retry timeout
+get             hit     passes    key,out renews miss     other    passes  near   decodes  decodes fails   again known
+renew           hit     refuses   key,out caps   miss     other    passes  drops  decodes  decodes fails   again unknown
+get_many        ok      passes    key,out renews miss     other    passes  near   decodes  decodes fails   again known
+get_with_expiry hit     passes    key,out passes miss     other    passes  near   decodes  decodes fails   again known
+exists          hit     passes    key     passes miss     other    passes  passes passes   passes  fails   again known
+expires_in      ok      passes    key     passes miss     other    passes  passes passes   passes  fails   again known
+keys            ok      passes    passes  passes raises   raises   passes  passes passes   passes  fails   once  known
+ping            ok      passes    passes  passes passes   passes   passes  passes passes   passes  passes  once  told
+set             ok      refuses   key,in  fills  miss     other    drops   drops  encodes  encodes fails   again unknown
+set_many        ok      refuses   key,in  fills  miss     other    drops   drops  encodes  encodes fails   again unknown
+delete          ok      refuses   key     passes miss     other    drops   drops  passes   passes  fails   again unknown
+delete_many     ok      refuses   key     passes miss     other    drops   drops  passes   passes  fails   again unknown
+delete_all      ok      refuses   passes  passes raises   raises   drops   drops  passes   passes  fails   again unknown
+delete_expired  ok      refuses   passes  passes miss     raises   passes  passes passes   passes  fails   again unknown
+add             ok      refuses   key,in  fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
+touch           hit     refuses   key     caps   miss     other    passes  drops  passes   passes  fails   again unknown
+pop             hit     refuses   key,out passes miss     other    drops   drops  decodes  decodes fails   once  unknown
+increment       ok      refuses   key     fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
+compare_and_set ok      refuses   key,in  fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
 """
 
 CALLS: dict[str, Callable[[Store, str, Any, Any], Awaitable[Any]]] = {
@@ -92,6 +93,10 @@ class Line(MemoryStore):
         """How many further calls fail, with an unknown outcome."""
 
         self.hangs = False
+
+    def do_attach(self, parent: Line) -> None:
+        super().do_attach(parent)
+        self.calls, self.fails, self.hangs = [], 0, False
 
     async def use(self, method: str) -> None:
         self.calls.append(method)
@@ -244,6 +249,20 @@ async def fallback(operation: str, word: str) -> None:
     assert other.calls == ([OPERATIONS[operation].method] if word == "other" else [])
 
 
+async def refresh(operation: str, word: str) -> None:
+    inner = Recorded()
+    store, _ = around("refresh", inner, early="20%", stale_if_error="1h", wait="1s", shared="30s")
+    key = key_for(operation)
+    await store.get_or_set("k", lambda: b"v", 600)
+    copies = inner.with_namespace(STALE)
+    await copies.set("new", b"v")
+    inner.calls.clear()
+    await CALLS[operation](store, key, b"w", 60)
+    assert inner.calls == [OPERATIONS[operation].method]
+    assert word in ("drops", "passes")
+    assert await copies.exists(key) == (word == "passes")
+
+
 async def cache(operation: str, word: str) -> None:
     inner = Recorded()
     store, _ = around("cache", inner)
@@ -347,6 +366,7 @@ CHECKS: dict[str, Callable[[str, str], Coroutine[Any, Any, None]]] = {
     "ttl": ttl,
     "on_error": on_error,
     "fallback": fallback,
+    "refresh": refresh,
     "cache": cache,
     "compress": compress,
     "encrypt": encrypt,
