@@ -102,11 +102,11 @@ async def clear(directory: str) -> None:
 async def hold(directory: str) -> None:
     """Hold the lock of a key until it is killed."""
     from storeconf.stores.file.directory import Directory
-    from storeconf.stores.file.writing import Writer
+    from storeconf.stores.file.writing import EntryWriter
 
     place = Directory(directory, create=True, fsync=False, mode=0o700)
     place.open()
-    with Writer(place).entry((), "k"):
+    with EntryWriter(place).entry((), "k"):
         print("holds", flush=True)
         await asyncio.Event().wait()
 

@@ -359,7 +359,7 @@ def memory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_where_no_disk_is_the_loop_overwrites_entries(
+def test_where_no_disk_is_the_loop_changes_entries(
     memory: Path, handed_over: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "_PAGE_CACHED", frozenset())
@@ -384,6 +384,18 @@ def test_where_no_disk_is_the_loop_overwrites_entries(
                 assert not await place.compare_and_set("k", b"v", b"w")
                 assert not await place.add("k", b"x")
                 assert await place.get("k") == b"w"
+                await place.set("new", b"value")
+                assert await place.add("newer", b"x")
+                assert await place.increment("newest") == 1
+                assert await place.delete("new")
+                assert not await place.delete("new")
+                assert await place.pop("newer") == b"x"
+                assert await place.compare_and_set("newest", b"1", None)
+                assert await place.touch("k", 0)
+                assert await place.get_many(["k", "n", "new", "newer", "newest"]) == {"n": b"42"}
+                await place.set("n", half := os.urandom(65_536))
+                await place.set("n", half)
+                assert await place.pop("n") == half
                 if in_memory:
                     assert not handed_over
                 large = os.urandom(300_000)

@@ -17,12 +17,12 @@ from storeconf import FileStore, StoreUnavailableError
 from storeconf.stores.file import reading
 from storeconf.stores.file.directory import Directory
 from storeconf.stores.file.format import entry_name
-from storeconf.stores.file.writing import Writer
+from storeconf.stores.file.writing import EntryWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storeconf.stores.file.writing import Entry
+    from storeconf.stores.file.writing import LockedEntry
 
 
 def open_store(path: Path) -> FileStore:
@@ -305,9 +305,9 @@ def test_a_record_that_is_not_in_its_place_yet_is_not_read(tmp_path: Path, monke
     """One who has opened a file that has become a spare since sees the next record there before it takes effect."""
     directory = Directory(str(tmp_path / "data"), create=True, fsync=False, mode=0o700)
     directory.open()
-    writer = Writer(directory)
+    writer = EntryWriter(directory)
 
-    def put(value: bytes) -> Entry:
+    def put(value: bytes) -> LockedEntry:
         with writer.entry((), "k") as each:
             each.put(value, 0)
         return each

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from storeconf import FileStore, StoreClosedError, StoreUnavailableError
-from storeconf.stores.file import operations, system, writing
+from storeconf.stores.file import operations, syncing, system
 from storeconf.stores.file.format import lock_number
 from storeconf.stores.file.system import Locks, RangeLocks
 from storeconf.stores.file.worker import Worker
@@ -292,8 +293,14 @@ def test_a_sweeper_that_fails_tries_again(
     ]
 
 
-def test_large_spare_files_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("memory", [False, True])
+def test_large_spare_files_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, request: pytest.FixtureRequest
+) -> None:
     """What a small value replaces may be large; it does not wait for the next write."""
+    if memory and Path("/dev/shm").is_dir():  # where the event loop writes small values
+        tmp_path = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        request.addfinalizer(lambda: shutil.rmtree(tmp_path))
     monkeypatch.setattr(operations, "SWEEP_DELAY", 0.0)
     monkeypatch.setattr(operations, "SWEEP_INTERVAL", 0.01)
 
@@ -363,7 +370,7 @@ def test_a_batch_reaches_the_disk_before_anybody_is_told(tmp_path: Path, monkeyp
 
 
 def test_more_changes_than_one_group_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "_MOST", 5)
+    monkeypatch.setattr(syncing, "_MOST", 5)
 
     async def main() -> None:
         async with FileStore(tmp_path, durability="fsync") as store:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from storeconf.stores.file.system import Locks
 
-__all__ = ["OPEN_DIRECTORY", "Directory", "Place", "translate"]
+__all__ = ["OPEN_DIRECTORY", "Directory", "NamespacePlace", "translate"]
 
 _HOME = re.compile(rb"[0-9a-f]{16}\Z")
 _MOST_PLACES = 4096
@@ -44,7 +44,7 @@ _KINDS: dict[int, type[StoreError]] = {
 """What a system call's failure means, where it is not that the directory can't be used."""
 
 
-class Place(NamedTuple):
+class NamespacePlace(NamedTuple):
     """Where a namespace's entries are: their directory, and what precedes the key in the header.
 
     ``read_flags`` are those with which preadv reads files there without waiting for a disk; None if that is impossible.
@@ -57,7 +57,7 @@ class Place(NamedTuple):
     hash: blake2b
 
     @classmethod
-    def at(cls, directory: bytes, prefix: bytes) -> Place:
+    def at(cls, directory: bytes, prefix: bytes) -> NamespacePlace:
         """Return a namespace's place; asks what file system it is on."""
         return cls(directory, prefix, system.read_flags(directory), entry_hash(prefix))
 
@@ -99,7 +99,7 @@ class Directory:
         self.mode = mode
         self.file_mode: int = mode & 0o666
         self.spares: bytes = self.root + b"/" + SPARE_DIRECTORY
-        self.places: dict[tuple[str, ...], Place] = {}
+        self.places: dict[tuple[str, ...], NamespacePlace] = {}
         """What `place` has returned: where no disk has to be looked at any more."""
         self._locks: Locks | None = None
         self._home: bytes | None = None
@@ -235,7 +235,7 @@ class Directory:
 
     # ------------------------------------------------------------------ namespaces
 
-    def place(self, path: tuple[str, ...]) -> Place:
+    def place(self, path: tuple[str, ...]) -> NamespacePlace:
         """Return where the entries of a namespace lie; it need not exist yet."""
         place = self.places.get(path)
         if place is None:
@@ -247,14 +247,14 @@ class Directory:
                         raise OSError(errno.ELOOP, "a namespace's directory must not be a symbolic link", directory)
             if len(self.places) >= _MOST_PLACES:
                 self.places.clear()
-            place = self.places[path] = Place.at(directory, key_prefix(path))
+            place = self.places[path] = NamespacePlace.at(directory, key_prefix(path))
         return place
 
     def refuse_read_flags(self, path: tuple[str, ...]) -> None:
         """Remember that the file system does not know the flags of a place."""
         self.places[path] = self.place(path)._replace(read_flags=None)
 
-    def make_place(self, place: Place) -> list[bytes]:
+    def make_place(self, place: NamespacePlace) -> list[bytes]:
         """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.
 
         They are not synchronized yet: that takes long, and an empty namespace is removed by anybody who sees it.

@@ -6,6 +6,7 @@ docs/explanation/file-format.md describes the same for people; a change here is 
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
@@ -32,6 +33,7 @@ __all__ = [
     "file_times",
     "key_prefix",
     "lock_number",
+    "name_in",
     "namespace_name",
     "pack",
     "parse",
@@ -116,6 +118,13 @@ def entry_hash(prefix: bytes) -> blake2b:
 def entry_name(key: bytes) -> bytes:
     """Return the name of the file of a key with its prefix: distinct also where case is ignored."""
     return blake2b(key, digest_size=20).hexdigest().encode() + b".kv"
+
+
+def name_in(hash_: blake2b, key: bytes) -> bytes:
+    """Return the name of the file of a key, which comes after the prefix that is in the hash."""
+    hash_ = hash_.copy()  # half as dear as a new one
+    hash_.update(key)
+    return hexlify(hash_.digest()) + b".kv"
 
 
 def lock_number(name: bytes) -> int:

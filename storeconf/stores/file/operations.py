@@ -21,20 +21,20 @@ from storeconf.errors import StoreError, StoreTimeoutError
 from storeconf.store import next_counter
 from storeconf.stores.file.directory import OPEN_DIRECTORY
 from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
-from storeconf.stores.file.reading import Busy, Reader, now
+from storeconf.stores.file.reading import Busy, EntryReader, now
 from storeconf.stores.file.system import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from storeconf.stores.file.directory import Place
-    from storeconf.stores.file.writing import Writer
+    from storeconf.stores.file.directory import NamespacePlace
+    from storeconf.stores.file.writing import EntryWriter
 
-__all__ = ["Reading", "Writing", "milliseconds_left", "patiently"]
+__all__ = ["ReadOperations", "WriteOperations", "milliseconds_left", "patiently"]
 
 logger: logging.Logger = logging.getLogger("storeconf.file")
 
-Path = tuple[str, ...]
+NamespacePath = tuple[str, ...]
 
 T = TypeVar("T")
 
@@ -102,17 +102,17 @@ def milliseconds_left(expiry: int) -> int | None:
     return max(1, expiry - now()) if expiry else None
 
 
-class Reading:
+class ReadOperations:
     """The operations that change nothing."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: EntryReader) -> None:
         self.reader = reader
 
-    def find(self, path: Path, key: str) -> tuple[bytes, int] | None:
+    def find(self, path: NamespacePath, key: str) -> tuple[bytes, int] | None:
         """Value and expiry."""
         return self.reader.find(path, key)
 
-    def get_many(self, path: Path, keys: list[str]) -> Generator[float, None, dict[str, bytes]]:
+    def get_many(self, path: NamespacePath, keys: list[str]) -> Generator[float, None, dict[str, bytes]]:
         """The values that are there."""
         found = {}
         due = time.monotonic() + _SLICE
@@ -128,12 +128,12 @@ class Reading:
                 due = time.monotonic() + _SLICE
         return found
 
-    def pages(self, path: Path, prefix: str) -> Iterator[list[str]]:
+    def pages(self, path: NamespacePath, prefix: str) -> Iterator[list[str]]:
         """The live keys of a namespace that begin with ``prefix``, a page for each step."""
         place = self.reader.directory.place(path)
         return self._paged([place.directory], partial(self._matching, place, prefix), downwards=False)
 
-    def tree(self, path: Path) -> Iterator[list[tuple[Path, str]]]:
+    def tree(self, path: NamespacePath) -> Iterator[list[tuple[NamespacePath, str]]]:
         """The live keys of a namespace and of those below it, each with the names that follow, a page for each step."""
         top = self.reader.directory.place(path).directory
         return self._paged([top], partial(self._placed, len(path)), downwards=True)
@@ -171,14 +171,16 @@ class Reading:
                 page = []
         yield page
 
-    def _matching(self, place: Place, prefix: str, directory: bytes, name: bytes, below: int | None) -> list[str]:
+    def _matching(
+        self, place: NamespacePlace, prefix: str, directory: bytes, name: bytes, below: int | None
+    ) -> list[str]:
         header = self.reader.header(directory, place.prefix, name, below)
         if header is None:
             return []
         key = header.key[len(place.prefix) :].decode()
         return [key] if key.startswith(prefix) else []
 
-    def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> list[tuple[Path, str]]:
+    def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> list[tuple[NamespacePath, str]]:
         header = self.reader.header(directory, b"", name, below)
         if header is None:
             return []
@@ -189,22 +191,26 @@ class Reading:
         return [(path[depth:], key)]
 
 
-class Writing:
-    """The operations that change entries. For one thread."""
+class WriteOperations:
+    """The operations that change entries. For one thread.
 
-    def __init__(self, writer: Writer) -> None:
+    Sweeps also remove the large spare files of the writers ``tidied``, which other threads use.
+    """
+
+    def __init__(self, writer: EntryWriter, tidied: tuple[EntryWriter, ...] = ()) -> None:
         self.writer = writer
+        self._tidied = (writer, *tidied)
         self._part = secrets.randbelow(_PARTS)
 
     # ------------------------------------------------------------------ one key
 
-    def set(self, path: Path, key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
+    def set(self, path: NamespacePath, key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Replace value and expiry."""
         with self.writer.entry(path, key) as entry:
             record = entry.read() if keep_ttl else None
             entry.put(value, record.expiry if record is not None else _deadline(expiry))
 
-    def renew(self, path: Path, key: str, expiry: int) -> bytes | None:
+    def renew(self, path: NamespacePath, key: str, expiry: int) -> bytes | None:
         """The value; what has an expiry gets a new one."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
@@ -217,14 +223,14 @@ class Writing:
                     entry.remove()
             return record.value
 
-    def delete(self, path: Path, key: str) -> bool:
+    def delete(self, path: NamespacePath, key: str) -> bool:
         """Remove the key; return whether it was there."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
             entry.remove()
             return record is not None
 
-    def add(self, path: Path, key: str, value: bytes, expiry: int | None) -> bool:
+    def add(self, path: NamespacePath, key: str, value: bytes, expiry: int | None) -> bool:
         """Store the value only if the key is missing."""
         with self.writer.entry(path, key) as entry:
             if entry.read() is not None:
@@ -233,7 +239,7 @@ class Writing:
                 entry.put(value, _deadline(expiry))
             return True
 
-    def touch(self, path: Path, key: str, expiry: int | None) -> bool:
+    def touch(self, path: NamespacePath, key: str, expiry: int | None) -> bool:
         """Give the key another expiry."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
@@ -245,7 +251,7 @@ class Writing:
                 entry.remove()
             return True
 
-    def pop(self, path: Path, key: str) -> bytes | None:
+    def pop(self, path: NamespacePath, key: str) -> bytes | None:
         """Remove the key and return its value."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
@@ -254,7 +260,7 @@ class Writing:
             entry.remove()
             return record.value
 
-    def increment(self, path: Path, key: str, by: int, expiry: int | None) -> int:
+    def increment(self, path: NamespacePath, key: str, by: int, expiry: int | None) -> int:
         """Add to a counter."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
@@ -267,7 +273,7 @@ class Writing:
             return number
 
     def compare_and_set(
-        self, path: Path, key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
+        self, path: NamespacePath, key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set."""
         with self.writer.entry(path, key) as entry:
@@ -282,11 +288,11 @@ class Writing:
 
     # ------------------------------------------------------------------ several keys
 
-    def set_many(self, path: Path, items: dict[str, bytes], expiry: int | None) -> Generator[float, None, int]:
+    def set_many(self, path: NamespacePath, items: dict[str, bytes], expiry: int | None) -> Generator[float, None, int]:
         """Set one key after another."""
         return self._one_by_one((self.set, path, key, value, expiry, False) for key, value in items.items())
 
-    def delete_many(self, path: Path, keys: list[str]) -> Generator[float, None, int]:
+    def delete_many(self, path: NamespacePath, keys: list[str]) -> Generator[float, None, int]:
         """Delete one key after another; return how many were there."""
         return self._one_by_one((self.delete, path, key) for key in keys)
 
@@ -305,13 +311,13 @@ class Writing:
                 due = time.monotonic() + _SLICE
         return count
 
-    def delete_all(self, path: Path) -> Generator[float, None, None]:
+    def delete_all(self, path: NamespacePath) -> Generator[float, None, None]:
         """Remove the entries of a namespace and of those below it, and the directories that this empties."""
         top = self.writer.directory.place(path).directory
         yield from self._each(top, self._erase, _SLICE, spared=_SURVIVES)
         self.writer.drop_spares()
 
-    def delete_expired(self, path: Path) -> Generator[float, None, None]:
+    def delete_expired(self, path: NamespacePath) -> Generator[float, None, None]:
         """Remove the expired and damaged entries of a namespace and of those below it, and the debris of the dead."""
         self.writer.directory.sweep()
         top = self.writer.directory.place(path).directory
@@ -340,7 +346,8 @@ class Writing:
             return
         try:
             directory.sweep()
-            self.writer.tidy()
+            for writer in self._tidied:
+                writer.tidy()
             for _ in self._each(directory.root, self._sweeping(), _SWEEP_SLICE):
                 yield _SWEEP_SLICE / _SWEEP_SHARE
         finally:

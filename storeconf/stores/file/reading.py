@@ -40,7 +40,7 @@ __all__ = [
     "Busy",
     "CachedReader",
     "Elsewhere",
-    "Reader",
+    "EntryReader",
     "lives",
     "now",
     "read_header",
@@ -82,16 +82,19 @@ def lives(expiry: int) -> bool:
     return not expiry or time.time_ns() < expiry * 1_000_000
 
 
-def read_record(target: bytes, key: bytes, alone: bool = False) -> Record | None:
+def read_record(target: bytes, key: bytes, alone: bool = False, most: int | None = None) -> Record | None:
     """Return the record in a file, or None if it is damaged, another key's, or not in its place.
 
-    One who is ``alone``, by the entry's lock, finds everything in its place.
+    One who is ``alone``, by the entry's lock, finds everything in its place. Raises Busy if there are more than
+    ``most`` bytes.
     """
     try:
         fd = os.open(target, _READ)
         try:
             data = os.read(fd, _CHUNK)
             if len(data) == _CHUNK:
+                if most is not None and os.fstat(fd).st_size > most:
+                    raise Busy
                 data = _read_rest(fd, data)
             record = parse(data, key)
             if record is None or alone:
@@ -155,8 +158,8 @@ class CachedReader:
     """Reads entries without ever waiting for a disk, so that an event loop can do it. For any thread.
 
     Path and contents come from the kernel's caches, or not at all: an entry that is not there, not committed, damaged
-    or larger than the buffer is left to a `Reader`. One thing may still wait: closing a file that was deleted after it
-    was opened, because that frees it.
+    or larger than the buffer is left to an `EntryReader`. One thing may still wait: closing a file that was deleted
+    after it was opened, because that frees it.
     """
 
     def __init__(self, directory: Directory, open_: Callable[[bytes], int]) -> None:
@@ -215,7 +218,7 @@ class CachedReader:
         return found if not expiry or time.time_ns() < expiry * 1_000_000 else None
 
 
-class Reader:
+class EntryReader:
     """Reads entries. For one thread, which has locks of its own for what it can't settle without."""
 
     def __init__(self, directory: Directory) -> None:

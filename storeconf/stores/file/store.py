@@ -25,10 +25,12 @@ from storeconf.store_base import StoreBase
 from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory, translate
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
-from storeconf.stores.file.operations import Reading, Writing, milliseconds_left
-from storeconf.stores.file.reading import ELSEWHERE, Busy, CachedReader, Elsewhere, Reader
+from storeconf.stores.file.loop_writing import LoopWriter
+from storeconf.stores.file.operations import ReadOperations, WriteOperations, milliseconds_left
+from storeconf.stores.file.reading import ELSEWHERE, Busy, CachedReader, Elsewhere, EntryReader
+from storeconf.stores.file.syncing import SyncGroup
 from storeconf.stores.file.worker import Turns, Worker
-from storeconf.stores.file.writing import Group, LoopWriter, Writer
+from storeconf.stores.file.writing import EntryWriter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -99,7 +101,7 @@ class FileStore(StoreBase):
         self._reset_workers()
 
     def _reset_workers(self) -> None:
-        self._readers: tuple[Reader, ...] = ()
+        self._readers: tuple[EntryReader, ...] = ()
         self._workers: tuple[Worker, ...] = ()
         self._cached = False
         self._find_cached: Callable[[tuple[str, ...], str], tuple[bytes, int] | Elsewhere | None] = _nothing_cached
@@ -125,12 +127,12 @@ class FileStore(StoreBase):
             raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
         fsync = self.durability == "fsync"
         directory = self._new_directory()
-        writer, in_loop = Writer(directory), LoopWriter(self._new_directory())
+        writer, in_loop = EntryWriter(directory), LoopWriter(self._new_directory())
         name = f"storeconf-file-{self.path.name}"
         if fsync:
-            writer.group = Group(writer)
+            writer.group = SyncGroup(writer)
             # Those who read don't wait for the disk.
-            reader = Reader(directory)
+            reader = EntryReader(directory)
             self._reader = Worker(f"{name}-read", directory, None, reader.close)
             self._reader.start()
         else:
@@ -138,7 +140,11 @@ class FileStore(StoreBase):
         self._writer = Worker(name, directory, writer.group, partial(_close, writer, in_loop))
         if not fsync:
             self._reader = self._writer
-        self._directory, self._reading, self._writing = directory, Reading(reader), Writing(writer)
+        self._directory, self._reading, self._writing = (
+            directory,
+            ReadOperations(reader),
+            WriteOperations(writer, (in_loop,)),
+        )
         self._workers = (self._reader, self._writer) if fsync else (self._writer,)
         self._readers = (reader, writer, in_loop) if fsync else (writer, in_loop)
         self._abandon = weakref.finalize(self, _stop, self._workers)
@@ -149,7 +155,7 @@ class FileStore(StoreBase):
             if system.has_cached_open() and system.cached_open is not None:
                 self._cached, self._find_cached = True, CachedReader(directory, system.cached_open).find
                 if not fsync:
-                    self._in_loop, self._overwriting, self._home_thread = in_loop, Writing(in_loop), get_ident()
+                    self._in_loop, self._overwriting, self._home_thread = in_loop, WriteOperations(in_loop), get_ident()
         except BaseException:
             self._abandon()
             self._reset_workers()
@@ -234,7 +240,7 @@ class FileStore(StoreBase):
         return await self._reader.submit(self._reading.find, path, key)
 
     async def _write(
-        self, work: Callable[[Writing, tuple[str, ...], *Ts], T], path: tuple[str, ...], *arguments: *Ts
+        self, work: Callable[[WriteOperations, tuple[str, ...], *Ts], T], path: tuple[str, ...], *arguments: *Ts
     ) -> T:
         """What one operation on one key gives. Where no disk is behind the files, the opening loop may do it itself.
 
@@ -261,17 +267,17 @@ class FileStore(StoreBase):
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""
         if renew is not None:
-            return await self._write(Writing.renew, path, key, renew)
+            return await self._write(WriteOperations.renew, path, key, renew)
         found = await self._find(path, key)
         return None if found is None else found[0]
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Swap a new record into the key's place."""
-        await self._write(Writing.set, path, key, value, expiry, keep_ttl)
+        await self._write(WriteOperations.set, path, key, value, expiry, keep_ttl)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """Remove the key's file."""
-        return await self._writer.submit(self._writing.delete, path, key)
+        return await self._write(WriteOperations.delete, path, key)
 
     async def do_exists(self, path: tuple[str, ...], key: str) -> bool:
         """Read the record."""
@@ -326,25 +332,25 @@ class FileStore(StoreBase):
 
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Look and set under the key's lock."""
-        return await self._write(Writing.add, path, key, value, expiry)
+        return await self._write(WriteOperations.add, path, key, value, expiry)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """Overwrite the header under the key's lock."""
-        return await self._write(Writing.touch, path, key, expiry)
+        return await self._write(WriteOperations.touch, path, key, expiry)
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
         """Read and remove under the key's lock."""
-        return await self._writer.submit(self._writing.pop, path, key)
+        return await self._write(WriteOperations.pop, path, key)
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
         """Read and set under the key's lock."""
-        return await self._write(Writing.increment, path, key, by, expiry)
+        return await self._write(WriteOperations.increment, path, key, by, expiry)
 
     async def do_compare_and_set(
         self, path: tuple[str, ...], key: str, old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool
     ) -> bool:
         """Compare and set under the key's lock."""
-        return await self._write(Writing.compare_and_set, path, key, old, new, expiry, keep_ttl)
+        return await self._write(WriteOperations.compare_and_set, path, key, old, new, expiry, keep_ttl)
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Iterate over the live keys of this namespace alone; see `Store.keys`. Each page of them is one call."""
@@ -400,7 +406,7 @@ def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:
     return on_damage
 
 
-def _close(*readers: Reader) -> None:
+def _close(*readers: EntryReader) -> None:
     for reader in readers:
         reader.close()
 

@@ -23,11 +23,14 @@ __all__ = [
     "cached_open",
     "claim",
     "exchange",
+    "exchange_at_once",
     "has_cached_open",
     "make_locks",
     "read_flags",
+    "rename_at_once",
     "sync_data",
     "sync_directory",
+    "unlink_at_once",
 ]
 
 NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -36,9 +39,10 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = _RENAME_SWAP = 2
 
 
-def _c_function(name: str, *types: Any) -> Any:
+def _c_function(name: str, *types: Any, at_once: bool = False) -> Any:
+    """Return a function of the C library; one ``at_once`` does not let other threads run in the meantime."""
     try:
-        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+        function = getattr((ctypes.PyDLL if at_once else ctypes.CDLL)(None, use_errno=True), name)
     except (OSError, TypeError, AttributeError):  # TypeError: Windows knows no library without a name
         return None
     function.argtypes = types
@@ -55,14 +59,12 @@ _statfs = _c_function("statfs", ctypes.c_char_p, ctypes.c_void_p)
 
 def _exchange_linux(one: bytes, other: bytes) -> None:
     if _renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), other)
+        raise _failure(other)
 
 
 def _exchange_macos(one: bytes, other: bytes) -> None:
     if _renamex_np(one, other, _RENAME_SWAP):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), other)
+        raise _failure(other)
 
 
 exchange: Callable[[bytes, bytes], None] | None = None
@@ -72,6 +74,40 @@ if _renameat2 is not None:
     exchange = _exchange_linux
 elif _renamex_np is not None:
     exchange = _exchange_macos
+
+
+_renameat2_at_once = _c_function("renameat2", at_once=True)
+_unlink_at_once = _c_function("unlink", at_once=True)
+
+# Arguments that are C values already need no conversion at each call.
+_HERE = ctypes.c_int(_AT_FDCWD)
+_EXCHANGING, _REPLACING = ctypes.c_uint(_RENAME_EXCHANGE), ctypes.c_uint(0)
+
+
+def _exchange_at_once(one: bytes, other: bytes) -> None:
+    if _renameat2_at_once(_HERE, one, _HERE, other, _EXCHANGING):
+        raise _failure(other)
+
+
+exchange_at_once: Callable[[bytes, bytes], None] | None = None if _renameat2_at_once is None else _exchange_at_once
+"""As `exchange`, for event loops and where nothing waits for a disk; Linux only."""
+
+
+def rename_at_once(one: bytes, other: bytes) -> None:
+    """Rename a file where nothing waits for a disk."""
+    if _renameat2_at_once(_HERE, one, _HERE, other, _REPLACING):
+        raise _failure(other)
+
+
+def unlink_at_once(path: bytes) -> None:
+    """Remove a file's name where nothing waits for a disk."""
+    if _unlink_at_once(path):
+        raise _failure(path)
+
+
+def _failure(path: bytes) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), path)
 
 
 _OPENAT2 = 437  # the same number on every architecture that counts
@@ -95,9 +131,8 @@ def _cached_open(flags: int) -> Callable[[bytes], int] | None:
     """Return a function that opens a file unless looking up its path needs a disk: a descriptor or -errno."""
     if sys.platform != "linux" or struct.calcsize("P") != 8 or not hasattr(os, "preadv"):
         return None
-    # A call that never waits need not let other threads run meanwhile: they may be slow to let it go on.
+    # A call that never waits need not let other threads run in the meantime: they may be slow to let it go on.
     call = ctypes.PyDLL(None, use_errno=True).syscall
-    # Arguments that are C values already need no conversion at each call.
     how = ctypes.byref(_OpenHow(flags, 0, _RESOLVE_CACHED))
     number, at, size = ctypes.c_long(_OPENAT2), ctypes.c_long(_AT_FDCWD), ctypes.c_size_t(ctypes.sizeof(_OpenHow))
 

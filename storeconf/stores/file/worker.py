@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from storeconf.stores.file.directory import Directory
-    from storeconf.stores.file.writing import Group
+    from storeconf.stores.file.syncing import SyncGroup
 
 __all__ = ["Turns", "Worker"]
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Call = tuple["asyncio.Future[Any]", "Callable[..., Any]", tuple[Any, ...]]
-Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+CallOutcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
 class Lane:
@@ -44,8 +44,10 @@ class Lane:
         self.loop = loop
         self.worker = worker
         self._pending: list[Call] | None = None
-        self._alone = True  # whether the last turn had no more than one call
-        self._outcomes: deque[list[Outcome]] = deque()
+        self._alone = True  # whether the last batch had no more than one call
+        self._latest: asyncio.Future[Any] = loop.create_future()  # that of the last call
+        self._latest.cancel()
+        self._outcomes: deque[list[CallOutcome]] = deque()
         self._mutex = threading.Lock()
         self._bell = -1
         # Half as dear as call_soon_threadsafe, but one can do without: on macOS, or when there are no descriptors left.
@@ -59,22 +61,20 @@ class Lane:
         call = (future, work, arguments)
         if self._pending is not None:
             self._pending.append(call)
+        elif self._alone and self._latest.done():
+            self.worker.put(self, [call])
         else:
-            if self._alone:
-                self._pending = []
-                self.worker.put(self, [call])
-            else:
-                self._pending = [call]
+            self._pending = [call]
             self.loop.call_soon(self._flush)
+        self._latest = future
         return future
 
     def _flush(self) -> None:
         calls, self._pending = self._pending or [], None
-        self._alone = len(calls) <= (0 if self._alone else 1)
-        if calls:
-            self.worker.put(self, calls)
+        self._alone = len(calls) <= 1
+        self.worker.put(self, calls)
 
-    def give(self, outcomes: list[Outcome]) -> None:
+    def give(self, outcomes: list[CallOutcome]) -> None:
         """Bring outcomes to the loop; called by the worker."""
         with self._mutex:
             if self._bell >= 0:
@@ -90,7 +90,7 @@ class Lane:
         while self._outcomes:
             self._settle(self._outcomes.popleft())
 
-    def _settle(self, outcomes: list[Outcome]) -> None:
+    def _settle(self, outcomes: list[CallOutcome]) -> None:
         for future, value, error in outcomes:
             if not future.done():
                 if error is None:
@@ -179,7 +179,7 @@ class Worker:
     """
 
     def __init__(
-        self, name: str, directory: Directory, group: Group | None, cleanup: Callable[[], None] | None
+        self, name: str, directory: Directory, group: SyncGroup | None, cleanup: Callable[[], None] | None
     ) -> None:
         self.directory = directory
         self._group = group
@@ -276,7 +276,7 @@ class Worker:
         return True
 
     def _do(self, lane: Lane, calls: list[Call]) -> None:
-        outcomes: list[Outcome] = []
+        outcomes: list[CallOutcome] = []
         group = self._group
         for future, work, arguments in calls:
             if group is not None:
