@@ -3,16 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from storeconf import Store
 from storeconf.store_base import StoreBase
 from storeconf.testing._checks import equal, holds
 from storeconf.testing._suite import LONG, Suite, all_keys, promise
+from storeconf.testing._values import key_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+
+async def _rounds(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+_MOMENTS: tuple[Callable[[], Awaitable[None]], ...] = (
+    *(partial(_rounds, count) for count in range(1, 9)),
+    *(partial(asyncio.sleep, seconds) for seconds in (0.0002, 0.0005, 0.001, 0.003, 0.01)),
+)
+"""How long a call runs before it is cancelled."""
+
+_MANY = 1000
+_BLOCKED = 0.25
+"""Seconds for which no call may keep the event loop from other tasks."""
+
+
+async def _longest_pause(call: Callable[[], Awaitable[object]]) -> float:
+    """Return the longest time for which another task was not run while the call was under way."""
+    longest, last = 0.0, time.perf_counter()
+
+    def beat() -> None:
+        nonlocal longest, last
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            beat()
+
+    task = asyncio.ensure_future(go_on())
+    try:
+        await call()
+    finally:
+        beat()
+        task.cancel()
+    return longest
 
 
 class Concurrency(Suite):
@@ -133,6 +176,41 @@ class Concurrency(Suite):
         await check()
         await store.delete_all()
         equal(await all_keys(store), set(), "the store works afterwards")
+
+    @promise
+    async def test_cancelled_calls_end_cancelled(self, store: Store) -> None:
+        """A call that is cancelled while it runs raises CancelledError: timeouts and task groups depend on it."""
+        calls = key_calls(self, store) | {"ping": lambda _: store.ping()}
+        if self.lists(store):
+            calls["delete_all"] = lambda _: store.delete_all()
+        for name, call in calls.items():
+            swallowed = 0
+            for moment in _MOMENTS:
+                task = asyncio.ensure_future(call("k"))
+                await moment()
+                if not task.cancel():
+                    await asyncio.wait([task])  # it had ended
+                    continue
+                await asyncio.wait([task])
+                swallowed += not task.cancelled()
+            # Once may be asyncio.wait_for of Python 3.11, which sometimes prefers a result to a cancellation.
+            holds(swallowed <= 1, f"a cancelled {name} raises CancelledError; {swallowed} calls did not")
+
+    @promise
+    async def test_listing_and_emptying_let_others_run(self, store: Store) -> None:
+        """While keys and delete_all work, other tasks of the event loop run."""
+        if not self.lists(store):
+            return
+        child = store.with_namespace("child")
+        longest = dict.fromkeys(("keys", "delete_all"), math.inf)
+        for _ in range(3):  # a machine that has no time for this process looks the same, but not three times
+            await child.set_many({f"k{n}": b"v" for n in range(_MANY)})
+            for name, call in (("keys", lambda: all_keys(child)), ("delete_all", child.delete_all)):
+                longest[name] = min(longest[name], await _longest_pause(call))
+            if max(longest.values()) < _BLOCKED:
+                return
+        for name, pause in longest.items():
+            holds(pause < _BLOCKED, f"{name} of {_MANY:,} keys lets other tasks run; they waited {pause:.2f} s")
 
     @promise
     async def test_cancelled_increments_count_once_or_not(self, store: Store) -> None:

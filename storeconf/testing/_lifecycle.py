@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from storeconf import Store, StoreClosedError
 from storeconf.store_base import StoreBase
 from storeconf.testing._checks import equal, holds, raises
-from storeconf.testing._suite import Suite, all_keys, from_new, in_child
+from storeconf.testing._suite import Suite, all_keys, cut_off, from_new, in_child, open_files
 from storeconf.testing._values import key_calls
 
 
@@ -162,7 +162,9 @@ class OpeningAndClosing(Suite):
 
             async def write() -> None:
                 async with store:
-                    await child.set("k", b"one")
+                    # At once, so that what waits for its turn here, such as a lock, belongs to this loop.
+                    await asyncio.gather(*(child.set("k", b"one") for _ in range(10)))
+                    await asyncio.gather(*(child.get("k") for _ in range(10)))
 
             async def use(expected: bytes, new: bytes) -> None:
                 equal(await child.get("k"), expected, "data is there in another loop")
@@ -241,9 +243,10 @@ class OpeningAndClosing(Suite):
             self.run(main())
 
     def test_fork_of_an_open_store(self) -> None:
-        """A forked child uses its own connections, threads and locks; the parent's go on working."""
+        """A forked child uses its own connections, threads and locks; the parent's go on working beside it."""
         if not hasattr(os, "fork"):
             return
+        before = open_files()
         with self.place() as store:
             child = store.with_namespace("child")
             capabilities = self.capabilities(store)
@@ -263,8 +266,13 @@ class OpeningAndClosing(Suite):
                 await work("forked")
                 await store.aclose()
 
+            def forked() -> None:
+                with cut_off(inherited):
+                    self.run(in_the_child())
+
             self.run(work("before"))
-            in_child(lambda: self.run(in_the_child()))
+            inherited = open_files() - before
+            in_child(self.time_limit, forked)
             self.run(check())
 
     def test_left_open_is_told(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -13,11 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from storeconf import StoreValueError, UnsupportedOperationError
 from storeconf.testing._checks import equal, holds
+from storeconf.testing._limit import OvertimeError, limited
 from storeconf.testing._suite import all_keys
 
 if TYPE_CHECKING:
-    import asyncio
-
     from storeconf import Capabilities, Store
     from storeconf.testing.conformance import StoreConformance
 
@@ -115,12 +115,17 @@ def integer(value: bytes) -> int | None:
     return number if str(number).encode() == value else None
 
 
+class HungError(BaseException):
+    """A call did not end. No Exception, so that Hypothesis does not look for a shorter history that hangs as long."""
+
+
 class History(RuleBasedStateMachine):
     """One history of calls on a fresh store of ``suite``, each compared with what may be there."""
 
     def __init__(self, suite: StoreConformance) -> None:
         super().__init__()
         self.suite = suite
+        self.hung = False
         self.paths: tuple[Path, Path] = ((), ())
         self.keys: list[str] = ["", ""]
         self.last: Place = ((), "")
@@ -144,8 +149,23 @@ class History(RuleBasedStateMachine):
         return self.paths[at // 2]
 
     def run(self, work: Any) -> Any:
-        """Run in the history's own event loop."""
-        return self.runner.run(work)
+        """Run in the history's own event loop, for the suite's time limit at most."""
+
+        async def bounded() -> Any:
+            async with asyncio.timeout(self.suite.time_limit):
+                return await work
+
+        if self.hung:
+            work.close()
+            return None
+        try:
+            with limited(self.suite.time_limit):
+                return self.runner.run(bounded())
+        except TimeoutError as error:
+            if type(error) not in (TimeoutError, OvertimeError):  # the store's own
+                raise
+            self.hung = True
+            raise HungError(str(error) or f"a call took longer than {self.suite.time_limit:g} s") from error
 
     async def open(self) -> None:
         """Enter all stores."""
@@ -248,6 +268,8 @@ class History(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Compare everything once more and leave nothing behind."""
         with self._leave:
+            if self.hung:
+                return
             for path in {path for path, _ in self.entries}:
                 self.check_keys(False, path, "")
             for path, key in list(self.entries):

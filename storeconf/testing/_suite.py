@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import math
 import os
 import select
 import signal
+import stat
 import tempfile
 import time
 import traceback
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from storeconf.testing._checks import equal, holds, within
+from storeconf.testing._limit import limited
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -35,7 +38,7 @@ LONG = 3600
 
 _TICK = 0.004
 _CLOCKS_DIFFER = 0.05
-_CHILD_LIMIT = 60.0
+_CHILD_GRACE = 2.0
 
 
 class Suite:
@@ -48,7 +51,7 @@ class Suite:
     """Whether the store may be used from the event loops of several threads at once."""
 
     time_limit: ClassVar[float] = 60.0
-    """Seconds after which a test fails instead of waiting on."""
+    """Seconds after which a test fails instead of waiting on, also if the store never gives way to the event loop."""
 
     directory: Path
     """An empty directory of the running test's own, removed afterwards."""
@@ -86,6 +89,10 @@ class Suite:
 
     # ------------------------------------------------------------------ for the tests
 
+    def lists(self, store: Store) -> bool:
+        """Whether the store can list its keys, and delete all of them."""
+        return True
+
     def handle(self) -> Store:
         """Return another new store on the running test's data, in the suite's namespace."""
         store = self.make_store()
@@ -100,13 +107,13 @@ class Suite:
         def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             unseen.append(f"{context['message']}: {context.get('exception')!r}")
 
-        async def limited() -> T:
+        async def bounded() -> T:
             asyncio.get_running_loop().set_exception_handler(note)
             async with asyncio.timeout(self.time_limit):
                 return await work
 
-        with self.runner() as runner:
-            result = runner.run(limited())
+        with limited(self.time_limit), self.runner() as runner:
+            result = runner.run(bounded())
         equal(unseen, [], "nothing fails in the background")
         return result
 
@@ -211,21 +218,52 @@ async def all_keys(store: Store, prefix: str = "") -> set[str]:
     return {key async for key in store.keys(prefix)}
 
 
-def in_child(*works: Callable[[], None]) -> None:
-    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised, or if it hangs."""
+def in_child(limit: float, *works: Callable[[], None]) -> None:
+    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised.
+
+    A process that takes longer than ``limit`` seconds is killed, which is a failure, too.
+    """
     children = [_fork(work) for work in works]
+    until = time.monotonic() + limit + _CHILD_GRACE
     failures = []
     for pid, read in children:
-        answered, _, _ = select.select([read], [], [], _CHILD_LIMIT)
+        answered, _, _ = select.select([read], [], [], max(0.0, until - time.monotonic()))
         if not answered:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {_CHILD_LIMIT:g} s"
+        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {limit:g} s"
         os.close(read)
         if status or report:
             failures.append(f"a forked process works; one ended with status {status}\n{report}")
     if failures:
         raise AssertionError("\n".join(failures))
+
+
+def open_files() -> set[int]:
+    """The descriptors of this process that only one process at a time may use: sockets, and files open for writing."""
+    found = set()
+    for descriptor in range(3, min(1024, os.sysconf("SC_OPEN_MAX"))):
+        try:
+            kind = os.fstat(descriptor).st_mode
+            mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        except OSError:
+            continue
+        if stat.S_ISSOCK(kind) or (stat.S_ISREG(kind) and mode == os.O_RDWR):
+            found.add(descriptor)
+    return found
+
+
+@contextmanager
+def cut_off(descriptors: set[int]) -> Iterator[None]:
+    """In a forked child: make useless what the parent had opened, so that using it fails instead of mixing things up.
+
+    The parent's own descriptors stay as they are.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nothing, descriptor)
+    yield
+    os.close(nothing)
 
 
 def _fork(work: Callable[[], None]) -> tuple[int, int]:

@@ -7,9 +7,14 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from storeconf._version import __version__
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
     from typing import TextIO
 
@@ -20,13 +25,17 @@ __all__ = ["Outcome", "Report", "run_conformance"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one test ended: ``error`` is None when the store keeps the promise; ``details`` is the traceback."""
+    """How one test ended.
+
+    ``promise`` is what it checks, in one sentence; ``error`` is None if the store passed; ``traceback`` is that of the
+    error, as text.
+    """
 
     test: str
     promise: str
     seconds: float
     error: BaseException | None = None
-    details: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +55,54 @@ class Report:
         """Whether at least one test ran and none failed."""
         return bool(self.outcomes) and not self.failures
 
+    @property
+    def summary(self) -> str:
+        """One line for a README: how many checks the store passed, and of which version of storeconf."""
+        passed = len(self.outcomes) - len(self.failures)
+        return f"storeconf {__version__} conformance: {passed} of {len(self.outcomes)} checks passed"
+
     def __str__(self) -> str:
         lines = []
         for outcome in self.failures:
-            lines += [f"FAILED {outcome.test}: {outcome.promise}", outcome.details.rstrip(), ""]
-        seconds = sum(outcome.seconds for outcome in self.outcomes)
-        kept = len(self.outcomes) - len(self.failures)
-        lines.append(f"{self.suite}: {kept} of {len(self.outcomes)} checks passed, in {seconds:.1f} s")
+            lines += [f"FAILED {outcome.test}: {outcome.promise}", outcome.traceback.rstrip(), ""]
+        passed = len(self.outcomes) - len(self.failures)
+        lines.append(f"{self.suite}: {passed} of {len(self.outcomes)} checks passed, in {self._seconds:.1f} s")
         return "\n".join(lines)
+
+    @property
+    def _seconds(self) -> float:
+        return sum(outcome.seconds for outcome in self.outcomes)
+
+    def to_junit_xml(self) -> str:
+        """Return the outcomes in the format that CI systems read."""
+        total = {"tests": str(len(self.outcomes)), "failures": str(len(self.failures)), "errors": "0", "skipped": "0"}
+        total["time"] = f"{self._seconds:.3f}"
+        root = ElementTree.Element("testsuites", total)
+        group = ElementTree.SubElement(root, "testsuite", {"name": self.suite, **total})
+        for outcome in self.outcomes:
+            case = ElementTree.SubElement(
+                group, "testcase", classname=self.suite, name=outcome.test, time=f"{outcome.seconds:.3f}"
+            )
+            if outcome.error is not None:
+                message = f"{outcome.promise} {type(outcome.error).__name__}: {outcome.error}"
+                failure = ElementTree.SubElement(case, "failure", message=_xml(message))
+                failure.text = _xml(outcome.traceback)
+        ElementTree.indent(root)
+        return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+    def write_junit_xml(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_junit_xml` to a file."""
+        Path(path).write_text(self.to_junit_xml(), encoding="utf-8")
+
+
+def _xml(text: str) -> str:
+    """The text, with an escape for each character that XML can't contain: keys of the suite are hostile."""
+    return "".join(
+        each
+        if each in "\t\n\r" or "\x20" <= each <= "\ud7ff" or "\ue000" <= each not in "\ufffe\uffff"
+        else ascii(each)[1:-1]
+        for each in text
+    )
 
 
 def run_conformance(
@@ -61,7 +110,7 @@ def run_conformance(
 ) -> Report:
     """Run the tests of a suite, or ``only`` those named, and report on all of them; an error stops none of the others.
 
-    A line per test goes to ``output`` while they run; None for silence.
+    A line per test goes to ``output``: its number and name as it begins, and how it ended. None for silence.
     """
     names = [name for name, _ in inspect.getmembers(suite, inspect.isfunction) if name.startswith("test_")]
     if only is not None:
@@ -71,11 +120,13 @@ def run_conformance(
             raise ValueError(f"{suite.__name__} has no test {', '.join(sorted(unknown))}")
         names = wanted
     outcomes = []
-    for name in names:
+    for number, name in enumerate(names, 1):
+        if output is not None:
+            print(f"{number:{len(str(len(names)))}}/{len(names)} {name} ... ", end="", file=output, flush=True)
         outcome = _run(suite, name)
         outcomes.append(outcome)
         if output is not None:
-            print("ok    " if outcome.error is None else "FAILED", name, file=output, flush=True)
+            print(f"{'ok' if outcome.error is None else 'FAILED'} ({outcome.seconds:.1f} s)", file=output, flush=True)
     return Report(suite.__name__, tuple(outcomes))
 
 

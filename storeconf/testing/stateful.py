@@ -22,7 +22,19 @@ from hypothesis.stateful import (
 
 from storeconf import StoreValueError
 from storeconf.testing._checks import equal, holds
-from storeconf.testing._model import COARSE, SLACK, History, Path, State, becomes, deletes, has, integer, is_there
+from storeconf.testing._model import (
+    COARSE,
+    SLACK,
+    History,
+    HungError,
+    Path,
+    State,
+    becomes,
+    deletes,
+    has,
+    integer,
+    is_there,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,8 +363,15 @@ def check_model(
         def __init__(self) -> None:
             super().__init__(hooks)
 
+    try:
+        _run(ModelOfSuite, max_examples, steps, shrink)
+    except HungError as error:
+        raise TimeoutError(str(error)) from error
+
+
+def _run(model: type[StoreModel], max_examples: int, steps: int, shrink: bool) -> None:
     run_state_machine_as_test(
-        ModelOfSuite,
+        model,
         settings=settings(
             max_examples=max_examples,
             stateful_step_count=steps,

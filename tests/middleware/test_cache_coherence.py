@@ -407,7 +407,7 @@ def test_a_forked_child_begins_anew() -> None:
         far.hold("before writing")
         waiting = asyncio.ensure_future(far.set("w", b"w", expires_in=7200))
         await asyncio.sleep(0)
-        in_child(check)
+        in_child(60, check)
         waiting.cancel()
         assert await counted(far, store.get("k")) == (b"v", 0)
 

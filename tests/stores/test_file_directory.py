@@ -246,7 +246,7 @@ def test_one_who_may_only_read() -> None:
         Path(place).chmod(0o755)
         directory = Path(place) / "data"
         asyncio.run(write(directory))
-        in_child(lambda: look(directory))
+        in_child(60, lambda: look(directory))
         directory.chmod(0o700)
 
 

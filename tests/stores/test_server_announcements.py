@@ -400,7 +400,7 @@ def test_a_forked_child_listens_for_itself() -> None:
 
         with asyncio.Runner() as runner:
             runner.run(use())
-            in_child(lambda: asyncio.run(check()))
+            in_child(60, lambda: asyncio.run(check()))
             runner.run(in_step(store, other))
             runner.run(store.aclose())
             runner.run(other.aclose())
