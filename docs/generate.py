@@ -23,10 +23,10 @@ from pydantic_core import PydanticUndefined
 from storeconf import errors as error_tree
 from storeconf._units import format_duration, format_size
 from storeconf.catalog import BUILT_IN, Catalog
-from storeconf.config.codes import CODES
 from storeconf.config.fields import ANY, fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, SWITCHES, TOP, EnvelopeField
 from storeconf.config.schema import build_schema
+from storeconf.diagnostics.codes import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ given where its default says *required*; one whose default is empty is simply ab
 
 
 INDEX = """\
-<!-- Made by docs/generate.py from storeconf/config/codes.py: edit that. -->
+<!-- Made by docs/generate.py from storeconf/diagnostics/codes.py: edit that. -->
 
 # Diagnostics
 

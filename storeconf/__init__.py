@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from storeconf._cached import CachedFunction as CachedFunction
     from storeconf._cached import cached as cached
     from storeconf._damage import Damage as Damage
-    from storeconf._location import Diagnostic as Diagnostic
-    from storeconf._location import Location as Location
-    from storeconf._location import Note as Note
-    from storeconf._location import Origin as Origin
     from storeconf._lock import StoreLock as StoreLock
     from storeconf._lock import lock as lock
     from storeconf._typed import TypedStore as TypedStore
@@ -24,6 +20,10 @@ if TYPE_CHECKING:
     from storeconf._version import __version__ as __version__
     from storeconf.catalog import Catalog as Catalog
     from storeconf.catalog import CatalogEntry as CatalogEntry
+    from storeconf.diagnostics import Diagnostic as Diagnostic
+    from storeconf.diagnostics import Location as Location
+    from storeconf.diagnostics import Note as Note
+    from storeconf.diagnostics import Origin as Origin
     from storeconf.errors import ConfigError as ConfigError
     from storeconf.errors import PluginError as PluginError
     from storeconf.errors import StoreClosedError as StoreClosedError
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 _HOME = {
     "storeconf._cached": ("CachedFunction", "cached"),
     "storeconf._damage": ("Damage",),
-    "storeconf._location": ("Diagnostic", "Location", "Note", "Origin"),
+    "storeconf.diagnostics": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._lock": ("StoreLock", "lock"),
     "storeconf._typed": ("TypedStore", "typed"),
     "storeconf._version": ("__version__",),

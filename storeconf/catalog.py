@@ -16,7 +16,7 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from storeconf.config.suggest import nearest
+from storeconf._text import nearest
 from storeconf.errors import PluginError
 from storeconf.plugin import API_VERSION, Backend, Middleware, Resolver
 

@@ -16,7 +16,7 @@ StoreconfError
     ├── StoreValueError(ValueError)
     └── UnsupportedOperationError
 
-Imports nothing of storeconf but the location types.
+Imports nothing of storeconf but the types of diagnostics.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 __all__ = [
     "ConfigError",
@@ -63,7 +63,7 @@ class ConfigError(StoreconfError, ValueError):
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
-        from storeconf._render import render_text, summary
+        from storeconf.diagnostics.render import render_text, summary
 
         return f"{summary(self.diagnostics)}\n\n{render_text(self.diagnostics)}"
 

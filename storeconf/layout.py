@@ -24,12 +24,12 @@ from storeconf.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from storeconf._location import Diagnostic, Origin
     from storeconf.config.pipeline import Assembly
     from storeconf.config.reporter import Reporter
     from storeconf.config.specs import DefaultFactorySpec, Overrides, Source, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
+    from storeconf.diagnostics import Diagnostic, Origin
     from storeconf.registry import StoreRegistry
 
 __all__ = ["CheckResult", "Layout", "check_layout", "collection_paused", "read_layout", "working_directory"]

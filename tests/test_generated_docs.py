@@ -13,7 +13,7 @@ import pytest
 
 import storeconf
 from storeconf import errors
-from storeconf.config.codes import CODES
+from storeconf.diagnostics.codes import CODES
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from storeconf._text import nearest
 from storeconf._version import __version__
 from storeconf.cli.output import complain, error, hide, warning
-from storeconf.config.suggest import nearest
 from storeconf.errors import StoreconfError
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from storeconf._text import nearest
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
 from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.config.specs import AliasSpec
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storeconf._location import Origin
     from storeconf.cli.values import Setting
     from storeconf.config.tree import TreePath
+    from storeconf.diagnostics import Origin
     from storeconf.layout import Layout
 
 __all__ = ["explain_command"]
@@ -73,7 +73,7 @@ def explain_command(source: Source, path: str, form: str) -> None:
 
 
 def _explain_code(code: str, form: str) -> None:
-    from storeconf.config.codes import CODES
+    from storeconf.diagnostics.codes import CODES
 
     about = CODES.get(code)
     if about is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from storeconf._render import printable
+from storeconf._text import printable
 from storeconf._version import __version__
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.described import Described

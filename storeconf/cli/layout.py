@@ -34,8 +34,8 @@ from storeconf.config.tree import MISSING, dotted, lookup
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storeconf.config.render import Format
     from storeconf.config.tree import TreePath
+    from storeconf.diagnostics.render import Format
     from storeconf.layout import CheckResult, Layout
 
 __all__ = ["diff_command", "env_command", "show_command", "validate_command"]
@@ -246,8 +246,8 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
     With --env in that one alone; with FILEs in each of them. Connects to nothing. Problems go to stdout; errors make
     the status 1, warnings do not.
     """
-    from storeconf.config.render import render
     from storeconf.config.reporter import merged
+    from storeconf.diagnostics.render import render
     from storeconf.layout import check_layout
 
     if files and source.file is not None:
@@ -282,7 +282,7 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
 
 def _summary(name: str | None, report: CheckResult) -> str:
     """One line on the result: environments, files, number of problems."""
-    from storeconf._render import summary
+    from storeconf.diagnostics.render import summary
 
     kinds = {each.severity for each in report.diagnostics}
     color = "red" if "error" in kinds else "yellow" if kinds else "green"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import timedelta
 
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
     from storeconf.layout import Layout
 
 __all__ = [
@@ -214,7 +214,7 @@ _REDACTORS = "storeconf.redactors"
 def complain(diagnostics: Sequence[Diagnostic]) -> None:
     """Show diagnostics to a person, on stderr."""
     if diagnostics:
-        from storeconf._render import render_text
+        from storeconf.diagnostics.render import render_text
 
         message(render_text(diagnostics, color=wants_color(sys.stderr)))
 

@@ -18,10 +18,10 @@ from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from storeconf._location import Origin
     from storeconf.config.language import EnvelopeField
     from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
+    from storeconf.diagnostics import Origin
     from storeconf.layout import Layout
 
 __all__ = ["Setting", "history_of", "leaves", "origin_fields", "place_of", "setting_at"]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from storeconf._text import nearest
 from storeconf.catalog import BUILT_IN
-from storeconf.config.fault import Fault
 from storeconf.config.fields import ANY, MAPPING, TEXT, Expect, fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, valid_name
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import TreePath, dotted, is_middleware_path, item_index, lookup
+from storeconf.diagnostics import Fault
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:

@@ -14,22 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf._location import Diagnostic
-from storeconf._render import printable
+from storeconf._text import nearest, printable
 from storeconf._units import format_size
 from storeconf.config.language import SUFFIXES
 from storeconf.config.readers.source import Problem, SourceText, find
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import dotted
+from storeconf.diagnostics import Diagnostic
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storeconf._location import Location
     from storeconf.config.language import Format
     from storeconf.config.readers.source import Entry, ReaderResult
     from storeconf.config.tree import TreePath
+    from storeconf.diagnostics import Location
 
 __all__ = ["MAX_BYTES", "Document", "Unsuitable", "parse", "read", "read_start"]
 

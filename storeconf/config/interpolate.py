@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf.config.fault import Fault
+from storeconf._text import nearest
 from storeconf.config.references import Reference, parse_references
 from storeconf.config.secretfile import SecretFile, SecretText, read_secret
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
+from storeconf.diagnostics import Fault
 from storeconf.errors import PluginError
 from storeconf.plugin import ResolveContext
 

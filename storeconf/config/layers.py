@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from storeconf._location import Origin
 from storeconf.config.language import KIND_KEYS
 from storeconf.config.merge import NO_KIND, Merge, kind_of
 from storeconf.config.tree import MISSING, Items, Removals, Tainted, TreePath, Whole, is_middleware_path
+from storeconf.diagnostics import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf.config.fault import Fault
 from storeconf.config.fields import fields_of
 from storeconf.config.references import Reference, parse_references
 from storeconf.config.tree import (
@@ -27,6 +26,7 @@ from storeconf.config.tree import (
     is_kind_path,
     is_middleware_path,
 )
+from storeconf.diagnostics import Fault
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:

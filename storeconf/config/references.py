@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from storeconf.config.fault import Fault
+from storeconf.diagnostics import Fault
 
 __all__ = ["Reference", "parse_references"]
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from storeconf._text import nearest
 from storeconf.config.fields import fields_of, store_fields
 from storeconf.config.reporter import MOST_SOUGHT, listed
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
-from storeconf.config.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from storeconf._location import Note
     from storeconf.config.reporter import Reporter
     from storeconf.config.specs import DefaultFactorySpec, Links, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
+    from storeconf.diagnostics import Note
     from storeconf.plugin import Backend
 
 __all__ = ["check_relations"]

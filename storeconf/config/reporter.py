@@ -11,18 +11,18 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf._location import Finding, Note
 from storeconf.config.fields import WORDS
 from storeconf.config.tree import Tainted, dotted
+from storeconf.diagnostics import Finding, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from storeconf._location import Diagnostic, Severity
     from storeconf.config.fields import Expect
     from storeconf.config.layers import Place, ValueHistory
     from storeconf.config.secrets import Redactor
     from storeconf.config.tree import TreePath
+    from storeconf.diagnostics import Diagnostic, Severity
 
 __all__ = ["MOST_SOUGHT", "Reporter", "last_names", "listed", "merged", "shown", "words_for"]
 

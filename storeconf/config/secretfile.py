@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from storeconf.config.document import Unsuitable, read_start
-from storeconf.config.fault import Fault
+from storeconf.diagnostics import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
-from storeconf._location import Diagnostic
+from storeconf._text import nearest
 from storeconf.config.fields import fields_of
 from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
+from storeconf.diagnostics import Diagnostic
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from storeconf._location import Finding
     from storeconf.catalog import Catalog
     from storeconf.config.document import Document
     from storeconf.config.fields import Expect
     from storeconf.config.layers import Layer
+    from storeconf.diagnostics import Finding
     from storeconf.plugin import ValueSource
 
 __all__ = ["Redactor", "looks_secret", "secret_values", "secrets_in"]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf._location import Note
+from storeconf._text import nearest
 from storeconf.config.document import read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
 from storeconf.config.layers import Layer, Place, place_of
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import Removals, TreePath, parse_path
+from storeconf.diagnostics import Note
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:

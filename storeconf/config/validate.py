@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from storeconf._text import nearest
 from storeconf.config.fields import Expect, fields_of
 from storeconf.config.language import (
     ALIAS,
@@ -26,7 +27,6 @@ from storeconf.config.language import (
 from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
 from storeconf.config.settings import SettingsReader
 from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
-from storeconf.config.suggest import nearest
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, dotted, leaves
 from storeconf.store import check_name
 

@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from storeconf._text import almost, close, slips
 from storeconf.config.addresses import PREFIX, SUFFIX, Names, kind_key, variable_name
 from storeconf.config.document import parse
-from storeconf.config.fault import Fault
 from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer
 from storeconf.config.merge import NO_KIND, Rules, kind_of
 from storeconf.config.secretfile import SecretFile, SecretText, read_secret
 from storeconf.config.sources import plain_data
-from storeconf.config.suggest import almost, close, slips
 from storeconf.config.tree import (
     Items,
     Placeholder,
@@ -31,17 +30,18 @@ from storeconf.config.tree import (
     lookup,
     parse_path,
 )
+from storeconf.diagnostics import Fault
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from storeconf._location import Severity
     from storeconf.catalog import Catalog
     from storeconf.config.fields import Expect
     from storeconf.config.merge import Merge
     from storeconf.config.reporter import Reporter
     from storeconf.config.specs import Overrides, Request
+    from storeconf.diagnostics import Severity
 
 __all__ = ["Variable", "at", "declared", "iter_variables", "parse_overrides", "read_overrides", "read_variables"]
 

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from storeconf._location import Diagnostic, Finding
 from storeconf.cli.dialects import toml_lines
 from storeconf.config import dump
 from storeconf.config.secrets import Redactor
+from storeconf.diagnostics import Diagnostic, Finding
 from storeconf.layout import check_layout
 from storeconf.plugin import Settings
 from tests.cli.running import run

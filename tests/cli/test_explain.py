@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storeconf.config.codes import CODES
+from storeconf.diagnostics.codes import CODES
 from tests.cli.running import run
 
 if TYPE_CHECKING:

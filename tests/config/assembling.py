@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from storeconf._location import Finding, Origin
+    from storeconf.diagnostics import Finding, Origin
 
 __all__ = ["Workplace", "assemble", "events", "place", "tainted"]
 

@@ -14,7 +14,7 @@ from storeconf.layout import CheckResult, check_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 __all__ = ["Case", "place", "unmarked"]
 

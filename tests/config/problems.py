@@ -13,7 +13,7 @@ from storeconf.catalog import Catalog
 from storeconf.layout import CheckResult, check_layout
 
 if TYPE_CHECKING:
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.fields import fields_of
-from storeconf.config.render import FORMATS, render
+from storeconf.diagnostics.render import FORMATS, render
 from storeconf.errors import PluginError
 from storeconf.layout import check_layout
 from tests.config.documents import LEAVES, render_json, render_toml, render_yaml

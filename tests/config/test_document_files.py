@@ -16,7 +16,7 @@ from storeconf.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 
 def problem(path: Path, shown: str | None = None) -> Diagnostic:

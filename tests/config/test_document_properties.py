@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from storeconf._render import printable
+from storeconf._text import printable
 from storeconf.config.document import Document, parse
 from storeconf.config.language import Format
 from storeconf.config.tree import dotted
@@ -19,7 +19,7 @@ from tests.config.documents import render_json, render_toml, render_yaml, values
 from tests.fuzz_readers import walk
 
 if TYPE_CHECKING:
-    from storeconf._location import Location
+    from storeconf.diagnostics import Location
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine, too

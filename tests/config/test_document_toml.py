@@ -14,7 +14,7 @@ from storeconf.config.document import Document, parse
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 
 def read(text: str) -> Document:

@@ -13,7 +13,7 @@ from storeconf.config.readers import yaml_reader
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storeconf._location import Diagnostic
+    from storeconf.diagnostics import Diagnostic
 
 
 def read(text: str) -> Document:

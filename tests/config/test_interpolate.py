@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.fault import Fault
 from storeconf.config.references import Reference, parse_references
 from storeconf.config.tree import Placeholder, Text
+from storeconf.diagnostics import Fault
 from tests.config.assembling import Workplace, assemble, place, tainted, work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storeconf._location import Finding
     from storeconf.config.pipeline import Assembly
+    from storeconf.diagnostics import Finding
     from storeconf.plugin import ResolveContext
 
 __all__ = ["work"]

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 import storeconf
 from storeconf.catalog import Catalog
-from storeconf.config.render import FORMATS, render
+from storeconf.diagnostics.render import FORMATS, render
 from storeconf.errors import ConfigError
 from storeconf.layout import CheckResult, Layout, check_layout, read_layout
 from storeconf.plugin import Backend, Middleware, Secret

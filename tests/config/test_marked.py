@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from storeconf._render import render_text
 from storeconf.catalog import Catalog
-from storeconf.config.render import Format, render
+from storeconf.diagnostics.render import Format, render, render_text
 from storeconf.layout import check_layout
 from tests.config.marked import Case, place
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from storeconf._location import Diagnostic, Note
-from storeconf._render import summary
-from storeconf.config.codes import CODES
-from storeconf.config.render import FORMATS, render
+from storeconf.diagnostics import Diagnostic, Note
+from storeconf.diagnostics.codes import CODES
+from storeconf.diagnostics.render import FORMATS, render, summary
 from storeconf.errors import ConfigError
 
 UNKNOWN = Diagnostic(

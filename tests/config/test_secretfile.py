@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storeconf.config.fault import Fault
 from storeconf.config.secretfile import read_secret
+from storeconf.diagnostics import Fault
 
 
 def test_a_pipe_that_is_being_written() -> None:

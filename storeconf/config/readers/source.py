@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from storeconf._location import Diagnostic, Location, Note
-from storeconf._render import printable
+from storeconf._text import printable
 from storeconf.config.masking import hidden_by, starred_line, without
 from storeconf.config.tree import TreePath, dotted
+from storeconf.diagnostics import Diagnostic, Location, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

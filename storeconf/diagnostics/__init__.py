@@ -1,4 +1,6 @@
-"""Places and origins: where a configured value stands, who set it, what it shadowed, and what is wrong with it.
+"""What is wrong with a configuration, and where: the location of a value, which layer set it, and what it shadowed.
+
+A problem begins as a `Fault` of a value, gets a location as a `Finding`, and the redactor makes it a `Diagnostic`.
 
 Imports nothing of storeconf.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Diagnostic", "Finding", "Location", "Origin", "Severity"]
+__all__ = ["Diagnostic", "Fault", "Finding", "Location", "Note", "Origin", "Severity"]
 
 Severity = Literal["error", "warning"]
 
@@ -54,6 +56,32 @@ class Origin:
 
     def __str__(self) -> str:
         return self.place or self.layer
+
+
+class Fault(Exception):  # noqa: N818 - callers turn it into a diagnostic
+    """A problem of a value, which the caller, who knows the location of the value, reports.
+
+    ``span`` is the invalid part of the text, ``path`` the longest part of a path that exists. ``absent``: the value
+    does not exist, so a default applies.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        hint: str | None = None,
+        *,
+        span: tuple[int, int] = (0, 0),
+        path: tuple[str | int, ...] = (),
+        absent: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.hint = hint
+        self.span = span
+        self.path = path
+        self.absent = absent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Did you mean: the known name that is nearest to a misspelt one."""
+"""Texts for people: how unprintable characters are shown, and the known name that is nearest to a misspelt one.
+
+Imports nothing of storeconf.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["almost", "close", "nearest", "slips"]
+__all__ = ["almost", "close", "nearest", "printable", "slips"]
 
 _DIGITS = re.compile(r"\d+")
+
+
+def printable(text: str, *, newlines: bool = False) -> str:
+    """The text with an escape for each character that could move a terminal's cursor or hide text."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or (newlines and each == "\n") else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
