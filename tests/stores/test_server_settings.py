@@ -39,7 +39,7 @@ def refused(message: str, **settings: Any) -> str:
         ("redis://localhost", "redis://localhost"),
         ("rediss://app:hunter2@db.example:7000/3", "rediss://app:***@db.example:7000/3"),
         ("valkey://:hunter2@[::1]:7000", "valkey://:***@[::1]:7000"),
-        ("valkeys://app@h", "valkeys://app@h"),
+        ("valkeys://app@h", "valkeys://***@h"),
         ("unix:///run/valkey.sock?db=2&password=hunter2", "unix:///run/valkey.sock?db=***&password=***"),
         ("REDIS://h/0?client_name=me", "REDIS://h/0?client_name=***"),
         ("redis://app:hunter2%2F%40@h", "redis://app:***@h"),
