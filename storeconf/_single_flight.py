@@ -91,16 +91,16 @@ class Flight:
     )
 
     def __init__(self, place: Place, parent: Flight | None, lock: threading.Lock) -> None:
-        self.place = place
-        self.parent = parent
-        self.running = True
+        self.place: Place = place
+        self.parent: Flight | None = parent
+        self.running: bool = True
         self.task: asyncio.Task[bytes] | None = None  # from when it was made until it has ended
-        self.waiters = 0
-        self.alone = False  # whether it runs on without anybody who waits, and counts as a waiter itself
+        self.waiters: int = 0
+        self.alone: bool = False  # whether it runs on without anybody who waits, and counts as a waiter itself
         self.waited_for_by: dict[Flight, int] = {}  # changed only in the event loop of the flight
-        self.ended = False
-        self.overtaken = False
-        self.stores = False
+        self.ended: bool = False
+        self.overtaken: bool = False
+        self.stores: bool = False
         self._lock = lock  # guards the end of storing
         self._stored: ThreadFuture[None] | None = None
 

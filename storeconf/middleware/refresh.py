@@ -152,10 +152,10 @@ class Refresher:
 
     def __init__(self, inner: Store, settings: Refresh, events: _Events) -> None:
         self.events = events
-        self.early = settings.early
-        self.serves_stale = settings.stale_if_error is not None
-        self.wait = _seconds(settings.wait)
-        self.shared = _seconds(settings.shared)
+        self.early: float | None = settings.early
+        self.serves_stale: bool = settings.stale_if_error is not None
+        self.wait: float | None = _seconds(settings.wait)
+        self.shared: float | None = _seconds(settings.shared)
         self._copied = self.serves_stale or self.wait is not None
         self._inner = inner
         self._leases: Store | None = None

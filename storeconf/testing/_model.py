@@ -125,7 +125,7 @@ class History(RuleBasedStateMachine):
     def __init__(self, suite: StoreConformance) -> None:
         super().__init__()
         self.suite = suite
-        self.hung = False
+        self.hung: bool = False
         self.paths: tuple[Path, Path] = ((), ())
         self.keys: list[str] = ["", ""]
         self.last: Place = ((), "")

@@ -89,7 +89,9 @@ def test_many_stay_one_call_also_in_namespaces(chain: dict[str, Any]) -> None:
             await each.set_many(dict.fromkeys(keys, b"v"))
             assert await each.get_many(keys) == dict.fromkeys(keys, b"v")
             await each.delete_many(keys)
-        assert root.calls == ["set_many", "get_many", "delete_many"] * 2
+        # With every write and deletion, refresh removes its copies of the same keys.
+        copies = ["delete_many"] if "refresh" in chain else []
+        assert root.calls == ["set_many", *copies, "get_many", *copies, "delete_many"] * 2
 
     in_layout("counting", chain, use)
 

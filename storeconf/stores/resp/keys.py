@@ -73,7 +73,11 @@ class LitestarLayout(KeyLayout):
     joiner = b"_"
     end = b":"
     below = b"[_:]*"
-    rest: bytes = rb"(?:_" + _NAME + rb")*(?:_" + STALE.encode() + rb")?(?<!_-lock)(?<!_-lease):"
+    # A name may hold "_-lock", so only looking back tells; not directly after the path, which may be such a namespace.
+    rest: bytes = rb"(?:(?:_%(name)b)+(?:_%(stale)b)?(?<!_-lock)(?<!_-lease)|(?:_%(stale)b)?):" % {
+        b"name": _NAME,
+        b"stale": STALE.encode(),
+    }
 
     def tree_prefix(self, path: tuple[str, ...]) -> bytes:
         """See `KeyLayout`; what follows is the end or another name."""
