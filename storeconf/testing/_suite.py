@@ -239,28 +239,31 @@ def in_child(limit: float, *works: Callable[[], None]) -> None:
         raise AssertionError("\n".join(failures))
 
 
-def open_files() -> set[int]:
-    """The descriptors of this process that only one process at a time may use: sockets, and files open for writing."""
+def open_files() -> set[tuple[int, int, int]]:
+    """The descriptors of this process that only one process at a time may use: sockets, and files open for writing.
+
+    Each with the device and inode of what it is: a number is given again as soon as it is free.
+    """
     found = set()
     for descriptor in range(3, min(1024, os.sysconf("SC_OPEN_MAX"))):
         try:
-            kind = os.fstat(descriptor).st_mode
+            status = os.fstat(descriptor)
             mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
         except OSError:
             continue
-        if stat.S_ISSOCK(kind) or (stat.S_ISREG(kind) and mode == os.O_RDWR):
-            found.add(descriptor)
+        if stat.S_ISSOCK(status.st_mode) or (stat.S_ISREG(status.st_mode) and mode == os.O_RDWR):
+            found.add((descriptor, status.st_dev, status.st_ino))
     return found
 
 
 @contextmanager
-def cut_off(descriptors: set[int]) -> Iterator[None]:
+def cut_off(files: set[tuple[int, int, int]]) -> Iterator[None]:
     """In a forked child: make useless what the parent had opened, so that using it fails instead of mixing things up.
 
     The parent's own descriptors stay as they are.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors:
+    for descriptor, _, _ in files:
         os.dup2(nothing, descriptor)
     yield
     os.close(nothing)
