@@ -218,6 +218,7 @@ def test_several_values_that_no_layout_has() -> None:
         ("a = {b = 1,\n c = 2}\n", 1, 12, "an inline table must end in the line in which it begins"),
         ('a = "x\nb = 1\n', 1, 5, 'this string is never closed (close it with " in the same line)'),
         ("a = 'x\nb = 1\n", 1, 5, "this string is never closed (close it with ' in the same line)"),
+        ("a = 'x\nb = 'y'\n", 1, 5, "this string is never closed (close it with ' in the same line)"),
         ('b = 1\na = """x\ny = 1\n', 2, 5, 'this string is never closed (close it with """)'),
         ("a = '''x\n", 1, 5, "this string is never closed"),
         ('a = "C:\\Users"\n', 1, 8, "unknown escape sequence \\U (double the backslash or use single quotes)"),

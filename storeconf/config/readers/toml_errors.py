@@ -98,7 +98,7 @@ def _syntax(text: str, message: str, at: int, scan: TomlScan) -> Problem:
         return _after_value(start, line, at)
     if message.startswith(("Unclosed", "Expected ']'", "Expected ']]'")):
         return _unclosed(text, message, at, scan)
-    if message.startswith(("Illegal", "FoundEntry invalid", "Unterminated", 'Expected "', "Expected '\"")):
+    if message.startswith(("Illegal", "Found invalid", "Unterminated", 'Expected "', "Expected '\"")):
         return _unended(text, at, start, scan)
     if message.startswith("Expected '='") or message == "Invalid statement":
         return _statement(start, line, at, missing="=" in message)
