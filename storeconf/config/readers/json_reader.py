@@ -7,7 +7,6 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.readers.plain import foreign
 from storeconf.config.readers.source import (
     MAX_DEPTH,
     MAX_DIGITS,
@@ -17,6 +16,7 @@ from storeconf.config.readers.source import (
     Entry,
     Problem,
     ReaderResult,
+    foreign,
     parser_words,
     shortened,
 )

@@ -7,8 +7,7 @@ import tomllib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.readers.plain import foreign
-from storeconf.config.readers.source import Problem, ReaderResult
+from storeconf.config.readers.source import Problem, ReaderResult, foreign
 from storeconf.config.readers.toml_errors import explain, explain_number
 from storeconf.config.readers.toml_places import TomlScan, scan, token_end
 

@@ -22,7 +22,6 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from storeconf.config.readers.plain import foreign
 from storeconf.config.readers.source import (
     MAX_DEPTH,
     MAX_DIGITS,
@@ -32,6 +31,7 @@ from storeconf.config.readers.source import (
     Entry,
     Problem,
     ReaderResult,
+    foreign,
     shortened,
 )
 from storeconf.config.readers.yaml_errors import explain
