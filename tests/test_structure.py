@@ -78,7 +78,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.transfer",),
     ("transfer", "integrations._sessions", "integrations._source", "cli.output"),
     ("integrations._names", "integrations._litestar_sessions", "cli.dialects", "cli.stores", "cli.values"),
-    ("integrations.starlette", "integrations.litestar", "integrations.litestar_backed", "cli.app", "cli.described"),
+    (
+        "integrations.key_value",
+        "integrations.litestar",
+        "integrations.litestar_backed",
+        "integrations.starlette",
+        "cli.app",
+        "cli.described",
+    ),
     (
         "integrations",
         "cli.authoring",
@@ -106,6 +113,7 @@ PUBLIC_NAMES = Path(__file__).parent / "public_names.txt"
 PUBLIC_MODULES = (
     "storeconf",
     "storeconf.integrations.fastapi",
+    "storeconf.integrations.key_value",
     "storeconf.integrations.litestar",
     "storeconf.integrations.starlette",
     "storeconf.stores",
@@ -232,7 +240,7 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "importlib_metadata"}
+CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "key_value", "importlib_metadata"}
 
 
 def test_importing_storeconf_imports_no_client_and_no_command_line() -> None:
