@@ -156,11 +156,8 @@ class BoundedTable(dict[str, Entry]):
 class Latch:
     """A lock for sections of a microsecond that costs 15 ns written out, where `threading.Lock` costs 110.
 
-    `MemoryStore.set` is why it exists, and writes it out. What must not overlap with a `set` takes the same latch by
-    ``with``, which is as slow as a lock. Everything else in the package uses `threading.Lock`.
-
     Whoever has its only token has the latch: ``token.pop()`` takes it and ``token.append(None)`` gives it back, both
-    one atomic step. Where speed matters that is written out, like this; everywhere else ``with latch:`` does the same.
+    one atomic step. `MemoryStore.set` is why it exists, and writes it out, like this:
 
         try:
             try:
@@ -170,6 +167,18 @@ class Latch:
             ...
         finally:
             token.append(None)
+
+    What must not overlap with a `set` takes the same latch, in fewer lines:
+
+        token = latch.take()
+        try:
+            ...
+        finally:
+            token.append(None)
+
+    It is not a context manager, because a signal handler that raises (Ctrl-C, a test's time limit) may do so as
+    ``__exit__`` begins, where nothing can give the token back; everybody else would then wait without an end.
+    Everything else in the package uses `threading.Lock`.
     """
 
     __slots__ = ("token",)
@@ -195,15 +204,15 @@ class Latch:
         if interruption is not None:
             raise interruption
 
-    def __enter__(self) -> None:
+    def take(self) -> list[None]:
+        """Take the latch, and return the list to which the token must be given back."""
+        token = self.token
         try:
             try:
-                self.token.pop()
+                token.pop()
             except IndexError:
                 self.wait()
-        except BaseException:  # an interruption as soon as it was taken: nobody will call __exit__
-            self.token.append(None)
+        except BaseException:  # an interruption as soon as it was taken: the caller does not know of it
+            token.append(None)
             raise
-
-    def __exit__(self, *error: object) -> None:
-        self.token.append(None)
+        return token

@@ -203,8 +203,11 @@ class MemoryStore(StoreBase):
             return bool(await super().delete(key))
         key = self._check("delete", key_text, key)
         root = self._root
-        with root._latch:
+        token = root._latch.take()
+        try:
             entry = root._drop(self._space, key)
+        finally:
+            token.append(None)
         return entry is not None and entry[1] > self._clock()
 
     async def exists(self, key: str) -> bool:
@@ -233,7 +236,8 @@ class MemoryStore(StoreBase):
         return entry[0] if entry is not None and entry[1] > self._clock() else None
 
     def _renew(self, space: Space, key: str, renew: int) -> bytes | None:
-        with self._latch:
+        token = self._latch.take()
+        try:
             entry, now = space.table.get(key), self._clock()
             if entry is None or entry[1] <= now:
                 return None
@@ -241,19 +245,24 @@ class MemoryStore(StoreBase):
             if entry[1] is not FOREVER:
                 self._put(space, key, value, renew, now)
             return value
+        finally:
+            token.append(None)
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
         """Replace value and expiry."""
         self._store(self._space_at(path), key, value, expiry, keep_ttl)
 
     def _store(self, space: Space, key: str, value: bytes, expiry: int | None, keep_ttl: bool = False) -> None:
-        with self._latch:
+        token = self._latch.take()
+        try:
             now = self._clock()
             entry = self._live(space, key, now) if keep_ttl else None
             if entry is not None:
                 self._write(space, key, value, entry[1], now, entry[1] - now)
             else:
                 self._put(space, key, value, expiry, now)
+        finally:
+            token.append(None)
 
     async def do_delete(self, path: tuple[str, ...], key: str) -> bool:
         """Remove the key if it is there."""
@@ -314,9 +323,12 @@ class MemoryStore(StoreBase):
         def remove(keys: Sequence[str]) -> None:
             nonlocal deleted
             for key in keys:
-                with self._latch:
+                token = self._latch.take()
+                try:
                     entry = self._drop(space, key)
                     deleted += entry is not None and entry[1] > self._clock()
+                finally:
+                    token.append(None)
 
         if len(keys) <= FEW:
             remove(keys)
@@ -326,7 +338,8 @@ class MemoryStore(StoreBase):
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Make all these namespaces empty in one step, then free what they held in slices."""
-        with self._latch:
+        token = self._latch.take()
+        try:
             for space in [space for space in self._filled if space.path[: len(path)] == path]:
                 if survives_delete_all(space.path[len(path) :]):
                     continue
@@ -336,6 +349,8 @@ class MemoryStore(StoreBase):
                     table.leave()
                 self._filled.discard(space)
                 self._discarded.append((space, table))
+        finally:
+            token.append(None)
         await self._tidy_up()
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
@@ -344,11 +359,14 @@ class MemoryStore(StoreBase):
         table = space.table
         position, removed = 0, space.removed
         while True:
-            with self._latch:
+            token = self._latch.take()
+            try:
                 # Each removal moved the keys that are still to come by at most one place towards the beginning.
                 position = max(0, position - (space.removed - removed))
                 removed = space.removed
                 keys = _portion(table, position) if space.table is table else []
+            finally:
+                token.append(None)
             if not keys:
                 return
             position += len(keys)
@@ -373,35 +391,45 @@ class MemoryStore(StoreBase):
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Store only if missing."""
         space = self._space_at(path)
-        with self._latch:
+        token = self._latch.take()
+        try:
             now = self._clock()
             if self._live(space, key, now) is not None:
                 return False
             self._put(space, key, value, expiry, now)
             return True
+        finally:
+            token.append(None)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """Give it a new expiry."""
         space = self._space_at(path)
-        with self._latch:
+        token = self._latch.take()
+        try:
             now = self._clock()
             entry = self._live(space, key, now)
             if entry is None:
                 return False
             self._put(space, key, entry[0], expiry, now)
             return True
+        finally:
+            token.append(None)
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
         """Remove and return."""
         space = self._space_at(path)
-        with self._latch:
+        token = self._latch.take()
+        try:
             entry = self._drop(space, key)
             return entry[0] if entry is not None and entry[1] > self._clock() else None
+        finally:
+            token.append(None)
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
         """Add to the bytes of a number."""
         space = self._space_at(path)
-        with self._latch:
+        token = self._latch.take()
+        try:
             now = self._clock()
             entry = self._live(space, key, now)
             if entry is None:
@@ -410,6 +438,8 @@ class MemoryStore(StoreBase):
             number = next_counter(_counter(entry[0]), by)
             self._write(space, key, b"%d" % number, entry[1], now, entry[1] - now)
             return number
+        finally:
+            token.append(None)
 
     async def do_compare_and_set(
         self,
@@ -422,7 +452,8 @@ class MemoryStore(StoreBase):
     ) -> bool:
         """Compare and set."""
         space = self._space_at(path)
-        with self._latch:
+        token = self._latch.take()
+        try:
             now = self._clock()
             entry = self._live(space, key, now)
             if (entry is None) if old is None else (entry is not None and entry[0] == old):
@@ -434,6 +465,8 @@ class MemoryStore(StoreBase):
                     self._put(space, key, new, expiry, now)
                 return True
             return False
+        finally:
+            token.append(None)
 
     # ------------------------------------------------------------------ entries, under the latch
 
@@ -526,10 +559,13 @@ class MemoryStore(StoreBase):
     def _tidy_slice(self) -> bool:
         """Do so much of what is to do that the event loop hardly feels it; whether there is more."""
         end = time.perf_counter() + SLICE_SECONDS
-        with self._latch:
+        token = self._latch.take()
+        try:
             for step, _ in enumerate(self._chores(), 1):
                 if step >= SLICE_STEPS or time.perf_counter() >= end:
                     return True
+        finally:
+            token.append(None)
         return False
 
     def _chores(self) -> Iterator[None]:

@@ -81,6 +81,8 @@ def test_a_store_that_hangs_fails_within_the_limit(kind: type[AtomicStore]) -> N
         assert f" in do_exists ({__file__}" in str(report.failures[0].error)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # of the call that is interrupted
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("test", ["test_replace_is_atomic", "test_stateful_model"])
 def test_stores_that_loop_in_many_tasks_or_in_the_model_fail_within_the_limit(test: str) -> None:
     def make(_: StoreConformance) -> Store:

@@ -209,8 +209,7 @@ def test_what_a_reading_keeps_is_never_older_than_what_is_there() -> None:
         store = cached(far)
         await far.set("k", b"old")
         async with under_way(far, "after reading", store.get("k")) as (first, go_on):
-            with far._latch:
-                far._put(far._space, "k", b"new", None, far._clock())
+            far._store(far._space, "k", b"new", None)
             assert await store.get("k") == b"new"
             go_on.set()
             assert await first == b"old"

@@ -483,9 +483,9 @@ asyncio.run(store.set("k", b"parent", expires_in=60))
 held, done = threading.Event(), threading.Event()
 
 def hold():
-    with store._latch:
-        held.set()
-        done.wait()
+    store._latch.take()
+    held.set()
+    done.wait()
 
 thread = threading.Thread(target=hold)
 thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storeconf import MemoryStore
 from storeconf.stores import _space
 from storeconf.stores._deadlines import Deadlines
 from storeconf.stores._space import Latch
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------- the latch
 
 
-def take_by_with(latch: Latch, work: Callable[[], None]) -> None:
-    with latch:
+def take_by_method(latch: Latch, work: Callable[[], None]) -> None:
+    token = latch.take()
+    try:
         work()
+    finally:
+        token.append(None)
 
 
 def take_by_hand(latch: Latch, work: Callable[[], None]) -> None:
@@ -36,7 +41,7 @@ def take_by_hand(latch: Latch, work: Callable[[], None]) -> None:
         latch.token.append(None)
 
 
-BOTH = pytest.mark.parametrize("take", [take_by_with, take_by_hand])
+BOTH = pytest.mark.parametrize("take", [take_by_method, take_by_hand])
 
 
 @BOTH
@@ -101,6 +106,53 @@ def test_an_interrupted_wait_leaves_one_token(
         take(latch, lambda: done.append(1))
     assert not done
     assert latch.token == [None]
+
+
+class InterruptionError(BaseException):
+    """As a signal handler raises it."""
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # of an interrupted caller
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.set("k", b"1", expires_in=60),
+        lambda store: store.delete("k"),
+        lambda store: store.increment("k"),
+        lambda store: store.compare_and_set("k", b"1", b"2"),
+        lambda store: store.get("k", renew_for=60),
+        lambda store: store.delete_all(),
+    ],
+)
+def test_an_interruption_at_any_moment_leaves_the_latch_free(change: Callable[[MemoryStore], Any]) -> None:
+    """CPython calls signal handlers as a function begins and after a call of a built-in one; so does the profiler."""
+
+    async def work() -> None:
+        store = MemoryStore()  # never closed: that waits for calls, and for those that were interrupted in vain
+        await store.set("k", b"1")
+        for moment in range(1_000):
+            left = moment
+
+            def interrupt(frame: Any, event: str, _: Any) -> None:
+                nonlocal left
+                if event in ("call", "c_return"):
+                    left -= 1
+                    if left < 0:
+                        sys.setprofile(None)
+                        raise InterruptionError
+
+            try:
+                sys.setprofile(interrupt)
+                await change(store)
+                return
+            except InterruptionError:
+                assert store._latch.token == [None], moment
+            finally:
+                sys.setprofile(None)
+        raise AssertionError("it was always interrupted")
+
+    asyncio.run(work())
 
 
 # ---------------------------------------------------------------------- the deadlines
