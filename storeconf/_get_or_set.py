@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from storeconf._arguments import key_text, value_bytes
+from storeconf._lifecycle import require_asyncio
 from storeconf._root import Handle, life_of, refresh_of, targets_of
 from storeconf._single_flight import DeadlockError, FlightEndedError
 from storeconf.errors import (
@@ -182,6 +183,7 @@ class Computation:
 
 async def computed(computation: Computation) -> bytes:
     """Return what the computation gives, or one of the same key that is in progress; see `Store.get_or_set`."""
+    require_asyncio()
     store, key = computation.store, computation.key
     try:
         return await life_of(store).flights.join(store.namespaces, key, computation.fly, targets_of(store))

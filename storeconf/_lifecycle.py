@@ -11,6 +11,7 @@ import os
 import threading
 import types
 import weakref
+from asyncio import _get_running_loop
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = [
     "OPEN",
     "STATES",
     "LifeCycle",
+    "NoLoopError",
     "require_asyncio",
     "resume",
     "run_shielded",
@@ -42,14 +44,19 @@ STATES = ("new", "open", "closing", "closed")
 _logger = logging.getLogger("storeconf")
 
 
-def require_asyncio() -> None:
-    """Raise RuntimeError unless an event loop of asyncio runs this code."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
+class NoLoopError(RuntimeError):
+    """What was begun needs an event loop, and none runs in this thread; nothing has been done."""
+
+    def __init__(self) -> None:
+        super().__init__(
             "storeconf works with asyncio only (and uvloop), not with trio: no event loop of asyncio is running here"
-        ) from None
+        )
+
+
+def require_asyncio() -> None:
+    """Raise `NoLoopError` unless an event loop of asyncio runs this code."""
+    if _get_running_loop() is None:
+        raise NoLoopError
 
 
 async def run_shielded(work: Coroutine[Any, Any, T]) -> T:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
-from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, within
+from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, require_asyncio, within
 from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
 from storeconf.errors import StoreClosedError, StoreError
@@ -264,6 +264,7 @@ class RootCaller:
         """Prepare a call on a root that is not open: open a new one, refuse on a closed one."""
         life = self._life
         while life.state != OPEN:
+            require_asyncio()
             if life.state == NEW:
                 await life.open(reopen=False)
             elif life.state == CLOSING and asyncio.current_task() in life.inside:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from asyncio import _get_running_loop
 from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
@@ -22,7 +23,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 
-__all__ = ["DeadlockError", "Flight", "FlightEndedError", "FlightTarget", "Flights", "is_storing"]
+__all__ = [
+    "DeadlockError",
+    "Flight",
+    "FlightEndedError",
+    "FlightTarget",
+    "Flights",
+    "is_storing",
+    "part_of_flight",
+    "running_flight",
+]
 
 T = TypeVar("T")
 Path = tuple[str, ...]
@@ -62,6 +72,21 @@ def is_storing() -> bool:
     """Whether this call stores a value that a factory of ``get_or_set`` made."""
     flight = _storing.get()
     return flight is not None and flight.stores
+
+
+def running_flight() -> Flight | None:
+    """The flight whose factory this code is."""
+    return _running.get()
+
+
+@contextmanager
+def part_of_flight(flight: Flight | None) -> Iterator[None]:
+    """Let what this thread does meanwhile count as part of the flight."""
+    token = _running.set(flight)
+    try:
+        yield
+    finally:
+        _running.reset(token)
 
 
 def _current() -> Flight | None:
@@ -331,7 +356,10 @@ class Flights:
             flight.overtaken = True
         for flight in overtaken:
             if flight.stores and (stored := flight.stored()) is not None:
-                await asyncio.shield(asyncio.wrap_future(stored))
+                if _get_running_loop() is None:  # a thread of `storeconf.sync`, which may wait
+                    stored.result()
+                else:
+                    await asyncio.shield(asyncio.wrap_future(stored))
 
     def _concerned(self, path: Path, keys: Collection[str] | None) -> list[Flight]:
         targets = self._targets

@@ -77,6 +77,10 @@ class Store(RootCaller, _Litestars):
     tolerates_outages: bool = False
     """Whether callers of `get_or_set` get what their factory made although storing it failed."""
 
+    _runs_without_loop: ClassVar[bool] = False
+    """Whether calls of exactly this class, while the store is open, may run in a thread without an event loop: they
+    wait for nothing, or raise `NoLoopError` before they have done anything. Of middleware: as the wrapped store's."""
+
     _get_waits: ClassVar[bool] = True
     """Whether `get` may give way to the event loop."""
 

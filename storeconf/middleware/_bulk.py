@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from storeconf._lifecycle import require_asyncio
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ async def read_each(
     If the backend is unavailable for some of them, its error carries the values of the others as ``partial``. Keys that
     were not asked for by then are read by ``read_many``, so that no further one waits for the backend.
     """
+    require_asyncio()
     found: dict[str, bytes] = {}
     unavailable: StoreUnavailableError | StoreTimeoutError | None = None
     for start in range(0, len(keys), _AT_ONCE):

@@ -105,6 +105,7 @@ class _Circuit:
 class BreakerStore(GuardedStore):
     """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
 
+    _runs_without_loop: ClassVar[bool] = True
     is_policy = False
     keeps_keys = True
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from storeconf._coherence import NearEntry
 from storeconf._hooks import Hooks
+from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace, batches
 from storeconf._root import life_of
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
@@ -112,6 +113,11 @@ class CacheStore(StoreWrapper):
                 return entry.value
         return await super().get_or_set(key, factory, expires_in, background=background)
 
+    def is_near(self, key: str) -> bool:
+        """Whether reading the key asks nobody else."""
+        entry = self._space.table.get(key)
+        return entry is not None and entry.until > monotonic()
+
     async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`; a value that is near has the expiry that it had when it was read."""
         entry, now = self._space.table.get(key), monotonic()
@@ -125,6 +131,7 @@ class CacheStore(StoreWrapper):
         return None if found is None else found[0]
 
     async def _find(self, operation: str, key: str) -> tuple[bytes, float | None] | None:
+        require_asyncio()
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
         space, coherence = self._space, self._coherence

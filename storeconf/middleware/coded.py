@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from storeconf._backoff import backoff
 from storeconf._damage import Damage, report
+from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace
 from storeconf._root import sign
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
@@ -58,6 +59,7 @@ class _Tries:
     async def begin(self, attempt: int) -> None:
         """Before a further try, wait as long as others may need to finish theirs; give way to the event loop anyway."""
         if attempt:
+            require_asyncio()
             self._longest = max(self._longest, monotonic() - self._began)
             cap = min(max(_SHORTEST_CAP, 8 * self._longest), _LONGEST_CAP)
             await asyncio.sleep(backoff(attempt, first=0.0005, longest=cap, jitter=1))
@@ -238,6 +240,7 @@ class CodedStore(StoreWrapper):
             raise self._never_done("increment")
 
     def _turn(self, key: str) -> asyncio.Lock:
+        require_asyncio()
         # Callers in one loop pass one after another: a hundred at once would undo each other's tries by the thousand.
         place = (asyncio.get_running_loop(), self.namespaces, key)
         turn = self._turns.get(place)

@@ -61,6 +61,8 @@ class Compress(Middleware):
 class CompressStore(CodedStore):
     """Packs values of at least ``min_size`` bytes, if that makes them smaller."""
 
+    _runs_without_loop: ClassVar[bool] = True
+
     def __init__(self, inner: Store, settings: Compress, context: BuildContext) -> None:
         self._min_size = settings.min_size
         self.max_size = settings.max_size

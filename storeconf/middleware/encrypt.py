@@ -105,6 +105,8 @@ class _Key:
 class EncryptStore(CodedStore):
     """Encrypts with the first key, decrypts with whichever a value names."""
 
+    _runs_without_loop: ClassVar[bool] = True
+
     def __init__(self, inner: Store, settings: Encrypt, context: BuildContext) -> None:
         try:
             import cryptography  # noqa: F401 - only whether it is there

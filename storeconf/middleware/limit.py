@@ -61,6 +61,8 @@ _READING = named(lambda operation: operation.value == "out" and operation.name =
 class LimitStore(GuardedStore):
     """Checks sizes on the way in, where a refused call has changed nothing, and those of values on the way out."""
 
+    _runs_without_loop: ClassVar[bool] = True
+
     def __init__(
         self,
         inner: Store,

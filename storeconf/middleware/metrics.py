@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from storeconf._lifecycle import NoLoopError
 from storeconf.errors import PluginError, StoreError
 from storeconf.middleware.wrapper import GuardedStore
 from storeconf.operations import OPERATIONS, named
@@ -44,6 +45,7 @@ class Metrics(Middleware):
 class MetricsStore(GuardedStore):
     """Records the duration and the outcome of each call. Keys and values are never recorded."""
 
+    _runs_without_loop: ClassVar[bool] = True
     is_policy = False
     keeps_keys = True
 
@@ -66,17 +68,21 @@ class MetricsStore(GuardedStore):
     ) -> Any:
         """Run the call and record it."""
         start = time.perf_counter()
-        outcome = "ok"
+        outcome: str | None = "ok"
         try:
             result = await call(*args, **kwargs)
             if operation in _FINDS:
                 outcome = "miss" if result is None or result is False else "hit"
             return result
+        except NoLoopError:
+            outcome = None  # nothing was done; it begins again where there is a loop
+            raise
         except BaseException as error:
             outcome = type(error).__name__
             raise
         finally:
-            self._record(operation, outcome, start)
+            if outcome is not None:
+                self._record(operation, outcome, start)
 
     async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Record the whole iteration as one call."""

@@ -72,6 +72,7 @@ class _Failures:
 class MissStore(CatchingStore):
     """Answers for an unavailable backend as an empty store would. ``misses`` counts how often."""
 
+    _runs_without_loop: ClassVar[bool] = True
     tolerates_outages = True
 
     def __init__(self, inner: Store, logger: logging.Logger) -> None:

@@ -36,6 +36,8 @@ class ReadOnly(Middleware):
 class ReadOnlyStore(GuardedStore):
     """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
 
+    _runs_without_loop: ClassVar[bool] = True
+
     async def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Any:

@@ -56,6 +56,7 @@ class Retry(Middleware):
 class RetryStore(CatchingStore):
     """Repeats a call after `StoreUnavailableError` and `StoreTimeoutError`."""
 
+    _runs_without_loop: ClassVar[bool] = True
     is_policy = False
 
     def __init__(self, inner: Store, attempts: int, backoff: float, max_backoff: float) -> None:

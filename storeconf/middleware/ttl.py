@@ -79,6 +79,8 @@ def _seconds(span: timedelta | None) -> float | None:
 class TtlStore(StoreWrapper):
     """Fills in and caps expiries on their way to the store inside."""
 
+    _runs_without_loop: ClassVar[bool] = True
+
     def __init__(self, inner: Store, settings: Ttl) -> None:
         self._max = _seconds(settings.max)
         self._max_ms = None if self._max is None else milliseconds(self._max)

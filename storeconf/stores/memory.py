@@ -12,10 +12,12 @@ import math
 import threading
 import time
 import weakref
+from asyncio import _get_running_loop
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from storeconf._background import background_loop
 from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
 from storeconf._root import sign
@@ -76,6 +78,7 @@ class MemoryStore(StoreBase):
 
     capabilities: Capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     warn_if_left_open = False
+    _runs_without_loop: ClassVar[bool] = True
     synchronous_operations: ClassVar[frozenset[str]] = frozenset({"get", "set", "delete", "exists"})
     notifies: ClassVar[frozenset[str]] = frozenset({"get", "set", "delete"})
 
@@ -618,11 +621,16 @@ class MemoryStore(StoreBase):
         self._sweeper_sure = now + _SURE
 
     def _schedule_sweep(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop = _get_running_loop()
         self._sweeper_turn = turn = object()
         # Weak, and in a context of its own, so that the timer keeps alive neither the store nor a caller's variables.
-        timer = loop.call_later(delay, _sweep, weakref.ref(self), turn, context=contextvars.Context())
-        self._timer: Callable[[], asyncio.TimerHandle | None] = weakref.ref(timer)
+        context = contextvars.Context()
+        self._timer: Callable[[], asyncio.TimerHandle | None]
+        if loop is None:  # a thread of `storeconf.sync`
+            loop, self._timer = background_loop().loop, _nothing
+            loop.call_soon_threadsafe(_begin_sweeping, weakref.ref(self), turn, delay, context=context)
+        else:
+            self._timer = weakref.ref(loop.call_later(delay, _sweep, weakref.ref(self), turn, context=context))
         self._sweeper_loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(loop)
         self._sweeper_overdue = self._clock() + delay + SWEEP_INTERVAL
 
@@ -638,6 +646,13 @@ class MemoryStore(StoreBase):
             self._schedule_sweep(SWEEP_INTERVAL)
         else:
             self._forget_sweeper()
+
+
+def _begin_sweeping(reference: weakref.ref[MemoryStore], turn: object, delay: float) -> None:
+    """Take up, in the running loop, what was scheduled by a thread that has none."""
+    store = reference()
+    if store is not None and store._sweeper_turn is turn:
+        store._schedule_sweep(delay)
 
 
 def _sweep(reference: weakref.ref[MemoryStore], turn: object) -> None:

@@ -1,0 +1,271 @@
+"""One event loop in a background thread, for all threads of the process that have none of their own.
+
+A thread hands it work and waits for the outcome. A forked child makes a loop of its own when it first needs one.
+
+Imports nothing of storeconf but what tells flights apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import threading
+from asyncio import _get_running_loop
+from collections import deque
+from contextvars import Context, copy_context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from storeconf._single_flight import part_of_flight, running_flight
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from storeconf._single_flight import Flight
+
+__all__ = ["BackgroundLoop", "background_loop", "check_thread", "drive", "run_in_background"]
+
+T = TypeVar("T")
+
+
+def check_thread() -> None:
+    """Raise RuntimeError in a thread that must not wait: one with a running event loop, or with green threads."""
+    if _get_running_loop() is not None:
+        raise RuntimeError(
+            "storeconf.sync would block the event loop that runs in this thread; "
+            "use storeconf.load and await the stores' methods"
+        )
+    modules = sys.modules
+    if ("gevent" in modules and _in_gevent()) or ("eventlet" in modules and _in_eventlet()):
+        raise RuntimeError(
+            "storeconf.sync works under neither gevent nor eventlet: a call would block all green threads"
+        )
+
+
+def _in_gevent() -> bool:
+    import gevent  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from gevent import monkey  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    return monkey.is_module_patched("threading") or isinstance(gevent.getcurrent(), gevent.Greenlet)
+
+
+def _in_eventlet() -> bool:
+    from eventlet import greenthread, patcher  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    return patcher.is_monkey_patched("thread") or isinstance(greenthread.getcurrent(), greenthread.GreenThread)
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits for nothing in this thread, which has no event loop; giving way is passed over."""
+    try:
+        while work.send(None) is None:
+            pass
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
+    work.close()
+    raise AssertionError("a coroutine that was to wait for nothing waits")
+
+
+class _Deserted(Exception):  # noqa: N818 - a signal between threads, never seen by callers
+    """The thread that was to run the factory has left, by KeyboardInterrupt for example."""
+
+
+class _Request:
+    """What a flight asks of a waiting thread: to run its factory."""
+
+    __slots__ = ("answer", "flight")
+
+    def __init__(self, answer: asyncio.Future[Any], flight: Flight | None) -> None:
+        self.answer = answer
+        self.flight = flight
+
+
+class _Errand(Generic[T]):
+    """Work of one thread in the loop: what the thread waits for comes by ``mail``, its outcome last."""
+
+    __slots__ = ("context", "left", "mail", "request", "task", "work")
+
+    def __init__(self) -> None:
+        self.work: Awaitable[T] | None = None
+        self.context: Context = copy_context()
+        self.mail: SimpleQueue[_Request | tuple[bool, Any]] = SimpleQueue()
+        self.task: asyncio.Task[None] | None = None
+        self.request: _Request | None = None
+        self.left = False
+
+    async def serve(self) -> None:
+        """Do the work and send the outcome. Runs in the loop."""
+        assert self.work is not None
+        try:
+            outcome: tuple[bool, Any] = (True, await self.work)
+        except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
+            outcome = (False, error)
+        self.mail.put(outcome)
+
+    async def ask(self) -> Any:
+        """Let the thread run its factory, and return what that made. Runs in the loop, as the factory of a flight."""
+        if self.left:
+            raise _Deserted
+        self.request = _Request(asyncio.get_running_loop().create_future(), running_flight())
+        self.mail.put(self.request)
+        return await self.request.answer
+
+    def leave(self) -> None:
+        """The thread waits no more. Runs in the loop."""
+        self.left = True
+        if self.request is not None and not self.request.answer.done():
+            self.request.answer.set_exception(_Deserted())
+        if self.task is None:
+            self._close()
+        else:
+            self.task.add_done_callback(lambda _: self._close())
+            self.task.cancel()
+
+    def _close(self) -> None:
+        """End work that has not begun."""
+        if asyncio.iscoroutine(self.work):
+            self.work.close()
+
+
+class BackgroundLoop:
+    """An event loop that runs in a thread of its own to the end of the process."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self._waiting: deque[_Errand[Any]] = deque()
+        self._woken = False
+        threading.Thread(target=self._work, name="storeconf", daemon=True).start()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Await ``work`` in the loop, in this thread's context, and return or raise what comes of it."""
+        errand: _Errand[T] = _Errand()
+        errand.work = work
+        return self._wait(errand, None)
+
+    def get_or_set(
+        self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]], factory: Callable[[], Any]
+    ) -> T:
+        """Run ``compute``, a `get_or_set` that takes a factory, in the loop, and ``factory`` in this thread.
+
+        If another thread runs its factory for the same key and leaves before it has ended, this one computes instead.
+        """
+        while True:
+            errand: _Errand[T] = _Errand()
+            errand.work = compute(errand.ask)
+            try:
+                return self._wait(errand, factory)
+            except _Deserted:
+                continue
+
+    def begin(self, work: Coroutine[Any, Any, object]) -> None:
+        """Let ``work`` be done in the loop; nobody waits for it."""
+        errand: _Errand[object] = _Errand()
+        errand.work = work
+        self._hand_over(errand)
+
+    def _hand_over(self, errand: _Errand[Any]) -> None:
+        self._waiting.append(errand)
+        # One that sees it woken has appended before the loop looks: it takes the mark away first.
+        if not self._woken:
+            self._woken = True
+            self.loop.call_soon_threadsafe(self._begin)
+
+    def _wait(self, errand: _Errand[T], factory: Callable[[], Any] | None) -> T:
+        mail = errand.mail
+        try:
+            self._hand_over(errand)
+            while True:
+                letter = mail.get()
+                if letter.__class__ is tuple:
+                    break
+                assert isinstance(letter, _Request)
+                assert factory is not None
+                self._answer(letter, factory)
+        except BaseException:  # the exception of a signal's handler, or a factory's that ends the thread
+            self.loop.call_soon_threadsafe(errand.leave)
+            raise
+        done, outcome = letter
+        if done:
+            return outcome  # type: ignore[no-any-return]
+        try:
+            raise outcome
+        finally:
+            del outcome, letter, errand  # which would keep each other alive through the traceback
+
+    def _begin(self) -> None:
+        """Begin what threads have handed over. Runs in the loop."""
+        self._woken = False
+        waiting, loop = self._waiting, self.loop
+        while waiting:
+            errand = waiting.popleft()
+            if errand.left:
+                continue
+            errand.task = loop.create_task(errand.serve(), context=errand.context)
+
+    def _answer(self, request: _Request, factory: Callable[[], Any]) -> None:
+        try:
+            with part_of_flight(request.flight):
+                made = factory()
+            if inspect.isawaitable(made):
+                if inspect.iscoroutine(made):
+                    made.close()
+                raise TypeError("a factory of storeconf.sync is a plain function, not a coroutine function")
+        except StopIteration as error:
+            failure: Exception = RuntimeError("the factory raised StopIteration")
+            failure.__cause__ = error
+            self.loop.call_soon_threadsafe(_fail, request.answer, failure)
+        except Exception as error:  # noqa: BLE001 - all who wait for the value get it, this thread too
+            self.loop.call_soon_threadsafe(_fail, request.answer, error)
+        else:
+            self.loop.call_soon_threadsafe(_settle, request.answer, made)
+
+
+def _settle(answer: asyncio.Future[Any], value: Any) -> None:
+    if not answer.done():  # as it is when the flight was ended meanwhile
+        answer.set_result(value)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+_shared: BackgroundLoop | None = None
+_lock = threading.Lock()
+_inherited: list[BackgroundLoop] = []
+"""In a forked child: the loops of its parents, which must not be closed: closing would disturb the parent's."""
+
+
+def background_loop() -> BackgroundLoop:
+    """Return the loop that all threads of this process share."""
+    global _shared
+    shared = _shared
+    if shared is None:
+        with _lock:
+            if _shared is None:
+                _shared = BackgroundLoop()
+            shared = _shared
+    return shared
+
+
+def run_in_background(work: Awaitable[T]) -> T:
+    """Await ``work`` in the shared loop."""
+    return background_loop().run(work)
+
+
+def _after_fork() -> None:
+    global _shared, _lock
+    _lock = threading.Lock()
+    if _shared is not None:
+        _inherited.append(_shared)
+        _shared = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

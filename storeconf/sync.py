@@ -1,0 +1,376 @@
+"""The registry and the stores of a layout for code without an event loop: the same operations, without ``await``.
+
+with storeconf.sync.load("storeconf.yaml") as registry:
+    registry.get("sessions").set("k", "v", expires_in=3600)
+
+All threads share one event loop in a background thread, and so the connections of each store; a forked child makes one
+of its own. What never waits (a store in memory, a hit of a near cache) is done in the calling thread. In a thread with
+a running event loop, and under gevent or eventlet, every call raises RuntimeError, because it would block the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from storeconf._background import background_loop, check_thread, drive, run_in_background
+from storeconf._lifecycle import NoLoopError
+from storeconf._root import refresh_of
+from storeconf.middleware.cache import CacheStore
+from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.registry import StoreRegistry
+from storeconf.registry import load as _load
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+
+    from storeconf.store import Capabilities, Expiry, ExpiryRules, PingResult, Store, Value
+
+__all__ = ["SyncRegistry", "SyncStore", "load"]
+
+T = TypeVar("T")
+
+_AT_ONCE = 256
+"""Keys that an iteration fetches from the loop at once."""
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    pause_gc: bool = True,
+) -> SyncRegistry:
+    """Read a layout and make its registry; see `storeconf.load`."""
+    return SyncRegistry(_load(source, environment=environment, overrides=overrides, environ=environ, pause_gc=pause_gc))
+
+
+class SyncStore:
+    """A `Store` whose operations are plain calls; threads may share it. ``wrapped`` is the store itself.
+
+    ``with store:`` opens it as ``async with`` does.
+    """
+
+    __slots__ = ("__weakref__", "_cache", "_computes_here", "_here", "wrapped")
+
+    def __init__(self, store: Store) -> None:
+        self.wrapped = store
+        # Whether all calls, and else those that this cache answers, may be done in the calling thread.
+        self._here, self._cache = _near_parts(store)
+        self._computes_here = refresh_of(store) is None
+
+    def _run(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        check_thread()
+        if self._here:
+            try:
+                return drive(call(*args, **options))
+            except NoLoopError:
+                pass
+        return run_in_background(call(*args, **options))
+
+    def _run_with(self, key: str, call: Callable[..., Any], *args: Any) -> Any:
+        """As `_run`, for what reads the key; what is near is read here."""
+        cache = self._cache
+        if cache is not None and key.__class__ is str and cache.is_near(key):
+            check_thread()
+            try:
+                return drive(call(*args))
+            except NoLoopError:
+                pass  # it has changed in this very moment
+        return self._run(call, *args)
+
+    # ------------------------------------------------------------------ identity and life cycle
+
+    @property
+    def name(self) -> str:
+        """See `Store.name`."""
+        return self.wrapped.name
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """See `Store.namespaces`."""
+        return self.wrapped.namespaces
+
+    @property
+    def namespace(self) -> str | None:
+        """See `Store.namespace`."""
+        return self.wrapped.namespace
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Store.capabilities`."""
+        return self.wrapped.capabilities
+
+    @property
+    def expiry_rules(self) -> ExpiryRules:
+        """See `Store.expiry_rules`."""
+        return self.wrapped.expiry_rules
+
+    @property
+    def default_expiry(self) -> float | None:
+        """See `Store.default_expiry`."""
+        return self.wrapped.default_expiry
+
+    @property
+    def is_open(self) -> bool:
+        """See `Store.is_open`."""
+        return self.wrapped.is_open
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.wrapped!r}>"
+
+    def with_namespace(self, namespace: str) -> SyncStore:
+        """See `Store.with_namespace`."""
+        return SyncStore(self.wrapped.with_namespace(namespace))
+
+    def __enter__(self) -> Self:
+        check_thread()
+        run_in_background(self.wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        check_thread()
+        run_in_background(self.wrapped.__aexit__(kind, error, trace))
+
+    def close(self) -> None:
+        """Close the store now, whoever holds it open; see `Store.aclose`."""
+        check_thread()
+        run_in_background(self.wrapped.aclose())
+
+    # ------------------------------------------------------------------ operations
+
+    def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`."""
+        if renew_for is None:
+            return self._run_with(key, self.wrapped.get, key)  # type: ignore[no-any-return]
+        return self._run(self.wrapped.get, key, renew_for)  # type: ignore[no-any-return]
+
+    def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """See `Store.set`."""
+        self._run(self.wrapped.set, key, value, expires_in, keep_ttl=keep_ttl)
+
+    def delete(self, key: str) -> bool | None:
+        """See `Store.delete`."""
+        return self._run(self.wrapped.delete, key)  # type: ignore[no-any-return]
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        return self._run(self.wrapped.exists, key)  # type: ignore[no-any-return]
+
+    def expires_in(self, key: str) -> int | None:
+        """See `Store.expires_in`."""
+        return self._run(self.wrapped.expires_in, key)  # type: ignore[no-any-return]
+
+    def delete_all(self) -> None:
+        """See `Store.delete_all`."""
+        self._run(self.wrapped.delete_all)
+
+    def delete_expired(self) -> None:
+        """See `Store.delete_expired`."""
+        self._run(self.wrapped.delete_expired)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.keys`."""
+        check_thread()
+        return self._iterate(self.wrapped.keys(prefix))
+
+    def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """See `Store.walk`."""
+        check_thread()
+        return self._iterate(self.wrapped.walk())
+
+    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        try:
+            while some := self._run(_several, items):
+                yield from some
+                if len(some) < _AT_ONCE:
+                    return
+        finally:
+            if isinstance(items, AsyncGenerator):
+                # In any thread: the garbage collector may have found an iteration that was given up.
+                background_loop().begin(items.aclose())
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """See `Store.get_many`."""
+        names = keys if isinstance(keys, str | bytes) else list(keys)
+        return self._run(self.wrapped.get_many, names)  # type: ignore[no-any-return]
+
+    def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
+        """See `Store.set_many`."""
+        self._run(self.wrapped.set_many, mapping, expires_in)
+
+    def delete_many(self, keys: Iterable[str]) -> int | None:
+        """See `Store.delete_many`."""
+        names = keys if isinstance(keys, str | bytes) else list(keys)
+        return self._run(self.wrapped.delete_many, names)  # type: ignore[no-any-return]
+
+    def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
+        """See `Store.add`."""
+        return self._run(self.wrapped.add, key, value, expires_in)  # type: ignore[no-any-return]
+
+    def touch(self, key: str, expires_in: Expiry | None) -> bool:
+        """See `Store.touch`."""
+        return self._run(self.wrapped.touch, key, expires_in)  # type: ignore[no-any-return]
+
+    def pop(self, key: str) -> bytes | None:
+        """See `Store.pop`."""
+        return self._run(self.wrapped.pop, key)  # type: ignore[no-any-return]
+
+    def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
+        """See `Store.increment`."""
+        return self._run(self.wrapped.increment, key, by, expires_in)  # type: ignore[no-any-return]
+
+    def get_or_set(self, key: str, factory: Callable[[], Value], expires_in: Expiry | None = None) -> bytes:
+        """See `Store.get_or_set`; ``factory`` is a plain function and runs in the calling thread.
+
+        Of all threads that want the same value, one runs its factory, and the others wait for the result.
+        """
+        check_thread()
+        cache = self._cache
+        if self._computes_here and (self._here or (cache is not None and key.__class__ is str and cache.is_near(key))):
+            try:
+                return drive(self.wrapped.get_or_set(key, _never_called, expires_in))
+            except NoLoopError:
+                pass
+
+        def compute(asked: Callable[[], Awaitable[Any]]) -> Awaitable[bytes]:
+            return self.wrapped.get_or_set(key, asked, expires_in)
+
+        return background_loop().get_or_set(compute, factory)
+
+    def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        """See `Store.get_with_expiry`."""
+        return self._run(self.wrapped.get_with_expiry, key)  # type: ignore[no-any-return]
+
+    def compare_and_set(
+        self,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expires_in: Expiry | None = None,
+        *,
+        keep_ttl: bool = False,
+    ) -> bool:
+        """See `Store.compare_and_set`."""
+        return self._run(self.wrapped.compare_and_set, key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
+
+    def raw_key(self, key: str) -> str | None:
+        """See `Store.raw_key`."""
+        return self.wrapped.raw_key(key)
+
+    def ping(self) -> PingResult:
+        """See `Store.ping`."""
+        check_thread()
+        return run_in_background(self.wrapped.ping())
+
+
+class SyncRegistry:
+    """A `StoreRegistry` that gives stores without ``await``. ``wrapped`` is the registry itself.
+
+    ``with registry:`` opens all stores, as ``async with`` does.
+    """
+
+    def __init__(self, registry: StoreRegistry) -> None:
+        self.wrapped = registry
+        self._lock = threading.Lock()
+        self._stores: weakref.WeakValueDictionary[int, SyncStore] = weakref.WeakValueDictionary()
+
+    def _sync(self, store: Store) -> SyncStore:
+        """The same object for a store, for as long as anyone holds it."""
+        made = self._stores.get(id(store))
+        if made is None or made.wrapped is not store:
+            with self._lock:
+                made = self._stores.get(id(store))
+                if made is None or made.wrapped is not store:
+                    made = self._stores[id(store)] = SyncStore(store)
+        return made
+
+    def get(self, name: str) -> SyncStore:
+        """See `StoreRegistry.get`."""
+        return self._sync(self.wrapped.get(name))
+
+    def require(self, name: str) -> SyncStore:
+        """See `StoreRegistry.require`."""
+        return self._sync(self.wrapped.require(name))
+
+    def __getitem__(self, name: str) -> SyncStore:
+        """Return the listed or registered store of that name, else raise UnknownStoreError."""
+        return self._sync(self.wrapped[name])
+
+    def register(self, name: str, store: Store | SyncStore, allow_override: bool = False) -> None:
+        """See `StoreRegistry.register`."""
+        self.wrapped.register(name, store.wrapped if isinstance(store, SyncStore) else store, allow_override)
+
+    def names(self) -> list[str]:
+        """See `StoreRegistry.names`."""
+        return self.wrapped.names()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.wrapped
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.wrapped)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.wrapped!r}>"
+
+    def ping(self, timeout: float = 10.0) -> dict[str, PingResult]:
+        """See `StoreRegistry.ping`."""
+        check_thread()
+        return run_in_background(self.wrapped.ping(timeout))
+
+    def delete_expired(self) -> None:
+        """See `StoreRegistry.delete_expired`."""
+        check_thread()
+        run_in_background(self.wrapped.delete_expired())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the registry is open."""
+        return self.wrapped.is_open
+
+    def __enter__(self) -> Self:
+        check_thread()
+        run_in_background(self.wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        check_thread()
+        run_in_background(self.wrapped.__aexit__(kind, error, trace))
+
+    def close(self) -> None:
+        """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
+        check_thread()
+        run_in_background(self.wrapped.aclose())
+
+
+def _near_parts(store: Store) -> tuple[bool, CacheStore | None]:
+    """Whether calls may be done in a thread without a loop, and if not, the near cache that can be asked in one."""
+    # Only what a class itself declares: a subclass of it may wait.
+    while isinstance(store, StoreWrapper) and vars(type(store)).get("_runs_without_loop"):
+        store = store.wrapped
+    if type(store) is CacheStore:
+        return False, store
+    return bool(vars(type(store)).get("_runs_without_loop")), None
+
+
+def _never_called() -> bytes:
+    raise NoLoopError
+
+
+async def _several(items: AsyncIterator[T]) -> list[T]:
+    some: list[T] = []
+    async for item in items:
+        some.append(item)
+        if len(some) == _AT_ONCE:
+            break
+    return some
