@@ -72,7 +72,7 @@ class _Deserted(Exception):  # noqa: N818 - a signal between threads, never seen
     """The thread that was to run the factory has left, by KeyboardInterrupt for example."""
 
 
-class _Request:
+class _FactoryCall:
     """What a flight asks of a waiting thread: to run its factory."""
 
     __slots__ = ("answer", "flight")
@@ -90,9 +90,9 @@ class _Errand(Generic[T]):
     def __init__(self) -> None:
         self.work: Awaitable[T] | None = None
         self.context: Context = copy_context()
-        self.mail: SimpleQueue[_Request | tuple[bool, Any]] = SimpleQueue()
+        self.mail: SimpleQueue[_FactoryCall | tuple[bool, Any]] = SimpleQueue()
         self.task: asyncio.Task[None] | None = None
-        self.request: _Request | None = None
+        self.request: _FactoryCall | None = None
         self.left = False
 
     async def serve(self) -> None:
@@ -108,7 +108,7 @@ class _Errand(Generic[T]):
         """Let the thread run its factory, and return what that made. Runs in the loop, as the factory of a flight."""
         if self.left:
             raise _Deserted
-        self.request = _Request(asyncio.get_running_loop().create_future(), running_flight())
+        self.request = _FactoryCall(asyncio.get_running_loop().create_future(), running_flight())
         self.mail.put(self.request)
         return await self.request.answer
 
@@ -184,7 +184,7 @@ class BackgroundLoop:
                 letter = mail.get()
                 if letter.__class__ is tuple:
                     break
-                assert isinstance(letter, _Request)
+                assert isinstance(letter, _FactoryCall)
                 assert factory is not None
                 self._answer(letter, factory)
         except BaseException:  # the exception of a signal's handler, or a factory's that ends the thread
@@ -208,7 +208,7 @@ class BackgroundLoop:
                 continue
             errand.task = loop.create_task(errand.serve(), context=errand.context)
 
-    def _answer(self, request: _Request, factory: Callable[[], Any]) -> None:
+    def _answer(self, request: _FactoryCall, factory: Callable[[], Any]) -> None:
         try:
             with part_of_flight(request.flight):
                 made = factory()

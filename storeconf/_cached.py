@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
     from storeconf.store import Expiry, Store
 
-__all__ = ["CachedFunction", "cached"]
+__all__ = ["ArgumentKeys", "CachedFunction", "cached"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -87,7 +87,7 @@ class CachedFunction(Generic[P, R]):
             self._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  # what asyncio has for it before 3.12
         self._function = function
         self._store, self._registry, self._expires_in = store, registry, expires_in
-        self._key = _Keys(function) if key is None else key
+        self._key = ArgumentKeys(function) if key is None else key
         self._object: tuple[Any, ...] = ()  # that a method is bound to
         self._origin: CachedFunction[..., R] = self
         self._typed: TypedStore[R] | None = None
@@ -146,7 +146,7 @@ class CachedFunction(Generic[P, R]):
         return await self.values.delete(self.key(*args, **kwargs))
 
 
-class _Keys:
+class ArgumentKeys:
     """The default keys of one function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
@@ -82,7 +83,8 @@ class StoreLock:
         self._task: asyncio.Task[object] | None = None  # the one that holds it
         self._cancelling = 0
         self._mine = b""
-        self._until = 0.0
+        self._until = 0.0  # when the lease ends by the clock of the event loop
+        self._ends = 0.0  # and by a clock that tells it to other threads
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._lost: str | None = None
@@ -90,6 +92,11 @@ class StoreLock:
 
     def __repr__(self) -> str:
         return f"<StoreLock {self.name!r} of {self._label!r}>"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held now, as far as this process knows and by its own clock. For any thread."""
+        return self._turn is not None and self._lost is None and time.monotonic() < self._ends
 
     async def __aenter__(self) -> Self:
         if self._turn is not None:
@@ -196,7 +203,7 @@ class StoreLock:
             token = await self._entries.increment(self._counter_key)
             mine = b"%b:%d" % (nonce, token)
             holding.append(mine)
-            begun = loop.time()
+            begun, now = loop.time(), time.monotonic()
             if not await self._entries.compare_and_set(self._lease_key, nonce, mine, self._lease):
                 return False  # the lease ended before it was confirmed
         except BaseException:
@@ -205,7 +212,8 @@ class StoreLock:
             _background.add(task)
             task.add_done_callback(_background.discard)
             raise
-        self.token, self._mine, self._until = token, mine, begun + self._lease
+        self.token, self._mine = token, mine
+        self._until, self._ends = begun + self._lease, now + self._lease
         return True
 
     async def _clean(self, holding: list[bytes]) -> None:
@@ -226,6 +234,7 @@ class StoreLock:
         loop = asyncio.get_running_loop()
         reason = "it could not be renewed before its lease ended"
         while (begun := loop.time()) < self._until:
+            now = time.monotonic()
             try:
                 async with asyncio.timeout_at(self._until):
                     held = await self._entries.compare_and_set(self._lease_key, self._mine, self._mine, self._lease)
@@ -237,7 +246,7 @@ class StoreLock:
             if not held:
                 self._lose("its lease was ended or taken by somebody else")
                 return
-            self._until = begun + self._lease
+            self._until, self._ends = begun + self._lease, now + self._lease
             self._timer = loop.call_at(begun + self._lease / _RENEWALS, self._begin_renewal)
             return
         self._lose(reason)

@@ -28,6 +28,7 @@ PACKAGE = Path(storeconf.__file__).parent
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         "_arguments",
+        "_background",
         "_backoff",
         "_damage",
         "_coherence",
@@ -73,6 +74,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config.dump",),
     ("layout",),
     ("build", "registry"),
+    ("sync",),
     ("transfer.dump_format", "transfer.streams"),
     ("transfer.endpoint",),
     ("transfer.transfer",),
@@ -117,6 +119,7 @@ PUBLIC_MODULES = (
     "storeconf.integrations.litestar",
     "storeconf.integrations.starlette",
     "storeconf.stores",
+    "storeconf.sync",
     "storeconf.testing",
 )
 # Names that two classes share, and modules that import each other. These lists only become shorter; they end empty.

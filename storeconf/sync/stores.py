@@ -1,17 +1,7 @@
-"""The registry and the stores of a layout for code without an event loop: the same operations, without ``await``.
-
-with storeconf.sync.load("storeconf.yaml") as registry:
-    registry.get("sessions").set("k", "v", expires_in=3600)
-
-All threads share one event loop in a background thread, and so the connections of each store; a forked child makes one
-of its own. What never waits (a store in memory, a hit of a near cache) is done in the calling thread. In a thread with
-a running event loop, and under gevent or eventlet, every call raises RuntimeError, because it would block the others.
-"""
+"""Stores for code without an event loop: what never waits is done in the calling thread, the rest in a shared loop."""
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -20,17 +10,14 @@ from storeconf._lifecycle import NoLoopError
 from storeconf._root import refresh_of
 from storeconf.middleware.cache import CacheStore
 from storeconf.middleware.wrapper import StoreWrapper
-from storeconf.registry import StoreRegistry
-from storeconf.registry import load as _load
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from storeconf.store import Capabilities, Expiry, ExpiryRules, PingResult, Store, Value
 
-__all__ = ["SyncRegistry", "SyncStore", "load"]
+__all__ = ["Caller", "SyncStore"]
 
 T = TypeVar("T")
 
@@ -38,28 +25,12 @@ _AT_ONCE = 256
 """Keys that an iteration fetches from the loop at once."""
 
 
-def load(
-    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
-    *,
-    environment: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-    pause_gc: bool = True,
-) -> SyncRegistry:
-    """Read a layout and make its registry; see `storeconf.load`."""
-    return SyncRegistry(_load(source, environment=environment, overrides=overrides, environ=environ, pause_gc=pause_gc))
+class Caller:
+    """Makes calls on a store, or on a view of it, without ``await``."""
 
-
-class SyncStore:
-    """A `Store` whose operations are plain calls; threads may share it. ``wrapped`` is the store itself.
-
-    ``with store:`` opens it as ``async with`` does.
-    """
-
-    __slots__ = ("__weakref__", "_cache", "_computes_here", "_here", "wrapped")
+    __slots__ = ("__weakref__", "_cache", "_computes_here", "_here")
 
     def __init__(self, store: Store) -> None:
-        self.wrapped = store
         # Whether all calls, and else those that this cache answers, may be done in the calling thread.
         self._here, self._cache = _near_parts(store)
         self._computes_here = refresh_of(store) is None
@@ -83,6 +54,41 @@ class SyncStore:
             except NoLoopError:
                 pass  # it has changed in this very moment
         return self._run(call, *args)
+
+    def _get_or_set(self, key: str, call: Callable[..., Awaitable[T]], factory: Callable[[], Any], span: Any) -> T:
+        """Call a `get_or_set`, with ``factory`` as a plain function that runs in this thread."""
+        check_thread()
+        cache = self._cache
+        if self._computes_here and (self._here or (cache is not None and key.__class__ is str and cache.is_near(key))):
+            try:
+                return drive(call(key, _never_called, span))  # type: ignore[arg-type]  # a coroutine
+            except NoLoopError:
+                pass
+        return background_loop().get_or_set(lambda asked: call(key, asked, span), factory)
+
+    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        try:
+            while some := self._run(_several, items):
+                yield from some
+                if len(some) < _AT_ONCE:
+                    return
+        finally:
+            if isinstance(items, AsyncGenerator):
+                # In any thread: the garbage collector may have found an iteration that was given up.
+                background_loop().begin(items.aclose())
+
+
+class SyncStore(Caller):
+    """A `Store` whose operations are plain calls; threads may share it. ``wrapped`` is the store itself.
+
+    ``with store:`` opens it as ``async with`` does.
+    """
+
+    __slots__ = ("wrapped",)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.wrapped = store
 
     # ------------------------------------------------------------------ identity and life cycle
 
@@ -186,17 +192,6 @@ class SyncStore:
         check_thread()
         return self._iterate(self.wrapped.walk())
 
-    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        try:
-            while some := self._run(_several, items):
-                yield from some
-                if len(some) < _AT_ONCE:
-                    return
-        finally:
-            if isinstance(items, AsyncGenerator):
-                # In any thread: the garbage collector may have found an iteration that was given up.
-                background_loop().begin(items.aclose())
-
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
         names = keys if isinstance(keys, str | bytes) else list(keys)
@@ -232,18 +227,7 @@ class SyncStore:
 
         Of all threads that want the same value, one runs its factory, and the others wait for the result.
         """
-        check_thread()
-        cache = self._cache
-        if self._computes_here and (self._here or (cache is not None and key.__class__ is str and cache.is_near(key))):
-            try:
-                return drive(self.wrapped.get_or_set(key, _never_called, expires_in))
-            except NoLoopError:
-                pass
-
-        def compute(asked: Callable[[], Awaitable[Any]]) -> Awaitable[bytes]:
-            return self.wrapped.get_or_set(key, asked, expires_in)
-
-        return background_loop().get_or_set(compute, factory)
+        return self._get_or_set(key, self.wrapped.get_or_set, factory, expires_in)
 
     def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
@@ -269,88 +253,6 @@ class SyncStore:
         """See `Store.ping`."""
         check_thread()
         return run_in_background(self.wrapped.ping())
-
-
-class SyncRegistry:
-    """A `StoreRegistry` that gives stores without ``await``. ``wrapped`` is the registry itself.
-
-    ``with registry:`` opens all stores, as ``async with`` does.
-    """
-
-    def __init__(self, registry: StoreRegistry) -> None:
-        self.wrapped = registry
-        self._lock = threading.Lock()
-        self._stores: weakref.WeakValueDictionary[int, SyncStore] = weakref.WeakValueDictionary()
-
-    def _sync(self, store: Store) -> SyncStore:
-        """The same object for a store, for as long as anyone holds it."""
-        made = self._stores.get(id(store))
-        if made is None or made.wrapped is not store:
-            with self._lock:
-                made = self._stores.get(id(store))
-                if made is None or made.wrapped is not store:
-                    made = self._stores[id(store)] = SyncStore(store)
-        return made
-
-    def get(self, name: str) -> SyncStore:
-        """See `StoreRegistry.get`."""
-        return self._sync(self.wrapped.get(name))
-
-    def require(self, name: str) -> SyncStore:
-        """See `StoreRegistry.require`."""
-        return self._sync(self.wrapped.require(name))
-
-    def __getitem__(self, name: str) -> SyncStore:
-        """Return the listed or registered store of that name, else raise UnknownStoreError."""
-        return self._sync(self.wrapped[name])
-
-    def register(self, name: str, store: Store | SyncStore, allow_override: bool = False) -> None:
-        """See `StoreRegistry.register`."""
-        self.wrapped.register(name, store.wrapped if isinstance(store, SyncStore) else store, allow_override)
-
-    def names(self) -> list[str]:
-        """See `StoreRegistry.names`."""
-        return self.wrapped.names()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.wrapped
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.wrapped)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.wrapped!r}>"
-
-    def ping(self, timeout: float = 10.0) -> dict[str, PingResult]:
-        """See `StoreRegistry.ping`."""
-        check_thread()
-        return run_in_background(self.wrapped.ping(timeout))
-
-    def delete_expired(self) -> None:
-        """See `StoreRegistry.delete_expired`."""
-        check_thread()
-        run_in_background(self.wrapped.delete_expired())
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the registry is open."""
-        return self.wrapped.is_open
-
-    def __enter__(self) -> Self:
-        check_thread()
-        run_in_background(self.wrapped.__aenter__())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        check_thread()
-        run_in_background(self.wrapped.__aexit__(kind, error, trace))
-
-    def close(self) -> None:
-        """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
-        check_thread()
-        run_in_background(self.wrapped.aclose())
 
 
 def _near_parts(store: Store) -> tuple[bool, CacheStore | None]:

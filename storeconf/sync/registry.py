@@ -1,0 +1,117 @@
+"""The registry of a layout for code without an event loop."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from storeconf._background import check_thread, run_in_background
+from storeconf.registry import load as load_registry
+from storeconf.sync.stores import SyncStore
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from storeconf.registry import StoreRegistry
+    from storeconf.store import PingResult, Store
+
+__all__ = ["SyncRegistry", "load"]
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    environment: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    pause_gc: bool = True,
+) -> SyncRegistry:
+    """Read a layout and make its registry; see `storeconf.load`."""
+    return SyncRegistry(
+        load_registry(source, environment=environment, overrides=overrides, environ=environ, pause_gc=pause_gc)
+    )
+
+
+class SyncRegistry:
+    """A `StoreRegistry` that gives stores without ``await``. ``wrapped`` is the registry itself.
+
+    ``with registry:`` opens all stores, as ``async with`` does.
+    """
+
+    def __init__(self, registry: StoreRegistry) -> None:
+        self.wrapped = registry
+        self._lock = threading.Lock()
+        self._stores: weakref.WeakValueDictionary[int, SyncStore] = weakref.WeakValueDictionary()
+
+    def _sync(self, store: Store) -> SyncStore:
+        """The same object for a store, for as long as anyone holds it."""
+        made = self._stores.get(id(store))
+        if made is None or made.wrapped is not store:
+            with self._lock:
+                made = self._stores.get(id(store))
+                if made is None or made.wrapped is not store:
+                    made = self._stores[id(store)] = SyncStore(store)
+        return made
+
+    def get(self, name: str) -> SyncStore:
+        """See `StoreRegistry.get`."""
+        return self._sync(self.wrapped.get(name))
+
+    def require(self, name: str) -> SyncStore:
+        """See `StoreRegistry.require`."""
+        return self._sync(self.wrapped.require(name))
+
+    def __getitem__(self, name: str) -> SyncStore:
+        """Return the listed or registered store of that name, else raise UnknownStoreError."""
+        return self._sync(self.wrapped[name])
+
+    def register(self, name: str, store: Store | SyncStore, allow_override: bool = False) -> None:
+        """See `StoreRegistry.register`."""
+        self.wrapped.register(name, store.wrapped if isinstance(store, SyncStore) else store, allow_override)
+
+    def names(self) -> list[str]:
+        """See `StoreRegistry.names`."""
+        return self.wrapped.names()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.wrapped
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.wrapped)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.wrapped!r}>"
+
+    def ping(self, timeout: float = 10.0) -> dict[str, PingResult]:
+        """See `StoreRegistry.ping`."""
+        check_thread()
+        return run_in_background(self.wrapped.ping(timeout))
+
+    def delete_expired(self) -> None:
+        """See `StoreRegistry.delete_expired`."""
+        check_thread()
+        run_in_background(self.wrapped.delete_expired())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the registry is open."""
+        return self.wrapped.is_open
+
+    def __enter__(self) -> Self:
+        check_thread()
+        run_in_background(self.wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        check_thread()
+        run_in_background(self.wrapped.__aexit__(kind, error, trace))
+
+    def close(self) -> None:
+        """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
+        check_thread()
+        run_in_background(self.wrapped.aclose())
