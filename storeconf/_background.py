@@ -113,7 +113,7 @@ class _Errand(Generic[T]):
         return await self.request.answer
 
     def leave(self) -> None:
-        """The thread waits no more. Runs in the loop."""
+        """The thread does not wait any longer. Runs in the loop."""
         self.left = True
         if self.request is not None and not self.request.answer.done():
             self.request.answer.set_exception(_Deserted())

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 import storeconf
 import storeconf.sync
+from storeconf._background import run_in_background
 from storeconf._lock import _entries
 from storeconf.sync import SyncTypedStore, cached, load, lock, typed
 from tests.servers import Server, wait_for
@@ -256,3 +257,45 @@ with sync.load({"stores": {"main": {"type": "valkey", "url": sys.argv[1], "names
         held.check()
     assert holder.wait(10) == 0
     holder.stdout.close()
+
+
+def test_a_forked_child_does_not_hold_its_parents_lock(server: Server) -> None:
+    script = """
+import os, sys, storeconf, storeconf.sync as sync
+registry = sync.load({"stores": {"main": {"type": "valkey", "url": sys.argv[1], "namespace": "t"}}}, environ={})
+registry.__enter__()
+read, write = os.pipe()
+seen = []
+try:
+    with sync.lock(registry["main"], "l") as held:
+        child = os.fork()
+        if child == 0:
+            try: held.check()
+            except storeconf.StoreLockLostError: seen.append("check")
+        else:
+            os.waitpid(child, 0)
+            held.check()
+except storeconf.StoreLockLostError: seen.append("leaving")
+if child == 0:
+    os.write(write, " ".join(seen).encode()); os._exit(0)
+print(os.read(read, 99).decode(), seen)
+registry.__exit__(None, None, None)
+"""
+    url = f"valkey://{server.address}/0"
+    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("check leaving []", "")
+
+
+def test_an_interrupt_right_after_the_lock_was_taken_gives_it_back(
+    store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_be_interrupted(work: Any) -> Any:
+        run_in_background(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("storeconf.sync.locks.run_in_background", run_and_be_interrupted)
+    with pytest.raises(KeyboardInterrupt), lock(store, "l"):
+        pass
+    monkeypatch.undo()
+    with lock(store, "l", wait=10):
+        pass

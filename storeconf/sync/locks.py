@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Self
 
-from storeconf._background import check_thread, run_in_background
+from storeconf._background import background_loop, check_thread, run_in_background
 from storeconf._lock import StoreLock
 from storeconf.errors import StoreLockLostError
 
@@ -37,7 +38,8 @@ class SyncLock:
         self._lock = StoreLock(store.wrapped, name, lease, wait)
         self._label = store.name
         self._holder: asyncio.Task[None] | None = None
-        self._done: asyncio.Event | None = None
+        self._done: asyncio.Event | None = None  # while entered
+        self._process = 0  # that entered it
 
     @property
     def name(self) -> str:
@@ -49,10 +51,17 @@ class SyncLock:
 
     def __enter__(self) -> Self:
         check_thread()
-        if self._holder is not None:
+        if self._done is not None:
             raise RuntimeError(f"{self!r} is in use; each holder makes its own: lock(store, name)")
-        self._holder, self._done = run_in_background(self._begin())
-        self.token = self._lock.token
+        done = self._done = asyncio.Event()
+        self._process = os.getpid()
+        try:
+            self._holder = run_in_background(self._begin(done))
+            self.token = self._lock.token
+        except BaseException:  # that of a signal's handler too, which may come when the lock is held already
+            self._holder = self._done = None
+            background_loop().loop.call_soon_threadsafe(done.set)
+            raise
         return self
 
     def __exit__(
@@ -64,6 +73,7 @@ class SyncLock:
         if holder is None or done is None:
             return
         try:
+            self._check_process()
             run_in_background(_end(holder, done))
         except StoreLockLostError:
             # As in an event loop: an error of the body goes first.
@@ -75,6 +85,7 @@ class SyncLock:
         holder = self._holder
         if holder is None:
             raise RuntimeError(f"{self!r} is not in use")
+        self._check_process()
         if holder.done():
             holder.result()
         if not self._lock.is_held:
@@ -84,11 +95,19 @@ class SyncLock:
                 operation="lock",
             )
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise StoreLockLostError(
+                f"the lock {self.name!r} of store {self._label!r} is held by the parent of this forked process",
+                store=self._label,
+                operation="lock",
+            )
+
     # ------------------------------------------------------------------ in the loop
 
-    async def _begin(self) -> tuple[asyncio.Task[None], asyncio.Event]:
+    async def _begin(self, done: asyncio.Event) -> asyncio.Task[None]:
         """Enter the lock in a task that holds it until the body has ended."""
-        entered, done = asyncio.Event(), asyncio.Event()
+        entered = asyncio.Event()
         holder = asyncio.ensure_future(self._hold(entered, done))
         waiting = asyncio.ensure_future(entered.wait())
         try:
@@ -100,7 +119,7 @@ class SyncLock:
             waiting.cancel()
         if not entered.is_set():
             holder.result()  # raises
-        return holder, done
+        return holder
 
     async def _hold(self, entered: asyncio.Event, done: asyncio.Event) -> None:
         async with self._lock:

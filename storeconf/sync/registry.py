@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,6 @@ from storeconf.registry import load as load_registry
 from storeconf.sync.stores import SyncStore
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from storeconf.store import PingResult, Store
 
 __all__ = ["SyncRegistry", "load"]
+
+_making = threading.Lock()
+"""Held while the one object of a store is made."""
 
 
 def load(
@@ -42,15 +45,14 @@ class SyncRegistry:
     """
 
     def __init__(self, registry: StoreRegistry) -> None:
-        self.wrapped = registry
-        self._lock = threading.Lock()
+        self.wrapped: StoreRegistry = registry
         self._stores: weakref.WeakValueDictionary[int, SyncStore] = weakref.WeakValueDictionary()
 
     def _sync(self, store: Store) -> SyncStore:
         """The same object for a store, for as long as anyone holds it."""
         made = self._stores.get(id(store))
         if made is None or made.wrapped is not store:
-            with self._lock:
+            with _making:
                 made = self._stores.get(id(store))
                 if made is None or made.wrapped is not store:
                     made = self._stores[id(store)] = SyncStore(store)
@@ -115,3 +117,12 @@ class SyncRegistry:
         """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
         check_thread()
         run_in_background(self.wrapped.aclose())
+
+
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()  # a thread of the parent may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -88,7 +88,7 @@ class SyncStore(Caller):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self.wrapped = store
+        self.wrapped: Store = store
 
     # ------------------------------------------------------------------ identity and life cycle
 

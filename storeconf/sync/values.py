@@ -51,7 +51,7 @@ class SyncTypedStore(Caller, Generic[T]):
 
     def __init__(self, store: TypedStore[T]) -> None:
         super().__init__(store.store)
-        self.wrapped = store
+        self.wrapped: TypedStore[T] = store
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.wrapped!r}>"
