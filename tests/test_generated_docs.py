@@ -101,6 +101,7 @@ def test_every_public_name_is_in_the_reference_of_the_api_once() -> None:
         ".integrations.fastapi",
         ".integrations.litestar",
         ".integrations.starlette",
+        ".sync",
         ".testing",
         ".transfer",
     )
