@@ -1,11 +1,7 @@
-"""What type checkers take for Litestar's classes of stores where Litestar is not installed; nothing at run time."""
+"""What type checkers take for Litestar's class of stores where Litestar is not installed; nothing at run time."""
 
-__all__ = ["NamespacedStore", "Store"]
-
-
-class Store:
-    """Stands for ``litestar.stores.base.Store``."""
+__all__ = ["NamespacedStore"]
 
 
-class NamespacedStore(Store):
+class NamespacedStore:
     """Stands for ``litestar.stores.base.NamespacedStore``."""

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import TracebackType
 
+    from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
+
     from storeconf.build import StoreFactory
-    from storeconf.integrations.litestar import LitestarRegistry
     from storeconf.plan import Plan
 
 __all__ = ["StoreRegistry", "compile_plan", "load"]
@@ -329,7 +330,7 @@ class StoreRegistry:
         if "_life" in self.__dict__ and self._life.state == OPEN:
             warnings.warn(f"{self!r} was left open", ResourceWarning, stacklevel=2, source=self)
 
-    def to_litestar(self) -> LitestarRegistry:
+    def to_litestar(self) -> LitestarStoreRegistry:
         """Return this registry in the form that Litestar takes as ``stores=``; it needs Litestar installed."""
         from storeconf.integrations.litestar import LitestarRegistry
 

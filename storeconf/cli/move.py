@@ -58,7 +58,7 @@ def copy_command(source: Source, src: str, dst: str, overwrite: bool, dry_run: b
     if overlap(start, goal):
         error(f"source and destination overlap: {src!r}, {dst!r}", goal.layout.environment)
         raise SystemExit(1)
-    report = _Report(
+    report = _MoveReport(
         command="copy",
         endpoints=(start, goal),
         verbs=("would copy", "skip") if dry_run else ("copied", "skipped"),
@@ -123,7 +123,7 @@ def dump_command(source: Source, store: str, dumped: str) -> None:
     1 when something could not be read.
     """
     start = _endpoint(source.layout(), store)
-    report = _Report(
+    report = _MoveReport(
         command="dump",
         endpoints=(start,),
         verbs=("dumped", "skipped"),
@@ -185,7 +185,7 @@ def restore_command(source: Source, store: str, dumped: str, overwrite: bool, dr
     """
     with _input(dumped) as stream:
         goal = _endpoint(source.layout(), store)
-        report = _Report(
+        report = _MoveReport(
             command="restore",
             endpoints=(goal,),
             verbs=("would restore", "skip") if dry_run else ("restored", "skipped"),
@@ -229,7 +229,7 @@ def _size(stream: BinaryIO) -> int | None:
 # ---------------------------------------------------------------------- shared
 
 
-def _carry_out(report: _Report, work: Callable[[], Awaitable[None]]) -> None:
+def _carry_out(report: _MoveReport, work: Callable[[], Awaitable[None]]) -> None:
     """Do the work, close the stores, and report what was done, also when it ended early."""
 
     async def closing() -> None:
@@ -259,7 +259,7 @@ def _warn_of_unlisted_namespaces(start: Endpoint) -> None:
 
 
 @dataclass
-class _Report:
+class _MoveReport:
     """The text or JSON that a command prints when its transfer ends, however it ends.
 
     ``verbs``: for entries that were transferred, and for those that were skipped. ``if_early``: for one that ended

@@ -79,13 +79,13 @@ class StoreconfPlugin(InitPlugin):
         app_config.stores = stores
         # Litestar enters stores after the lifespans of the application, which may want to use them, and leaves them
         # before its listeners have come to their end and before its on_shutdown hooks, which may want to as well.
-        lifetime = _Lifetime(self.registry)
+        lifetime = _RegistryLifetime(self.registry)
         app_config.lifespan.insert(0, lifetime)
         app_config.on_shutdown.append(lifetime.end)
         return app_config
 
 
-class _Lifetime(AbstractAsyncContextManager[None]):
+class _RegistryLifetime(AbstractAsyncContextManager[None]):
     """Opens the registry before all else of an application, and closes it after all else.
 
     Litestar has no place that is left last, but runs the last of its on_shutdown hooks last, also after a start that

@@ -19,9 +19,9 @@ assert_type(app.stores, LitestarStoreRegistry)
 assert_type(app.stores.get("sessions"), LitestarStore)
 
 adapted = load().to_litestar()
-assert_type(adapted, LitestarRegistry)
-assert_type(adapted.get("sessions"), Store)
-assert_type(adapted.registry, StoreRegistry)
+assert_type(adapted, LitestarStoreRegistry)
+assert_type(LitestarRegistry(load()).get("sessions"), Store)
+assert_type(LitestarRegistry(load()).registry, StoreRegistry)
 adapted.register("memory", MemoryStore())
 Litestar(stores=adapted, middleware=[SessionConfig(renew_on_access=True).middleware])
 

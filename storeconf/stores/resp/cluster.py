@@ -20,7 +20,7 @@ from storeconf.stores.resp.transport import NobodyAnswersError, Survey, Transpor
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from storeconf.stores.resp.driver import Endpoint
+    from storeconf.stores.resp.driver import ServerEndpoint
     from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import Address, ServerOptions
 
@@ -58,7 +58,7 @@ class ClusterTransport(Transport):
     topology = "cluster"
     spreads = True
 
-    def __init__(self, template: Endpoint, seeds: Sequence[Address], options: ServerOptions) -> None:
+    def __init__(self, template: ServerEndpoint, seeds: Sequence[Address], options: ServerOptions) -> None:
         super().__init__(options.command_timeout, options.retries)
         self._template = template
         self._seeds = list(seeds)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from storeconf.stores.resp.credentials import Login
-    from storeconf.stores.resp.driver import Endpoint
+    from storeconf.stores.resp.driver import ServerEndpoint
 
 __all__ = ["RawConnection", "connect", "connect_raw"]
 
@@ -147,13 +147,13 @@ class RawConnection(asyncio.Protocol):
             self.transport.abort()
 
 
-async def connect(endpoint: Endpoint, within: float) -> tuple[asyncio.Transport, str]:
+async def connect(endpoint: ServerEndpoint, within: float) -> tuple[asyncio.Transport, str]:
     """Return a connection that is ready for commands, and where it leads."""
     raw = await connect_raw(endpoint, within)
     return raw.detach(), endpoint.address
 
 
-async def connect_raw(endpoint: Endpoint, within: float) -> RawConnection:
+async def connect_raw(endpoint: ServerEndpoint, within: float) -> RawConnection:
     """Connect and shake hands within so many seconds.
 
     Raise `NotConnectedError`, which names the server, the store and the reason; its cause is the server's reply if
@@ -176,7 +176,7 @@ async def connect_raw(endpoint: Endpoint, within: float) -> RawConnection:
 class _Attempt:
     """One attempt to connect; ``stage`` describes its state, for the case that time runs out."""
 
-    def __init__(self, endpoint: Endpoint, within: float) -> None:
+    def __init__(self, endpoint: ServerEndpoint, within: float) -> None:
         self.raw = RawConnection(endpoint.label)
         self.stage = ""
         self._endpoint = endpoint

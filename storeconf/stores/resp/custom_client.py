@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import ServerOptions
-    from storeconf.stores.resp.transport import Node
+    from storeconf.stores.resp.transport import ServerNode
 
 __all__ = ["CustomClientTransport"]
 
@@ -77,7 +77,7 @@ class CustomClientTransport(Transport):
             # A client that repeats tells how its last attempt failed; an earlier one may have been executed.
             raise from_driver(error, self._label, repeats=self._repeats) from error
 
-    async def nodes(self) -> Sequence[Node]:
+    async def nodes(self) -> Sequence[ServerNode]:
         """Return the client's server, or those of its Cluster."""
         if not self.spreads:
             return [_CustomClientNode(self, self._client)]

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.options import ServerOptions, Sources
     from storeconf.stores.resp.tls import Tls
 
-__all__ = ["Driver", "Endpoint", "is_blocking", "load_driver"]
+__all__ = ["Driver", "ServerEndpoint", "is_blocking", "load_driver"]
 
 DEFAULT_PORT = 6379
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServerEndpoint:
     """One server: where it is, who we are there, how the connection is set up, and for which store."""
 
     host: str = "localhost"
@@ -38,7 +38,7 @@ class Endpoint:
     tls: Tls | None = field(default=None, repr=False)
     store: str = ""
 
-    def at(self, address: Address) -> Endpoint:
+    def at(self, address: Address) -> ServerEndpoint:
         """Return the same for another server."""
         return replace(self, host=address[0], port=address[1], path=None)
 
@@ -81,7 +81,7 @@ class Driver:
         # Without it, new versions of redis-py look for their own version on the disk, each time.
         self._quiet: dict[str, Any] = {"driver_info": None} if "driver_info" in parameters else {}
 
-    def template(self, options: ServerOptions) -> Endpoint:
+    def template(self, options: ServerOptions) -> ServerEndpoint:
         """Return the settings of a data connection; for Cluster and Sentinel, of one whose address is still to come."""
         arguments: dict[str, Any] = {
             "db": options.db or 0,
@@ -111,7 +111,7 @@ class Driver:
             arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
         return self.endpoint(kind, arguments, options.client_name, url=options.url, sources=options.sources)
 
-    def sentinels(self, options: ServerOptions) -> list[Endpoint]:
+    def sentinels(self, options: ServerOptions) -> list[ServerEndpoint]:
         """Return the settings of the connections to the Sentinels, which inherit no credentials."""
         sentinel = options.sentinel
         assert sentinel is not None
@@ -130,11 +130,11 @@ class Driver:
         *,
         url: str | None = None,
         sources: Sources | None = None,
-    ) -> Endpoint:
+    ) -> ServerEndpoint:
         """Return the settings of a connection object of the library that is made with those arguments."""
         connection = kind(**{**self._quiet, **arguments})
         name = connection.client_name if client_name is None else client_name
-        return Endpoint(
+        return ServerEndpoint(
             host=getattr(connection, "host", None) or "localhost",
             port=int(getattr(connection, "port", None) or DEFAULT_PORT),
             path=getattr(connection, "path", None),
@@ -162,7 +162,7 @@ class Driver:
     def _is_ours(self, pool: Any, kinds: tuple[type[Any], ...]) -> bool:
         return pool.connection_class in kinds and pool.connection_kwargs.get(self._hook) is None
 
-    def managed_endpoint(self, pool: Any) -> Endpoint:
+    def managed_endpoint(self, pool: Any) -> ServerEndpoint:
         """Return the settings of a Sentinel client's data connections."""
         tls = issubclass(pool.connection_class, self.asyncio.SSLConnection)
         kind = self.asyncio.SSLConnection if tls else self.asyncio.Connection
@@ -183,7 +183,7 @@ class Driver:
         hook = node.connection_kwargs.get(self._hook)
         return node.connection_class in self._plain and (hook is None or hook == client.on_connect)
 
-    def cluster_endpoint(self, node: Any) -> Endpoint:
+    def cluster_endpoint(self, node: Any) -> ServerEndpoint:
         """Return the settings of the data connections of a Cluster's client."""
         left_out = (self._hook, "event_dispatcher")
         arguments = {name: value for name, value in node.connection_kwargs.items() if name not in left_out}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from storeconf.stores.resp.transport import Node, Transport
+    from storeconf.stores.resp.transport import ServerNode, Transport
 
 __all__ = ["delete_tree", "walk"]
 
@@ -60,7 +60,7 @@ async def walk(transport: Transport, glob: bytes) -> AsyncIterator[list[bytes]]:
             error = None
 
 
-async def _batches(nodes: Sequence[Node], glob: bytes) -> AsyncGenerator[list[bytes]]:
+async def _batches(nodes: Sequence[ServerNode], glob: bytes) -> AsyncGenerator[list[bytes]]:
     """Yield the keys of several servers that match."""
     for node in nodes:
         cursor, generation = _START, None
@@ -130,7 +130,7 @@ class _Deletions:
         self.may_have_deleted = self.may_have_deleted or any(deleted)
 
 
-async def _sweep_all(deletions: _Deletions, nodes: Sequence[Node], glob: bytes, ours: re.Pattern[bytes]) -> None:
+async def _sweep_all(deletions: _Deletions, nodes: Sequence[ServerNode], glob: bytes, ours: re.Pattern[bytes]) -> None:
     """Go over all those servers at the same time; a failure is raised when all have ended."""
     outcomes = await asyncio.gather(*(_sweep(deletions, node, glob, ours) for node in nodes), return_exceptions=True)
     for outcome in outcomes:
@@ -138,7 +138,7 @@ async def _sweep_all(deletions: _Deletions, nodes: Sequence[Node], glob: bytes, 
             raise outcome
 
 
-async def _sweep(deletions: _Deletions, node: Node, glob: bytes, ours: re.Pattern[bytes]) -> None:
+async def _sweep(deletions: _Deletions, node: ServerNode, glob: bytes, ours: re.Pattern[bytes]) -> None:
     """Go once over the keys of one server, which looks for the next batch while we choose and delete the last one."""
     searching = _search(node, _START, glob)
     deleting: asyncio.Future[None] | None = None
@@ -167,7 +167,7 @@ async def _sweep(deletions: _Deletions, node: Node, glob: bytes, ours: re.Patter
                     future.exception()  # it has been raised, or what went before it matters more
 
 
-def _search(node: Node, cursor: bytes, glob: bytes) -> asyncio.Future[Any]:
+def _search(node: ServerNode, cursor: bytes, glob: bytes) -> asyncio.Future[Any]:
     return node.call(pack(b"SCAN", cursor, b"MATCH", glob, b"COUNT", COUNT))
 
 

@@ -16,7 +16,7 @@ from storeconf.stores.resp.transport import NobodyAnswersError, StandaloneTransp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storeconf.stores.resp.driver import Endpoint
+    from storeconf.stores.resp.driver import ServerEndpoint
     from storeconf.stores.resp.options import Address, ServerOptions
 
 __all__ = ["SentinelTransport"]
@@ -45,7 +45,9 @@ class SentinelTransport(StandaloneTransport):
 
     topology = "sentinel"
 
-    def __init__(self, template: Endpoint, sentinels: Sequence[Endpoint], service: str, options: ServerOptions) -> None:
+    def __init__(
+        self, template: ServerEndpoint, sentinels: Sequence[ServerEndpoint], service: str, options: ServerOptions
+    ) -> None:
         self._sentinels = list(sentinels)
         self._service = service
         self._primary: Address | None = None
@@ -71,7 +73,7 @@ class SentinelTransport(StandaloneTransport):
         raw, _ = await self._connect_to_primary(replace(self.endpoint, protocol=protocol))
         return raw
 
-    async def _connect_to_primary(self, template: Endpoint) -> tuple[RawConnection, str]:
+    async def _connect_to_primary(self, template: ServerEndpoint) -> tuple[RawConnection, str]:
         if self._watcher is None or self._watcher.done():  # done: cancelled by somebody
             self._watcher = self.loop.create_task(self._watch())
         deadline = self.loop.time() + self._connect_timeout
@@ -101,7 +103,7 @@ class SentinelTransport(StandaloneTransport):
             )
         if address != self._primary:
             raw.abort()
-            raise NotConnectedError(f"{endpoint.label} is no longer the primary of {self._service!r}")
+            raise NotConnectedError(f"{endpoint.label} is not the primary of {self._service!r} any longer")
         return raw, endpoint.address
 
     async def _find(self, deadline: float) -> Address:
@@ -129,7 +131,7 @@ class SentinelTransport(StandaloneTransport):
         self._sentinels.insert(0, endpoint)
         return found
 
-    async def _ask_new(self, endpoint: Endpoint) -> Address:
+    async def _ask_new(self, endpoint: ServerEndpoint) -> Address:
         within = self._connect_timeout / 2
         raw = await connect_raw(endpoint, within)
         try:
@@ -153,7 +155,7 @@ class SentinelTransport(StandaloneTransport):
             for endpoint in self._sentinels:
                 group.create_task(self._watch_one(endpoint))
 
-    async def _watch_one(self, endpoint: Endpoint) -> None:
+    async def _watch_one(self, endpoint: ServerEndpoint) -> None:
         while True:
             try:
                 await self._listen(endpoint)
@@ -161,7 +163,7 @@ class SentinelTransport(StandaloneTransport):
                 log.debug("lost the announcements of Sentinel %s: %s", endpoint.label, reason(error))
             await asyncio.sleep(PAUSE)
 
-    async def _listen(self, endpoint: Endpoint) -> None:
+    async def _listen(self, endpoint: ServerEndpoint) -> None:
         """Return, or raise, when that Sentinel is gone."""
         raw = await connect_raw(endpoint, self._connect_timeout)
         try:
@@ -207,7 +209,7 @@ class SentinelTransport(StandaloneTransport):
             self._compare(chosen)
 
     @staticmethod
-    async def _is_primary(endpoint: Endpoint) -> bool:
+    async def _is_primary(endpoint: ServerEndpoint) -> bool:
         """Ask the server until it is one, or hangs up, as a promoted one does."""
         with suppress(TransportError):
             raw = await connect_raw(endpoint, LONGEST_PROMOTION)

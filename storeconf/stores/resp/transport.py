@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from storeconf.stores.resp.connect import RawConnection
-    from storeconf.stores.resp.driver import Endpoint
+    from storeconf.stores.resp.driver import ServerEndpoint
     from storeconf.stores.resp.invalidation import InvalidationFilter
     from storeconf.stores.resp.options import ServerOptions
 
@@ -36,7 +36,7 @@ __all__ = [
     "WRITE",
     "Transport",
     "NobodyAnswersError",
-    "Node",
+    "ServerNode",
     "StandaloneTransport",
     "Survey",
     "first_answer",
@@ -52,7 +52,7 @@ PAUSE_BETWEEN_LOOKS = 1.0
 """Seconds in which a server that remains a replica costs us the connection only once."""
 
 
-class Node(Protocol):
+class ServerNode(Protocol):
     """One server of a transport, as SCAN needs it."""
 
     generation: int
@@ -65,9 +65,9 @@ class Node(Protocol):
 class Survey:
     """Where keys are: the servers, a value that changes when keys move, and the servers that keys are moving to."""
 
-    nodes: Sequence[Node]
+    nodes: Sequence[ServerNode]
     view: object = None
-    receiving: Sequence[Node] = ()
+    receiving: Sequence[ServerNode] = ()
 
 
 class Transport(ABC):
@@ -196,7 +196,7 @@ class Transport(ABC):
         """Let ``invalidations`` receive what the servers report as changed, where there is a way to."""
 
     @abstractmethod
-    async def nodes(self) -> Sequence[Node]:
+    async def nodes(self) -> Sequence[ServerNode]:
         """Return the servers that hold the keys."""
 
     async def survey(self) -> Survey:
@@ -246,7 +246,7 @@ class StandaloneTransport(Transport):
 
     topology = "standalone"
 
-    def __init__(self, endpoint: Endpoint, options: ServerOptions) -> None:
+    def __init__(self, endpoint: ServerEndpoint, options: ServerOptions) -> None:
         super().__init__(options.command_timeout, options.retries)
         self.endpoint = endpoint
         self._listener: InvalidationListener | None = None
@@ -302,7 +302,7 @@ class StandaloneTransport(Transport):
         """Return a new connection that speaks that version of RESP."""
         return await connect_raw(replace(self.endpoint, protocol=protocol), self._connect_timeout)
 
-    async def nodes(self) -> Sequence[Node]:
+    async def nodes(self) -> Sequence[ServerNode]:
         """Return the one server."""
         return self._connections[:1]
 

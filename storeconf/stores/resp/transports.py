@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator
 
-    from storeconf.stores.resp.driver import Driver, Endpoint
+    from storeconf.stores.resp.driver import Driver, ServerEndpoint
 
 __all__ = ["Transports", "TransportFactory", "factory_of_client", "factory_of_options"]
 
@@ -145,7 +145,7 @@ def _way(driver: Driver, options: ServerOptions) -> TransportFactory:
 
 
 def _sentinel_transport(
-    store: str, template: Endpoint, sentinels: list[Endpoint], service: str, options: ServerOptions
+    store: str, template: ServerEndpoint, sentinels: list[ServerEndpoint], service: str, options: ServerOptions
 ) -> SentinelTransport:
     own = [replace(sentinel, store=store) for sentinel in sentinels]
     return SentinelTransport(replace(template, store=store), own, service, options)
