@@ -78,7 +78,7 @@ class CompressStore(CodedStore):
         return not data.startswith(MAGIC)
 
     def encode(self, key: str, value: bytes) -> bytes:
-        """Pack the value, or store it as it is where that is no longer."""
+        """Pack the value, or store it as it is if that is not longer."""
         size = len(value)
         if size > self.max_size:
             raise StoreValueError(

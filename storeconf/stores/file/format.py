@@ -88,7 +88,7 @@ class Header(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One entry as it lies in its file; ``expiry`` as in the header."""
+    """One entry as stored in its file; ``expiry`` as in the header."""
 
     value: bytes
     expiry: int

@@ -324,7 +324,7 @@ class WriteOperations:
         yield from self._each(top, self._sweeping(), _SLICE)
 
     def sweep(self) -> Generator[float, None, None]:
-        """Remove what has expired, and the debris of the dead, for ever; one process at a time does."""
+        """Remove what has expired, and what dead processes left; never returns. One process at a time does it."""
         pause = SWEEP_DELAY
         while True:
             yield pause
@@ -446,7 +446,7 @@ def _is_namespace(entry: os.DirEntry[str]) -> bool:
 
 
 def _scan(directory: bytes) -> Iterator[tuple[int, os.DirEntry[str]]]:
-    """What lies in a directory, each with the directory's descriptor, from which looking up is quicker."""
+    """The contents of a directory, each with the directory's descriptor, from which looking up is quicker."""
     try:
         below = os.open(directory, OPEN_DIRECTORY)
     except FileNotFoundError:

@@ -109,7 +109,7 @@ class Lane:
             self._settle(self._outcomes.popleft())
 
     def forget(self) -> None:
-        """Close what the lane holds, without the lock: in a forked child it may be held for ever."""
+        """Close what the lane holds, without the lock: in a forked child nobody may ever release it."""
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)

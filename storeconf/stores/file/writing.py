@@ -397,7 +397,7 @@ def _write_both(fd: int, head: bytes, value: bytes) -> None:
 
 
 def discard(path: bytes) -> None:
-    """Free a spare's name; what is no file, planted where an entry was, only steps aside."""
+    """Free a spare's name; anything but a file, planted where an entry was, is only moved aside."""
     try:
         os.unlink(path)
     except FileNotFoundError:
