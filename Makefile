@@ -16,7 +16,7 @@ ARGS ?=
 PIP := python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast coverage workflows $(VERSIONS:%=test-%) test-wheel test-oldest test-newest check format docs bench update clean
+.PHONY: help demo test test-fast coverage workflows $(VERSIONS:%=test-%) test-wheel test-oldest test-newest test-browser check format docs bench update clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ test-oldest: .venv-oldest/.ready  ## Run the tests of the server stores and of r
 test-newest:  ## Run all tests on the newest versions there are, whatever constraints.txt says
 	tools/set-up .venv-newest $(PYTHON) --upgrade --upgrade-strategy eager
 	.venv-newest/bin/$(PYTEST) $(ARGS)
+
+# Chromium is Debian's package `chromium`, or any that is installed; nothing is downloaded to get it.
+test-browser: $(READY)  ## Test the page of `storeconf graph` in headless Chromium, which must be installed
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	    { echo 'make test-browser needs Chromium: apt-get install chromium' >&2; exit 2; }
+	$(BIN)/python -m pytest -n 0 $(or $(ARGS),tests/browser)
 
 update:  ## Write constraints.txt with the newest versions that fit
 	$(PYTHON) tools/constraints.py $(VERSIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,15 @@ from blockbuster import blockbuster_ctx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+BROWSER = Path(__file__).parent / "browser"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what needs a browser or an editor's programs, unless it is named: `make test-browser` installs them."""
+    named = any("tests/browser" in argument for argument in config.args)
+    return True if collection_path == BROWSER and not named else None
 
 
 @pytest.fixture(autouse=True)

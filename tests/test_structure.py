@@ -96,6 +96,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "cli.graph",
         "cli.layout",
         "cli.move",
+        "cli.page",
         "cli.tree",
         "testing",
     ),

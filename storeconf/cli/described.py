@@ -83,11 +83,16 @@ class Described:
         """The chain around a store, from the caller inwards."""
         return [self._link(step, kind, type(link)) for kind, link in step.chain]
 
-    def _link(self, step: Step | FactoryStep, kind: str, model: type[Settings]) -> Link:
-        holder: Step | FactoryStep = step
+    def holder(self, step: Step | FactoryStep, kind: str) -> Step | FactoryStep:
+        """The store whose description contains a link of the chain: the store itself, or one from which it inherits."""
+        holder = step
         while kind not in self._node(holder).get("middleware", {}):
             assert holder.parent is not None  # or the link would not be there
             holder = self._steps[holder.parent]
+        return holder
+
+    def _link(self, step: Step | FactoryStep, kind: str, model: type[Settings]) -> Link:
+        holder = self.holder(step, kind)
         given = self._node(holder)["middleware"][kind]
         if isinstance(given, dict):
             text = _settings(given, model)

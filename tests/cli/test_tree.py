@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -187,32 +187,79 @@ def test_dot_names_the_same_nodes_and_edges() -> None:
     assert done.out.count('"') % 2 == 0
 
 
-def test_the_page_needs_nothing_else_and_is_well_formed() -> None:
+def document(*arguments: str) -> dict[str, Any]:
+    """What the page draws; tests/browser shows that it does."""
+    done = run("graph", "--format", "html", *arguments)
+    assert (done.status, done.err) == (0, "")
+    found = re.search(r'<script id="document" type="application/json">(.*?)</script>', done.out)
+    assert found
+    drawn: dict[str, Any] = json.loads(found[1])
+    return drawn
+
+
+def test_the_page_needs_nothing_else_and_has_no_secret() -> None:
     done = run("graph", "--env", "production", "--format", "html")
-    assert "<script" not in done.out
-    assert not re.findall(r"(?:src|href)=", done.out)
+    assert not re.findall(r"(?:src|href|@import|url)\s*[=(]\s*[\"']?(?!#)", done.out.replace('"url(#arrow)"', ""))
+    assert "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'sha256-" in done.out
     assert "hunter2" not in done.out
-    assert "&lt;what &amp; &quot;why&quot;&gt;" in done.out
-    drawing = ElementTree.fromstring(done.out[done.out.index("<svg") : done.out.index("</svg>") + 6])
-    space = "{http://www.w3.org/2000/svg}"
-    assert len(drawing.findall(f"{space}g")) == 6
-    assert len(drawing.findall(f"{space}path")) == 7
-    names = [group.findall(f"{space}text")[0].text for group in drawing.findall(f"{space}g")]
-    assert sorted(map(str, names)) == ["any other name", "cache", "end", "local", "main", "pages"]
+    assert done.out.count("<script") == done.out.count("</script>") == 2
+    assert "<what" not in done.out
 
 
-def test_nothing_on_the_page_covers_another(directory: Path) -> None:
-    children = "".join(f"  c{n}: {{use: r{n}}}\n" for n in range(9))
-    roots = "".join(f"  r{n}: {{type: memory, namespace: n, middleware: {{ttl: 1s}}}}\n" for n in range(9))
-    (directory / "many.yaml").write_text(f"stores:\n{roots}{children}  d: {{parent: c1}}\n  e: {{parent: d}}\n")
-    done = run("graph", "-f", "many.yaml", "--format", "html")
-    boxes = [
-        tuple(map(int, found))
-        for found in re.findall(r'<rect x="(-?\d+)" y="(-?\d+)" width="(\d+)" height="(\d+)"', done.out)
+def test_the_page_has_every_environment_with_the_location_of_each_value() -> None:
+    drawn = document("--set", "stores.cache.description=</script><!--")
+    (environment,) = drawn["environments"]
+    assert (drawn["chosen"], environment["name"], environment["files"]) == (
+        "production",
+        "production",
+        "storeconf.yaml",
+    )
+    stores = {each["name"]: each for each in environment["stores"]}
+    assert list(stores) == ["local", "main", "cache", "pages", "end", "*"]
+    assert stores["cache"]["description"] == "</script><!--"
+    assert stores["cache"]["calls"] == [{"kind": "fallback", "store": "local"}]
+    assert stores["*"]["namespace"] == ["shop", "cache", "<name>"]
+    assert [(link["kind"], link["from"]) for link in stores["pages"]["chain"]] == [
+        ("ttl", "main"),
+        ("fallback", "cache"),
+        ("compress", "cache"),
     ]
-    assert len(boxes) == 20
-    for at, (x, y, width, height) in enumerate(boxes):
-        assert min(x, y) >= 0
-        for other_x, other_y, other_width, other_height in boxes[at + 1 :]:
-            beside = x + width <= other_x or other_x + other_width <= x
-            assert beside or y + height <= other_y or other_y + other_height <= y
+    (url,) = [each for each in stores["main"]["values"] if each["path"] == "url"]
+    assert (url["value"], url["places"][0]["at"]) == ("redis://u:***@h:6379/0", "storeconf.yaml:6:10")
+    described = next(each for each in stores["cache"]["values"] if each["path"] == "description")
+    assert [each["at"] for each in described["places"]] == ["--set", "storeconf.yaml:10:38"]
+
+
+@pytest.mark.parametrize(("factory", "kind"), [("default_factory: forbid", "forbid"), ("", "absent")])
+def test_the_page_shows_what_other_names_get(factory: str, kind: str, directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text(f"stores: {{a: {{type: memory}}}}\n{factory}\n")
+    assert document()["environments"][0]["stores"][-1]["kind"] == kind
+
+
+def test_equal_secrets_can_be_told_from_different_ones(directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text(
+        "stores: {a: {type: redis, url: redis://h, namespace: n, password: hunter2}}\n"
+        "environments: {one: {}, two: {stores: {a: {password: hunter2}}}, three: {stores: {a: {password: hunter3}}}}\n"
+    )
+    values = [each["stores"][0]["values"] for each in document()["environments"]]
+    passwords = [next(each for each in those if each["path"] == "password") for those in values]
+    assert [each["value"] for each in passwords] == ["***"] * 3
+    assert [each["same"] for each in passwords] == [0, 0, 1]
+
+
+def test_an_environment_that_is_not_valid_does_not_hide_the_others(directory: Path) -> None:
+    (directory / "storeconf.yaml").write_text(
+        "stores: {a: {type: memory}}\n"
+        "environments: {one: {}, two: {stores: {a: {max_entires: 1}}}, three: {stores: {a: {max_size: '${SIZE}'}}}}\n"
+    )
+    one, two, three = document()["environments"]
+    assert (one["problems"], three["problems"]) == ([], [])
+    assert [(each["code"], each["at"]) for each in two["problems"]] == [("SC501", "storeconf.yaml:2:44")]
+    assert (one["incomplete"], two["stores"], three["incomplete"]) == (False, [], True)
+    assert "${SIZE}" in str(three["stores"])
+    done = run("graph", "--format", "html", "--env", "two")
+    assert (done.status, done.out) == (1, "")
+    (directory / "storeconf.yaml").write_text("stores: {a: {type: memory, size: 1}}\n")
+    done = run("graph", "--format", "html")
+    assert (done.status, done.out) == (1, "")
+    assert "SC501" in done.err
