@@ -197,8 +197,9 @@ class StoreLock:
     async def _try(self, loop: asyncio.AbstractEventLoop) -> bool:
         nonce = secrets.token_hex(16).encode()
         holding = [nonce]
+        adding = loop.create_task(self._entries.add(self._lease_key, nonce, self._lease))
         try:
-            if not await self._entries.add(self._lease_key, nonce, self._lease):
+            if not await asyncio.shield(adding):
                 return False
             token = await self._entries.increment(self._counter_key)
             mine = b"%b:%d" % (nonce, token)
@@ -208,7 +209,7 @@ class StoreLock:
                 return False  # the lease ended before it was confirmed
         except BaseException:
             # Nobody knows whether the lease is there. If it can't be given back now, it ends by itself.
-            task = loop.create_task(self._clean(holding))
+            task = loop.create_task(self._clean(adding, holding))
             _background.add(task)
             task.add_done_callback(_background.discard)
             raise
@@ -216,7 +217,8 @@ class StoreLock:
         self._until, self._ends = begun + self._lease, now + self._lease
         return True
 
-    async def _clean(self, holding: list[bytes]) -> None:
+    async def _clean(self, adding: asyncio.Task[bool], holding: list[bytes]) -> None:
+        await asyncio.wait([adding])  # a store may go on with a cancelled call, and end it after the next one
         try:
             for mine in holding:
                 if await self._entries.compare_and_set(self._lease_key, mine, None):

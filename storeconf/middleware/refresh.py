@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from storeconf._arguments import LEASES, STALE, milliseconds
 from storeconf._backoff import backoff
 from storeconf._get_or_set import Computation, computed
+from storeconf._lifecycle import run_shielded
 from storeconf._root import life_of, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreClosedError, StoreDeadlockError, StoreError
@@ -383,23 +384,25 @@ class _Lease:
     async def take(self) -> bool:
         """Take it if nobody has it. If that is not ``possible``, each process computes for itself."""
         try:
-            await self._take_over()
-            if not self.held:
-                self.held = await self._leases.add(self._key, self.nonce, self.seconds)
+            if not await self._take_over():
+                # Cancelled or not, it is taken or not before it is given back: a store may go on with a cancelled call.
+                self.held = True
+                self.held = await run_shielded(self._leases.add(self._key, self.nonce, self.seconds))
         except StoreError as error:
-            self.possible, self.held = False, self.held or error.outcome_unknown
+            self.possible, self.held = False, self.held and error.outcome_unknown
             return False
         if self.held:
             self._mine[self._place] = self
         return self.held
 
-    async def _take_over(self) -> None:
+    async def _take_over(self) -> bool:
         """Take it from a flight of this process whose value will not be stored, because the key was changed."""
         other = self._mine.get(self._place)
         if other is None or not other.flight.overtaken:
-            return
-        other.held, self.nonce = False, other.nonce
+            return False
+        other.held, self.held, self.nonce = False, True, other.nonce
         self.held = await self._leases.compare_and_set(self._key, self.nonce, self.nonce, self.seconds)
+        return self.held
 
     async def give_back(self) -> None:
         """Let the next one have it; else it ends by itself."""

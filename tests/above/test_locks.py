@@ -231,9 +231,12 @@ async def test_a_cancellation_from_outside_stays_one_and_gives_the_lock_back(bac
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("chain", [{}, {"encrypt": {"keys": [KEY]}}], ids=["alone", "encrypt"])
 @in_loop
-async def test_a_cancellation_while_it_is_taken_leaves_no_lease(backend: str, steps: int, tmp_path: Path) -> None:
-    async with load(layout(backend, tmp_path)) as registry:
+async def test_a_cancellation_while_it_is_taken_leaves_no_lease(
+    backend: str, chain: dict[str, Any], steps: int, tmp_path: Path
+) -> None:
+    async with load(layout(backend, tmp_path, **chain)) as registry:
         taking = asyncio.create_task(lock(registry["s"], "a", lease=60).__aenter__())
         for _ in range(steps):
             await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -365,6 +366,26 @@ async def test_a_factory_that_belongs_to_its_callers_is_waited_for() -> None:
     source.may_end.set()
     await asyncio.sleep(0.01)
     assert await store.get("k") is None, "the last caller to leave cancels it"
+
+
+@backends
+@pytest.mark.parametrize("chain", ["alone", "coded"])
+@pytest.mark.parametrize("steps", range(8))
+@in_loop
+async def test_a_computation_that_is_cancelled_leaves_no_lease(
+    backend: str, chain: str, steps: int, tmp_path: Path
+) -> None:
+    async with stores(backend, tmp_path, chain, shared="1h") as registry:
+        store = registry["s"]
+        first = asyncio.create_task(store.get_or_set("k", Source(), 60))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        first.cancel()
+        with suppress(asyncio.CancelledError):
+            await first
+        await store.delete("k")
+        async with asyncio.timeout(20):
+            assert await store.get_or_set("k", Source(), 60) == b"1"
 
 
 @in_loop
