@@ -192,11 +192,12 @@ class Namespaces(Suite):
 
     @promise
     async def test_delete_all_of_many_keys(self, store: Store) -> None:
-        """delete_all removes more than a thousand keys of this namespace, and none beside."""
+        """Keys lists more than a thousand keys, and delete_all removes them and none beside."""
         many, few = store.with_namespace("many"), store.with_namespace("man")
         for start in range(0, 1500, 500):
             await many.set_many({f"k{n}": b"v" for n in range(start, start + 500)})
         await few.set_many({f"k{n}": b"v" for n in range(50)})
+        equal(len(await all_keys(many)), 1500, "all of them are listed")
         await many.delete_all()
         equal(await all_keys(many), set(), "all of them are gone")
         equal(len(await all_keys(few)), 50, "none beside is")
