@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticUndefined
 
 from storeconf import errors as error_tree
-from storeconf._units import format_duration, format_size
+from storeconf._arguments import format_duration, format_size
 from storeconf.catalog import BUILT_IN, Catalog
 from storeconf.config.fields import ANY, fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, SWITCHES, TOP, EnvelopeField

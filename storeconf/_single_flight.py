@@ -18,6 +18,7 @@ from asyncio import _get_running_loop
 from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -168,15 +169,18 @@ class Flight:
             waiting += list(flight.waited_for_by)
 
 
+@dataclass(eq=False, repr=False)
 class Flights:
     """The flights of one root's callers, and those whose values are stored in this root."""
 
-    def __init__(self) -> None:
-        self._under_way: dict[Flight, asyncio.AbstractEventLoop] = {}
-        self._flights: dict[Slot, Flight] = {}  # those that can be joined
-        self._looking: dict[Slot, int] = {}  # callers that look whether the value is there
-        self._lock = threading.Lock()  # guards changes of what follows, and the end of storing
-        self._targets: dict[tuple[Path, str], tuple[Flight, ...]] = {}
+    _under_way: dict[Flight, asyncio.AbstractEventLoop] = field(default_factory=dict, init=False)
+    _flights: dict[Slot, Flight] = field(default_factory=dict, init=False)
+    """Those that can be joined."""
+    _looking: dict[Slot, int] = field(default_factory=dict, init=False)
+    """Callers that look whether the value is there."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    """Guards changes of the targets, and the end of storing."""
+    _targets: dict[tuple[Path, str], tuple[Flight, ...]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._under_way)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
-from storeconf._units import parse_duration, parse_share, parse_size
+from storeconf._arguments import parse_duration, parse_share, parse_size
 from storeconf.store import Capabilities, Store
 
 __all__ = [

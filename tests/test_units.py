@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storeconf._units import format_duration, format_size, parse_duration, parse_size
+from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
 
 
 class Marked(str):

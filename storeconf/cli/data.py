@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from storeconf._units import parse_duration
+from storeconf._arguments import parse_duration
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.output import (
     columns,

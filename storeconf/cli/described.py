@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from storeconf._units import format_duration, format_size, parse_duration, parse_size
+from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import warning
 from storeconf.config.fields import fields_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr
 
-from storeconf._units import format_duration, format_size
+from storeconf._arguments import format_duration, format_size
 from storeconf.cli.output import escaped
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP

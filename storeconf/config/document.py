@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from storeconf._arguments import format_size
 from storeconf._text import nearest, printable
-from storeconf._units import format_size
 from storeconf.config.language import SUFFIXES
 from storeconf.config.readers.source import Problem, SourceText, find
 from storeconf.config.tree import dotted

@@ -27,7 +27,7 @@ from pydantic import (
     WrapValidator,
 )
 
-from storeconf._units import parse_duration, parse_share, parse_size
+from storeconf._arguments import parse_duration, parse_share, parse_size
 from storeconf.plugin import NamesStore, PathFromFile
 
 if TYPE_CHECKING:

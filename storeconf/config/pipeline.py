@@ -23,7 +23,7 @@ from storeconf.config.secrets import Redactor
 from storeconf.config.sources import Files, chosen_environment, environments_of, layers_of
 from storeconf.config.tree import MISSING, TreePath, dotted, lookup
 from storeconf.config.validate import Validated, validate
-from storeconf.config.variables import at, declared, parse_overrides, read_overrides, read_variables
+from storeconf.config.variables import OURS, at, declared, parse_overrides, read_overrides, read_variables
 
 if TYPE_CHECKING:
     from storeconf.config.document import Document
@@ -89,7 +89,8 @@ def assemble(request: Request) -> Assembly:
     # variables ──apply─▶ the same tree
     overrides = parse_overrides(request.overrides, report) if request.overrides else []
     later = declared(overrides, merge) if overrides else {}
-    variables = read_variables(request, tree, later, merge, report)
+    ours = [name for name, value in request.variables.items() if value and name.startswith(OURS)]
+    variables = read_variables(request, ours, tree, later, merge, report) if ours else None
     if variables is not None:
         tree = merge.apply(tree, variables.data)
         history.layers.append(variables)

@@ -43,9 +43,19 @@ if TYPE_CHECKING:
     from storeconf.config.specs import Overrides, Request
     from storeconf.diagnostics import Severity
 
-__all__ = ["Variable", "at", "declared", "iter_variables", "parse_overrides", "read_overrides", "read_variables"]
+__all__ = [
+    "OURS",
+    "Variable",
+    "at",
+    "declared",
+    "iter_variables",
+    "parse_overrides",
+    "read_overrides",
+    "read_variables",
+]
 
-_SINGLE: Final = "STORECONF_"
+OURS: Final = "STORECONF_"
+"""How the names of all variables of storeconf begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +81,13 @@ def iter_variables(tree: dict[str, Any], catalog: Catalog) -> Iterator[Variable]
 
 
 def read_variables(
-    request: Request, tree: dict[str, Any], later: dict[str, Any], merge: Merge, report: Reporter
+    request: Request, given: Sequence[str], tree: dict[str, Any], later: dict[str, Any], merge: Merge, report: Reporter
 ) -> Layer | None:
-    """Return the layer of the variables over ``tree``.
+    """Return the layer of the variables whose names are given, over ``tree``.
 
     ``later`` are the values of the overrides: a store that only they declare can be set by variables too.
     """
-    given = sorted(name for name, value in request.variables.items() if value and name.startswith(_SINGLE))
-    return _VariablesReader(request, later, merge, report).read(given, tree) if given else None
+    return _VariablesReader(request, later, merge, report).read(sorted(given), tree)
 
 
 class _VariablesReader:
@@ -233,8 +242,8 @@ class _VariablesReader:
 
     def _stranger(self, name: str, names: Names) -> None:
         """Report a variable of ours with one underscore; other programs may set such, so most are only warned of."""
-        rest = name[len(_SINGLE) :]
-        known = {switch[len(_SINGLE) :]: switch for switch in SWITCHES}
+        rest = name[len(OURS) :]
+        known = {switch[len(OURS) :]: switch for switch in SWITCHES}
         near = [each for each in known if slips(rest.upper(), each) == 1]
         near = near or list(filter(None, [close(rest.upper(), known)]))
         near = near or [each for each in known if rest.upper().startswith(each) and rest[len(each) :].isalpha()]

@@ -24,8 +24,7 @@ from storeconf._root import sign
 from storeconf.errors import StoreError, StoreValueError
 from storeconf.store import Capabilities, key_text, milliseconds, next_counter, survives_delete_all
 from storeconf.store_base import StoreBase
-from storeconf.stores._deadlines import Deadlines
-from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Entry, Latch, Space, peek
+from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Deadlines, Entry, Latch, Space, peek
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from storeconf import MemoryStore
 from storeconf.stores import _space
-from storeconf.stores._deadlines import Deadlines
-from storeconf.stores._space import Latch
+from storeconf.stores._space import Deadlines, Latch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

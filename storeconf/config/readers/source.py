@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -109,15 +109,13 @@ def find(entry: Entry, path: TreePath) -> FoundEntry:
     return FoundEntry(entry, named, exact=True)
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class SourceText:
     """A text with the name of its file for people; offsets count characters."""
 
-    __slots__ = ("_starts", "file", "text")
-
-    def __init__(self, file: str, text: str) -> None:
-        self.file: str = file
-        self.text: str = text
-        self._starts: list[int] | None = None
+    file: str
+    text: str
+    _starts: list[int] | None = field(default=None, init=False)
 
     @property
     def starts(self) -> list[int]:
