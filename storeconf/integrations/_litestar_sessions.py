@@ -1,17 +1,21 @@
-"""The lifetime of Litestar's sessions: from the layout, or a warning that it differs."""
+"""Litestar's sessions: their lifetime from the layout, or a warning that it differs; their bounds; new identifiers."""
 
 from __future__ import annotations
 
 import logging
 import math
+import secrets
+import time
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from litestar.middleware.base import DefineMiddleware
 from litestar.middleware.session.server_side import ServerSideSessionBackend, ServerSideSessionConfig
+from litestar.types import Empty
 
 from storeconf.errors import UnknownStoreError
+from storeconf.integrations._session_ends import Bounds, check_age
 from storeconf.integrations._sessions import DEFAULT_AGE
 from storeconf.store import ExpiryRules, Store
 
@@ -20,30 +24,74 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
     from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
     from litestar.stores.base import Store as LitestarStore
-    from litestar.types import Message, ScopeSession
+    from litestar.types import Message, Scope, ScopeSession
 
     from storeconf.registry import StoreRegistry
 
-__all__ = ["SessionConfig", "warn_of_lifetimes"]
+__all__ = ["SessionConfig", "end_rotated_session", "rotate_session", "warn_of_lifetimes"]
+
+_BOUNDS: Final = "storeconf_session_bounds"
+_ROTATIONS: Final = "storeconf_session_rotations"
+"""Where a request's scope has the bounds of its session, and the new identifiers that were asked for."""
 
 _logger = logging.getLogger("storeconf")
 
 
 class _LayoutBackend(ServerSideSessionBackend):
-    """Litestar's backend, with the lifetime that the store has now."""
+    """Litestar's backend, with the lifetime that the store has now, and with bounds of it."""
+
+    config: SessionConfig
 
     async def get(self, session_id: str, store: LitestarStore) -> bytes | None:
         """Return the stored session; with ``renew_on_access`` it gets the whole lifetime again."""
         self._use_lifetime_of(store)
         return await super().get(session_id, store)
 
+    async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
+        """Return the session of a request; one that has ended is deleted, and its identifier is not used again."""
+        config, key = self.config, self.config.key
+        store = config.get_store_from_app(connection.scope["litestar_app"])
+        bounds = Bounds(store, config.absolute_max_age, config.user_key)
+        cast("dict[str, Any]", connection.scope)[_BOUNDS] = bounds
+        identifier = connection.cookies.get(key)
+        left: float | None = None
+        if config.absolute_max_age is None or not identifier:
+            values = await super().load_from_connection(connection)
+        else:
+            # Without renewing it: what is noted in it goes with its expiry, and each response stores it anyway.
+            found = await _read(store, identifier)
+            values, left = ({}, None) if found is None else (self.deserialize_data(found[0]), found[1])
+        if not values or await bounds.admit(values, left):
+            return values
+        if identifier:
+            await store.delete(identifier)
+            del connection.cookies[key]
+        bounds.begin()
+        return {}
+
     async def store_in_message(
         self, scope_session: ScopeSession, message: Message, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> None:
         """Store the session and set its cookie, both for the lifetime."""
         self._use_lifetime_of(self.config.get_store_from_app(connection.scope["litestar_app"]))
-        await super().store_in_message(scope_session, message, connection)
+        backend: ServerSideSessionBackend = self
+        scope = cast("dict[str, Any]", connection.scope)
+        bounds: Bounds | None = scope.get(_BOUNDS)
+        if bounds is not None and bounds.are_set and scope_session is not Empty:
+            values = scope_session
+            if not isinstance(values, dict):
+                values = self.deserialize_data(self.serialize_data(values, connection.scope))
+            rotations: list[_Rotation] = scope.get(_ROTATIONS, [])
+            if await bounds.prepare(values, rotations[-1].time if rotations else None):
+                backend = copy(self)
+                backend.config = copy(self.config)
+                backend.config.max_age = math.ceil(bounds.within(self.config.max_age))
+                scope_session = {**values, **bounds.noted(backend.config.max_age)}
+            else:
+                scope_session = Empty
+        await ServerSideSessionBackend.store_in_message(backend, scope_session, message, connection)
 
     def _use_lifetime_of(self, store: LitestarStore) -> None:
         """Litestar reads the lifetime from its configuration; a layout that is read again may change it."""
@@ -59,11 +107,80 @@ class SessionConfig(ServerSideSessionConfig):
     """Litestar's configuration of sessions, whose lifetime is the layout's instead of ``max_age``.
 
     The lifetime, of the cookie too, is the store's ``ttl.default``, else its ``ttl.max``, else 14 days.
+
+    With ``absolute_max_age`` a session ends so many seconds after it began, however much it is used, measured by the
+    store's clock. With ``user_key``, the key under which the application keeps who is logged in (a str or an int),
+    `revoke_sessions` ends all sessions of one user, which costs one more read of the store for each request of a user
+    who is logged in; and a login counts as the beginning of a session.
     """
 
     _backend_class = _LayoutBackend
 
     max_age: int = field(default=DEFAULT_AGE, init=False)
+    absolute_max_age: float | None = None
+    user_key: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_age(self.absolute_max_age)
+
+
+async def _read(store: LitestarStore, identifier: str) -> tuple[bytes, float | None] | None:
+    if isinstance(store, Store):
+        return await store.get_with_expiry(identifier)
+    data, left = await store.get(identifier), await store.expires_in(identifier)
+    return None if data is None else (data, None if left is None or left < 0 else left)
+
+
+class _Rotation(NamedTuple):
+    """A session that gets a new identifier with the response: in which cookie, when that was asked for, the old one."""
+
+    config: ServerSideSessionConfig
+    time: float
+    old: str
+    new: str
+
+
+def rotate_session(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Give the session a new identifier with the response; the old one is invalid from then on.
+
+    Call it at login, so that an identifier that somebody planted or saw before is useless (session fixation). It works
+    for Litestar's own session configuration, too, in an application with `StoreconfPlugin` or with the registry's
+    ``to_litestar()``. Raises RuntimeError without a session on a store, and for a WebSocket, whose session Litestar
+    does not store.
+    """
+    scope = cast("dict[str, Any]", connection.scope)
+    if scope["type"] != "http":
+        raise RuntimeError("Litestar does not store the session of a WebSocket, so it can't get a new identifier")
+    configs = list({config.key: config for config in _configs_of(scope["route_handler"])}.values())
+    if "session" not in scope or not configs:
+        raise RuntimeError("this request has no session that is kept on a store")
+    if end_rotated_session not in connection.app.before_send:
+        raise RuntimeError("rotate_session needs an application with StoreconfPlugin, or stores=registry.to_litestar()")
+    rotations = scope.setdefault(_ROTATIONS, [])
+    for config in configs:
+        old = connection.cookies.get(config.key)
+        if old:  # else it begins with this request
+            new = secrets.token_hex(config.session_id_bytes)
+            # In which Litestar looks for the identifier when it stores the session.
+            connection.cookies[config.key] = new
+            rotations.append(_Rotation(config, time.time(), old, new))
+
+
+async def end_rotated_session(message: Message, scope: Scope) -> None:
+    """Delete what is stored under the old identifier once the response has the new one: a hook for ``before_send``."""
+    rotations: list[_Rotation] | None = cast("dict[str, Any]", scope).get(_ROTATIONS)
+    if not rotations:
+        return
+    if message["type"] != "http.response.start":
+        raise RuntimeError("a session needed a new identifier after the response had started: too late for a cookie")
+    cookies = [value for name, value in message.get("headers", ()) if name.lower() == b"set-cookie"]
+    while rotations:
+        rotation = rotations[-1]
+        stored = (f"{rotation.config.key}={rotation.new}".encode(), f"{rotation.config.key}=null".encode())
+        if any(cookie.startswith(stored) for cookie in cookies):
+            await rotation.config.get_store_from_app(scope["litestar_app"]).delete(rotation.old)
+        rotations.pop()
 
 
 def warn_of_lifetimes(application: Litestar, registry: StoreRegistry) -> None:
@@ -94,15 +211,21 @@ def warn_of_lifetimes(application: Litestar, registry: StoreRegistry) -> None:
 
 
 def _configs(application: Litestar) -> Iterator[ServerSideSessionConfig]:
-    """The session configurations of all routes, whether they are middleware of their own or part of SessionAuth."""
+    """The session configurations of all routes."""
     for route in application.routes:
         for handler in getattr(route, "route_handlers", None) or [getattr(route, "route_handler", None)]:
-            for layer in [] if handler is None else handler.resolve_middleware():
-                if isinstance(layer, DefineMiddleware):
-                    for given in (*layer.args, *layer.kwargs.values()):
-                        config = getattr(given, "session_backend_config", None) or getattr(given, "config", None)
-                        if isinstance(config, ServerSideSessionConfig):
-                            yield config
+            if handler is not None:
+                yield from _configs_of(handler)
+
+
+def _configs_of(handler: BaseRouteHandler) -> Iterator[ServerSideSessionConfig]:
+    """The session configurations of a route, whether they are middleware of their own or part of SessionAuth."""
+    for layer in handler.resolve_middleware():
+        if isinstance(layer, DefineMiddleware):
+            for given in (*layer.args, *layer.kwargs.values()):
+                config = getattr(given, "session_backend_config", None) or getattr(given, "config", None)
+                if isinstance(config, ServerSideSessionConfig):
+                    yield config
 
 
 def _rules_of(store: object) -> ExpiryRules:

@@ -7,9 +7,11 @@ import logging
 import math
 import re
 import secrets
+import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+from storeconf.integrations._session_ends import Bounds, check_age
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -76,6 +78,7 @@ class Session(dict[str, Any]):
 
     accessed = False
     rotated = False
+    rotated_at: float | None = None
 
     def mark_accessed(self) -> None:
         """Remember that the response depends on the session; Starlette calls it for ``request.session``."""
@@ -92,6 +95,11 @@ class SessionMiddleware:
     A session ends ``max_age`` seconds after its last use, give or take a tenth, and so does its cookie. Without
     ``max_age`` the layout decides: the expiry is the store's ``ttl.default``, else its ``ttl.max``, else 14 days, and
     reading gives the session the expiry of ``ttl.renew_on_get``. A ``max_age`` above ``ttl.max`` is reduced to it.
+
+    With ``absolute_max_age`` a session ends so many seconds after it began, however much it is used, measured by the
+    store's clock. With ``user_key``, the key under which the application keeps who is logged in (a str or an int),
+    `revoke_sessions` ends all sessions of one user, which costs one more read of the store for each request of a user
+    who is logged in; and a login counts as the beginning of a session.
     """
 
     def __init__(
@@ -101,6 +109,8 @@ class SessionMiddleware:
         store: str = DEFAULT_STORE,
         cookie: str = "session",
         max_age: int | None = None,
+        absolute_max_age: float | None = None,
+        user_key: str | None = None,
         path: str = "/",
         same_site: Literal["lax", "strict", "none"] = "lax",
         https_only: bool = False,
@@ -116,6 +126,8 @@ class SessionMiddleware:
         self.store = store
         self.cookie = cookie
         self.max_age = max_age
+        self.absolute_max_age = check_age(absolute_max_age)
+        self.user_key = user_key
         self._reduced_to: float | None = None
         self._name = cookie.encode()
         self._attributes = f"Path={path}; HttpOnly; SameSite={same_site}"
@@ -133,7 +145,7 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         store = registry_in(scope).require(self.store)
-        visit = _Visit(store, self._lifetime(store))
+        visit = _Visit(store, self._lifetime(store), Bounds(store, self.absolute_max_age, self.user_key))
         await visit.load(self._identifiers(scope))
         scope["session"] = visit.session
         started = False
@@ -214,12 +226,14 @@ class _Lifetime(NamedTuple):
 class _Visit:
     """The session of one request or WebSocket, and its stored form."""
 
-    def __init__(self, store: Store, lifetime: _Lifetime) -> None:
+    def __init__(self, store: Store, lifetime: _Lifetime, bounds: Bounds) -> None:
         self._store = store
         self._lifetime = lifetime
+        self._bounds = bounds
         self.age = lifetime.stored  # the seconds that the browser is to keep the cookie
         self._identifier: str | None = None
         self._stored = b""  # the stored form as this request knows it; others may have changed it
+        self._known = b"{}"  # the same without what is noted of its bounds
         self._left: float | None = None
         self.session = Session()
 
@@ -228,30 +242,41 @@ class _Visit:
         for identifier in identifiers:
             found = await self._store.get_with_expiry(identifier)
             values = None if found is None else self._decode(found[0])
-            if found is not None and values is not None:
-                self._identifier, self._stored, self._left = identifier, *found
-                self.session.update(values)
-                return
+            if found is None or values is None:
+                continue
+            if not await self._bounds.admit(values, found[1]):
+                await self._store.delete(identifier)
+                self._bounds.begin()
+                continue
+            self._identifier, self._stored, self._left = identifier, *found
+            self._known = _encode(values)
+            self.session.update(values)
+            return
 
     async def save(self, session: Mapping[str, Any], *, late: bool = False) -> str | None:
         """Update the store; return the identifier to set in the browser, "" to remove it, None to leave it."""
         before = self._identifier
-        if not session:
+        data = _encode(session)
+        rotated = getattr(session, "rotated", False)
+        rotated_at = getattr(session, "rotated_at", None) or (time.time() if rotated else None)
+        if not session or not await self._bounds.prepare(session, rotated_at):
             self._identifier = None
             if before is not None:
                 await self._store.delete(before)
             return None if before is None else ""
-        data = _encode(session)
-        rotated = getattr(session, "rotated", False)
         if late and (before is None or rotated):
             raise RuntimeError(
                 "a session began, or needed a new identifier, after the response had started: too late for a cookie"
             )
         if before is None or rotated:
             return await self._begin(session, data)
-        if data != self._stored:
-            return before if await self._update(before, session, data) and not late else None
-        if late or self._is_fresh() or await self._store.get(before, renew_for=self._lifetime.read) is None:
+        if data != self._known:
+            return before if await self._update(before, session, self._lifetime.stored) and not late else None
+        if late or self._is_fresh():
+            return None
+        if self._bounds.rest is not None:  # what is noted goes with the expiry
+            return before if await self._update(before, session, self._lifetime.read) else None
+        if await self._store.get(before, renew_for=self._lifetime.read) is None:
             return None
         self.age = self._lifetime.read
         return before
@@ -260,19 +285,25 @@ class _Visit:
         """Whether the session has so much of its lifetime left that it need not be renewed, and no more than that."""
         if self._left is None:
             return False
-        lifetime = self._lifetime.read
+        lifetime = self._bounds.within(self._lifetime.read)
         return lifetime * _FRESH <= self._left <= lifetime + _TOLERANCE
 
     async def _begin(self, session: Mapping[str, Any], data: bytes) -> str:
         """Store the session under a new identifier; the old one, if any, is gone first."""
-        new = data
+        values = session
         if self._identifier is not None:
-            new = _encode(self._merge(await self._take(self._identifier), session))
+            values = self._merge(await self._take(self._identifier), session)
         if isinstance(session, Session):
-            session.rotated = False
-        self._identifier, self._stored = secrets.token_urlsafe(_BYTES), data
-        await self._store.set(self._identifier, new, self._lifetime.stored)
+            session.rotated, session.rotated_at = False, None
+        self.age = self._bounds.within(self._lifetime.stored)
+        new = self._noted(values, self.age)
+        self._identifier, self._stored, self._known = secrets.token_urlsafe(_BYTES), new, data
+        await self._store.set(self._identifier, new, self.age)
         return self._identifier
+
+    def _noted(self, values: Mapping[str, Any], expiry: float) -> bytes:
+        """The stored form, with what is noted of its bounds."""
+        return _encode({**values, **self._bounds.noted(expiry)})
 
     async def _take(self, identifier: str) -> bytes | None:
         """Remove the stored session and return it, in one step if possible: no change of others is lost."""
@@ -282,15 +313,17 @@ class _Visit:
         await self._store.delete(identifier)
         return found
 
-    async def _update(self, identifier: str, session: Mapping[str, Any], data: bytes) -> bool:
+    async def _update(self, identifier: str, session: Mapping[str, Any], lifetime: float) -> bool:
         """Store this request's changes together with those of others; False if another request ended the session."""
+        self.age = expiry = self._bounds.within(lifetime)
+        new = self._noted(session, expiry)
         if "compare_and_set" not in self._store.capabilities.atomic:
-            await self._store.set(identifier, data, self._lifetime.stored)
+            await self._store.set(identifier, new, expiry)
         else:
-            expected, new, failures = self._stored, data, 0
+            expected, failures = self._stored, 0
             while True:
                 try:
-                    if await self._store.compare_and_set(identifier, expected, new, self._lifetime.stored):
+                    if await self._store.compare_and_set(identifier, expected, new, expiry):
                         break
                 except (StoreUnavailableError, StoreTimeoutError):
                     # A layout's policy for outages covers reads, but no compare-and-set: under on_error: miss there is
@@ -302,14 +335,15 @@ class _Visit:
                 found = await self._store.get(identifier)
                 if found is None:
                     return False
-                expected, new = found, _encode(self._merge(found, session))
-        self._stored = data
+                expected, new = found, self._noted(self._merge(found, session), expiry)
+        self._stored, self._known = new, _encode(session)
         return True
 
     def _merge(self, found: bytes | None, session: Mapping[str, Any]) -> dict[str, Any]:
         """The stored session, with this request's changes since it read it."""
-        before = json.loads(self._stored)
+        before = json.loads(self._known)
         newest = {} if found is None else self._decode(found) or {}
+        self._bounds.follow(newest)
         kept = {key: value for key, value in newest.items() if key in session or key not in before}
         changed = {
             key: value

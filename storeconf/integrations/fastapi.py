@@ -14,7 +14,14 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 
 from storeconf.integrations._names import StoreDependency
-from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
+from storeconf.integrations.starlette import (
+    SessionMiddleware,
+    lifespan,
+    registry_of,
+    revoke_sessions,
+    rotate_session,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
@@ -24,6 +31,7 @@ __all__ = [
     "lifespan",
     "registry",
     "registry_of",
+    "revoke_sessions",
     "rotate_session",
     "store",
     "store_of",

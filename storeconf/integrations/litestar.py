@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
-from storeconf.integrations._litestar_sessions import SessionConfig, warn_of_lifetimes
+from storeconf.integrations._litestar_sessions import (
+    SessionConfig,
+    end_rotated_session,
+    rotate_session,
+    warn_of_lifetimes,
+)
+from storeconf.integrations._session_ends import revoke_sessions
 from storeconf.integrations._source import registry_from
 from storeconf.registry import StoreRegistry
 from storeconf.store_base import introduce_to_litestar
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from storeconf.integrations._source import Source
     from storeconf.store import Store
 
-__all__ = ["LitestarRegistry", "SessionConfig", "StoreconfPlugin"]
+__all__ = ["LitestarRegistry", "SessionConfig", "StoreconfPlugin", "revoke_sessions", "rotate_session"]
 
 introduce_to_litestar()  # those that were made before Litestar was imported
 
@@ -46,6 +52,8 @@ class LitestarRegistry(LitestarStoreRegistry):
 
     def _start(self, application: Litestar) -> StoreRegistry:
         warn_of_lifetimes(application, self._registry)
+        if end_rotated_session not in application.before_send:
+            application.before_send.append(end_rotated_session)
         return self._registry
 
     def get(self, name: str) -> Store:

@@ -5,10 +5,12 @@ app = Starlette(routes=routes, lifespan=lifespan("storeconf.yaml"))
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from storeconf.integrations._names import names_of
+from storeconf.integrations._session_ends import revoke_sessions
 from storeconf.integrations._sessions import STATE, Session, SessionMiddleware, registry_in
 from storeconf.integrations._source import registry_from
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
-__all__ = ["SessionMiddleware", "lifespan", "registry_of", "rotate_session", "store_of"]
+__all__ = ["SessionMiddleware", "lifespan", "registry_of", "revoke_sessions", "rotate_session", "store_of"]
 
 
 def lifespan(
@@ -76,4 +78,4 @@ def rotate_session(connection: HTTPConnection) -> None:
     session = connection.scope.get("session")
     if not isinstance(session, Session):
         raise RuntimeError("this request has no session of storeconf's SessionMiddleware")
-    session.rotated = True
+    session.rotated, session.rotated_at = True, time.time()

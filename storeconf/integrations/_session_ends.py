@@ -1,0 +1,166 @@
+"""What ends a session before its lifetime is over: the greatest age of all sessions, and revoking those of one user.
+
+Ages are measured by the store's clock, so that the clocks of the application's hosts need not agree: a session that is
+stored notes the seconds that it may still live and the expiry that it was given; when it is read, what is left of that
+expiry gives the time since.
+
+A user's sessions are revoked by one entry, which contains the time of doing so. A session notes the entry of its user
+as it was at the login, and is valid while that has not changed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import UUID
+
+from storeconf.middleware.wrapper import without_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from storeconf.store import Store
+
+__all__ = ["MARK", "Bounds", "check_age", "check_user", "revoke_sessions"]
+
+MARK: Final = "-storeconf"
+"""The key of what is noted in a stored session; applications never see it."""
+
+_MOST_TRIES: Final = 100
+
+
+class _Readable(Protocol):
+    def get(self, key: str, /) -> Awaitable[bytes | None]: ...
+
+
+def check_age(absolute_max_age: float | None) -> float | None:
+    """Return the age if it is one, else raise ValueError."""
+    if absolute_max_age is not None and absolute_max_age <= 0:
+        raise ValueError(f"absolute_max_age must be above zero, not {absolute_max_age}")
+    return absolute_max_age
+
+
+def check_user(user: object) -> str:
+    """Return the key of what revokes a user's sessions; TypeError for what does not identify a user."""
+    if isinstance(user, bool) or not isinstance(user, str | int | UUID):
+        raise TypeError(f"a user is identified by a str, an int or a UUID, not by {type(user).__name__}")
+    return f"revoked:{user}"
+
+
+async def revoke_sessions(store: Store, user: str | int | UUID) -> None:
+    """End all sessions of a user that began before now, on every device; ``store`` is the one that has the sessions.
+
+    ``user`` is the value that the application keeps under the ``user_key`` of its session middleware. Call it when a
+    password was changed or an account was locked. A session that gets a new identifier afterwards (``rotate_session``)
+    stays, and so does the one of a login.
+
+    Bypasses the policies of the store's middleware: an error is raised even with ``on_error: miss``.
+    """
+    key = check_user(user)
+    store = without_policies(store)
+    for _ in range(_MOST_TRIES):
+        before = await store.get(key)
+        # Later than the last one, whatever this host's clock shows: so it differs.
+        now = repr(max(time.time(), _time(before) + 0.001)).encode()
+        if "compare_and_set" not in store.capabilities.atomic:
+            await store.set(key, now)
+            return
+        if await store.compare_and_set(key, before, now):
+            return
+    # Others have revoked them all the time, after this was called.
+
+
+def _time(entry: bytes | str | None) -> float:
+    try:
+        return 0.0 if entry is None else float(entry)
+    except ValueError:
+        return 0.0
+
+
+class Bounds:
+    """The bounds of one session while a request uses it."""
+
+    def __init__(self, store: _Readable, absolute: float | None, user_key: str | None) -> None:
+        self._store = store
+        self._absolute = absolute
+        self._user_key = user_key
+        self._rest = absolute
+        self._since = time.monotonic()
+        self._user: Any = None
+        self._decided = False  # whether this request decides who the user is, and since when
+        self._revoked: str | None = None
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there are any."""
+        return self._absolute is not None or self._user_key is not None
+
+    def begin(self) -> None:
+        """Forget the session that was read: another one begins."""
+        self._rest, self._since, self._user, self._revoked = self._absolute, time.monotonic(), None, None
+
+    @property
+    def rest(self) -> float | None:
+        """The seconds that the session may still live, whatever its use; None without a greatest age."""
+        return None if self._rest is None else self._rest - (time.monotonic() - self._since)
+
+    def within(self, lifetime: float) -> float:
+        """The lifetime, cut to what is left."""
+        rest = self.rest
+        return lifetime if rest is None else min(lifetime, rest)
+
+    async def admit(self, values: dict[str, Any], left: float | None) -> bool:
+        """Take a session that was read, with the seconds that its entry has left; return whether it is still valid."""
+        noted = values.pop(MARK, None)
+        self._note(noted, left)
+        if self._rest is not None and self._rest <= 0:
+            return False
+        if self._user_key is None:
+            return True
+        self._user = values.get(self._user_key)
+        return self._user is None or await self._entry(self._user) == self._revoked
+
+    def follow(self, values: dict[str, Any]) -> None:
+        """Take over what another request has noted in the session meanwhile, unless this one decides."""
+        noted = values.pop(MARK, None)
+        if not self._decided and noted is not None:
+            self._note(noted, None)
+            self._user = None if self._user_key is None else values.get(self._user_key)
+
+    def _note(self, noted: Any, left: float | None) -> None:
+        rest, expiry, self._revoked = noted if isinstance(noted, list) and len(noted) == 3 else (None, None, None)
+        self._since = time.monotonic()
+        if self._absolute is None or rest is None:
+            return
+        if left is not None and expiry is not None:
+            rest -= max(0.0, expiry - left)
+        self._rest = min(rest, self._absolute)
+
+    async def prepare(self, values: Mapping[str, Any], rotated: float | None) -> bool:
+        """Note what is new before the session is stored; return whether it is still valid.
+
+        ``rotated`` is the time at which a new identifier was asked for. A login counts as a new beginning.
+        """
+        if self._user_key is not None and (user := values.get(self._user_key)) is not None:
+            check_user(user)
+            login = user != self._user
+            if login or rotated is not None:
+                entry = await self._entry(user)
+                if not login and rotated is not None and entry != self._revoked and _time(entry) >= rotated:
+                    return False  # revoked after it was read and asked for a new identifier
+                self._user, self._revoked, self._decided = user, entry, True
+            if login:
+                self._rest, self._since = self._absolute, time.monotonic()
+        rest = self.rest
+        return rest is None or rest > 0
+
+    def noted(self, expiry: float) -> dict[str, Any]:
+        """What is stored with the session, for the expiry that it is given."""
+        if not self.are_set:
+            return {}
+        rest = self.rest
+        return {MARK: [None if rest is None else round(rest, 3), expiry, self._revoked]}
+
+    async def _entry(self, user: Any) -> str | None:
+        entry = await self._store.get(check_user(user))
+        return None if entry is None else entry.decode("ascii", "replace")
