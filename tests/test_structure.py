@@ -77,6 +77,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.dump_format", "transfer.streams"),
     ("transfer.endpoint",),
     ("transfer.transfer",),
+    ("integrations._session_ends",),
     ("transfer", "integrations._sessions", "integrations._source", "cli.output"),
     ("integrations._names", "integrations._litestar_sessions", "cli.dialects", "cli.stores", "cli.values"),
     (

@@ -15,7 +15,7 @@ from litestar.middleware.session.server_side import ServerSideSessionBackend, Se
 from litestar.types import Empty
 
 from storeconf.errors import UnknownStoreError
-from storeconf.integrations._session_ends import Bounds, check_age
+from storeconf.integrations._session_ends import SessionBounds, check_age
 from storeconf.integrations._sessions import DEFAULT_AGE
 from storeconf.store import ExpiryRules, Store
 
@@ -50,25 +50,27 @@ class _LayoutBackend(ServerSideSessionBackend):
         return await super().get(session_id, store)
 
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
-        """Return the session of a request; one that has ended is deleted, and its identifier is not used again."""
+        """Return the session of a request; one that has ended is deleted.
+
+        An identifier without a session is not adopted: Litestar makes a new one if the request brings none.
+        """
         config, key = self.config, self.config.key
         store = config.get_store_from_app(connection.scope["litestar_app"])
-        bounds = Bounds(store, config.absolute_max_age, config.user_key)
+        bounds = SessionBounds(store, config.absolute_max_age, config.user_key)
         cast("dict[str, Any]", connection.scope)[_BOUNDS] = bounds
-        identifier = connection.cookies.get(key)
+        if not (identifier := connection.cookies.get(key)):
+            return {}
         left: float | None = None
-        if config.absolute_max_age is None or not identifier:
-            values = await super().load_from_connection(connection)
+        if config.absolute_max_age is None:
+            data = await self.get(identifier, store)
         else:
             # Without renewing it: what is noted in it goes with its expiry, and each response stores it anyway.
-            found = await _read(store, identifier)
-            values, left = ({}, None) if found is None else (self.deserialize_data(found[0]), found[1])
-        if not values or await bounds.admit(values, left):
-            return values
-        if identifier:
-            await store.delete(identifier)
-            del connection.cookies[key]
-        bounds.begin()
+            data, left = await _read(store, identifier)
+        if data is not None:
+            values = self.deserialize_data(data)
+            if await bounds.admit(identifier, values, left):
+                return values
+        del connection.cookies[key]
         return {}
 
     async def store_in_message(
@@ -78,7 +80,7 @@ class _LayoutBackend(ServerSideSessionBackend):
         self._use_lifetime_of(self.config.get_store_from_app(connection.scope["litestar_app"]))
         backend: ServerSideSessionBackend = self
         scope = cast("dict[str, Any]", connection.scope)
-        bounds: Bounds | None = scope.get(_BOUNDS)
+        bounds: SessionBounds | None = scope.get(_BOUNDS)
         if bounds is not None and bounds.are_set and scope_session is not Empty:
             values = scope_session
             if not isinstance(values, dict):
@@ -125,11 +127,11 @@ class SessionConfig(ServerSideSessionConfig):
         check_age(self.absolute_max_age)
 
 
-async def _read(store: LitestarStore, identifier: str) -> tuple[bytes, float | None] | None:
+async def _read(store: LitestarStore, identifier: str) -> tuple[bytes | None, float | None]:
+    """The stored session, and the seconds that its entry has left."""
     if isinstance(store, Store):
-        return await store.get_with_expiry(identifier)
-    data, left = await store.get(identifier), await store.expires_in(identifier)
-    return None if data is None else (data, None if left is None or left < 0 else left)
+        return await store.get_with_expiry(identifier) or (None, None)
+    return await store.get(identifier), await store.expires_in(identifier)
 
 
 class _Rotation(NamedTuple):

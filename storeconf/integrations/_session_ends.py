@@ -10,6 +10,7 @@ as it was at the login, and is valid while that has not changed.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from storeconf.store import Store
 
-__all__ = ["MARK", "Bounds", "check_age", "check_user", "revoke_sessions"]
+__all__ = ["MARK", "SessionBounds", "check_age", "check_user", "revoke_sessions"]
 
 MARK: Final = "-storeconf"
 """The key of what is noted in a stored session; applications never see it."""
@@ -29,8 +30,9 @@ MARK: Final = "-storeconf"
 _MOST_TRIES: Final = 100
 
 
-class _Readable(Protocol):
+class _Sessions(Protocol):
     def get(self, key: str, /) -> Awaitable[bytes | None]: ...
+    def delete(self, key: str, /) -> Awaitable[object]: ...
 
 
 def check_age(absolute_max_age: float | None) -> float | None:
@@ -77,10 +79,10 @@ def _time(entry: bytes | str | None) -> float:
         return 0.0
 
 
-class Bounds:
+class SessionBounds:
     """The bounds of one session while a request uses it."""
 
-    def __init__(self, store: _Readable, absolute: float | None, user_key: str | None) -> None:
+    def __init__(self, store: _Sessions, absolute: float | None, user_key: str | None) -> None:
         self._store = store
         self._absolute = absolute
         self._user_key = user_key
@@ -95,37 +97,50 @@ class Bounds:
         """Whether there are any."""
         return self._absolute is not None or self._user_key is not None
 
-    def begin(self) -> None:
-        """Forget the session that was read: another one begins."""
-        self._rest, self._since, self._user, self._revoked = self._absolute, time.monotonic(), None, None
-
     @property
     def rest(self) -> float | None:
-        """The seconds that the session may still live, whatever its use; None without a greatest age."""
-        return None if self._rest is None else self._rest - (time.monotonic() - self._since)
+        """The seconds that the session may still live, whatever its use; None without a greatest age.
+
+        Rounded down to the millisecond, because stores round up.
+        """
+        if self._rest is None:
+            return None
+        return math.floor((self._rest - (time.monotonic() - self._since)) * 1000) / 1000
 
     def within(self, lifetime: float) -> float:
         """The lifetime, cut to what is left."""
         rest = self.rest
         return lifetime if rest is None else min(lifetime, rest)
 
-    async def admit(self, values: dict[str, Any], left: float | None) -> bool:
-        """Take a session that was read, with the seconds that its entry has left; return whether it is still valid."""
+    async def admit(self, identifier: str, values: dict[str, Any], left: float | None) -> bool:
+        """Take a session that was read, with the seconds that its entry has left; return whether it is still valid.
+
+        One that has ended is deleted.
+        """
         noted = values.pop(MARK, None)
         self._note(noted, left)
-        if self._rest is not None and self._rest <= 0:
-            return False
-        if self._user_key is None:
-            return True
-        self._user = values.get(self._user_key)
-        return self._user is None or await self._entry(self._user) == self._revoked
+        ended = self._rest is not None and self._rest <= 0
+        if not ended:
+            self._user = None if self._user_key is None else values.get(self._user_key)
+            if self._user is None or (entry := await self._entry(self._user)) == self._revoked:
+                return True
+            # One that is missing, but was there at the login, may be back after an outage.
+            ended = entry is not None
+        if ended:
+            await self._store.delete(identifier)
+        self._rest, self._since, self._user, self._revoked = self._absolute, time.monotonic(), None, None
+        return False
 
     def follow(self, values: dict[str, Any]) -> None:
         """Take over what another request has noted in the session meanwhile, unless this one decides."""
         noted = values.pop(MARK, None)
-        if not self._decided and noted is not None:
-            self._note(noted, None)
-            self._user = None if self._user_key is None else values.get(self._user_key)
+        if self._decided or noted is None:
+            return
+        user, rest = None if self._user_key is None else values.get(self._user_key), self.rest
+        self._note(noted, None)
+        if user == self._user and rest is not None and self._rest is not None:
+            self._rest = min(self._rest, rest)  # it may have been noted long ago
+        self._user = user
 
     def _note(self, noted: Any, left: float | None) -> None:
         rest, expiry, self._revoked = noted if isinstance(noted, list) and len(noted) == 3 else (None, None, None)
@@ -158,8 +173,7 @@ class Bounds:
         """What is stored with the session, for the expiry that it is given."""
         if not self.are_set:
             return {}
-        rest = self.rest
-        return {MARK: [None if rest is None else round(rest, 3), expiry, self._revoked]}
+        return {MARK: [self.rest, expiry, self._revoked]}
 
     async def _entry(self, user: Any) -> str | None:
         entry = await self._store.get(check_user(user))

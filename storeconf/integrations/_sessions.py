@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.integrations._session_ends import Bounds, check_age
+from storeconf.integrations._session_ends import SessionBounds, check_age
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -145,7 +145,7 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         store = registry_in(scope).require(self.store)
-        visit = _Visit(store, self._lifetime(store), Bounds(store, self.absolute_max_age, self.user_key))
+        visit = _Visit(store, self._lifetime(store), SessionBounds(store, self.absolute_max_age, self.user_key))
         await visit.load(self._identifiers(scope))
         scope["session"] = visit.session
         started = False
@@ -226,7 +226,7 @@ class _Lifetime(NamedTuple):
 class _Visit:
     """The session of one request or WebSocket, and its stored form."""
 
-    def __init__(self, store: Store, lifetime: _Lifetime, bounds: Bounds) -> None:
+    def __init__(self, store: Store, lifetime: _Lifetime, bounds: SessionBounds) -> None:
         self._store = store
         self._lifetime = lifetime
         self._bounds = bounds
@@ -244,9 +244,7 @@ class _Visit:
             values = None if found is None else self._decode(found[0])
             if found is None or values is None:
                 continue
-            if not await self._bounds.admit(values, found[1]):
-                await self._store.delete(identifier)
-                self._bounds.begin()
+            if not await self._bounds.admit(identifier, values, found[1]):
                 continue
             self._identifier, self._stored, self._left = identifier, *found
             self._known = _encode(values)

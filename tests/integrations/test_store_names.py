@@ -242,7 +242,13 @@ def test_the_registry_gives_what_is_declared_and_only_that() -> None:
 
 
 def test_the_adapters_export_what_the_documentation_imports_from_them() -> None:
-    of_starlette = ["SessionMiddleware", "lifespan", "registry_of", "rotate_session", "store_of"]
+    of_starlette = ["SessionMiddleware", "lifespan", "registry_of", "revoke_sessions", "rotate_session", "store_of"]
     assert starlette_names.__all__ == of_starlette
     assert fastapi_names.__all__ == sorted([*of_starlette, "registry", "store"])
-    assert litestar_names.__all__ == ["LitestarRegistry", "SessionConfig", "StoreconfPlugin"]
+    assert litestar_names.__all__ == [
+        "LitestarRegistry",
+        "SessionConfig",
+        "StoreconfPlugin",
+        "revoke_sessions",
+        "rotate_session",
+    ]

@@ -2,13 +2,20 @@
 
 from typing import assert_type
 
-from litestar import Litestar
+from litestar import Litestar, Request
+from litestar.datastructures import State
 from litestar.stores.base import NamespacedStore as LitestarNamespacedStore
 from litestar.stores.base import Store as LitestarStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf import FileStore, MemoryStore, RedisStore, Store, StoreRegistry, ValkeyStore, load
-from storeconf.integrations.litestar import LitestarRegistry, SessionConfig, StoreconfPlugin
+from storeconf.integrations.litestar import (
+    LitestarRegistry,
+    SessionConfig,
+    StoreconfPlugin,
+    revoke_sessions,
+    rotate_session,
+)
 
 plugin = StoreconfPlugin("storeconf.yaml", environment="production")
 assert_type(plugin.registry, StoreRegistry)
@@ -23,7 +30,14 @@ assert_type(adapted, LitestarStoreRegistry)
 assert_type(LitestarRegistry(load()).get("sessions"), Store)
 assert_type(LitestarRegistry(load()).registry, StoreRegistry)
 adapted.register("memory", MemoryStore())
-Litestar(stores=adapted, middleware=[SessionConfig(renew_on_access=True).middleware])
+Litestar(
+    stores=adapted, middleware=[SessionConfig(renew_on_access=True, absolute_max_age=60, user_key="user").middleware]
+)
+
+
+async def login(request: Request[str, str, State]) -> None:
+    rotate_session(request)
+    await revoke_sessions(plugin.registry["sessions"], 5)
 
 
 def wants_litestars(store: LitestarNamespacedStore) -> LitestarStore:

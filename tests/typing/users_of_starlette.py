@@ -11,7 +11,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from storeconf import Store, StoreRegistry
-from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
+from storeconf.integrations.starlette import (
+    SessionMiddleware,
+    lifespan,
+    registry_of,
+    revoke_sessions,
+    rotate_session,
+    store_of,
+)
 
 
 async def index(request: Request) -> Response:
@@ -19,6 +26,8 @@ async def index(request: Request) -> Response:
     assert_type(registry_of(request), StoreRegistry)
     assert_type(request.session, dict[str, Any])
     rotate_session(request)
+    await revoke_sessions(store_of(request, "sessions"), "Ada")
+    await revoke_sessions(store_of(request, "sessions"), None)  # type: ignore[arg-type]
     return JSONResponse(registry_of(request).names())
 
 
