@@ -11,7 +11,7 @@ import pytest
 
 from storeconf import StoreError, StoreUnavailableError
 from storeconf.stores import ValkeyStore
-from storeconf.stores.resp import invalidation
+from storeconf.stores.resp import keys
 from tests.proxy import Proxy
 from tests.servers import Server, shared
 from tests.stores.announcing import (
@@ -50,7 +50,7 @@ def test_while_nothing_is_announced_max_age_holds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operator forbids it for a while: the cache is emptied, then old values live to max_age, then all is well."""
-    monkeypatch.setattr(invalidation, "PAUSE_AFTER_REFUSAL", 0.05)
+    monkeypatch.setattr(keys, "PAUSE_AFTER_REFUSAL", 0.05)
     caplog.set_level(logging.WARNING, "storeconf.stores")
 
     async def work() -> None:
@@ -120,7 +120,7 @@ def test_a_server_that_is_killed_and_comes_back() -> None:
 
 
 def test_a_server_that_freezes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invalidation, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(keys, "HEARTBEAT", 0.1)
 
     async def work() -> None:
         with Server() as server:

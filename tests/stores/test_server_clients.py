@@ -23,12 +23,12 @@ from storeconf import PluginError, StoreClosedError, StoreError, StoreUnavailabl
 from storeconf.stores import RedisStore, ValkeyStore
 from storeconf.stores.resp import driver
 from storeconf.stores.resp.cluster import ClusterTransport
-from storeconf.stores.resp.custom_client import CustomClientTransport
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import DRIVER_ERRORS, ReplyError, TransportError, from_driver, translate
 from storeconf.stores.resp.options import ServerOptions
 from storeconf.stores.resp.sentinel import SentinelTransport
 from storeconf.stores.resp.transport import StandaloneTransport
+from storeconf.stores.resp.transports import CustomClientTransport
 from tests.servers import cluster, sentinels, shared
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from storeconf.stores.resp.connect import connect, connect_raw
 from storeconf.stores.resp.connection import Connection
 from storeconf.stores.resp.errors import NotConnectedError, ReplyError, TransportError, is_forbidden
-from storeconf.stores.resp.invalidation import InvalidationListener
+from storeconf.stores.resp.keys import InvalidationListener
 from storeconf.stores.resp.protocol import pack
 from storeconf.stores.resp.transport import NobodyAnswersError, Survey, Transport, first_answer, watch_sending
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from storeconf.stores.resp.driver import ServerEndpoint
-    from storeconf.stores.resp.invalidation import InvalidationFilter
+    from storeconf.stores.resp.keys import InvalidationFilter
     from storeconf.stores.resp.options import Address, ServerOptions
 
 __all__ = ["ClusterTransport", "slot_of"]

@@ -25,8 +25,8 @@ from storeconf.stores.resp.protocol import MORE, PUSH, make_reader, pack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storeconf.stores.resp.credentials import Login
     from storeconf.stores.resp.driver import ServerEndpoint
+    from storeconf.stores.resp.options import Login
 
 __all__ = ["RawConnection", "connect", "connect_raw"]
 

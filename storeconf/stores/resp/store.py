@@ -28,11 +28,11 @@ from storeconf.store import (
     value_bytes,
 )
 from storeconf.store_base import StoreBase
-from storeconf.stores.resp import protocol, scan
-from storeconf.stores.resp.bulk import MISSING, send_all
+from storeconf.stores.resp import protocol
+from storeconf.stores.resp.bulk import MISSING, delete_tree, send_all, walk
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import ReplyError, TransportError, is_forbidden, translate
-from storeconf.stores.resp.invalidation import InvalidationFilter
+from storeconf.stores.resp.keys import InvalidationFilter
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions, ServerUrl
 from storeconf.stores.resp.protocol import Script, pack
@@ -384,7 +384,7 @@ class ServerStore(StoreBase):
                 "this store has no namespace, so delete_all would delete what others keep in the database"
             )
         try:
-            await scan.delete_tree(self._transports.here(), self._layout.tree_glob(path), self._layout.tree(path))
+            await delete_tree(self._transports.here(), self._layout.tree_glob(path), self._layout.tree(path))
         except (ReplyError, TransportError) as error:
             raise self._failure(error, WRITE) from error
 
@@ -392,7 +392,7 @@ class ServerStore(StoreBase):
         """SCAN."""
         start = len(self._layout.prefix(path))
         try:
-            async for names in scan.walk(self._transports.here(), self._layout.glob(path, prefix)):
+            async for names in walk(self._transports.here(), self._layout.glob(path, prefix)):
                 for name in names:
                     with suppress(UnicodeDecodeError):  # no key of ours
                         yield name[start:].decode()
@@ -407,7 +407,7 @@ class ServerStore(StoreBase):
             return
         ours = self._layout.tree(path)
         try:
-            async for names in scan.walk(self._transports.here(), self._layout.tree_glob(path)):
+            async for names in walk(self._transports.here(), self._layout.tree_glob(path)):
                 for name in names:
                     if (found := ours.match(name)) is not None:
                         with suppress(UnicodeDecodeError):  # no key of ours

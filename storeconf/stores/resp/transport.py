@@ -19,7 +19,7 @@ from storeconf.stores.resp.errors import (
     is_forbidden,
     is_temporary,
 )
-from storeconf.stores.resp.invalidation import InvalidationListener
+from storeconf.stores.resp.keys import InvalidationListener
 from storeconf.stores.resp.protocol import pack
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from storeconf.stores.resp.connect import RawConnection
     from storeconf.stores.resp.driver import ServerEndpoint
-    from storeconf.stores.resp.invalidation import InvalidationFilter
+    from storeconf.stores.resp.keys import InvalidationFilter
     from storeconf.stores.resp.options import ServerOptions
 
 __all__ = [
