@@ -129,6 +129,7 @@ class History(RuleBasedStateMachine):
         self.paths: tuple[Path, Path] = ((), ())
         self.keys: list[str] = ["", ""]
         self.last: Place = ((), "")
+        self.longest_call: float = 0.0
         self.entries: dict[Place, frozenset[State]] = {}
         with ExitStack() as leave:
             self.stores: list[Store] = [leave.enter_context(suite.place())]
@@ -218,6 +219,7 @@ class History(RuleBasedStateMachine):
             return reply, Times(asked, self.suite.now())
 
         reply, when = self.run(timed())
+        self.longest_call = max(self.longest_call, when.answered - when.asked)
         return reply, when
 
     def offered(self, operation: str, reply: object) -> bool:
@@ -226,6 +228,11 @@ class History(RuleBasedStateMachine):
             return True
         holds(isinstance(reply, UnsupportedOperationError), f"{operation}, not declared, refuses; it gave {reply!r}")
         return False
+
+    @property
+    def early(self) -> float:
+        """By how many seconds what is left may be told too low: a near copy has what was left when it was read."""
+        return COARSE + self.longest_call
 
     def ends(self) -> list[float]:
         """Return when those entries are over that end soon."""
@@ -242,7 +249,7 @@ class History(RuleBasedStateMachine):
             if entry is None or entry.permanent:
                 agrees = found == (None if entry is None else (entry.value, None))
             else:
-                low, high = entry.low - when.answered - COARSE, entry.high - when.asked + late + COARSE
+                low, high = entry.low - when.answered - self.early, entry.high - when.asked + late + COARSE
                 agrees = isinstance(found, tuple) and found[0] == entry.value and found[1] is not None
                 agrees = agrees and low <= found[1] <= high  # type: ignore[index]  # checked above
             if agrees:

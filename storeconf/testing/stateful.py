@@ -134,7 +134,7 @@ class StoreModel(History):
             if entry is None or entry.permanent:
                 agrees = left == (None if entry is None else -1)
             else:
-                low, high = entry.low - when.answered - COARSE, entry.high - when.asked + late + COARSE
+                low, high = entry.low - when.answered - self.early, entry.high - when.asked + late + COARSE
                 agrees = isinstance(left, int) and math.ceil(low) <= left <= math.ceil(high)
             if agrees:
                 yield entry

@@ -335,7 +335,8 @@ def test_a_missing_client_certificate(authority: trustme.CA, tls: dict[str, str]
                 assert f"127.0.0.1:{proxy.port}" in error
                 assert "client certificate" in error
             async with server_store(url=url, tls=tls) as registry:
-                assert await registry["checkout"].get("k") is None
+                await registry["checkout"].set("k", b"v")
+                assert await registry["checkout"].get("k") == b"v"
 
     asyncio.run(work())
 

@@ -15,7 +15,7 @@ from storeconf.stores.resp.connection import Connection
 from storeconf.stores.resp.errors import NotConnectedError, ReplyError, TransportError, is_forbidden
 from storeconf.stores.resp.keys import InvalidationListener
 from storeconf.stores.resp.protocol import pack
-from storeconf.stores.resp.transport import NobodyAnswersError, Survey, Transport, first_answer, watch_sending
+from storeconf.stores.resp.transport import NobodyAnswersError, Survey, Transport, ask_all, first_answer, watch_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -33,6 +33,9 @@ MOST_REDIRECTIONS = 16
 
 PAUSE_BETWEEN_READINGS = 0.05
 """Seconds between two readings of the table: a whole Cluster's calls may want it at once."""
+
+LONGEST_HANDOVER = 1.0
+"""Seconds in which the nodes that are left learn which replica has taken slots over."""
 
 UNKNOWN_HOSTS = ("", "?")
 """What nodes give in place of a host that they don't know: that of the node which answers."""
@@ -274,7 +277,7 @@ class ClusterTransport(Transport):
         while True:
             nodes = await self.nodes()
             try:
-                found = [_slots_of_nodes(text) for text in await self._ask_all(nodes)]
+                found = [_slots_of_nodes(text) for text in await ask_all(nodes, _CLUSTER_NODES)]
             except ReplyError as error:
                 if not is_forbidden(error):
                     raise
@@ -289,13 +292,17 @@ class ClusterTransport(Transport):
             await asyncio.sleep(PAUSE_BETWEEN_READINGS)
             await self._renew_table()
 
-    @staticmethod
-    async def _ask_all(nodes: Sequence[Connection]) -> list[bytes]:
-        answers = await asyncio.gather(*(node.call(_CLUSTER_NODES) for node in nodes), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return answers  # type: ignore[return-value]  # none of them is an exception
+    async def describe(self, key: bytes) -> str:
+        """See `Transport`; a node that does not answer may just have lost its slots to a replica."""
+        deadline = self.loop.time() + min(self.timeout, LONGEST_HANDOVER)
+        while True:
+            try:
+                return await super().describe(key)
+            except TransportError:
+                if self.loop.time() > deadline:
+                    raise
+            await asyncio.sleep(PAUSE_BETWEEN_READINGS)
+            await self._renew_table()
 
     def abort(self) -> None:
         """Let go of every connection, now."""

@@ -212,10 +212,9 @@ class Transport(ABC):
         """Let go of every connection, and wait for that."""
 
     async def describe(self, key: bytes) -> str:
-        """Do one round trip and describe the server; who may not use INFO reads ``key``, as the store itself does."""
-        node = (await self.nodes())[0]
+        """Ask every server, and describe them; who may not use INFO reads ``key``, as the store itself does."""
         try:
-            kind = _server(await node.call(pack("INFO", "server")))
+            kind = _server((await ask_all(await self.nodes(), pack("INFO", "server")))[0])
         except ReplyError as error:
             if not is_forbidden(error):
                 raise
@@ -324,6 +323,15 @@ class StandaloneTransport(Transport):
         tls = "TLS" if self.endpoint.tls is not None else "no TLS"
         peer = self._connections[0].peer
         return f"{peer}, {'unix socket' if self.endpoint.path else tls}, database {self.endpoint.db}"
+
+
+async def ask_all(nodes: Sequence[ServerNode], command: bytes) -> list[Any]:
+    """Return what each of these servers replies; raise an error of one when all have answered."""
+    replies = await asyncio.gather(*(node.call(command) for node in nodes), return_exceptions=True)
+    for reply in replies:
+        if isinstance(reply, BaseException):
+            raise reply
+    return replies
 
 
 def watch_sending(connections: Iterable[Connection]) -> Callable[[], bool]:
