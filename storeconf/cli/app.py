@@ -72,6 +72,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
     "Move data": ("copy", "dump", "restore"),
     "Inspect storeconf": ("schema", "plugins"),
+    "Extend storeconf": ("new-plugin",),
 }
 """The commands, in the order in which one needs them."""
 
@@ -80,7 +81,7 @@ class Commands(click.Group):
     """A group whose commands live in modules that are imported only when one of theirs is called."""
 
     _homes: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("init", "schema", "plugins"), "authoring"),
+        **dict.fromkeys(("init", "schema", "plugins", "new-plugin"), "authoring"),
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
         **{name: name for name in ("explain", "tree", "graph")},
         **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),

@@ -1,8 +1,10 @@
-"""Commands for writing a layout: `storeconf init`, `schema` and `plugins`."""
+"""Commands for writing layouts and plugins: `storeconf init`, `schema`, `plugins` and `new-plugin`."""
 
 from __future__ import annotations
 
 import os
+import re
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from storeconf.catalog import Catalog, CatalogEntry
     from storeconf.store import Capabilities
 
-__all__ = ["STARTERS", "init_command", "plugins_command", "schema_command"]
+__all__ = ["STARTERS", "init_command", "new_plugin_command", "plugins_command", "schema_command"]
 
 
 @click.command("init")
@@ -126,6 +128,54 @@ def _abilities(capabilities: Capabilities) -> str:
         words.append(f"expiry to {capabilities.resolution:g} s")
     missing = sorted(capabilities.ALL_ATOMIC - capabilities.atomic)
     return ", ".join(words) + (style(f", without {', '.join(missing)}", fg="yellow") if missing else "")
+
+
+# ---------------------------------------------------------------------- a starting plugin
+
+
+_PLUGIN_FILES: Final = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "src/__init__.py": "src/{module}/__init__.py",
+    "src/store.py": "src/{module}/store.py",
+    "src/py.typed": "src/{module}/py.typed",
+    "tests/test_plugin_name.py": "tests/test_{name}.py",
+}
+"""The files of the template `new_plugin`, where .txt ends each name, and what they become."""
+
+
+@click.command("new-plugin")
+@click.argument("name")
+def new_plugin_command(name: str) -> None:
+    """Write a plugin with a working backend.
+
+    NAME is what layouts will write as `type`. The folder storeconf-NAME holds a package with its entry point, a store
+    that keeps everything in a JSON file, and the conformance suite as its test. A folder that exists is never changed.
+    """
+    from storeconf.catalog import Catalog
+
+    name = name.removeprefix("storeconf-")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise click.UsageError(f"{escaped(name)!r}: a name has lower-case letters, digits and single '-' between them")
+    if name in Catalog.builtin().backend_names():
+        raise click.UsageError(f"{name!r} is built in; a plugin needs another name")
+    directory = Path(f"storeconf-{name}")
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        error(f"{directory} exists; nothing was written")
+        raise SystemExit(1) from None
+    module = name.replace("-", "_")
+    words = {"plugin-name": name, "plugin_name": module, "PluginName": name.title().replace("-", "")}
+    template = resources.files("storeconf.cli") / "new_plugin"
+    for source, target in _PLUGIN_FILES.items():
+        text = (template / f"{source}.txt").read_text(encoding="utf-8")
+        for placeholder, word in words.items():
+            text = text.replace(placeholder, word)
+        path = directory / target.format(module=f"storeconf_{module}", name=module)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    message(f"wrote {directory}; next: cd {directory}; pip install --editable . --group test; pytest")
 
 
 # ---------------------------------------------------------------------- starter files

@@ -1,8 +1,12 @@
-"""`storeconf init`, `schema` and `plugins`."""
+"""`storeconf init`, `schema`, `plugins` and `new-plugin`."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tomllib
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -134,3 +138,36 @@ def test_bad_plugins_are_listed_with_the_reason(directory: Path, monkeypatch: py
     monkeypatch.setenv("STORECONF_DISABLE_PLUGINS", "bad")
     listed = run("plugins", "--format", "json").json["plugins"]
     assert {each["state"] for each in listed if each["name"] == "broken"} == {"disabled"}
+
+
+def test_a_new_plugin_works_at_once(directory: Path) -> None:
+    """Its whole suite is run where the documentation is tested."""
+    done = run("new-plugin", "my-db")
+    assert (done.status, done.out) == (0, "")
+    assert done.err.startswith("wrote storeconf-my-db; next: cd storeconf-my-db; ")
+    plugin = directory / "storeconf-my-db"
+    settings = tomllib.loads((plugin / "pyproject.toml").read_text())
+    assert settings["project"]["entry-points"]["storeconf.backends"] == {"my-db": "storeconf_my_db:MyDbBackend"}
+    for path in plugin.rglob("*"):
+        assert "plugin" not in path.name
+        assert not path.is_file() or "lugin_name" not in path.read_text()
+    few = "get_delete or atomic_operations_between or fork or many_keys or test_increment"
+    done_tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:valkey", "-p", "no:randomly", "-k", few],
+        cwd=plugin,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done_tests.returncode == 0, done_tests.stdout
+
+
+def test_names_and_folders_that_a_new_plugin_can_not_have(directory: Path) -> None:
+    for name in ("My", "a_b", "-a", "a--b", "", "1a", "../a", "memory", "redis"):
+        done = run("new-plugin", "--", name)
+        assert (done.status, list(directory.iterdir())) == (2, []), name
+    (directory / "storeconf-kept").mkdir()
+    done = run("new-plugin", "storeconf-kept")
+    assert (done.status, done.err) == (1, "error: storeconf-kept exists; nothing was written\n")
+    assert list((directory / "storeconf-kept").iterdir()) == []
