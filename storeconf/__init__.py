@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from storeconf._cached import CachedFunction as CachedFunction
     from storeconf._cached import cached as cached
-    from storeconf._damage import Damage as Damage
     from storeconf._lock import StoreLock as StoreLock
     from storeconf._lock import lock as lock
     from storeconf._typed import TypedStore as TypedStore
     from storeconf._typed import typed as typed
-    from storeconf._version import __version__ as __version__
     from storeconf.catalog import Catalog as Catalog
     from storeconf.catalog import CatalogEntry as CatalogEntry
     from storeconf.diagnostics import Diagnostic as Diagnostic
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from storeconf.diagnostics import Note as Note
     from storeconf.diagnostics import Origin as Origin
     from storeconf.errors import ConfigError as ConfigError
+    from storeconf.errors import Damage as Damage
     from storeconf.errors import PluginError as PluginError
     from storeconf.errors import StoreClosedError as StoreClosedError
     from storeconf.errors import StoreconfError as StoreconfError
@@ -73,16 +72,17 @@ if TYPE_CHECKING:
     from storeconf.stores import RedisStore as RedisStore
     from storeconf.stores import ValkeyStore as ValkeyStore
 
+__version__ = "0.1.0"
+
 _HOME = {
     "storeconf._cached": ("CachedFunction", "cached"),
-    "storeconf._damage": ("Damage",),
     "storeconf.diagnostics": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._lock": ("StoreLock", "lock"),
     "storeconf._typed": ("TypedStore", "typed"),
-    "storeconf._version": ("__version__",),
     "storeconf.catalog": ("Catalog", "CatalogEntry"),
     "storeconf.errors": (
         "ConfigError",
+        "Damage",
         "PluginError",
         "StoreClosedError",
         "StoreDeadlockError",

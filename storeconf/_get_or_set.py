@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from storeconf._arguments import Expiry, Value
-    from storeconf._description import Capabilities, ExpiryRules
     from storeconf._single_flight import Flight
+    from storeconf.operations import Capabilities, ExpiryRules
 
 __all__ = ["Computation", "RefreshPolicy", "computed", "computed_instead", "deadlock"]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
 from storeconf._arguments import LOCKS, key_text, milliseconds
-from storeconf._backoff import backoff
 from storeconf._lifecycle import run_shielded
+from storeconf._pace import backoff
 from storeconf.errors import StoreError, StoreLockBusyError, StoreLockLostError, UnsupportedOperationError
 from storeconf.middleware.wrapper import without_policies
 

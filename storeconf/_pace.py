@@ -1,15 +1,22 @@
-"""Long loops that give way to the event loop. Imports nothing of storeconf."""
+"""What keeps the event loop free and servers calm: long loops that give way, blocking work in threads, and back-off.
+
+Imports nothing of storeconf.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import threading
+from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["FEW", "Pace", "batches", "few", "in_batches"]
+__all__ = ["FEW", "OwnThread", "Pace", "backoff", "batches", "few", "in_batches"]
 
 T = TypeVar("T")
 
@@ -61,3 +68,53 @@ async def in_batches(items: Sequence[T], work: Callable[[Sequence[T]], None]) ->
         work(batch)
         if pace.due():
             await pace.rest()
+
+
+# ---------------------------------------------------------------- before the next attempt
+
+
+_MOST_DOUBLINGS = 64
+"""After so many failures any pause has reached its cap. More doublings would overflow a float, at 1,024 failures."""
+
+
+def backoff(failures: int, *, first: float, longest: float, jitter: float = 0.5) -> float:
+    """Return the seconds to wait after ``failures`` earlier failures: ``first``, doubled for each, at most ``longest``.
+
+    ``jitter`` is the share of the pause that is random, so that clients which failed together do not return together.
+    """
+    limit = min(longest, first * 2.0 ** min(failures, _MOST_DOUBLINGS))
+    return limit * (1 - jitter * random.random())
+
+
+# ---------------------------------------------------------------- blocking work
+
+
+class OwnThread(Generic[T]):
+    """Does one piece of blocking work in a thread of its own, never twice at a time.
+
+    Work that hangs, on a file system that is gone for example, holds one daemon thread, however often it is asked for:
+    whoever comes meanwhile waits for the same run.
+    """
+
+    def __init__(self, work: Callable[[], T], name: str) -> None:
+        self._work = work
+        self._name = name
+        self._running: Future[T] | None = None
+        self._process = 0
+
+    async def run(self) -> T:
+        """Return what the work returns, or raise what it raises. Being cancelled does not end the work."""
+        running = self._running
+        # A forked child inherits what was under way, but not the thread.
+        if running is None or running.done() or self._process != os.getpid():
+            running, self._process = Future(), os.getpid()
+            running.set_running_or_notify_cancel()
+            self._running = running
+            threading.Thread(target=self._do, args=(running,), name=self._name, daemon=True).start()
+        return await asyncio.wrap_future(running)
+
+    def _do(self, running: Future[T]) -> None:
+        try:
+            running.set_result(self._work())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+            running.set_exception(error)

@@ -1,18 +1,32 @@
-"""Texts for people: how unprintable characters are shown, and the known name that is nearest to a misspelt one.
+"""Texts for people: how unprintable characters are shown, masks, and the known name that is nearest to a misspelt one.
 
-Imports nothing of storeconf.
+Which values are secret is known to `config.secrets`; this module only knows texts. Imports nothing of storeconf.
 """
 
 from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["almost", "close", "nearest", "printable", "slips"]
+__all__ = [
+    "MASK",
+    "REFERENCE",
+    "SECRET_NAME",
+    "almost",
+    "close",
+    "credentials_in",
+    "hidden_by",
+    "mask_url",
+    "nearest",
+    "printable",
+    "slips",
+    "starred_line",
+    "without",
+]
 
 _DIGITS = re.compile(r"\d+")
 
@@ -65,3 +79,124 @@ def slips(word: str, meant: str) -> int:
                 cost = min(cost, older[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+# ---------------------------------------------------------------- masks
+
+
+MASK: Final = "***"
+
+_ANYTHING: Final = r"(?:(?!:-)[^}])*"
+_BODY: Final = rf"(?:[A-Za-z_][A-Za-z0-9_]*(?::\?{_ANYTHING})?|[A-Za-z][A-Za-z0-9_-]*:(?!-){_ANYTHING})"
+REFERENCE: Final = re.compile(rf"\$\{{{_BODY}\}}")
+"""One substitution without a default: it shows the location of a secret, not its value."""
+
+SECRET_NAME: Final = re.compile(
+    r"(.*[_-])?(pwd?|pass(word|wd|wort)?|(pass)?phrase|secrets?|tokens?|credentials?|keys?)", re.I
+)
+"""Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
+
+_USER: Final = re.compile(r"(?<=://)[^\s:@/?#]+(?=@)")
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*:)(\S*)(?=@)")
+_QUERY: Final = re.compile(r"([?&][^\s=&#]+=)([^\s&#\"']+)")
+
+
+def mask_url(text: str) -> str:
+    """The text with the passwords and query values of the URLs in it replaced, and names without a password."""
+    if "://" not in text:
+        return text
+    return _QUERY.sub(rf"\1{MASK}", _CREDENTIALS.sub(rf"\1{MASK}", _USER.sub(MASK, text)))
+
+
+def credentials_in(text: str) -> list[str]:
+    """The texts that `mask_url` hides."""
+    if "://" not in text:
+        return []
+    found = [match[0] for match in _USER.finditer(text)]
+    return found + [match[2] for secret in (_CREDENTIALS, _QUERY) for match in secret.finditer(text)]
+
+
+# ---------------------------------------------------------------------- lines of files
+
+_IN_URL = re.compile(r"(?<=://)([^\s:@/]*:|(?=[^\s:@/]+@))(\S+)(?=@)")
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
+_QUERY_VALUE = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
+_FIELD_OF_SECRET = re.compile(
+    r"(?:pwd?|pass(?:word|wd)?|(?:pass)?phrase|secrets?|tokens?|credentials?|keys?|"
+    r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may be a shorthand for its keys
+    r"[\"']?\s*[:=](?!//)\s*(?![:=])",
+    re.IGNORECASE,
+)
+_TEXT = r"(?:\"[^\"\\]*\"|'[^'\\]*')"
+_QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,}}])")
+"""A text, or a list of texts, after which a mapping in brackets goes on or ends."""
+_VISIBLE = re.compile(r"\S")
+_REFERENCE = re.compile(rf"([\"']?)\$\{{{_BODY}\}}\1")
+_FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
+_LINES_ABOVE: Final = 20
+_SHORTEST: Final = 4
+
+
+def starred_line(number: int, line_at: Callable[[int], str], judged: Sequence[tuple[int, int]] | None = None) -> str:
+    """A line of a file with stars for apparent secrets, one for one, so that columns stay correct.
+
+    ``judged``: the file could be parsed, and these columns hold keys of its mappings, for which other code decides.
+    """
+    line = line_at(number)
+    for credentials in (_IN_URL, _BARE_CREDENTIALS, _QUERY_VALUE):
+        line = credentials.sub(lambda match: match[1] + _stars(match[2]), line)
+    match = _FIELD_OF_SECRET.search(line)
+    if match is None and judged is None and not _FIELD.match(line):
+        # A list item or the next line of a string belongs to the nearest line above that is indented less.
+        indent = _indent(line)
+        for above in range(number - 1, max(number - _LINES_ABOVE, 0), -1):
+            head = line_at(above)
+            if _FIELD.match(head) and _indent(head) <= indent:
+                return _starred(line, indent) if _FIELD_OF_SECRET.search(head) else line
+        return line
+    while match is not None:
+        end = match.end()
+        if not any(start <= match.start() < stop for start, stop in judged or ()):
+            end = _secret_end(line, end)
+            line = _starred(line, match.end(), end)
+        match = _FIELD_OF_SECRET.search(line, end)
+    return line
+
+
+def _starred(line: str, start: int, end: int | None = None) -> str:
+    """The line with stars from ``start`` to ``end``, but for spaces and references."""
+    end = len(line) if end is None else end
+    return line[:start] + _stars(line[start:end]) + line[end:]
+
+
+def hidden_by(stars: str, line: str) -> list[str]:
+    """The texts that the stars of a starred line have replaced."""
+    hidden = "".join(each if star == "*" else " " for each, star in zip(line, stars, strict=True))
+    return [text for each in hidden.split() if len(text := each.strip("*&!'\"[]{},:")) >= _SHORTEST]
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text with masks for these secrets."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _secret_end(line: str, start: int) -> int:
+    """Where a secret that begins at ``start`` ends: with its line, where that is not beyond doubt."""
+    match = _QUOTED.match(line, start)
+    if match is None or "{" not in line[:start] or any(line.count(quote, match.end()) % 2 for quote in "\"'"):
+        return len(line)
+    return match.end()
+
+
+def _stars(text: str) -> str:
+    """Stars for all but spaces and substitutions with their quotes, which show a secret's location, not its value."""
+    stars = _VISIBLE.sub("*", text)
+    for match in _REFERENCE.finditer(text):
+        stars = stars[: match.start()] + match[0] + stars[match.end() :]
+    return stars
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

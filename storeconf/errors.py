@@ -21,15 +21,18 @@ Imports nothing of storeconf but the types of diagnostics.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import logging
+    from collections.abc import Callable, Iterable
 
     from storeconf.diagnostics import Diagnostic
 
 __all__ = [
     "ConfigError",
+    "Damage",
     "PluginError",
     "StoreClosedError",
     "StoreDeadlockError",
@@ -45,6 +48,7 @@ __all__ = [
     "UnknownStoreError",
     "UnsupportedOperationError",
     "describe",
+    "report",
 ]
 
 
@@ -185,3 +189,38 @@ def describe(error: BaseException) -> str:
     about = f"{operation} on {error.store!r}: " if operation and error.store else ""
     unknown = "; whether it took effect is not known" if error.outcome_unknown else ""
     return f"{about}{error}{unknown}"
+
+
+# ---------------------------------------------------------------- damage
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A stored entry that can't be read, and so counts as missing.
+
+    ``store`` is the name of the store that found it, ``namespaces`` its path. Where the damage hides the key, ``key``
+    is None. ``raw_key`` is what the backend calls the entry, a file's path for example, if that is known. ``removed``:
+    the entry has been removed with the expired ones.
+    """
+
+    store: str
+    namespaces: tuple[str, ...]
+    reason: str
+    key: str | None = None
+    raw_key: str | None = None
+    removed: bool = False
+
+    def __str__(self) -> str:
+        if self.removed:
+            return f"{self.raw_key} was damaged and has been removed"
+        if self.key is None:
+            return f"{self.raw_key} is damaged and counts as missing"
+        return f"store {self.store!r}: a value reads as missing: {self.reason}"
+
+
+def report(damage: Damage, listener: Callable[[Damage], None] | None, logger: logging.Logger) -> None:
+    """Hand a damaged entry to the listener of its root, or log it where there is none."""
+    if listener is None:
+        logger.warning("%s", damage)
+    else:
+        listener(damage)

@@ -4,6 +4,8 @@ Whatever depends on the kind of an operation follows from its row: whether it ma
 its outcome unknown, what near caches and single flight learn of it, what the middleware does around it, and which
 capabilities there are. CONTRIBUTING.md describes how to add an operation.
 
+What a store tells of itself (capabilities, rules for expiries, the outcome of a ping) is here too.
+
 Imports nothing of storeconf but what stores take as arguments.
 """
 
@@ -11,14 +13,26 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from storeconf._arguments import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-__all__ = ["METHODS", "OPERATIONS", "TABLE", "Effect", "Operation", "Target", "named"]
+__all__ = [
+    "Capabilities",
+    "Effect",
+    "ExpiryRules",
+    "METHODS",
+    "NO_RULES",
+    "OPERATIONS",
+    "Operation",
+    "PingResult",
+    "TABLE",
+    "Target",
+    "named",
+]
 
 Target = Literal["key", "keys", "tree"]
 """One key; several keys, given as the first argument; everything at and below a namespace."""
@@ -142,3 +156,55 @@ METHODS: Final[Mapping[str, Operation]] = {each.method: each for each in TABLE}
 def named(choice: Callable[[Operation], bool]) -> frozenset[str]:
     """Return the names of the rows that are chosen."""
     return frozenset(each.name for each in TABLE if choice(each))
+
+
+# ---------------------------------------------------------------- what a store tells of itself
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kind of store can do, declared by its author and held to by the conformance suite.
+
+    ``persistent``: values survive the process. ``shared``: other processes see the same values, each as soon as it is
+    written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
+    ``increment``, ``compare_and_set`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five
+    that is absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects, not only bytes.
+    """
+
+    persistent: bool = False
+    shared: bool = False
+    resolution: float = 0.001
+    atomic: frozenset[str] = frozenset()
+    objects: bool = False
+
+    ALL_ATOMIC: ClassVar[frozenset[str]] = named(lambda operation: operation.atomic)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryRules:
+    """How a store's middleware changes expiries; in seconds, None where it does not.
+
+    ``default``: the expiry of an entry that is stored without one. ``max``: the longest expiry of any entry; what would
+    have none gets it. ``renewal``: the expiry that reading gives an entry that has one.
+    """
+
+    default: float | None = None
+    max: float | None = None
+    renewal: float | None = None
+
+
+NO_RULES = ExpiryRules()
+
+
+@dataclass(frozen=True, slots=True)
+class PingResult:
+    """The outcome of one real round trip to a store.
+
+    ``latency`` is in seconds and None when the store did not answer; ``error`` says why, without secrets; ``server``
+    describes what answered (kind, version, topology, TLS), where there is a server.
+    """
+
+    ok: bool
+    latency: float | None = None
+    error: str | None = None
+    server: str | None = None

@@ -25,21 +25,21 @@ from storeconf._arguments import (
     survives_delete_all,
     value_bytes,
 )
-from storeconf._description import NO_RULES, Capabilities, ExpiryRules, PingResult
 from storeconf._get_or_set import Computation, computed
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
 from storeconf._root import RootCaller, anext_or_none
 from storeconf.errors import StoreRefusedError, StoreValueError, UnsupportedOperationError
+from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, PingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
-    from storeconf._damage import Damage
     from storeconf._get_or_set import RefreshPolicy
     from storeconf._litestar import NamespacedStore as _Litestars
+    from storeconf.errors import Damage
 else:
     _Litestars = object
 

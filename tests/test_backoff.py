@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from storeconf._backoff import backoff
+from storeconf._pace import backoff
 
 
 def test_the_pause_doubles_up_to_its_cap() -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from storeconf import __version__
 from storeconf._text import nearest
-from storeconf._version import __version__
 from storeconf.cli.output import complain, error, hide, warning
 from storeconf.errors import StoreconfError
 

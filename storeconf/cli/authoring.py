@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from storeconf._version import __version__
+from storeconf import __version__
 from storeconf.cli.app import format_option, on_no_layout
 from storeconf.cli.output import columns, data, emit_json, error, escaped, json_text, lines, message, style
 from storeconf.config.schema import SCHEMA_ID

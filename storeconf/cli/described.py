@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
+from storeconf._text import MASK
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import warning
 from storeconf.config.fields import fields_of
-from storeconf.config.masking import MASK
 from storeconf.errors import StoreconfError
 from storeconf.operations import TABLE
 from storeconf.plan import Step

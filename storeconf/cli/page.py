@@ -13,7 +13,7 @@ import os
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf._version import __version__
+from storeconf import __version__
 from storeconf.cli.described import Described
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import complain, escaped, files_of, hide

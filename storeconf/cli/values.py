@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr
 
 from storeconf._arguments import format_duration, format_size
+from storeconf._text import MASK, mask_url
 from storeconf.cli.output import escaped
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
-from storeconf.config.masking import MASK, mask_url
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 
 if TYPE_CHECKING:

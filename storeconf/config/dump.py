@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
+from storeconf._text import MASK, REFERENCE, SECRET_NAME, mask_url
 from storeconf.config.fields import ANY, Expect, fields_of
-from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, mask_url
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, lookup
 
 if TYPE_CHECKING:

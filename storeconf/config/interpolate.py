@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._text import nearest
-from storeconf.config.references import Reference, parse_references
-from storeconf.config.secretfile import SecretFile, SecretText, read_secret
+from storeconf.config.document import SecretFile, SecretText, read_secret
+from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
 from storeconf.diagnostics import Fault
 from storeconf.errors import PluginError

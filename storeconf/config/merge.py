@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf.config.fields import fields_of
-from storeconf.config.references import Reference, parse_references
+from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import (
     MISSING,
     Items,

@@ -13,9 +13,8 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
-from storeconf._text import nearest
+from storeconf._text import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, nearest, starred_line
 from storeconf.config.fields import fields_of
-from storeconf.config.masking import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, starred_line
 from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
 from storeconf.diagnostics import Diagnostic
 from storeconf.errors import PluginError

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast,
 from pydantic import ValidationError
 from pydantic_core.core_schema import ErrorType
 
-from storeconf._text import nearest
+from storeconf._text import MASK, nearest
 from storeconf.catalog import BUILT_IN
 from storeconf.config.fields import ANY, PLAIN, fields_of
-from storeconf.config.masking import MASK
 from storeconf.config.reporter import last_names, listed, shown
 from storeconf.config.secrets import secrets_in
 from storeconf.config.tree import Placeholder, Tainted, TreePath, lookup

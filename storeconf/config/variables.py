@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._text import almost, close, slips
 from storeconf.config.addresses import PREFIX, SUFFIX, Names, kind_key, variable_name
-from storeconf.config.document import parse
+from storeconf.config.document import SecretFile, SecretText, parse, read_secret
 from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer
 from storeconf.config.merge import NO_KIND, Rules, kind_of
-from storeconf.config.secretfile import SecretFile, SecretText, read_secret
 from storeconf.config.sources import plain_data
 from storeconf.config.tree import (
     Items,

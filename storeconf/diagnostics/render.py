@@ -11,8 +11,8 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
+from storeconf import __version__
 from storeconf._text import printable
-from storeconf._version import __version__
 from storeconf.diagnostics.codes import CODES
 
 if TYPE_CHECKING:

@@ -5,32 +5,253 @@ app = Litestar(route_handlers, plugins=[StoreconfPlugin("storeconf.yaml")])
 
 from __future__ import annotations
 
+import logging
+import math
+import secrets
+import time
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, cast
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.session.server_side import ServerSideSessionBackend, ServerSideSessionConfig
 from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
+from litestar.types import Empty
 
-from storeconf.integrations._litestar_sessions import (
-    SessionConfig,
-    end_rotated_session,
-    rotate_session,
-    warn_of_lifetimes,
-)
-from storeconf.integrations._session_ends import revoke_sessions
+from storeconf.errors import UnknownStoreError
+from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
+from storeconf.integrations._sessions import DEFAULT_AGE
 from storeconf.integrations._source import registry_from
 from storeconf.registry import StoreRegistry
+from storeconf.store import ExpiryRules, Store
 from storeconf.store_base import introduce_to_litestar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from litestar import Litestar
     from litestar.config.app import AppConfig
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import BaseRouteHandler
     from litestar.stores.base import Store as LitestarStore
+    from litestar.types import Message, Scope, ScopeSession
 
     from storeconf.integrations._source import Source
-    from storeconf.store import Store
 
-__all__ = ["LitestarRegistry", "SessionConfig", "StoreconfPlugin", "revoke_sessions", "rotate_session"]
+__all__ = [
+    "LitestarRegistry",
+    "SessionConfig",
+    "StoreconfPlugin",
+    "revoke_sessions",
+    "rotate_session",
+]
+
+_BOUNDS: Final = "storeconf_session_bounds"
+_ROTATIONS: Final = "storeconf_session_rotations"
+"""Where a request's scope has the bounds of its session, and the new identifiers that were asked for."""
+
+_logger = logging.getLogger("storeconf")
+
+
+class _LayoutBackend(ServerSideSessionBackend):
+    """Litestar's backend, with the lifetime that the store has now, and with bounds of it."""
+
+    config: SessionConfig
+
+    async def get(self, session_id: str, store: LitestarStore) -> bytes | None:
+        """Return the stored session; with ``renew_on_access`` it gets the whole lifetime again."""
+        self._use_lifetime_of(store)
+        return await super().get(session_id, store)
+
+    async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
+        """Return the session of a request; one that has ended is deleted.
+
+        An identifier without a session is not adopted: Litestar makes a new one if the request brings none.
+        """
+        config, key = self.config, self.config.key
+        store = config.get_store_from_app(connection.scope["litestar_app"])
+        bounds = SessionBounds(store, config.absolute_max_age, config.user_key)
+        cast("dict[str, Any]", connection.scope)[_BOUNDS] = bounds
+        if not (identifier := connection.cookies.get(key)):
+            return {}
+        left: float | None = None
+        if config.absolute_max_age is None:
+            data = await self.get(identifier, store)
+        else:
+            # Without renewing it: what is noted in it goes with its expiry, and each response stores it anyway.
+            data, left = await _read(store, identifier)
+        if data is not None:
+            values = self.deserialize_data(data)
+            if await bounds.admit(identifier, values, left):
+                return values
+        del connection.cookies[key]
+        return {}
+
+    async def store_in_message(
+        self, scope_session: ScopeSession, message: Message, connection: ASGIConnection[Any, Any, Any, Any]
+    ) -> None:
+        """Store the session and set its cookie, both for the lifetime."""
+        self._use_lifetime_of(self.config.get_store_from_app(connection.scope["litestar_app"]))
+        backend: ServerSideSessionBackend = self
+        scope = cast("dict[str, Any]", connection.scope)
+        bounds: SessionBounds | None = scope.get(_BOUNDS)
+        if bounds is not None and bounds.are_set and scope_session is not Empty:
+            values = scope_session
+            if not isinstance(values, dict):
+                values = self.deserialize_data(self.serialize_data(values, connection.scope))
+            rotations: list[_Rotation] = scope.get(_ROTATIONS, [])
+            if await bounds.prepare(values, rotations[-1].time if rotations else None):
+                backend = copy(self)
+                backend.config = copy(self.config)
+                backend.config.max_age = math.ceil(bounds.within(self.config.max_age))
+                scope_session = {**values, **bounds.noted(backend.config.max_age)}
+            else:
+                scope_session = Empty
+        await ServerSideSessionBackend.store_in_message(backend, scope_session, message, connection)
+
+    def _use_lifetime_of(self, store: LitestarStore) -> None:
+        """Litestar reads the lifetime from its configuration; a layout that is read again may change it."""
+        expiry = store.default_expiry if isinstance(store, Store) else None
+        max_age = DEFAULT_AGE if expiry is None else math.ceil(expiry)
+        if max_age != self.config.max_age:
+            self.config = copy(self.config)
+            self.config.max_age = max_age
+
+
+@dataclass
+class SessionConfig(ServerSideSessionConfig):
+    """Litestar's configuration of sessions, whose lifetime is the layout's instead of ``max_age``.
+
+    The lifetime, of the cookie too, is the store's ``ttl.default``, else its ``ttl.max``, else 14 days.
+
+    With ``absolute_max_age`` a session ends so many seconds after it began, however much it is used, measured by the
+    store's clock. With ``user_key``, the key under which the application keeps who is logged in (a str or an int),
+    `revoke_sessions` ends all sessions of one user, which costs one more read of the store for each request of a user
+    who is logged in; and a login counts as the beginning of a session.
+    """
+
+    _backend_class = _LayoutBackend
+
+    max_age: int = field(default=DEFAULT_AGE, init=False)
+    absolute_max_age: float | None = None
+    user_key: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_age(self.absolute_max_age)
+
+
+async def _read(store: LitestarStore, identifier: str) -> tuple[bytes | None, float | None]:
+    """The stored session, and the seconds that its entry has left."""
+    if isinstance(store, Store):
+        return await store.get_with_expiry(identifier) or (None, None)
+    return await store.get(identifier), await store.expires_in(identifier)
+
+
+class _Rotation(NamedTuple):
+    """A session that gets a new identifier with the response: in which cookie, when that was asked for, the old one."""
+
+    config: ServerSideSessionConfig
+    time: float
+    old: str
+    new: str
+
+
+def rotate_session(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Give the session a new identifier with the response; the old one is invalid from then on.
+
+    Call it at login, so that an identifier that somebody planted or saw before is useless (session fixation). It works
+    for Litestar's own session configuration, too, in an application with `StoreconfPlugin` or with the registry's
+    ``to_litestar()``. Raises RuntimeError without a session on a store, and for a WebSocket, whose session Litestar
+    does not store.
+    """
+    scope = cast("dict[str, Any]", connection.scope)
+    if scope["type"] != "http":
+        raise RuntimeError("Litestar does not store the session of a WebSocket, so it can't get a new identifier")
+    configs = list({config.key: config for config in _configs_of(scope["route_handler"])}.values())
+    if "session" not in scope or not configs:
+        raise RuntimeError("this request has no session that is kept on a store")
+    if end_rotated_session not in connection.app.before_send:
+        raise RuntimeError("rotate_session needs an application with StoreconfPlugin, or stores=registry.to_litestar()")
+    rotations = scope.setdefault(_ROTATIONS, [])
+    for config in configs:
+        old = connection.cookies.get(config.key)
+        if old:  # else it begins with this request
+            new = secrets.token_hex(config.session_id_bytes)
+            # In which Litestar looks for the identifier when it stores the session.
+            connection.cookies[config.key] = new
+            rotations.append(_Rotation(config, time.time(), old, new))
+
+
+async def end_rotated_session(message: Message, scope: Scope) -> None:
+    """Delete what is stored under the old identifier once the response has the new one: a hook for ``before_send``."""
+    rotations: list[_Rotation] | None = cast("dict[str, Any]", scope).get(_ROTATIONS)
+    if not rotations:
+        return
+    if message["type"] != "http.response.start":
+        raise RuntimeError("a session needed a new identifier after the response had started: too late for a cookie")
+    cookies = [value for name, value in message.get("headers", ()) if name.lower() == b"set-cookie"]
+    while rotations:
+        rotation = rotations[-1]
+        stored = (f"{rotation.config.key}={rotation.new}".encode(), f"{rotation.config.key}=null".encode())
+        if any(cookie.startswith(stored) for cookie in cookies):
+            await rotation.config.get_store_from_app(scope["litestar_app"]).delete(rotation.old)
+        rotations.pop()
+
+
+def warn_of_lifetimes(application: Litestar, registry: StoreRegistry) -> None:
+    """Log a warning for each session configuration of Litestar's whose ``max_age`` differs from its store's ``ttl``."""
+    seen: set[tuple[str, int]] = set()
+    for config in _configs(application):
+        if isinstance(config, SessionConfig) or (config.store, config.max_age) in seen:
+            continue
+        seen.add((config.store, config.max_age))
+        try:
+            rules = _rules_of(registry.require(config.store))
+        except (UnknownStoreError, ValueError):
+            continue  # the first request for this store raises it
+        if rules.max is not None and config.max_age > rules.max:
+            name, value = "ttl.max", rules.max
+        elif rules.default is not None and config.max_age != rules.default:
+            name, value = "ttl.default", rules.default
+        else:
+            continue
+        _logger.warning(
+            "Litestar's session configuration has max_age=%d, which differs from the %s of store %r, %g s; "
+            "storeconf.integrations.litestar.SessionConfig takes the lifetime of sessions from the layout",
+            config.max_age,
+            name,
+            config.store,
+            value,
+        )
+
+
+def _configs(application: Litestar) -> Iterator[ServerSideSessionConfig]:
+    """The session configurations of all routes."""
+    for route in application.routes:
+        for handler in getattr(route, "route_handlers", None) or [getattr(route, "route_handler", None)]:
+            if handler is not None:
+                yield from _configs_of(handler)
+
+
+def _configs_of(handler: BaseRouteHandler) -> Iterator[ServerSideSessionConfig]:
+    """The session configurations of a route, whether they are middleware of their own or part of SessionAuth."""
+    for layer in handler.resolve_middleware():
+        if isinstance(layer, DefineMiddleware):
+            for given in (*layer.args, *layer.kwargs.values()):
+                config = getattr(given, "session_backend_config", None) or getattr(given, "config", None)
+                if isinstance(config, ServerSideSessionConfig):
+                    yield config
+
+
+def _rules_of(store: object) -> ExpiryRules:
+    return store.expiry_rules if isinstance(store, Store) else ExpiryRules()
+
+
+# ---------------------------------------------------------------- the registry, and the plugin
+
 
 introduce_to_litestar()  # those that were made before Litestar was imported
 

@@ -15,12 +15,17 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from storeconf._backoff import backoff
-from storeconf._damage import Damage, report
 from storeconf._lifecycle import require_asyncio
-from storeconf._pace import Pace
+from storeconf._pace import Pace, backoff
 from storeconf._root import sign
-from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
+from storeconf.errors import (
+    Damage,
+    StoreError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+    report,
+)
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.store import (
     Capabilities,

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from storeconf._damage import Damage, report
 from storeconf._pace import Pace
-from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, StoreValueError
+from storeconf.errors import Damage, StoreError, StoreTimeoutError, StoreUnavailableError, StoreValueError, report
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware, Size

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from storeconf._arguments import LEASES, STALE, milliseconds
-from storeconf._backoff import backoff
 from storeconf._get_or_set import Computation, computed
 from storeconf._lifecycle import run_shielded
+from storeconf._pace import backoff
 from storeconf._root import life_of, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreClosedError, StoreDeadlockError, StoreError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from storeconf._backoff import backoff
+from storeconf._pace import backoff
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware.wrapper import CatchingStore

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from storeconf._version import __version__
+from storeconf import __version__
 
 if TYPE_CHECKING:
     import os

@@ -7,9 +7,8 @@ gives a dump its name when it is complete.
 
 from __future__ import annotations
 
-from storeconf.transfer.dump_format import Address
+from storeconf.transfer.dump_format import Address, lines_of, new_file, put
 from storeconf.transfer.endpoint import Endpoint, overlap
-from storeconf.transfer.streams import lines_of, new_file, put
 from storeconf.transfer.transfer import Failure, TransferResult, copy, dump, restore
 
 __all__ = [

@@ -30,7 +30,7 @@ from storeconf.transfer.endpoint import overlap
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-    from storeconf._damage import Damage
+    from storeconf.errors import Damage
     from storeconf.store import Expiry
     from storeconf.transfer.endpoint import Endpoint
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storeconf.catalog import Catalog
-from storeconf.config.references import Reference, parse_references
+from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import Placeholder, Text
 from storeconf.diagnostics import Fault
 from tests.config.assembling import Workplace, assemble, place, tainted, work

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storeconf.config.secretfile import read_secret
+from storeconf.config.document import read_secret
 from storeconf.diagnostics import Fault
 
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 import storeconf
 from storeconf import Catalog
-from storeconf.config.masking import mask_url
+from storeconf._text import mask_url
 from storeconf.layout import check_layout, read_layout
 from storeconf.plugin import Backend, Secret, Settings
 

@@ -9,8 +9,7 @@ from datetime import date, time
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from storeconf._text import printable
-from storeconf.config.masking import hidden_by, starred_line, without
+from storeconf._text import hidden_by, printable, starred_line, without
 from storeconf.config.tree import TreePath, dotted
 from storeconf.diagnostics import Diagnostic, Location, Note
 

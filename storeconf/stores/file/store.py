@@ -16,10 +16,9 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
 
-from storeconf._damage import Damage, report
 from storeconf._lifecycle import OPEN
 from storeconf._root import sign
-from storeconf.errors import StoreError
+from storeconf.errors import Damage, StoreError, report
 from storeconf.store import Capabilities, key_text
 from storeconf.store_base import StoreBase
 from storeconf.stores.file import system

@@ -9,8 +9,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
-from storeconf._threads import OwnThread
-from storeconf._version import __version__
+from storeconf import __version__
+from storeconf._pace import OwnThread
 from storeconf.stores.resp.errors import (
     LoginRefusedError,
     NotConnectedError,

@@ -22,7 +22,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from storeconf._backoff import backoff
+from storeconf._pace import backoff
 from storeconf.stores.resp.errors import (
     ConnectionLostError,
     LoginRefusedError,

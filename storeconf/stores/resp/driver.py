@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from storeconf._threads import OwnThread
+from storeconf._pace import OwnThread
 from storeconf.errors import PluginError
 from storeconf.stores.resp.options import Address, Credentials, TlsOptions, labelled
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from storeconf._arguments import OWN_NAMES, STALE
-from storeconf._backoff import backoff
+from storeconf._pace import backoff
 from storeconf.stores.resp.errors import LoginRefusedError, ReplyError, TransportError, is_temporary, reason
 
 if TYPE_CHECKING:

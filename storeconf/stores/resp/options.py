@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from storeconf._threads import OwnThread
+from storeconf._pace import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from storeconf._backoff import backoff
+from storeconf._pace import backoff
 from storeconf.stores.resp.connect import connect, connect_raw
 from storeconf.stores.resp.connection import Connection
 from storeconf.stores.resp.errors import (
