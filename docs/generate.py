@@ -97,8 +97,9 @@ SWITCH_NOTES = {
 # Of other origin than storeconf; the first two are conventions of terminals, the last is Click's.
 OTHER_VARIABLES = {
     "NO_COLOR": "if set, the command line prints no colours",
+    "FORCE_COLOR": "if set, the command line prints colours in pipes and files too",
     "TERM": "if it is `dumb`, the command line prints no colours",
-    "_STORECONF_COMPLETE": "prints the [completion of a shell](command-line.md#common-options-and-conventions)",
+    "_STORECONF_COMPLETE": "prints the [completion of a shell](command-line.md#completion)",
 }
 
 GROUPS = {
@@ -145,7 +146,7 @@ def schema() -> str:
 def errors() -> str:
     """The page of the errors: the tree, then each class."""
     tree = (error_tree.__doc__ or "").split("\n\n")[1]
-    classes = (name for name in error_tree.__all__ if isinstance(getattr(error_tree, name), type))
+    classes = (name for name in error_tree.__all__ if name.endswith("Error"))
     in_order = sorted(classes, key=lambda name: re.search(rf"\b{name}\b", tree).start())
     parts = [ERRORS_HEAD, "```text\n", tree, "\n```\n"]
     parts += (f"\n::: storeconf.{name}\n" for name in in_order)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from storeconf.catalog import BUILT_IN, Catalog
+from storeconf.config.acknowledge import report_unused, silence
 from storeconf.config.dump import dump, masked
 from storeconf.config.pipeline import run
 from storeconf.config.reporter import merged
@@ -24,12 +27,15 @@ from storeconf.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from storeconf.config.acknowledge import Acknowledged
+    from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import DefaultFactorySpec, Overrides, Source, StoreSpec
+    from storeconf.config.specs import DefaultFactorySpec, Links, Overrides, Source, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.diagnostics import Diagnostic, Origin
+    from storeconf.plugin import Backend
     from storeconf.registry import StoreRegistry
 
 __all__ = ["CheckResult", "Layout", "check_layout", "collection_paused", "read_layout", "working_directory"]
@@ -171,6 +177,7 @@ def check_layout(
     catalog: Catalog | None = None,
     without_secrets: bool = False,
     all_environments: bool = False,
+    packages: bool = False,
     pause_gc: bool = True,
 ) -> CheckResult:
     """Read and validate a layout, and return every problem instead of raising.
@@ -179,6 +186,7 @@ def check_layout(
     ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
     look, not for use. ``all_environments``: without ``environment``, every environment that the layout declares is
     checked (the base where there is none), whatever STORECONF_ENV is; a problem of several comes once, with all names.
+    ``packages`` warns of optional packages that the layout needs and that are not installed.
     """
     variables = os.environ if environ is None else environ
     if all_environments:
@@ -188,14 +196,19 @@ def check_layout(
         kinds = kinds.without_plugins(variables["STORECONF_DISABLE_PLUGINS"])
     request = Request(source, environment, overrides, variables, kinds, working_directory(), without_secrets)
     with collection_paused(pause_gc):
-        assembly, validated = run(request)
-        if not all_environments or environment is not None or not assembly.environments:
-            return _checked(assembly, validated)
-        results = [_checked(*run(replace(request, environment=name))) for name in assembly.environments]
+        first = run(request)
+        known = first[0].environments
+        every = all_environments and environment is None and bool(known)
+        runs = [run(replace(request, environment=name)) for name in known] if every else [first]
+        examined = [_examined(*each, packages=packages) for each in runs]
+        _report_unused(examined, every=every)
+        results = [_checked(layout) for layout, _ in examined]
+    if not every:
+        return results[0]
     layouts = {name: layout for result in results for name, layout in result.layouts.items()}
     found = merged(each for result in results for each in result.diagnostics)
     files = tuple(dict.fromkeys(file for result in results for file in result.files))
-    return CheckResult(tuple(found), MappingProxyType(layouts), assembly.environments, files)
+    return CheckResult(tuple(found), MappingProxyType(layouts), known, files)
 
 
 def working_directory() -> Path:
@@ -206,24 +219,74 @@ def working_directory() -> Path:
         return Path()
 
 
-def _checked(assembly: Assembly, validated: Validated) -> CheckResult:
-    report, environment = assembly.report, assembly.environment
+def _examined(assembly: Assembly, validated: Validated, *, packages: bool) -> tuple[Layout, dict[Acknowledged, Place]]:
+    """A layout that may have problems, and what it acknowledges in vain; the report then has every problem."""
+    report = assembly.report
     layout = Layout(
-        environment,
+        assembly.environment,
         MappingProxyType(validated.stores),
         validated.default_factory,
         catalog=assembly.request.catalog,
         _assembly=assembly,
         _validated=validated,
     )
-    names = () if environment is None else (environment,)
     if not validated.unknown:
         _check_chains(layout, report)
+    if packages:
+        _check_packages(layout, report)
+    return layout, silence(assembly.tree, report) if "acknowledge" in assembly.tree else {}
+
+
+def _report_unused(examined: list[tuple[Layout, dict[Acknowledged, Place]]], *, every: bool) -> None:
+    """Warn of acknowledged warnings that do not occur.
+
+    Those that a layout with environments acknowledges in general need occur in one of them, so all must be known.
+    """
+    for layout, unused in (each for each in examined if each[1]):
+        assembly = layout._assembly  # noqa: SLF001  # of this module
+        if assembly.environments:
+            unused = {
+                entry: place
+                for entry, place in unused.items()
+                if place.get("layer") not in ("file", "mapping")
+                or (every and all(entry in others for _, others in examined))
+            }
+        report_unused(unused, assembly.report)
+
+
+def _checked(layout: Layout) -> CheckResult:
+    environment, assembly = layout.environment, layout._assembly  # noqa: SLF001  # of this module
+    report = assembly.report
+    names = () if environment is None else (environment,)
     if not report.found:
         return CheckResult((), MappingProxyType({environment: layout}), names, assembly.files)
     found = report.diagnostics(environment)
     layouts = {} if report.failed() else {environment: replace(layout, warnings=found)}
     return CheckResult(found, MappingProxyType(layouts), names, assembly.files)
+
+
+def _check_packages(layout: Layout, report: Reporter) -> None:
+    """Warn of optional packages that stores need and that are not installed."""
+    named = [(("stores", name), spec) for name, spec in layout.stores.items()]
+    for path, spec in (*named, (("default_factory",), layout.default_factory)):
+        backend: Backend | None = getattr(spec, "backend", None)
+        links: Links = getattr(spec, "middleware", None) or {}
+        parts = {(*path, "type"): backend, **{(*path, "middleware", kind): link for kind, link in links.items()}}
+        for place, part in parts.items():
+            for module, requirement in part.required_packages().items() if part else ():
+                if not _is_installed(module):
+                    message = f"{dotted(path)} needs the package {module.partition('.')[0]!r}, which is not installed"
+                    hint = f"pip install '{requirement}'"
+                    report.add("SC807", message, place, severity="warning", hint=hint)
+
+
+def _is_installed(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # of a package above it, or one that can't be imported
+        return False
 
 
 def _check_chains(layout: Layout, report: Reporter) -> None:

@@ -126,6 +126,13 @@ class Settings(BaseModel):
         if written:
             cls.model_rebuild(force=True, raise_errors=False)
 
+    def required_packages(self) -> Mapping[str, str]:
+        """The optional packages that these settings need: importable module to what pip installs for it.
+
+        `storeconf validate` warns of those that are not installed.
+        """
+        return {}
+
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What was given, but no texts: any of them may have come from a secret file."""
         for name in type(self).model_fields:

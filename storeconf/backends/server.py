@@ -320,6 +320,10 @@ class ServerBackend(Backend):
             places = [f"{self.sentinel.service} of {node}" for node in _nodes(self.sentinel.nodes)]
         return tuple((place, str(db), *filter(None, [self.namespace])) for place in places)
 
+    def required_packages(self) -> Mapping[str, str]:
+        """The client library, which has the name of the type."""
+        return {self.type: f"storeconf[{self.type}]"}
+
     def warnings(self) -> list[tuple[str, str]]:
         """What is allowed but unwise."""
         found = []

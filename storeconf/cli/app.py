@@ -15,13 +15,14 @@ import click
 
 from storeconf import __version__
 from storeconf._text import nearest
-from storeconf.cli.output import complain, error, hide, warning
-from storeconf.errors import StoreconfError
+from storeconf.cli.completion import complete_environments, complete_files, complete_overrides
+from storeconf.cli.output import be_quiet, complain, error, hide, warning
+from storeconf.errors import ConfigError, StoreconfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storeconf.layout import Layout
+    from storeconf.layout import CheckResult, Layout
 
 __all__ = ["Source", "format_option", "on_layout", "on_no_layout", "storeconf"]
 
@@ -37,12 +38,34 @@ PIPE_CLOSED = 141
 
 @dataclass(frozen=True)
 class Source:
-    """The options of one call: the file, the environment and the overrides."""
+    """The options of one call: the file, the environments and the overrides.
+
+    Only commands that take several environments are given more than one.
+    """
 
     file: str | None
-    environment: str | None
+    environments: tuple[str, ...]
     overrides: tuple[tuple[str, str], ...]
     without_secrets: bool = False
+
+    @property
+    def environment(self) -> str | None:
+        """The environment, None where none was named."""
+        return self.environments[0] if self.environments else None
+
+    def check(self, file: str | None, environment: str | None, *, thoroughly: bool = False) -> CheckResult:
+        """Check a layout with these options; ``thoroughly``: in every environment, and with the packages it needs."""
+        from storeconf.cli.streams import opened
+        from storeconf.layout import check_layout
+
+        return check_layout(
+            opened(file),
+            environment=environment,
+            overrides=self.overrides,
+            without_secrets=self.without_secrets,
+            all_environments=thoroughly,
+            packages=thoroughly,
+        )
 
     def layout(self) -> Layout:
         """Read the layout; its problems go to stderr, and errors end the command."""
@@ -50,13 +73,13 @@ class Source:
 
     def layouts(self, *environments: str | None) -> list[Layout]:
         """Read the layouts of several environments; a problem that they share is shown once."""
-        from storeconf.config.reporter import merged
-        from storeconf.layout import check_layout
+        return self.read(*((self.file, name) for name in environments))
 
-        reports = [
-            check_layout(self.file, environment=name, overrides=self.overrides, without_secrets=self.without_secrets)
-            for name in environments
-        ]
+    def read(self, *wanted: tuple[str | None, str | None]) -> list[Layout]:
+        """Read the layouts of several files and environments, as `layouts` does."""
+        from storeconf.config.reporter import merged
+
+        reports = [self.check(file, name) for file, name in wanted]
         complain(merged(each for report in reports for each in report.diagnostics))
         layouts = [report.layout for report in reports if report.layout is not None]
         if len(layouts) < len(reports):
@@ -71,7 +94,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Inspect its structure": ("tree", "graph"),
     "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
     "Move data": ("copy", "dump", "restore"),
-    "Inspect storeconf": ("schema", "plugins"),
+    "Inspect storeconf": ("schema", "plugins", "completion"),
     "Extend storeconf": ("new-plugin",),
 }
 """The commands, in the order in which one needs them."""
@@ -82,6 +105,7 @@ class Commands(click.Group):
 
     _homes: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("init", "schema", "plugins", "new-plugin"), "authoring"),
+        "completion": "completion",
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
         **{name: name for name in ("explain", "tree", "graph")},
         **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),
@@ -131,6 +155,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise SystemExit(INTERRUPTED) from None
+        except ConfigError as failure:
+            complain(failure.diagnostics)
         except StoreconfError as failure:
             error(str(failure))
         except OSError as failure:
@@ -163,8 +189,8 @@ def _drop_output() -> None:
 def storeconf() -> None:
     """Inspect an application's key/value stores before they are deployed, and manage their data.
 
-    The layout is read from -f FILE, else from STORECONF_FILE, else from storeconf.yaml, .yml, .toml or .json, or
-    pyproject.toml with [tool.storeconf], in the working directory.
+    The layout is read from -f FILE (- is stdin), else from STORECONF_FILE, else from storeconf.yaml, .yml, .toml or
+    .json, or pyproject.toml with [tool.storeconf], in the working directory, else from variables alone.
 
     Data goes to stdout, messages go to stderr. Exit status: 0 success, 1 problems found, 2 bad usage.
     """
@@ -181,10 +207,21 @@ def _override(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     return tuple(overrides)
 
 
-def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F], F]:
+def _single(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > 1:
+        raise click.BadParameter("give one environment", ctx=ctx, param=parameter)
+    return names
+
+
+def _quiet(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        be_quiet()
+
+
+def on_layout(*, several: bool = False, secrets: bool = True) -> Callable[[F], F]:
     """Add the options that choose the layout of a command, which gets them as ``source``.
 
-    A command that needs no ``secrets`` also takes ``--without-secrets``.
+    A command may take ``several`` environments. One that needs no ``secrets`` also takes ``--without-secrets``.
     """
 
     def decorate(command: F) -> F:
@@ -193,13 +230,13 @@ def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F]
             *args: Any,
             file: str | None,
             overrides: tuple[tuple[str, str], ...],
-            env: str | None = None,
+            env: tuple[str, ...],
             without_secrets: bool = False,
             **options: Any,
         ) -> Any:
             return command(*args, source=Source(file, env, overrides, without_secrets), **options)
 
-        chosen = click.option("--env", metavar="NAME", help="The environment; without it, STORECONF_ENV, else none.")
+        about = "An environment; can be repeated." if several else "The environment; else STORECONF_ENV, else none."
         without = click.option(
             "--without-secrets",
             is_flag=True,
@@ -207,16 +244,31 @@ def on_layout(*, environment: bool = True, secrets: bool = True) -> Callable[[F]
         )
         options = (
             *(() if secrets else (without,)),
-            click.option("-f", "--file", metavar="FILE", help="The layout; `storeconf -h` explains the default."),
-            *((chosen,) if environment else ()),
+            click.option(
+                "-f",
+                "--file",
+                metavar="FILE",
+                shell_complete=complete_files,
+                help="The layout, or - for stdin; `storeconf -h` explains the default.",
+            ),
+            click.option(
+                "--env",
+                multiple=True,
+                metavar="NAME",
+                callback=None if several else _single,
+                shell_complete=complete_environments,
+                help=about,
+            ),
             click.option(
                 "--set",
                 "overrides",
                 multiple=True,
                 metavar="PATH=VALUE",
                 callback=_override,
+                shell_complete=complete_overrides,
                 help="Override one value, as --set stores.main.db=3. Can be repeated.",
             ),
+            click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quiet, help="Print errors only."),
         )
         for option in reversed(options):
             run = option(run)
@@ -229,7 +281,7 @@ def on_no_layout(command: F) -> F:
     """Let a command without a layout accept the options that the others share, and ignore them."""
     for name, *more in (("-f", "--file"), ("--env",), ("--set",)):
         command = click.option(name, *more, multiple=True, hidden=True, expose_value=False)(command)
-    return command
+    return click.option("-q", "--quiet", is_flag=True, hidden=True, expose_value=False)(command)
 
 
 def format_option(*names: str) -> Callable[[F], F]:

@@ -15,6 +15,7 @@ import click
 
 from storeconf._arguments import parse_duration
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.completion import complete_stores
 from storeconf.cli.output import (
     columns,
     data,
@@ -31,15 +32,18 @@ from storeconf.cli.output import (
     where,
     write,
 )
-from storeconf.cli.stores import readable, run, store_of, with_store
+from storeconf.cli.stores import compile_possible, readable, run, store_of, with_store
+from storeconf.errors import describe
 from storeconf.plan import HIDDEN_ROOT
+from storeconf.registry import StoreRegistry
+from storeconf.store import PingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from storeconf.layout import Layout
     from storeconf.plan import Plan
-    from storeconf.store import PingResult, Store
+    from storeconf.store import Store
 
 __all__ = [
     "clear_command",
@@ -64,7 +68,7 @@ _AT_ONCE = 16
 
 
 @click.command("keys")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.argument("prefix", default="")
 @format_option("text", "json")
 @on_layout()
@@ -106,7 +110,7 @@ async def _all(store: Store, prefix: str = "") -> list[str]:
 
 
 @click.command("get")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.argument("key")
 @format_option("text", "json")
 @on_layout()
@@ -153,7 +157,7 @@ def _text(value: bytes) -> tuple[str, str]:
 
 
 @click.command("stats")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @format_option("text", "json")
 @on_layout()
 def stats_command(source: Source, store: str, form: str) -> None:
@@ -208,7 +212,7 @@ async def _count(store: Store) -> dict[str, Any]:
 
 
 @click.command("raw-key")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.argument("key")
 @format_option("text", "json")
 @on_layout()
@@ -245,7 +249,7 @@ class _Span(click.ParamType[timedelta]):
 
 
 @click.command("set")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.argument("key")
 @click.argument("value")
 @click.option("--expires-in", type=_Span(), metavar="DURATION", help="How long it lives: 90s, 1h30m, 14d.")
@@ -265,7 +269,7 @@ def set_command(source: Source, store: str, key: str, value: str, expires_in: ti
 
 
 @click.command("delete")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @on_layout()
 def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
@@ -277,7 +281,7 @@ def delete_command(source: Source, store: str, keys: tuple[str, ...]) -> None:
 
 
 @click.command("clear")
-@click.argument("store")
+@click.argument("store", shell_complete=complete_stores)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @on_layout()
 def clear_command(source: Source, store: str, yes: bool) -> None:
@@ -319,7 +323,7 @@ def _agreed(question: str) -> bool:
 
 
 @click.command("prune")
-@click.argument("store", required=False)
+@click.argument("store", required=False, shell_complete=complete_stores)
 @on_layout()
 def prune_command(source: Source, store: str | None) -> None:
     """Drop expired entries.
@@ -339,17 +343,18 @@ def prune_command(source: Source, store: str | None) -> None:
 
 
 @click.command("ping")
+@click.argument("stores", nargs=-1, metavar="[STORE]...", shell_complete=complete_stores)
 @format_option("text", "json")
 @on_layout()
-def ping_command(source: Source, form: str) -> None:
-    """Do one real round trip to every store.
+def ping_command(source: Source, stores: tuple[str, ...], form: str) -> None:
+    """Do one real round trip to every store, or to each STORE.
 
     All at once. Shows how long each took, and the server's version, topology and TLS. The status is 1 when one does
     not answer.
     """
     layout = source.layout()
     plan = layout.plan()
-    results = asyncio.run(_ping(layout, plan))
+    results = asyncio.run(_ping(layout, plan, stores))
     if form == "json":
         found = [
             {
@@ -373,21 +378,28 @@ _OUR_ERROR = re.compile(r"^Store\w*Error: ")
 """The class name of an error, which programs need and people do not."""
 
 
-async def _ping(layout: Layout, plan: Plan) -> dict[str, PingResult]:
-    """The results by name. Every store opens by itself, so that one that can't keeps no other from its turn."""
-    registry = layout.compile()
+async def _ping(layout: Layout, plan: Plan, names: tuple[str, ...]) -> dict[str, PingResult]:
+    """The results by name. A store that can't be made or opened keeps no other from its turn."""
+    registry, failures = compile_possible(plan, layout.redact)
     logger = logging.getLogger("storeconf")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # the results contain the same
     try:
-        results = await registry.ping()
-        if plan.default_factory is not None and plan.default_factory.kind == "root":
-            result = await registry.get("storeconf-ping").ping()
-            results[HIDDEN_ROOT] = replace(result, error=result.error and layout.redact(result.error))
+        wanted = {name: registry.require(name) for name in names or plan.names if name not in failures}
+        factory = plan.default_factory
+        if not names and factory is not None and factory.kind == "root" and HIDDEN_ROOT not in failures:
+            wanted[HIDDEN_ROOT] = registry.get("storeconf-ping")
+        results = await StoreRegistry(wanted).ping()
     finally:
         await registry.aclose()
         logger.setLevel(level)
-    return results
+    results |= {name: PingResult(ok=False, error=describe(each)) for name, each in failures.items()}
+    order = [name for name in names or (*plan.names, HIDDEN_ROOT) if name in results]
+    return {name: replace(results[name], error=_redacted(layout, results[name].error)) for name in order}
+
+
+def _redacted(layout: Layout, text: str | None) -> str | None:
+    return text and layout.redact(text)
 
 
 def _rows(plan: Plan, results: dict[str, PingResult]) -> Iterator[list[str]]:

@@ -11,10 +11,10 @@ import click
 
 from storeconf._text import nearest
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.completion import complete_paths_and_codes
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
-from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
-from storeconf.config.specs import AliasSpec
+from storeconf.cli.values import followed, history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Answer:
 
 
 @click.command("explain")
-@click.argument("path", metavar="PATH|CODE")
+@click.argument("path", metavar="PATH|CODE", shell_complete=complete_paths_and_codes)
 @format_option("text", "json")
 @on_layout(secrets=False)
 def explain_command(source: Source, path: str, form: str) -> None:
@@ -89,45 +89,13 @@ def _explain_code(code: str, form: str) -> None:
 
 
 def _answer(layout: Layout, path: str) -> _Answer | None:
-    steps, why = _followed(layout, layout.path(path))
+    steps, why = followed(layout, layout.path(path))
     history = history_of(layout.origin(dotted(steps)))
     value = lookup(layout.dump(), steps)
     inside = list(leaves(value, steps)) if isinstance(value, dict) and value else []
     setting = setting_at(layout, steps)
     known = history or inside or (setting is not None and len(steps) > 1)
     return _Answer(steps, why, history, inside, setting) if known else None
-
-
-def _followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
-    """Where a value is set: an alias has no values of its own, and a child inherits its parent's middleware."""
-    why = []
-    if len(path) > 2 and path[0] == "stores" and path[2] not in ("use", "description"):
-        name = _store(layout, str(path[1]))
-        if name != path[1]:
-            why.append(f"{path[1]} is another name for {name}")
-            path = ("stores", name, *path[2:])
-    holder = path[:2] if path[0] == "stores" else path[:1] if path[0] == "default_factory" else ()
-    if holder and path[len(holder) : len(holder) + 1] == ("middleware",) and len(path) > len(holder) + 1:
-        link = len(holder)
-        while not layout.contains((*holder, "middleware", path[link + 1])):
-            spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
-            parent = getattr(spec, "parent", None)
-            if parent is None:
-                return path, why[0] if why else None
-            holder = ("stores", _store(layout, parent))
-        if holder != path[:link]:
-            why.append(f"inherited from {dotted(holder)}")
-            path = (*holder, *path[link:])
-    return path, ", ".join(why) or None
-
-
-def _store(layout: Layout, name: str) -> str:
-    """The store that a name refers to, through all aliases."""
-    spec = layout.stores.get(name)
-    while isinstance(spec, AliasSpec):
-        name = spec.use
-        spec = layout.stores.get(name)
-    return name
 
 
 def _unknown(layout: Layout, path: str) -> str:

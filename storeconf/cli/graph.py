@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Edge", "Graph", "Node", "graph_command"]
 
 UNLISTED = "any other name"
+FORBIDDEN = "is an error"
+HIDDEN = "a hidden memory store, with a warning"
+"""What holds for names that are not listed if nothing is configured for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,8 @@ class Graph:
                 edges.append(Edge(ids[step.parent], here, "namespace"))
             edges += (Edge(here, ids[other], "calls") for other in step.needs)
         factory = plan.default_factory
-        if factory is not None and factory.kind != "forbid":
-            nodes.append(Node("rest", UNLISTED, "unlisted", _lines(described, factory)))
+        nodes.append(Node("rest", UNLISTED, "unlisted", _lines(described, factory)))
+        if factory is not None:
             if factory.use is not None:
                 edges.append(Edge("rest", ids[factory.use], "use"))
             elif factory.parent is not None:
@@ -79,7 +82,9 @@ class Graph:
         return cls(tuple(nodes), tuple(edges))
 
 
-def _lines(described: Described, factory: FactoryStep) -> tuple[str, ...]:
+def _lines(described: Described, factory: FactoryStep | None) -> tuple[str, ...]:
+    if factory is None or factory.kind == "forbid":
+        return (FORBIDDEN if factory else HIDDEN,)
     if factory.use is not None:
         return ()
     kind = factory.backend.type if factory.kind == "root" and factory.backend is not None else ""

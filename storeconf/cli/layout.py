@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.completion import complete_environments_or_files, complete_files
 from storeconf.cli.dialects import shown, toml_lines, yaml_lines
 from storeconf.cli.output import (
     columns,
@@ -19,6 +20,7 @@ from storeconf.cli.output import (
     escaped,
     files_of,
     heading,
+    is_quiet,
     json_text,
     lines,
     message,
@@ -27,7 +29,7 @@ from storeconf.cli.output import (
     wants_color,
     where,
 )
-from storeconf.cli.values import history_of, leaves, origin_fields, place_of, setting_at
+from storeconf.cli.values import history_of, leaves, origin_fields, origin_of, place_of, setting_at, with_defaults
 from storeconf.config.language import SWITCHES
 from storeconf.config.tree import MISSING, dotted, lookup
 
@@ -41,9 +43,15 @@ if TYPE_CHECKING:
 __all__ = ["diff_command", "env_command", "show_command", "validate_command"]
 
 
+_FILE = "_FILE"
+
+
 @dataclass(frozen=True)
 class _Row:
-    """A variable: ``value`` is its present value, None if it is unset, ``effective`` the value at its path."""
+    """A variable: ``value`` is its present value, None if it is unset, ``effective`` the value at its path.
+
+    Where a file would hold that value, ``effective`` is None.
+    """
 
     name: str
     path: str | None
@@ -64,7 +72,8 @@ def env_command(source: Source, form: str) -> None:
     """List every variable that could override a setting.
 
     Each with the path that it sets and its present value, secrets masked. One that is set shows its value behind "=";
-    one that is not shows, fainter, the effective value.
+    one that is not shows, fainter, the effective value. Each setting has a second variable, which ends in _FILE: its
+    value is the name of a file that holds the setting's value.
     """
     layout = source.layout()
     rows = list(_rows(layout))
@@ -108,11 +117,12 @@ def _rows(layout: Layout) -> Iterator[_Row]:
             setting = setting_at(layout, variable.path)
             effective = None if setting is None else setting.value
         held = given.get(_normal(variable.name))
-        from_file = given.get(_normal(f"{variable.name}_FILE"))
-        if held is None and from_file is not None:
-            yield _Row(from_file, path, os.environ[from_file], effective)
-        else:
-            yield _Row(held or variable.name, path, None if held is None else _value(layout, path, held), effective)
+        value = None if held is None else _value(layout, path, held)
+        yield _Row(held or variable.name, path, value, effective)
+        if not variable.name.endswith(_FILE):  # as a field may, which then takes precedence
+            name = f"{variable.name}{_FILE}"
+            from_file = given.get(_normal(name))
+            yield _Row(from_file or name, path, None if from_file is None else os.environ[from_file], None)
 
 
 def _value(layout: Layout, path: str, variable: str) -> Any:
@@ -130,21 +140,22 @@ def _normal(name: str) -> str:
 
 @click.command("show")
 @click.option("--origins", is_flag=True, help="Show where each value comes from.")
+@click.option("--defaults", is_flag=True, help="Show everything in force: defaults and inherited middleware, too.")
 @format_option("yaml", "toml", "json")
 @on_layout(secrets=False)
-def show_command(source: Source, origins: bool, form: str) -> None:
+def show_command(source: Source, origins: bool, defaults: bool, form: str) -> None:
     """Print the effective layout, secrets masked.
 
     It has the structure of a layout file, so it can be read again, and contains the merged values of files, variables
-    and overrides; `storeconf explain` also shows defaults.
+    and overrides.
     """
     layout = source.layout()
-    tree = layout.dump()
+    tree = with_defaults(layout) if defaults else layout.dump()
     if form == "json" and not origins:
         data(json_text(tree))
     elif form == "json":
         found = [
-            {"path": dotted(path), "value": value, **origin_fields(layout.origin(dotted(path)))}
+            {"path": dotted(path), "value": value, **origin_fields(origin_of(layout, path))}
             for path, value in leaves(tree)
         ]
         emit_json({"environment": layout.environment, "layout": tree, "origins": found})
@@ -153,7 +164,7 @@ def show_command(source: Source, origins: bool, form: str) -> None:
         rows = []
         for line, path in toml_lines(tree, items=origins) if form == "toml" else yaml_lines(tree, items=origins):
             if origins and path is not None:
-                rows.append([line, style(f"# {place_of(layout.origin(dotted(path)))}", dim=True)])
+                rows.append([line, style(f"# {place_of(origin_of(layout, path))}", dim=True)])
             else:
                 rows.append([line])
         lines(columns(rows))
@@ -181,16 +192,21 @@ class _Change:
 
 
 @click.command("diff")
-@click.argument("first", metavar="ENV1")
-@click.argument("second", metavar="ENV2")
+@click.argument("first", metavar="ENV1|FILE1", shell_complete=complete_environments_or_files)
+@click.argument("second", metavar="ENV2|FILE2", shell_complete=complete_environments_or_files)
 @format_option("text", "json")
-@on_layout(environment=False, secrets=False)
+@on_layout(secrets=False)
 def diff_command(source: Source, first: str, second: str, form: str) -> None:
-    """Show the differences between two environments.
+    """Show the differences between two environments, or between two files.
 
-    The status is 1 if there are any.
+    An argument with a dot or a slash, or -, is a file; two files are compared for the environment of --env. The status
+    is 1 if there are any differences.
     """
-    layouts = source.layouts(first, second)
+    files = _two_files(source, first, second)
+    if files:
+        layouts = source.read((first, source.environment), (second, source.environment))
+    else:
+        layouts = source.layouts(first, second)
     # Compared unmasked, so that two different secrets differ; shown masked.
     left, right = ((layout.dump(masked=False), layout.dump()) for layout in layouts)
     changes = list(_changes(left, right, ()))
@@ -199,19 +215,37 @@ def diff_command(source: Source, first: str, second: str, form: str) -> None:
             {"path": dotted(each.path), "change": each.kind, "before": each.before, "after": each.after}
             for each in changes
         ]
-        emit_json({"environments": [first, second], "diff": found})
+        environments = [layout.environment for layout in layouts]
+        emit_json({"environments": environments, **({"files": [first, second]} if files else {}), "diff": found})
     elif changes:
-        names = style(f"{first} → {second}", bold=True, underline=True)
-        data(f"{names}  {style(files_of(layouts[0]), dim=True)}")
+        names = style(f"{escaped(first)} → {escaped(second)}", bold=True, underline=True)
+        about = where(layouts[0]) if files else ", ".join(_all_files(layouts))
+        data(f"{names}  {style(about, dim=True)}")
         rows = []
         for each in changes:
             mark, color = _MARKS[each.kind]
             rows.append([style(f"{mark} {dotted(each.path)}", fg=color), each.text])
         lines(columns(rows))
     else:
-        message(f"no differences between {first} and {second}")
+        message(f"no differences between {escaped(first)} and {escaped(second)}")
     if changes:
         raise SystemExit(1)
+
+
+def _two_files(source: Source, first: str, second: str) -> bool:
+    """Whether two files are compared, and not two environments."""
+    kinds = {"." in each or "/" in each or each == "-" for each in (first, second)}
+    if len(kinds) > 1:
+        raise click.UsageError("name two environments or two files; a file's name has a dot or a slash in it")
+    if kinds == {True} and source.file is not None:
+        raise click.UsageError("give files as arguments or with -f, not both")
+    if kinds == {False} and source.environments:
+        raise click.UsageError("--env is for two files; the arguments name two environments")
+    return kinds == {True}
+
+
+def _all_files(layouts: list[Layout]) -> list[str]:
+    return list(dict.fromkeys(escaped(file) for layout in layouts for file in layout.files))
 
 
 def _changes(left: tuple[Any, Any], right: tuple[Any, Any], path: TreePath) -> Iterator[_Change]:
@@ -237,35 +271,29 @@ def _inner(side: tuple[Any, Any], key: str) -> tuple[Any, Any]:
 
 
 @click.command("validate")
-@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.argument("files", nargs=-1, metavar="[FILE]...", shell_complete=complete_files)
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @format_option("text", "json", "github", "sarif")
-@on_layout(secrets=False)
-def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
+@on_layout(several=True, secrets=False)
+def validate_command(source: Source, files: tuple[str, ...], strict: bool, form: str) -> None:
     """Find the problems of a layout, in every environment.
 
-    With --env in that one alone; with FILEs in each of them. Connects to nothing. Problems go to stdout; errors make
-    the status 1, warnings do not.
+    With --env in those alone; with FILEs in each of them, - is stdin. Connects to nothing. Problems go to stdout;
+    errors make the status 1, with --strict warnings do, too.
     """
     from storeconf.config.reporter import merged
     from storeconf.diagnostics.render import render
-    from storeconf.layout import check_layout
 
     if files and source.file is not None:
         raise click.UsageError("give files as arguments or with -f, not both")
     reports = [
-        (
-            name,
-            check_layout(
-                name,
-                environment=source.environment,
-                overrides=source.overrides,
-                without_secrets=source.without_secrets,
-                all_environments=True,
-            ),
-        )
+        (name, source.check(name, environment, thoroughly=True))
         for name in files or (source.file,)
+        for environment in dict.fromkeys(source.environments) or (None,)
     ]
     diagnostics = merged(each for _, report in reports for each in report.diagnostics)
+    failing = [each for each in diagnostics if strict or each.severity == "error"]
+    diagnostics = failing if is_quiet() else diagnostics
     shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout))
     if shown:
         data(shown)
@@ -276,7 +304,7 @@ def validate_command(source: Source, files: tuple[str, ...], form: str) -> None:
             message(_summary(name, report))
         if diagnostics and on_terminal(sys.stderr):
             message(style(f"run `storeconf explain {diagnostics[0].code}` for help", dim=True))
-    if any(each.severity == "error" for each in diagnostics):
+    if failing:
         raise SystemExit(1)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.completion import complete_endpoints, complete_files, complete_stores
 from storeconf.cli.output import counted, emit_json, error, escaped, message, on_terminal, progress, warning, where
 from storeconf.cli.stores import failing, readable, warn_of
 from storeconf.transfer import (
@@ -41,8 +42,8 @@ __all__ = ["copy_command", "dump_command", "restore_command"]
 
 
 @click.command("copy")
-@click.argument("src")
-@click.argument("dst")
+@click.argument("src", shell_complete=complete_endpoints)
+@click.argument("dst", shell_complete=complete_endpoints)
 @click.option("--overwrite", is_flag=True, help="Replace what DST has under the same keys, instead of keeping it.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; count what would be copied.")
 @format_option("text", "json")
@@ -111,8 +112,8 @@ def _parsed(text: str, environment: str | None) -> tuple[str | None, str]:
 
 
 @click.command("dump")
-@click.argument("store")
-@click.argument("dumped", default="-", metavar="[FILE]")
+@click.argument("store", shell_complete=complete_stores)
+@click.argument("dumped", default="-", metavar="[FILE]", shell_complete=complete_files)
 @on_layout()
 def dump_command(source: Source, store: str, dumped: str) -> None:
     """Write a store to a file, or to stdout.
@@ -170,8 +171,8 @@ def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
 
 
 @click.command("restore")
-@click.argument("store")
-@click.argument("dumped", default="-", metavar="[FILE]")
+@click.argument("store", shell_complete=complete_stores)
+@click.argument("dumped", default="-", metavar="[FILE]", shell_complete=complete_files)
 @click.option("--overwrite", is_flag=True, help="Replace what STORE has under the same keys, instead of keeping it.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; check the dump, and count what would be restored.")
 @format_option("text", "json")

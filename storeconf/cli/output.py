@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Progress",
+    "be_quiet",
     "can_show",
     "columns",
     "complain",
@@ -32,6 +33,7 @@ __all__ = [
     "files_of",
     "heading",
     "hide",
+    "is_quiet",
     "json_text",
     "lines",
     "message",
@@ -58,8 +60,15 @@ def on_terminal(stream: TextIO | None) -> bool:
 
 
 def wants_color(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal that may be coloured (https://no-color.org is respected)."""
-    return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether a stream is a terminal that may be coloured, or one that is not and shall be.
+
+    NO_COLOR (https://no-color.org) wins over FORCE_COLOR (https://force-color.org).
+    """
+    if stream is None or os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return on_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def terminal_width() -> int | None:
@@ -101,8 +110,27 @@ def write(content: bytes) -> None:
 
 
 def message(text: str) -> None:
-    """Print to stderr."""
+    """Print to stderr, unless only errors are wanted."""
+    if not is_quiet():
+        _to_stderr(text)
+
+
+def _to_stderr(text: str) -> None:
     click.echo(text, err=True, color=wants_color(sys.stderr))
+
+
+_QUIET = "storeconf.quiet"
+
+
+def be_quiet() -> None:
+    """Print nothing but errors to stderr in the rest of this command."""
+    click.get_current_context().find_root().meta[_QUIET] = True
+
+
+def is_quiet() -> bool:
+    """Whether only errors are wanted."""
+    context = click.get_current_context(silent=True)
+    return context is not None and _QUIET in context.find_root().meta
 
 
 def json_text(value: Any) -> str:
@@ -129,7 +157,7 @@ def heading(layout: Layout, subject: str | None = None) -> str:
 
 def files_of(layout: Layout) -> str:
     """The files of a layout, lowest first."""
-    return ", ".join(map(escaped, layout.files))
+    return ", ".join(map(escaped, layout.files)) or "variables alone"
 
 
 def counted(number: int, noun: str) -> str:
@@ -213,10 +241,11 @@ _REDACTORS = "storeconf.redactors"
 
 def complain(diagnostics: Sequence[Diagnostic]) -> None:
     """Show diagnostics to a person, on stderr."""
+    diagnostics = [each for each in diagnostics if each.severity == "error" or not is_quiet()]
     if diagnostics:
         from storeconf.diagnostics.render import render_text
 
-        message(render_text(diagnostics, color=wants_color(sys.stderr)))
+        _to_stderr(render_text(diagnostics, color=wants_color(sys.stderr)))
 
 
 def error(text: str, environment: str | None = None) -> None:
@@ -226,7 +255,8 @@ def error(text: str, environment: str | None = None) -> None:
 
 def warning(text: str, environment: str | None = None) -> None:
     """Print a warning to stderr."""
-    _labelled("warning", "yellow", text, environment)
+    if not is_quiet():
+        _labelled("warning", "yellow", text, environment)
 
 
 def hide(redact: Callable[[str], str]) -> None:
@@ -246,7 +276,7 @@ def _without_secrets(text: str) -> str:
 def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
     text = _without_secrets(text)
     first = f"{environment}: " if environment is not None else ""
-    message(f"{first}{style(kind, fg=color, bold=True)}: {text}")
+    _to_stderr(f"{first}{style(kind, fg=color, bold=True)}: {text}")
 
 
 # ---------------------------------------------------------------------- progress
@@ -268,7 +298,7 @@ class _Hidden:
 @contextmanager
 def progress(label: str, length: int | None, *, shown: bool, count: bool = True) -> Iterator[Progress]:
     """A bar on stderr, with the ``count`` of what is done; without a length it only shows activity."""
-    if not shown:
+    if not shown or is_quiet():
         yield _Hidden()
         return
     with click.progressbar(

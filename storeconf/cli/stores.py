@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from storeconf.build import nearest
+from storeconf.build import Builder, nearest
 from storeconf.cli.output import error, warning
 from storeconf.errors import StoreconfError, describe
+from storeconf.plan import HIDDEN_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
 
     from storeconf.layout import Layout
+    from storeconf.plan import Plan
     from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
-__all__ = ["failing", "readable", "run", "store_of", "warn_of", "with_store"]
+__all__ = ["compile_possible", "failing", "readable", "run", "store_of", "warn_of", "with_store"]
 
 T = TypeVar("T")
 
@@ -52,6 +55,32 @@ def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
         store = registry.require(name)
     warn_of(layout, name, registry, store)
     return registry, store
+
+
+def compile_possible(plan: Plan, redact: Callable[[str], str]) -> tuple[StoreRegistry, dict[str, StoreconfError]]:
+    """The registry of all stores that can be made, and why the others can't: a package is missing, a plugin fails."""
+    from storeconf.registry import compile_plan
+
+    failures: dict[str, StoreconfError] = {}
+    builder = Builder(plan)
+    for step in plan.steps:
+        try:
+            builder.store(step.name)
+        except StoreconfError as failure:
+            failures[step.name] = failure
+    factory = plan.default_factory
+    try:
+        builder.factory()
+    except StoreconfError as failure:
+        factory, failures[HIDDEN_ROOT] = None, failure
+    if failures:
+        plan = replace(
+            plan,
+            steps=tuple(step for step in plan.steps if step.name not in failures),
+            names=tuple(name for name in plan.names if name not in failures),
+            default_factory=factory,
+        )
+    return compile_plan(plan, redact), failures
 
 
 def warn_of(layout: Layout, name: str, registry: StoreRegistry, store: Store) -> None:

@@ -9,6 +9,7 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.described import Described, lacking
+from storeconf.cli.graph import FORBIDDEN, HIDDEN, UNLISTED
 from storeconf.cli.output import can_show, columns, data, emit_json, heading, lines, style, terminal_width, wrapped
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ def _details(described: Described, step: Step, missing: Mapping[str, list[str]])
 
 
 def _factory(described: Described, factory: FactoryStep | None) -> list[str]:
-    name = style("any other name", italic=True)
+    name = style(UNLISTED, italic=True)
     if factory is None:
-        return [name, "<name>", style("a hidden memory store, with a warning", dim=True)]
+        return [name, "<name>", style(HIDDEN, dim=True)]
     if factory.kind == "forbid":
-        return [name, "", style("is an error", dim=True)]
+        return [name, "", style(FORBIDDEN, dim=True)]
     if factory.kind == "use":
         return [name, "", f"{style('the same store as', dim=True)} {factory.use}"]
     root = _root(described.root(factory)) if factory.kind == "root" else ""

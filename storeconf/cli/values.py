@@ -14,6 +14,7 @@ from storeconf.cli.output import escaped
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
+from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
     from storeconf.diagnostics import Origin
     from storeconf.layout import Layout
+    from storeconf.plan import FactoryStep, Step
+    from storeconf.plugin import Middleware
 
-__all__ = ["Setting", "history_of", "leaves", "origin_fields", "place_of", "setting_at"]
+__all__ = [
+    "Setting",
+    "followed",
+    "history_of",
+    "leaves",
+    "origin_fields",
+    "origin_of",
+    "place_of",
+    "setting_at",
+    "with_defaults",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,104 @@ def plain(value: Any, what: str = "") -> Any:
     return mask_url(str(value))
 
 
+# ---------------------------------------------------------------------- defaults
+
+
+def with_defaults(layout: Layout) -> dict[str, Any]:
+    """The layout with everything in force, in its own structure: each default, and middleware where it is inherited."""
+    tree, plan = layout.dump(), layout.plan()
+    steps: dict[str | None, Step | FactoryStep] = {step.name: step for step in plan.steps}
+    nodes: dict[str | None, Any] = dict(tree.get("stores", {}))
+    if plan.default_factory is not None:
+        steps[None], nodes[None] = plan.default_factory, tree["default_factory"]
+    filled = {name: _filled(name, steps, nodes) for name in nodes}
+    out = {"version": 1, **tree, "stores": {name: node for name, node in filled.items() if name is not None}}
+    return out if None not in filled else {**out, "default_factory": filled[None]}
+
+
+def _filled(name: str | None, steps: Mapping[str | None, Step | FactoryStep], nodes: Mapping[str | None, Any]) -> Any:
+    step, node = steps[name], nodes[name]
+    if step.use is not None or step.kind == "forbid":
+        return node
+    out = {key: value for key, value in node.items() if key != "middleware"}
+    if step.kind == "root" and step.backend is not None:
+        out = _with_fields(step.backend, out)
+    elif name is not None:
+        out.setdefault("namespace", step.path[-1])
+    links: dict[str, Any] = {kind: value for kind, value in node.get("middleware", {}).items() if value is False}
+    for kind, link in step.chain:
+        holder: str | None = name
+        while kind not in nodes[holder].get("middleware", {}):
+            holder = steps[holder].parent
+        links[kind] = _with_fields(link, _as_mapping(nodes[holder]["middleware"][kind], link))
+    return {**out, "middleware": links} if links else out
+
+
+def _as_mapping(given: Any, link: Middleware) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return given
+    main = link.shorthand_field
+    return {} if main is None or (given is True and not fields_of(type(link)).takes(main, bool)) else {main: given}
+
+
+def _with_fields(model: BaseModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of a model, and after it what the model has by default."""
+    fields = fields_of(type(model))
+    out = dict(given)
+    for name, attribute in fields.attributes.items():
+        value = getattr(model, attribute)
+        if name not in given and value is not None:
+            out[name] = _plain_field(model, name)
+        elif isinstance(value, BaseModel) and isinstance(out.get(name), dict):
+            out[name] = _with_fields(value, out[name])
+    return out
+
+
 # ---------------------------------------------------------------------- origins
+
+
+def origin_of(layout: Layout, path: TreePath) -> Origin | None:
+    """Where the value at a path came from, also if it is inherited or written as a shorthand; None for a default."""
+    path, _ = followed(layout, path)
+    origin = layout.origin(dotted(path))
+    if origin is None and len(path) > 2 and path[-3] == "middleware" and not layout.contains(path):
+        kind = str(path[-2])
+        link = layout.catalog.middleware(kind)
+        if link.shorthand_field == path[-1] and not isinstance(lookup(layout.dump(), path[:-1]), dict):
+            origin = layout.origin(dotted(path[:-1]))
+    return origin
+
+
+def followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
+    """Where a value is set: an alias has no values of its own, and a child inherits its parent's middleware."""
+    why = []
+    if len(path) > 2 and path[0] == "stores" and path[2] not in ("use", "description"):
+        name = _store(layout, str(path[1]))
+        if name != path[1]:
+            why.append(f"{path[1]} is another name for {name}")
+            path = ("stores", name, *path[2:])
+    holder = path[:2] if path[0] == "stores" else path[:1] if path[0] == "default_factory" else ()
+    if holder and path[len(holder) : len(holder) + 1] == ("middleware",) and len(path) > len(holder) + 1:
+        link = len(holder)
+        while not layout.contains((*holder, "middleware", path[link + 1])):
+            spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
+            parent = getattr(spec, "parent", None)
+            if parent is None:
+                return path, why[0] if why else None
+            holder = ("stores", _store(layout, parent))
+        if holder != path[:link]:
+            why.append(f"inherited from {dotted(holder)}")
+            path = (*holder, *path[link:])
+    return path, ", ".join(why) or None
+
+
+def _store(layout: Layout, name: str) -> str:
+    """The store that a name refers to, through all aliases."""
+    spec = layout.stores.get(name)
+    while isinstance(spec, AliasSpec):
+        name = spec.use
+        spec = layout.stores.get(name)
+    return name
 
 
 def leaves(tree: Any, path: TreePath = ()) -> Iterator[tuple[TreePath, Any]]:

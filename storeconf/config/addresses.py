@@ -131,18 +131,20 @@ class Names:
             self._sizes[path[:-1]] = max(self._size(path[:-1]), path[-1] + 1)
 
     def paths(self) -> Iterator[TreePath]:
-        """Every path that a variable could set: all fields of all stores, and what their mappings and lists hold."""
-        for top in ("stores", "default_factory"):
-            node = self._tree.get(top)
-            if top == "stores":
-                level = self._level(("stores",), MAPPING)
-                for names in level.by_normal.values():
-                    if len(names) == 1:
-                        yield from self._below(("stores", names[0]), MAPPING)
-            elif node is not None:
-                yield (top,)
-                if isinstance(node, dict):
-                    yield from self._below((top,), _FACTORY)
+        """Every path that a variable could set.
+
+        That is all fields of all stores, of middleware that they do not have yet, and of the default factory, and what
+        their mappings and lists hold.
+        """
+        for names in self._level(("stores",), MAPPING).by_normal.values():
+            if len(names) == 1:
+                yield from self._below(("stores", names[0]), MAPPING)
+        top = "default_factory"
+        yield (top,)
+        if isinstance(self._tree.get(top), dict):
+            yield from self._below((top,), _FACTORY)
+        else:
+            yield from ((top, key) for key in KIND_KEYS)
 
     # ------------------------------------------------------------------ inside
 
@@ -163,13 +165,12 @@ class Names:
     def _below(self, path: TreePath, expect: Expect) -> Iterator[TreePath]:
         level = self._level(path, expect)
         there = lookup(self._tree, path)
-        for name in level.names:
-            if _is_chain(path) and name not in there:
-                continue
+        kinds = self._catalog.middleware_names() if _is_chain(path) else ()
+        for name in dict.fromkeys((*level.names, *kinds)):
             yield (*path, name)
             inner = self._inner(level, path, name)
             node = lookup(self._tree, (*path, name))
-            if isinstance(node, dict | list) or (inner.models and not _is_chain(path)):
+            if isinstance(node, dict | list) or inner.models or _is_chain((*path, name)):
                 yield from self._below((*path, name), inner)
         if level.item is not None and isinstance(there, list):
             yield from ((*path, index) for index in range(len(there)))

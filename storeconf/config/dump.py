@@ -48,6 +48,8 @@ def dump(assembly: Assembly, validated: Validated, *, masked: bool) -> dict[str,
         node, factory = tree["default_factory"], validated.default_factory
         is_text = isinstance(node, str)
         shown["default_factory"] = str(node) if is_text else walk.store(factory, node, ("default_factory",))
+    if isinstance(tree.get("acknowledge"), dict):
+        shown["acknowledge"] = {code: list(map(str, paths)) for code, paths in tree["acknowledge"].items()}
     return shown
 
 

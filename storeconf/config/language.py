@@ -127,6 +127,12 @@ TOP: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
             {"$ref": "#/definitions/default_factory"},
             ({"parent": "main"}, "forbid"),
         ),
+        "acknowledge": EnvelopeField(
+            "Warnings that are known and not shown again: from each code to the dotted paths at which, or below "
+            "which, it is accepted.",
+            {"$ref": "#/definitions/acknowledge"},
+            ({"SC801": ["stores.sessions"]},),
+        ),
         "environments": EnvelopeField(
             "The changes for each environment, by its name; they take precedence over general values.",
             {"$ref": "#/definitions/environments"},

@@ -29,6 +29,9 @@ _INTERPOLATED: Final = {"type": "string", "pattern": "\\$\\{"}
 _REMOVED: Final = {"type": "null"}
 _ROOT_NAMESPACE: Final = {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9_-]*)?$"}
 
+IN_ENVIRONMENTS: Final = ("stores", "default_factory", "unset", "acknowledge")
+"""The keys that an environment's section can have."""
+
 Schema = dict[str, Any]
 
 
@@ -40,8 +43,13 @@ def build_schema(catalog: Catalog) -> Schema:
         "reference": {"anyOf": [{"type": "string", "pattern": STORE_NAME}, _INTERPOLATED]},
         "namespace": {"anyOf": [{"type": "string", "pattern": NAMESPACE}, _INTERPOLATED]},
         "stores": _named({"$ref": "#/definitions/store"}),
+        "acknowledge": {
+            "type": "object",
+            "patternProperties": {"^SC[0-9]{3}$": _or_removed({"type": "array", "items": {"type": "string"}})},
+            "additionalProperties": False,
+        },
         "environments": _named({"$ref": "#/definitions/environment"}),
-        "environment": _mapping({name: TOP[name] for name in ("stores", "default_factory", "unset")}, extensible=True),
+        "environment": _mapping({name: TOP[name] for name in IN_ENVIRONMENTS}, extensible=True),
         "store": {"anyOf": [{"$ref": f"#/definitions/{name}"} for name in _kinds(backends, "store")]},
         "default_factory": {
             "anyOf": [

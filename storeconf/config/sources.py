@@ -14,9 +14,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._text import nearest
-from storeconf.config.document import read
+from storeconf.config.addresses import PREFIX
+from storeconf.config.document import parse, read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
 from storeconf.config.layers import Layer, Place, place_of
+from storeconf.config.specs import Stream
 from storeconf.config.tree import Removals, TreePath, parse_path
 from storeconf.diagnostics import Note
 from storeconf.errors import ConfigError
@@ -91,6 +93,8 @@ class Files:
         source = self._request.source
         if isinstance(source, Mapping):
             return self._mapping(source)
+        if isinstance(source, Stream):
+            return self._stream(source)
         if source is None:
             found = self._discovered()
             return [] if found is None else self._file(self._request.directory / found, found, ())
@@ -117,8 +121,23 @@ class Files:
         part = Part(value if isinstance(value, dict) else {}, self._request.directory)
         return [*self._extended(part, ()), part]
 
+    def _stream(self, source: Stream) -> list[Part]:
+        try:
+            document = parse(source.data, source.format, source.shown)
+        except ConfigError as error:
+            self._report.complete = False
+            self._report.found += error.diagnostics
+            return []
+        self.documents.append(document)
+        self.names.append(document.file)
+        part = Part(document.value, self._request.directory, document, shown=document.file)
+        return [*self._extended(part, ()), part]
+
     def _discovered(self) -> str | None:
-        """Return the file that ``STORECONF_FILE`` names, else the only candidate, else report why there is none."""
+        """Return the file that ``STORECONF_FILE`` names, else the only candidate, else report why there is none.
+
+        Where variables set the layout, there need be none.
+        """
         directory = self._request.directory
         named = self._request.variables.get("STORECONF_FILE")
         if named:
@@ -136,9 +155,11 @@ class Files:
             message = f"{' and '.join(found)} could each be the layout in {directory}"
             self._fail("SC202", message, (), {}, hint="name one of them, or set STORECONF_FILE")
             return None
+        if any(value and name.startswith(PREFIX) for name, value in self._request.variables.items()):
+            return None  # a layout of variables alone
         looked = f"{', '.join(CANDIDATES[:-1])}, and {CANDIDATES[-1]} with [tool.storeconf]"
         message = f"no layout was named, STORECONF_FILE is not set, and {directory} holds none of {looked}"
-        self._fail("SC201", message, (), {}, hint="name a file, or write one: storeconf init")
+        self._fail("SC201", message, (), {}, hint="name a file, write one (storeconf init), or set variables")
         return None
 
     def _overlay(self, part: Part, environment: str) -> Part | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from storeconf.catalog import Catalog
+    from storeconf.config.language import Format
     from storeconf.plugin import Backend, Middleware, ValueSource
 
 __all__ = [
@@ -28,11 +29,22 @@ __all__ = [
     "Request",
     "RootSpec",
     "Source",
+    "Stream",
     "StoreSpec",
 ]
 
-Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | None
-"""A layout's file, a mapping with the same content, or None: the file is to be found."""
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stream:
+    """A layout that was read elsewhere, such as from stdin; ``shown`` is its name for people."""
+
+    data: bytes
+    format: Format
+    shown: str
+
+
+Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Stream | None
+"""A layout's file, a mapping with the same content, a text, or None: the file is to be found."""
 
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, str]]
 """A mapping of dotted paths or nested, or pairs of dotted path and text as a command line gives them."""

@@ -85,7 +85,7 @@ class _Validator:
         if type(version) is not int or version != 1:
             text = f"this storeconf reads version 1 of its language, not {shown(version)}"
             self._report.add("SC505", text, ("version",), hint="write version: 1, or leave it out")
-        for key in tree.keys() - {"version", "stores", "default_factory"}:
+        for key in tree.keys() - {"version", "stores", "default_factory", "acknowledge"}:
             self._no_such_key(key, tree[key])
         stores = tree.get("stores", {})
         if isinstance(stores, dict):

@@ -446,8 +446,8 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "SC801": Code(
             "risky-setting",
             "The setting is allowed, but risky.",
-            "Choose the safer setting if you can. A warning does not keep the layout from being used, so an accepted "
-            "risk needs no change.",
+            "Choose the safer setting if you can. A warning does not keep the layout from being used; "
+            "`acknowledge: {SC801: [PATH]}` at the top level of the layout silences it where the risk is accepted.",
         ),
         "SC802": Code(
             "removal-without-effect",
@@ -477,6 +477,17 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             "A variable creates a store whose name is similar to that of another.",
             "Correct the name if you meant the other store. Declare a store that is really new in a file, where "
             "others see it.",
+        ),
+        "SC807": Code(
+            "missing-package",
+            "A store needs an optional package that is not installed.",
+            "Install the extra that the hint names into the environment that runs the application. If the application "
+            "has it and only this environment does not, the warning can be ignored here.",
+        ),
+        "SC808": Code(
+            "unused-acknowledgement",
+            "An entry of `acknowledge` matches no warning.",
+            "Remove the entry, or correct its code or path: it silences warnings at its path and below, and no errors.",
         ),
     }
 )

@@ -6,8 +6,11 @@ Everything shown here is masked already when the diagnostic is made.
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -27,6 +30,9 @@ FORMATS: Final[tuple[Format, ...]] = ("text", "json", "github", "sarif")
 
 _CONTROLS: Final = re.compile("[\x7f-\x9f]")
 """Control characters that JSON does not escape."""
+
+_NO_FILE: Final = re.compile("<.*>")
+"""How what is not a file is called: ``<stdin>``."""
 
 _KEYS: Final = (
     "code",
@@ -59,10 +65,27 @@ def render(diagnostics: Sequence[Diagnostic], format: Format = "text", *, color:
     if format == "text":
         return render_text(diagnostics, color=color)
     if format == "github":
-        return "\n".join(map(_github, diagnostics))
+        return "\n".join(_github(placed(each)) for each in diagnostics)
     data = as_json(diagnostics) if format == "json" else _sarif(diagnostics)
     text = json.dumps(data, indent=2, ensure_ascii=False)
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def placed(each: Diagnostic) -> Diagnostic:
+    """The diagnostic with its files named as build servers find them: relative to the repository's root.
+
+    Outside of a repository they are absolute: nobody knows where else a relative one would begin.
+    """
+    notes = tuple(replace(note, file=_in_repository(note.file)) for note in each.notes)
+    return replace(each, file=_in_repository(each.file), notes=notes)
+
+
+def _in_repository(file: str | None) -> str | None:
+    if file is None or _NO_FILE.fullmatch(file):
+        return file
+    path = Path(os.path.normpath(Path(file).absolute()))
+    root = next((each for each in path.parents if (each / ".git").exists()), None)  # in worktrees it is a file
+    return str(path if root is None else path.relative_to(root))
 
 
 def as_json(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
@@ -195,7 +218,7 @@ def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(each, codes.index(each.code)) for each in diagnostics],
+        "results": [_result(placed(each), codes.index(each.code)) for each in diagnostics],
     }
     return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 
@@ -239,7 +262,8 @@ def _related(note: Note) -> str:
 def _location(each: Diagnostic | Note) -> dict[str, Any]:
     if each.file is None:
         return {}
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(each.file.replace("\\", "/"), safe="/~")}}
+    uri = quote(each.file.replace("\\", "/"), safe="/~")
+    physical: dict[str, Any] = {"artifactLocation": {"uri": f"file://{uri}" if uri.startswith("/") else uri}}
     if each.line is not None:
         # The end of SARIF's regions is exclusive, as ours is.
         region = {

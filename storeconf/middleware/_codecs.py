@@ -113,8 +113,8 @@ def lz4_codec() -> Codec:
     """The codec for LZ4; imports its library only now."""
     try:
         import lz4.frame
-    except ImportError as error:
-        raise PluginError("this needs the package of lz4.frame: pip install 'storeconf[lz4]'", code="SC702") from error
+    except ImportError:
+        raise PluginError("this needs the package of lz4.frame: pip install 'storeconf[lz4]'", code="SC702") from None
     return _Lz4(lz4.frame)
 
 
@@ -123,6 +123,6 @@ def zstd_codec() -> Codec:
     """The codec for Zstandard; imports its library only now."""
     try:
         import zstandard
-    except ImportError as error:
-        raise PluginError("this needs the package of zstandard: pip install 'storeconf[zstd]'", code="SC702") from error
+    except ImportError:
+        raise PluginError("this needs the package of zstandard: pip install 'storeconf[zstd]'", code="SC702") from None
     return _Zstd(zstandard)

@@ -13,6 +13,8 @@ from storeconf.middleware.limit import Limit
 from storeconf.plugin import BuildContext, Middleware, Size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from storeconf.store import Store
 
 __all__ = ["Compress"]
@@ -23,6 +25,7 @@ VERSION = 1
 RAW, GZIP, ZSTD, LZ4 = range(4)
 _CODES = {"gzip": GZIP, "zstd": ZSTD, "lz4": LZ4}
 _LOAD = {GZIP: gzip_codec, ZSTD: zstd_codec, LZ4: lz4_codec}
+_PACKAGES = {"zstd": {"zstandard": "storeconf[zstd]"}, "lz4": {"lz4.frame": "storeconf[lz4]"}}
 _HEADS = {code: MAGIC + bytes((VERSION, code)) for code in (RAW, GZIP, ZSTD, LZ4)}
 _HEAD = len(MAGIC) + 2
 
@@ -52,6 +55,10 @@ class Compress(Middleware):
         description="Read values that were stored before compression was switched on.",
         examples=[True],
     )
+
+    def required_packages(self) -> Mapping[str, str]:
+        """The library of the algorithm; gzip comes with Python."""
+        return dict(_PACKAGES.get(self.algorithm, ()))
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that compresses."""

@@ -21,6 +21,8 @@ from storeconf.middleware.coded import CodedStore, NotCoded
 from storeconf.plugin import BuildContext, Middleware, Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from storeconf.store import Store
 
 __all__ = ["Encrypt"]
@@ -64,6 +66,10 @@ class Encrypt(Middleware):
         if not all(key.get_secret_value() for key in value):
             raise ValueError("a key must not be empty")
         return value
+
+    def required_packages(self) -> Mapping[str, str]:
+        """The library that encrypts."""
+        return {"cryptography": "storeconf[encrypt]"}
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that encrypts."""
@@ -110,11 +116,11 @@ class EncryptStore(CodedStore):
     def __init__(self, inner: Store, settings: Encrypt, context: BuildContext) -> None:
         try:
             import cryptography  # noqa: F401 - only whether it is there
-        except ImportError as error:
+        except ImportError:
             raise PluginError(
                 "the middleware encrypt needs the package cryptography: pip install 'storeconf[encrypt]'",
                 code="SC702",
-            ) from error
+            ) from None
         keys = [_Key(key.get_secret_value()) for key in settings.keys]
         self._first = keys[0]
         self._keys = {key.identifier: key for key in keys}

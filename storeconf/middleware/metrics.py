@@ -14,7 +14,7 @@ from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from storeconf.store import Store
 
@@ -37,6 +37,10 @@ class Metrics(Middleware):
         examples=[True],
     )
 
+    def required_packages(self) -> Mapping[str, str]:
+        """The API of OpenTelemetry, if calls are measured."""
+        return {"opentelemetry.metrics": "storeconf[metrics]"} if self.enabled else {}
+
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store whose calls are measured."""
         return MetricsStore(inner, context.name) if self.enabled else inner
@@ -52,11 +56,11 @@ class MetricsStore(GuardedStore):
     def __init__(self, inner: Store, store: str) -> None:
         try:
             from opentelemetry.metrics import get_meter
-        except ImportError as error:
+        except ImportError:
             raise PluginError(
                 "the middleware metrics needs the OpenTelemetry API: pip install 'storeconf[metrics]'",
                 code="SC702",
-            ) from error
+            ) from None
         self._store = store
         self._histogram = get_meter("storeconf").create_histogram(
             "storeconf.operation.duration", unit="s", description="Duration of store operations"

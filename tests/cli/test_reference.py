@@ -29,7 +29,7 @@ def synopsis(name: str) -> str:
             takes = "" if parameter.is_flag else f" {parameter.metavar}"
             if isinstance(parameter.type, click.Choice):
                 takes = f" {'|'.join(parameter.type.choices)}"
-            (common if flag in ("-f", "--env", "--set") else own).append(f"[{flag}{takes}]")
+            (common if flag in ("-f", "--env", "--set", "-q") else own).append(f"[{flag}{takes}]")
         else:
             shown = parameter.metavar or str(parameter.name).upper()
             arguments.append(shown if parameter.required or shown.startswith("[") else f"[{shown}]")
@@ -52,5 +52,5 @@ def test_the_page_has_no_other_commands_and_shows_each_at_work() -> None:
 
 
 def test_the_page_describes_the_options_that_all_share() -> None:
-    for flag in ("-f FILE", "--env NAME", "--set PATH=VALUE", "--without-secrets", "--format NAME", "-h"):
+    for flag in ("-f FILE", "--env NAME", "--set PATH=VALUE", "-q", "--without-secrets", "--format NAME", "-h"):
         assert f"| `{flag}`" in PAGE

@@ -122,11 +122,11 @@ def test_json_has_everything_of_each_problem() -> None:
     }
 
 
-def test_forms_for_build_servers() -> None:
+def test_forms_for_build_servers(directory: Path) -> None:
     github = run("validate", "bad.yaml", "--format", "github")
     assert github.status == 1
     assert [line.split(" ")[0] for line in github.out.splitlines()] == ["::error", "::error"]
-    assert "file=bad.yaml,line=3,endLine=3,col=24,endColumn=35" in github.out
+    assert f"file={directory / 'bad.yaml'},line=3,endLine=3,col=24,endColumn=35" in github.out
     sarif = run("validate", "bad.yaml", "--format", "sarif")
     assert sarif.status == 1
     assert sarif.json["version"] == "2.1.0"

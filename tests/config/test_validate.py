@@ -403,7 +403,7 @@ def test_one_problem(example: Case) -> None:
     ("said", "hint"),
     [
         ("⟦main⟧: {type: memory}", "if 'main' is a store, write it below 'stores', indented"),
-        ("⟦zzz⟧: 1", "known keys: unset, stores, default_factory; those with 'x-' are ignored"),
+        ("⟦zzz⟧: 1", "known keys: unset, stores, default_factory, acknowledge; those with 'x-' are ignored"),
         ("⟦store⟧: {}", "did you mean 'stores'?"),
     ],
 )

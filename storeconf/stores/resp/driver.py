@@ -73,7 +73,7 @@ class Driver:
                 raise
             raise PluginError(
                 f"the package {name!r} is not installed: pip install 'storeconf[{name}]'", code="SC702"
-            ) from error
+            ) from None
         title = name.capitalize()
         self.client: type[Any] = getattr(self.asyncio, title)
         self.cluster: type[Any] = getattr(self._cluster, f"{title}Cluster")
