@@ -73,8 +73,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.endpoint",),
     ("transfer.transfer",),
     ("integrations._session_ends",),
-    ("transfer", "integrations._sessions", "integrations._source", "cli.output"),
-    ("integrations._names", "cli.completion", "cli.dialects", "cli.stores", "cli.streams", "cli.values"),
+    ("transfer", "integrations._sessions", "cli.output"),
+    ("cli.completion", "cli.dialects", "cli.stores", "cli.streams", "cli.values"),
     (
         "integrations.key_value",
         "integrations.litestar",

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 from storeconf.integrations._session_ends import SessionBounds, check_age
+from storeconf.registry import StoreRegistry, load
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
 
-    from storeconf.registry import StoreRegistry
     from storeconf.store import Store
 
     Scope = MutableMapping[str, Any]
@@ -25,7 +27,32 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["DEFAULT_AGE", "DEFAULT_STORE", "STATE", "Session", "SessionMiddleware", "registry_in"]
+__all__ = [
+    "DEFAULT_AGE",
+    "DEFAULT_STORE",
+    "STATE",
+    "Session",
+    "SessionMiddleware",
+    "Source",
+    "registry_from",
+    "registry_in",
+]
+
+Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | StoreRegistry | None
+"""A source of `storeconf.load`, or an existing registry."""
+
+
+def registry_from(source: Source, environment: str | None) -> StoreRegistry:
+    """Return the registry of a layout, or the given one."""
+    if not isinstance(source, StoreRegistry):
+        return load(source, environment=environment)
+    if environment is not None:
+        raise ValueError("environment applies to a layout; a registry is already loaded")
+    return source
+
+
+# ---------------------------------------------------------------- sessions
+
 
 STATE = "storeconf_registry"
 """The name of the registry in the state of a running application."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 
-from storeconf.integrations._names import StoreDependency
 from storeconf.integrations.starlette import (
     SessionMiddleware,
+    StoreDependency,
     lifespan,
     registry_of,
     revoke_sessions,

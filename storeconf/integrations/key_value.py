@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from key_value.aio.errors import DeserializationError, InvalidTTLError, SerializationError
 
-from storeconf.integrations._source import registry_from
+from storeconf.integrations._sessions import registry_from
 from storeconf.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import SupportsFloat
 
-    from storeconf.integrations._source import Source
+    from storeconf.integrations._sessions import Source
     from storeconf.registry import StoreRegistry
 
 __all__ = ["StoreconfKeyValue"]

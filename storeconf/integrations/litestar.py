@@ -22,8 +22,7 @@ from litestar.types import Empty
 
 from storeconf.errors import UnknownStoreError
 from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
-from storeconf.integrations._sessions import DEFAULT_AGE
-from storeconf.integrations._source import registry_from
+from storeconf.integrations._sessions import DEFAULT_AGE, registry_from
 from storeconf.registry import StoreRegistry
 from storeconf.store import ExpiryRules, Store
 from storeconf.store_base import introduce_to_litestar
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from litestar.stores.base import Store as LitestarStore
     from litestar.types import Message, Scope, ScopeSession
 
-    from storeconf.integrations._source import Source
+    from storeconf.integrations._sessions import Source
 
 __all__ = [
     "LitestarRegistry",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from storeconf.testing.conformance import StoreConformance
+from storeconf.testing.conformance import Outcome, Report, StoreConformance, run_conformance
 from storeconf.testing.memory import Clock, memory_registry
-from storeconf.testing.report import Outcome, Report, run_conformance
 
 __all__ = ["Clock", "Outcome", "Report", "StoreConformance", "memory_registry", "run_conformance"]

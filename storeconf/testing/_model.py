@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from storeconf import StoreValueError, UnsupportedOperationError
-from storeconf.testing._checks import equal, holds
-from storeconf.testing._limit import OvertimeError, limited
+from storeconf.testing._checks import OvertimeError, equal, holds, limited
 from storeconf.testing._suite import all_keys
 
 if TYPE_CHECKING:

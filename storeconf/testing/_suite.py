@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from storeconf.testing._checks import equal, holds, within
-from storeconf.testing._limit import limited
+from storeconf.testing._checks import equal, holds, limited, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
