@@ -426,6 +426,24 @@ class Store(RootCaller, _Litestars):
         """
         return self._hooks.do_raw_key(self._path, self._check("raw_key", key_text, key))
 
+    def new_client(self) -> Any:
+        """Return a client of the driver for the server of this store, for what stores do not offer, such as pub/sub.
+
+        It has the layout's address, topology, database, credentials and TLS, also those from files that change, and no
+        timeout for commands, because some block. It knows nothing of namespaces: `raw_key` returns the server's name of
+        a key. The caller closes it.
+
+        Raises UnsupportedOperationError for a store that is not on a server, or that was made of a client.
+        """
+        return self._root._new_client(blocking=False)  # noqa: SLF001  # of this class
+
+    def _new_client(self, blocking: bool) -> Any:
+        raise UnsupportedOperationError(
+            f"store {self.name!r} ({type(self).__name__}) is not on a server, so it has no client",
+            store=self.name,
+            operation="new_client",
+        )
+
     async def ping(self) -> PingResult:
         """Do one real round trip. Never raises: the result contains a failure."""
         start = time.perf_counter()

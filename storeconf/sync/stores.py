@@ -249,6 +249,10 @@ class SyncStore(Caller):
         """See `Store.raw_key`."""
         return self.wrapped.raw_key(key)
 
+    def new_client(self) -> Any:
+        """See `Store.new_client`; this one is the driver's client for code without an event loop."""
+        return self.wrapped.root._new_client(blocking=True)  # noqa: SLF001 - of the same package
+
     def ping(self) -> PingResult:
         """See `Store.ping`."""
         check_thread()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.store import ServerStore
 
 
-QUIET: dict[str, Any] = load_driver("redis")._quiet
+QUIET: dict[str, Any] = load_driver("redis").quiet
 """Keeps redis-py from looking for its version on the disk for each connection, which stops the loop."""
 
 

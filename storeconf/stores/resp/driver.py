@@ -24,7 +24,7 @@ from storeconf.stores.resp.options import Address, Credentials, TlsOptions, labe
 if TYPE_CHECKING:
     from storeconf.stores.resp.options import ServerOptions, Sources
 
-__all__ = ["Driver", "ServerEndpoint", "Tls", "TlsFileError", "is_blocking", "load_driver"]
+__all__ = ["Driver", "ServerEndpoint", "Tls", "TlsFileError", "is_blocking", "load_driver", "tls_arguments"]
 
 DEFAULT_PORT = 6379
 
@@ -84,10 +84,15 @@ class Driver:
         self._hook = f"{name}_connect_func"
         parameters = inspect.signature(import_module(f"{name}.asyncio.connection").AbstractConnection).parameters
         # Without it, new versions of redis-py look for their own version on the disk, each time.
-        self._quiet: dict[str, Any] = {"driver_info": None} if "driver_info" in parameters else {}
+        self.quiet: dict[str, Any] = {"driver_info": None} if "driver_info" in parameters else {}
 
     def template(self, options: ServerOptions) -> ServerEndpoint:
         """Return the settings of a data connection; for Cluster and Sentinel, of one whose address is still to come."""
+        kind, arguments = self.settings(options)
+        return self.endpoint(kind, arguments, options.client_name, url=options.url, sources=options.sources)
+
+    def settings(self, options: ServerOptions) -> tuple[type[Any], dict[str, Any]]:
+        """Return the library's class of such a connection, and its arguments."""
         arguments: dict[str, Any] = {
             "db": options.db or 0,
             "username": options.username,
@@ -98,9 +103,7 @@ class Driver:
         if options.url is None:
             tls = options.tls
             kind = self.asyncio.Connection if tls is None else self.asyncio.SSLConnection
-            return self.endpoint(
-                kind, {**arguments, **_tls_arguments(tls)}, options.client_name, sources=options.sources
-            )
+            return kind, {**arguments, **tls_arguments(tls)}
         pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
         arguments, kind = dict(pool.connection_kwargs), pool.connection_class
         # What is given besides the URL counts: in a layout both can't be, in code the argument was meant.
@@ -108,13 +111,13 @@ class Driver:
         if options.tls is not None:
             kind = self.asyncio.SSLConnection
             given = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
-            arguments |= {**_tls_arguments(options.tls), **given}
+            arguments |= {**tls_arguments(options.tls), **given}
         elif issubclass(kind, self.asyncio.SSLConnection):
             # What the versions of the libraries default to is not one thing; the URL's own options stay.
-            arguments = {**_tls_arguments(TlsOptions()), **arguments}
+            arguments = {**tls_arguments(TlsOptions()), **arguments}
         if isinstance(arguments.get("ssl_check_hostname"), str):
             arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
-        return self.endpoint(kind, arguments, options.client_name, url=options.url, sources=options.sources)
+        return kind, arguments
 
     def sentinels(self, options: ServerOptions) -> list[ServerEndpoint]:
         """Return the settings of the connections to the Sentinels, which inherit no credentials."""
@@ -123,7 +126,7 @@ class Driver:
         kind = self.asyncio.Connection if sentinel.tls is None else self.asyncio.SSLConnection
         arguments = {"username": sentinel.username, "password": sentinel.password, "protocol": 2}
         template = self.endpoint(
-            kind, {**arguments, **_tls_arguments(sentinel.tls)}, options.client_name, sources=sentinel.sources
+            kind, {**arguments, **tls_arguments(sentinel.tls)}, options.client_name, sources=sentinel.sources
         )
         return [template.at(address) for address in sentinel.nodes]
 
@@ -137,7 +140,7 @@ class Driver:
         sources: Sources | None = None,
     ) -> ServerEndpoint:
         """Return the settings of a connection object of the library that is made with those arguments."""
-        connection = kind(**{**self._quiet, **arguments})
+        connection = kind(**{**self.quiet, **arguments})
         name = connection.client_name if client_name is None else client_name
         return ServerEndpoint(
             host=getattr(connection, "host", None) or "localhost",
@@ -232,7 +235,8 @@ def _tls(settings: Any) -> Tls | None:
     return Tls(settings)
 
 
-def _tls_arguments(tls: TlsOptions | None) -> dict[str, Any]:
+def tls_arguments(tls: TlsOptions | None) -> dict[str, Any]:
+    """Return the libraries' arguments for these settings."""
     if tls is None:
         return {}
     return {

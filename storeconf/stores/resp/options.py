@@ -339,6 +339,16 @@ class Credentials:
         """Where they come from, as an addition to a message: empty where that is the layout itself, or code."""
         return f" (from {self._names()})" if self._sources else ""
 
+    def read_login(self) -> tuple[str, ...]:
+        """Return what AUTH takes now, for a client of the library; files are read in this thread."""
+        for failure in self._read():
+            log.warning("the credentials of a client stay as they were: %s", failure)
+        return (self.username, self.password or "") if self.username else (self.password,) if self.password else ()
+
+    async def read_login_in_thread(self) -> tuple[str, ...]:
+        """As `read_login`, without blocking the event loop."""
+        return await asyncio.to_thread(self.read_login)
+
     def _names(self) -> str:
         return " and ".join(dict.fromkeys(map(str, self._sources.values())))
 

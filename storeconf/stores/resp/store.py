@@ -30,6 +30,7 @@ from storeconf.store import (
 from storeconf.store_base import StoreBase
 from storeconf.stores.resp import protocol
 from storeconf.stores.resp.bulk import MISSING, delete_tree, send_all, walk
+from storeconf.stores.resp.client import make_client
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import ReplyError, TransportError, is_forbidden, translate
 from storeconf.stores.resp.keys import InvalidationFilter
@@ -37,10 +38,19 @@ from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions, ServerUrl
 from storeconf.stores.resp.protocol import Script, pack
 from storeconf.stores.resp.transport import ONCE, READ, WRITE
-from storeconf.stores.resp.transports import TransportFactory, Transports, factory_of_client, factory_of_options
+from storeconf.stores.resp.transports import (
+    TransportFactory,
+    Transports,
+    factory_of_client,
+    factory_of_options,
+    with_url_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
+
+    from redis.asyncio import Redis, RedisCluster
+    from valkey.asyncio import Valkey, ValkeyCluster
 
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.transport import Transport
@@ -82,6 +92,7 @@ class ServerStore(StoreBase):
         self._layout: KeyLayout = layout_named(key_layout)
         self._prefix = self._layout.prefix(self._path)
         self._prefixes: dict[tuple[str, ...], bytes] = {}
+        self._options: ServerOptions | Callable[[], ServerOptions] | None = None
         self._client = client
         """The client to close with the store, if there is one."""
         self._has_getdel = True
@@ -122,7 +133,19 @@ class ServerStore(StoreBase):
         store = cls.__new__(cls)
         factory = factory_of_options(load_driver(cls.driver), options)
         ServerStore.__init__(store, factory, namespace=namespace, key_layout=key_layout)
+        store._options = options
         return store
+
+    def _new_client(self, blocking: bool) -> Any:
+        options = self._root._options
+        if options is None:
+            raise UnsupportedOperationError(
+                f"store {self.name!r} uses a client that was handed in: use that one",
+                store=self.name,
+                operation="new_client",
+            )
+        options = with_url_options(options() if callable(options) else options)
+        return make_client(load_driver(self.driver), options, blocking=blocking)
 
     @classmethod
     def transport_factory_of(cls, client: Any) -> TransportFactory:
@@ -546,6 +569,10 @@ class RedisStore(ServerStore):
     driver = "redis"
     default_url = "redis://localhost:6379"
 
+    def new_client(self) -> Redis | RedisCluster:
+        """See `Store.new_client`: a client of ``redis.asyncio``."""
+        return self._new_client(blocking=False)  # type: ignore[no-any-return]  # made by name
+
     def __init__(
         self,
         redis: Any,
@@ -571,6 +598,10 @@ class ValkeyStore(ServerStore):
 
     driver = "valkey"
     default_url = "valkey://localhost:6379"
+
+    def new_client(self) -> Valkey | ValkeyCluster:
+        """See `Store.new_client`: a client of ``valkey.asyncio``."""
+        return self._new_client(blocking=False)  # type: ignore[no-any-return]  # made by name
 
     def __init__(
         self,

@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from storeconf.stores.resp.keys import InvalidationFilter
     from storeconf.stores.resp.transport import ServerNode
 
-__all__ = ["CustomClientTransport", "TransportFactory", "Transports", "factory_of_client", "factory_of_options"]
+__all__ = [
+    "CustomClientTransport",
+    "TransportFactory",
+    "Transports",
+    "factory_of_client",
+    "factory_of_options",
+    "with_url_options",
+]
 
 MOST_AT_ONCE = 16
 """Calls under way at a time: clients open a connection for each, and refuse more than their pool holds."""
@@ -222,7 +229,8 @@ def factory_of_options(driver: Driver, options: ServerOptions | Callable[[], Ser
     return factory
 
 
-def _way(driver: Driver, options: ServerOptions) -> TransportFactory:
+def with_url_options(options: ServerOptions) -> ServerOptions:
+    """Return the options with those that the URL has."""
     if options.url is not None:
         given = ServerUrl(options.url).options
         options = replace(
@@ -232,6 +240,11 @@ def _way(driver: Driver, options: ServerOptions) -> TransportFactory:
             max_connections=int(given.get("max_connections", options.max_connections)),
             client_name=given.get("client_name", options.client_name),
         )
+    return options
+
+
+def _way(driver: Driver, options: ServerOptions) -> TransportFactory:
+    options = with_url_options(options)
     template = driver.template(options)
     if options.cluster is not None:
         seeds = options.cluster
