@@ -72,11 +72,12 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.dump_format",),
     ("transfer.endpoint",),
     ("transfer.transfer",),
-    ("integrations._session_ends",),
+    ("integrations._session_ends", "integrations._windows"),
     ("transfer", "integrations._sessions", "cli.output"),
     ("cli.completion", "cli.dialects", "cli.stores", "cli.streams", "cli.values"),
     (
         "integrations.key_value",
+        "integrations.limits",
         "integrations.litestar",
         "integrations.litestar_backed",
         "integrations.starlette",
@@ -112,6 +113,7 @@ PUBLIC_MODULES = (
     "storeconf",
     "storeconf.integrations.fastapi",
     "storeconf.integrations.key_value",
+    "storeconf.integrations.limits",
     "storeconf.integrations.litestar",
     "storeconf.integrations.starlette",
     "storeconf.stores",
@@ -220,7 +222,7 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "key_value", "importlib_metadata"}
+CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "key_value", "limits", "importlib_metadata"}
 
 
 def test_importing_storeconf_imports_no_client_and_no_command_line() -> None:

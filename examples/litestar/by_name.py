@@ -5,10 +5,9 @@ from pathlib import Path
 
 from litestar import Litestar, Request, get
 from litestar.config.response_cache import ResponseCacheConfig
-from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 
-from storeconf.integrations.litestar import StoreconfPlugin
+from storeconf.integrations.litestar import RateLimitConfig, StoreconfPlugin
 
 LAYOUT = Path(__file__).with_name("by_name.yaml")
 calls = count(1)

@@ -4,9 +4,8 @@ from itertools import count
 from pathlib import Path
 
 from litestar import Litestar, Request, get
-from litestar.middleware.rate_limit import RateLimitConfig
 
-from storeconf.integrations.litestar import SessionConfig, StoreconfPlugin
+from storeconf.integrations.litestar import RateLimitConfig, SessionConfig, StoreconfPlugin
 
 LAYOUT = Path(__file__).with_name("integrations.yaml")
 calls = count(1)

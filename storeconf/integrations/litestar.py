@@ -14,7 +14,10 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from litestar.exceptions import TooManyRequestsException
 from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.rate_limit import DURATION_VALUES, CacheObject, RateLimitMiddleware
+from litestar.middleware.rate_limit import RateLimitConfig as LitestarRateLimitConfig
 from litestar.middleware.session.server_side import ServerSideSessionBackend, ServerSideSessionConfig
 from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
@@ -23,6 +26,7 @@ from litestar.types import Empty
 from storeconf.errors import UnknownStoreError
 from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
 from storeconf.integrations._sessions import DEFAULT_AGE, registry_from
+from storeconf.integrations._windows import hit_fixed, read_fixed
 from storeconf.registry import StoreRegistry
 from storeconf.store import ExpiryRules, Store
 from storeconf.store_base import introduce_to_litestar
@@ -32,15 +36,16 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
-    from litestar.connection import ASGIConnection
+    from litestar.connection import ASGIConnection, Request
     from litestar.handlers import BaseRouteHandler
     from litestar.stores.base import Store as LitestarStore
-    from litestar.types import Message, Scope, ScopeSession
+    from litestar.types import Message, Receive, Scope, ScopeSession, Send
 
     from storeconf.integrations._sessions import Source
 
 __all__ = [
     "LitestarRegistry",
+    "RateLimitConfig",
     "SessionConfig",
     "StoreconfPlugin",
     "revoke_sessions",
@@ -335,3 +340,43 @@ class _RegistryLifetime(AbstractAsyncContextManager[None]):
         if self._left:
             self._left -= 1
             await self._registry.__aexit__(None, None, None)
+
+
+class _ExactRateLimit(RateLimitMiddleware):
+    """Litestar's rate limiting with one atomic step per request, where Litestar's own reads a list and writes it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        application = scope["litestar_app"]
+        request: Request[Any, Any, Any] = application.request_class(scope)
+        if await self.should_check_request(request):
+            store = self.config.get_store_from_app(application)
+            if not isinstance(store, Store):
+                raise TypeError(
+                    f"the store {self.config.store!r} is of {type(store).__name__}; the RateLimitConfig of storeconf "
+                    "needs a store of storeconf: give the application plugins=[StoreconfPlugin(…)]"
+                )
+            key, seconds = self.cache_key_from_request(request), DURATION_VALUES[self.unit]
+            hits = await hit_fixed(store, key, seconds)
+            counted: CacheObject | None = None
+            if self.config.set_rate_limit_headers:
+                left = (await read_fixed(store, key))[1] or seconds
+                # The headers need its length alone, so no list is made.
+                history = cast("list[int]", range(min(hits, self.max_requests)))
+                counted = CacheObject(history, int(time.time()) + math.ceil(left))
+            if hits > self.max_requests:
+                headers = None if counted is None else self.create_response_headers(counted)
+                raise TooManyRequestsException(headers=headers)
+            if counted is not None:
+                send = self.create_send_wrapper(send, counted)
+        await self.app(scope, receive, send)
+
+
+@dataclass
+class RateLimitConfig(LitestarRateLimitConfig):
+    """Litestar's configuration of rate limiting, which lets no request too many pass, however many workers there are.
+
+    A window begins with a client's first request and lasts for the unit of ``rate_limit``. The store is one of
+    storeconf that has ``increment``.
+    """
+
+    middleware_class: type[RateLimitMiddleware] = field(default=_ExactRateLimit)

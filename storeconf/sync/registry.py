@@ -7,7 +7,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
-from storeconf._background import check_thread, run_in_background
+from storeconf._background import background_loop, check_thread, run_in_background
+from storeconf.registry import StoreRegistry
 from storeconf.registry import load as load_registry
 from storeconf.sync.stores import SyncStore
 
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from storeconf.registry import StoreRegistry
     from storeconf.store import PingResult, Store
 
-__all__ = ["SyncRegistry", "load"]
+__all__ = ["SyncRegistry", "close_at_exit", "close_unused", "load"]
 
 _making = threading.Lock()
 """Held while the one object of a store is made."""
@@ -126,3 +126,33 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+_to_close: weakref.WeakSet[StoreRegistry] = weakref.WeakSet()
+_at_exit: weakref.finalize[Any, Any] | None = None
+
+
+def close_at_exit(registry: StoreRegistry) -> None:
+    """Close a registry that is used in the background loop when the process ends: its library has no hook for that."""
+    global _at_exit
+    if _at_exit is None:
+        # Not by atexit: stores need finalizers to close, and those work until the last of them has run, but no longer.
+        _at_exit = weakref.finalize(StoreRegistry, _close_all)
+    _to_close.add(registry)
+
+
+def close_unused(registry: StoreRegistry) -> None:
+    """Begin to close such a registry, whose adapter is gone. The garbage collector calls this in any thread."""
+    if _is_used(registry):
+        background_loop().begin(registry.aclose())
+
+
+def _close_all() -> None:
+    for registry in list(_to_close):
+        if _is_used(registry):
+            run_in_background(registry.aclose())
+
+
+def _is_used(registry: StoreRegistry) -> bool:
+    """Whether it is open, or one of its stores, which open at their first use."""
+    return registry.is_open or any(getattr(registry[name], "is_open", False) for name in registry)
