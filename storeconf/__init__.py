@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from storeconf._lock import lock as lock
     from storeconf._typed import TypedStore as TypedStore
     from storeconf._typed import typed as typed
+    from storeconf.build import ReloadResult as ReloadResult
     from storeconf.catalog import Catalog as Catalog
     from storeconf.catalog import CatalogEntry as CatalogEntry
     from storeconf.diagnostics import Diagnostic as Diagnostic
@@ -114,6 +115,7 @@ _HOME = {
         "Size",
         "StoreName",
     ),
+    "storeconf.build": ("ReloadResult",),
     "storeconf.registry": ("StoreRegistry", "load"),
     "storeconf.store": (
         "Capabilities",

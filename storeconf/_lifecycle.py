@@ -161,13 +161,16 @@ class LifeCycle:
             if self.state == CLOSED:
                 self.state = NEW
 
-    async def release(self) -> None:
-        """Hold it open no longer; the last one to do so closes it."""
+    def let_go(self) -> None:
+        """Hold it open no longer; closing is left to others."""
         with self.mutex:
             self._holders = max(0, self._holders - 1)
-            if self._holders:
-                return
-        await run_shielded(self.close(unless_held=True))
+
+    async def release(self) -> None:
+        """Hold it open no longer; the last one to do so closes it."""
+        self.let_go()
+        if not self._holders:
+            await run_shielded(self.close(unless_held=True))
 
     # ------------------------------------------------------------------ changing state
 
@@ -195,6 +198,12 @@ class LifeCycle:
             self._settle(mine, before, error if isinstance(error, Exception) else None)
             raise
         self._settle(mine, OPEN)
+
+    async def until_settled(self) -> None:
+        """Wait until the opening or closing in progress has ended."""
+        pending = self._transition
+        if pending is not None:
+            await asyncio.shield(asyncio.wrap_future(pending))
 
     async def close(self, *, unless_held: bool = False) -> None:
         """Close it, or wait until another task or thread has done it."""

@@ -7,13 +7,14 @@ the hot paths read them without a call. Applications never see it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future as ThreadFuture
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
-from storeconf._lifecycle import CLOSING, NEW, OPEN, LifeCycle, require_asyncio, within
+from storeconf._lifecycle import CLOSED, CLOSING, NEW, OPEN, LifeCycle, require_asyncio, within
 from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
 from storeconf.errors import StoreClosedError, StoreError
@@ -37,6 +38,8 @@ __all__ = [
     "targets_of",
     "told",
 ]
+
+_logger = logging.getLogger("storeconf")
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -104,7 +107,7 @@ class Calls:
     Several threads count without a lock: CPython with a GIL switches threads neither within ``+=`` nor within ``-=``.
     """
 
-    __slots__ = ("_mutex", "count", "idle")
+    __slots__ = ("__weakref__", "_mutex", "count", "idle")
 
     def __init__(self, life: LifeCycle) -> None:
         self._mutex = life.mutex
@@ -120,33 +123,38 @@ class Calls:
             self.leave()
 
     def leave(self) -> None:
-        """Tell the one who closes if no call is in progress any more."""
+        """Tell those who wait if no call is in progress any more."""
         with self._mutex:
-            if self.count <= 0 and self.idle is not None and not self.idle.done():
-                self.idle.set_result(None)
+            if self.count > 0 or self.idle is None:
+                return
+            idle, self.idle = self.idle, None
+        idle.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for those in progress, from whatever loop, but no longer than that."""
-        idle = self.idle = ThreadFuture()
-        try:
-            if self.count > 0:
-                await asyncio.wait([asyncio.wrap_future(idle)], timeout=seconds)
-        finally:
-            self.idle = None
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait for those in progress, from whatever loop, but no longer than that; None: however long it takes."""
+        with self._mutex:
+            idle = self.idle
+            if idle is None:
+                idle = self.idle = ThreadFuture()
+        if self.count <= 0:
+            self.leave()
+        await asyncio.wait([asyncio.wrap_future(idle)], timeout=seconds)
 
 
 class RootLife(LifeCycle):
     """The life of a root, and what its handles share besides the resource.
 
     ``guests`` counts who has entered the store itself, and not a registry that holds it. ``inside`` are the tasks whose
-    further calls closing waits for. ``observed`` is whether anybody has to be told of changes. ``on_acquire`` is called
-    after each `acquire`.
+    further calls closing waits for. ``iterations`` are those of ``keys`` and ``walk`` in progress, of which each step
+    is a call. ``observed`` is whether anybody has to be told of changes. ``on_acquire`` is called after each `acquire`.
+    ``abandoned``: the layout does not list the root any more; see `abandon`.
     """
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.coherence: Coherence | None = None
         self.on_acquire: Callable[[], None] | None = None
+        self.abandoned = False
         self._open_limit = OPEN_LIMIT
         super().__init__(self._open_owner, self._close_owner, self._forget_parent)
         self._renew()
@@ -156,6 +164,10 @@ class RootLife(LifeCycle):
 
     def _renew(self) -> None:
         self.calls = Calls(self)
+        self.iterations = Calls(self)
+        self._earlier: list[Calls] = []  # that began before `renew_calls`
+        self._earlier_iterations: list[Calls] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self.guests = 0
         self.inside: set[asyncio.Task[Any] | None] = set()
         self.flights = Flights()
@@ -176,6 +188,8 @@ class RootLife(LifeCycle):
             raise
         if self.coherence is not None:
             self.coherence.resume()
+        if self.abandoned:
+            self.run_in_background(self._close_when_idle())
 
     async def _close_owner(self) -> None:
         owner = self.owner
@@ -184,13 +198,71 @@ class RootLife(LifeCycle):
         try:
             try:
                 self.flights.end(unneeded=True)
-                await self.calls.wait(CLOSE_GRACE)
+                async with asyncio.timeout(CLOSE_GRACE) as grace:
+                    for calls in (self.calls, *self._earlier):
+                        await calls.wait()
+            except TimeoutError:
+                if not grace.expired():
+                    raise
             finally:
                 self.flights.end()  # the factories that are still running
                 await within(CLOSE_LIMIT, owner.do_close(), f"closing store {owner.name!r}")
         except StoreError as error:
             sign(error, owner, "close")
             raise
+
+    # ------------------------------------------------------------------ reload
+
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it as a task that stays referenced; its failure is logged."""
+        task = asyncio.get_running_loop().create_task(self._logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            _logger.exception("store %r could not release what it no longer needs", self.owner.name)
+
+    def renew_calls(self) -> Calls:
+        """Count calls that begin from now on apart; return those in progress. No two loops may do this at once."""
+        earlier, self.calls = self.calls, Calls(self)
+        self._earlier = [calls for calls in self._earlier if calls.count > 0] + [earlier]
+        return earlier
+
+    def renew_iterations(self) -> Calls:
+        """As `renew_calls`, for iterations."""
+        earlier, self.iterations = self.iterations, Calls(self)
+        self._earlier_iterations = [each for each in self._earlier_iterations if each.count > 0] + [earlier]
+        return earlier
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in progress: no call, no factory, no iteration."""
+        return not any(each.count > 0 for each in self._in_progress())
+
+    def _in_progress(self) -> Iterable[Calls]:
+        return (self.calls, self.iterations, *self._earlier, *self._earlier_iterations)
+
+    def abandon(self) -> asyncio.Task[None] | None:
+        """Close it as soon as nobody holds it and nothing is in progress; a call that still comes opens it for itself.
+
+        Return the task that closes it, or None if it is not open.
+        """
+        self.abandoned = True
+        return None if self.state in (NEW, CLOSED) else self.run_in_background(self._close_when_idle())
+
+    async def _close_when_idle(self) -> None:
+        while not self.is_idle:
+            for calls in self._in_progress():
+                await calls.wait()
+        await self.close(unless_held=True)
+
+    def refuse(self) -> None:
+        """Let calls on an abandoned root fail from now on: the registry that it belonged to is closed."""
+        self.abandoned = False
 
     def _forget_parent(self) -> None:
         self._renew()
@@ -265,8 +337,15 @@ class RootCaller:
         life = self._life
         while life.state != OPEN:
             require_asyncio()
-            if life.state == NEW:
-                await life.open(reopen=False)
+            if life.abandoned and life.state == CLOSING:
+                calls = life.calls
+                calls.__exit__()  # for closing waits for calls
+                try:
+                    await life.until_settled()
+                finally:
+                    calls.__enter__()
+            elif life.state == NEW or life.abandoned:
+                await life.open(reopen=life.abandoned)
             elif life.state == CLOSING and asyncio.current_task() in life.inside:
                 return
             else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import logging
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from storeconf.errors import PluginError, StoreconfError, UnknownStoreError
 from storeconf.plan import HIDDEN_ROOT
-from storeconf.plugin import BuildContext
+from storeconf.plugin import BuildContext, unchanged
 from storeconf.store import Store, check_name
 from storeconf.stores.memory import MemoryStore
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend, ValueSource
 
-__all__ = ["Builder", "StoreFactory", "unknown_store"]
+__all__ = ["Builder", "ReloadResult", "StoreFactory", "unknown_store"]
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
@@ -58,36 +59,74 @@ class StoreFactory(Protocol):
     """Whether the layout has a default factory; without one, each name gets private memory."""
 
     def get(self, name: str) -> Store:
-        """Return the store of that name, the same one as long as anyone holds it, or raise."""
+        """Return what the registry gives out for that name, the same as long as anyone holds it, or raise."""
+        ...
+
+    def find(self, name: str) -> Store:
+        """Return the store that a handle of that name leads to, or raise; where none is declared, only one that is."""
         ...
 
     def holds(self, name: str) -> bool:
         """Whether somebody may be using a store of that name."""
         ...
 
+    def follow(self, before: StoreFactory) -> bool:
+        """Take the place of another one, and its data where that is kept; whether its stores are still the same."""
+        ...
+
+
+Publish: TypeAlias = "Callable[[str, Store], Store]"
+"""Returns what the registry gives out for a name and its store."""
+
+
+def _as_it_is(name: str, store: Store) -> Store:
+    return store
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """What a reload did to the stores of a layout, by name: their own order, those ``removed`` in that of before.
+
+    ``kept``: the same as before. ``changed``: the same name, but other settings, middleware, or another location.
+    """
+
+    kept: tuple[str, ...]
+    changed: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
 
 class Builder:
     """Makes the stores of one plan, each once, and those that a chain calls before it."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, before: Builder | None = None) -> None:
+        self.plan = plan
         self._steps = {step.name: step for step in plan.steps}
         self._bare: dict[str, Store] = {}
         self._stores: dict[str, Store] = {}
         self._making: list[str] = []
         self.called: set[str] = set()
         """The roots whose stores some chain calls."""
+        self._roots: dict[str, _Root] = {}
+        self._before = before
+        self._hidden: Store | None = None
+        self.adjustments: dict[str, Callable[[], None]] = {}
+        """For roots that were taken over and that get other settings: what gives them those."""
+
+    def forget_before(self) -> None:
+        """Let go of the stores that this plan has replaced."""
+        self._before = None
 
     def stores(self) -> dict[str, Store]:
         """All stores, by the names of the layout in its order."""
-        for step in self._plan.steps:
+        for step in self.plan.steps:
             if step.name not in self._stores:
                 self.store(step.name)
-        return {name: self._stores[name] for name in self._plan.names}
+        return {name: self._stores[name] for name in self.plan.names}
 
     def roots(self) -> list[tuple[str, Store]]:
         """The roots with their names, in the order of opening."""
-        return [(step.name, self._bare[step.name].root) for step in self._plan.steps if step.kind == "root"]
+        return [(step.name, self._bare[step.name].root) for step in self.plan.steps if step.kind == "root"]
 
     def store(self, name: str) -> Store:
         """The store of a step, with the chain around it."""
@@ -95,9 +134,42 @@ class Builder:
         if made is not None:
             return made
         step = self._steps[name]
-        made = self.store(step.use) if step.use is not None else self.wrap(self.bare(step), step.chain, name)
+        if step.use is not None:
+            made = self.store(step.use)
+        else:
+            bare = self.bare(step)
+            made = self._as_before(step) or self.wrap(bare, step.chain, name)
         self._stores[name] = made
         return made
+
+    def _as_before(self, step: Step) -> Store | None:
+        """The same store in the plan before, if nothing of it has changed but perhaps settings of its root.
+
+        So what its middleware keeps of it, as near caches and breakers do, outlives the change.
+        """
+        before = self._before
+        if before is None or step.name in self._making:
+            return None
+        old = before._steps.get(step.name)  # noqa: SLF001  # of this class
+        if old is None or (old.kind, old.path, old.chain, old.needs) != (step.kind, step.path, step.chain, step.needs):
+            return None
+        made = before._stores.get(step.name)  # noqa: SLF001  # as above
+        if made is None or made.root is not self.bare(step).root or not self.needs_as_before(step.name, step.needs):
+            return None
+        self.called.update(self._steps[each].root for each in step.needs)
+        return made
+
+    def needs_as_before(self, name: str, needs: Iterable[str]) -> bool:
+        """Whether the stores that a chain calls are those of the plan before."""
+        before = self._before
+        self._making.append(name)
+        try:
+            return before is not None and all(
+                each not in self._making and before._stores.get(each) is self.store(each)  # noqa: SLF001  # of this class
+                for each in needs
+            )
+        finally:
+            self._making.pop()
 
     def bare(self, step: Step) -> Store:
         """The store of a step without its chain: what the stores below it are namespaces of."""
@@ -112,8 +184,27 @@ class Builder:
         return made
 
     def root(self, name: str, backend: Backend, sources: Mapping[str, ValueSource]) -> Store:
-        """The store that a backend builds, in the backend's namespace."""
-        made = _checked("backend", backend.type, name, backend.build, self._context(name, sources=sources))
+        """The store that a backend builds, in the backend's namespace; that of the plan before, if it will do."""
+        context = self._context(name, sources=sources)
+        made = self._root_before(name, backend, context)
+        if made is None:
+            made = self._new_root(name, backend, context)
+        self._roots[name] = _Root(made, backend, context)
+        return made
+
+    def _root_before(self, name: str, backend: Backend, context: BuildContext) -> Store | None:
+        old = None if self._before is None else self._before._roots.get(name)  # noqa: SLF001  # of this class
+        if old is None or type(old.backend) is not type(backend) or old.backend.namespace != backend.namespace:
+            return None
+        adjust = backend.adopt(old.store.root, context, old.backend, old.context)
+        if adjust is None:
+            return None
+        if adjust is not unchanged:
+            self.adjustments[name] = adjust
+        return old.store
+
+    def _new_root(self, name: str, backend: Backend, context: BuildContext) -> Store:
+        made = _checked("backend", backend.type, name, backend.build, context)
         made.root.name = name
         if backend.namespace and not made.namespaces:
             made = made.with_namespace(backend.namespace)
@@ -143,17 +234,43 @@ class Builder:
             self._making.remove(name)
         return store
 
-    def factory(self, memory: Callable[[], Store] = MemoryStore) -> StoreFactory:
+    def factory(self, memory: Callable[[], Store] = MemoryStore, publish: Publish = _as_it_is) -> StoreFactory:
         """What the default factory does; where the layout has none, ``memory`` makes the root of unlisted names."""
-        step = self._plan.default_factory
+        step = self.plan.default_factory
         if step is None:
-            return _Unlisted(self._plan.names, memory)
+            return _Unlisted(self.plan.names, memory, publish)
         self.called.update(self._steps[name].root for name in step.needs)
         if step.use is not None:
-            return _OneForAll(self.store(step.use))
+            return _OneForAll(step.use, self.store(step.use), publish)
         if step.kind == "forbid":
-            return _Forbidden(self._plan.names)
-        return _NamespacePerName(self, step)
+            return _Forbidden(self.plan.names)
+        return _NamespacePerName(self, step, publish)
+
+    def lists(self, name: str) -> bool:
+        """Whether the plan has a store of that name."""
+        return name in self._steps
+
+    def targets(self) -> dict[str, str]:
+        """The names of all stores, each with that of the store which an alias names, of any other store its own."""
+        return {name: self._steps[name].use or name for name in self.plan.names}
+
+    def changes(self, before: Builder) -> ReloadResult:
+        """What became of the stores of the plan before."""
+        old, new = before.plan.names, self.plan.names
+        kept = {name for name in new if name in before._stores and self._is_kept(name, before)}
+        return ReloadResult(
+            kept=tuple(name for name in new if name in kept),
+            changed=tuple(name for name in new if name in before._stores and name not in kept),
+            added=tuple(name for name in new if name not in before._stores),
+            removed=tuple(name for name in old if name not in self._stores),
+        )
+
+    def _is_kept(self, name: str, before: Builder) -> bool:
+        return (
+            self._stores[name] is before._stores[name]
+            and self._steps[name].use == before._steps[name].use
+            and self._steps[name].root not in self.adjustments
+        )
 
     def under(self, step: FactoryStep) -> Store:
         """The store whose namespaces a default factory hands out."""
@@ -163,14 +280,23 @@ class Builder:
         return self.root(HIDDEN_ROOT, step.backend, step.sources)
 
     def _context(self, name: str, chain: Chain = (), sources: Mapping[str, ValueSource] = _NO_SOURCES) -> BuildContext:
-        return BuildContext(name, self._plan.environment, self._call, _logger, dict(chain), sources)
+        return BuildContext(name, self.plan.environment, self._call, _logger, dict(chain), sources)
 
     def _call(self, name: str) -> Store:
         step = self._steps.get(name)
         if step is None:
-            raise unknown_store(name, self._plan.names)
+            raise unknown_store(name, self.plan.names)
         self.called.add(step.root)
         return self.store(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The store of a root, and what it was built of."""
+
+    store: Store
+    backend: Backend
+    context: BuildContext
 
 
 def _checked(part: Part, kind: str, name: str, build: Callable[..., object], *given: object) -> Store:
@@ -221,24 +347,36 @@ class _NamespacePerName:
 
     declared = True
 
-    def __init__(self, builder: Builder, step: FactoryStep) -> None:
+    def __init__(self, builder: Builder, step: FactoryStep, publish: Publish) -> None:
         self._builder = builder
         self._step = step
+        self._publish = publish
         self._parent = builder.under(step)
         self._handles = _Handles(step.max_stores)
+        self._same_needs = builder.needs_as_before(HIDDEN_ROOT, step.needs)
         self.root: Store | None = self._parent.root
 
     def get(self, name: str) -> Store:
         made = self._handles.get(name)
         if made is None:
-            made = self._make(name)
+            made = self._publish(name, self.find(name))
             self._handles.keep(name, made)
         return made
 
     def holds(self, name: str) -> bool:
         return name in self._handles
 
-    def _make(self, name: str) -> Store:
+    def follow(self, before: StoreFactory) -> bool:
+        if not isinstance(before, _NamespacePerName):
+            return False
+        old, new = before._step, self._step  # noqa: SLF001  # of this class
+        return (
+            self._same_needs
+            and self.root is before.root
+            and (old.path, old.chain, old.needs, old.taken) == (new.path, new.chain, new.needs, new.taken)
+        )
+
+    def find(self, name: str) -> Store:
         made = self._parent.with_namespace(name)
         listed = self._step.taken.get(name)
         if listed is not None:
@@ -253,16 +391,24 @@ class _OneForAll:
 
     declared = True
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, target: str, store: Store, publish: Publish) -> None:
+        self._target = target
         self._store = store
+        self._publish = publish
         self.root: Store | None = store.root
 
     def get(self, name: str) -> Store:
         check_name(name)
+        return self._publish(self._target, self._store)
+
+    def find(self, name: str) -> Store:
         return self._store
 
     def holds(self, name: str) -> bool:
         return False
+
+    def follow(self, before: StoreFactory) -> bool:
+        return isinstance(before, _OneForAll) and self._store is before._store  # noqa: SLF001  # of this class
 
 
 class _Forbidden:
@@ -277,8 +423,13 @@ class _Forbidden:
     def get(self, name: str) -> Store:
         raise unknown_store(name, self._names)
 
+    find = get
+
     def holds(self, name: str) -> bool:
         return False
+
+    def follow(self, before: StoreFactory) -> bool:
+        return isinstance(before, _Forbidden)
 
 
 class _Unlisted:
@@ -286,22 +437,40 @@ class _Unlisted:
 
     declared = False
 
-    def __init__(self, names: Iterable[str], memory: Callable[[], Store]) -> None:
+    def __init__(self, names: Iterable[str], memory: Callable[[], Store], publish: Publish) -> None:
         self._names = names
         self._memory = memory
+        self._publish = publish
         self._made: dict[str, Store] = {}
+        self._published: dict[str, Store] = {}
         self.root: Store | None = None
 
     def get(self, name: str) -> Store:
-        made = self._made.get(name)
+        made = self._published.get(name)
         if made is None:
-            check_name(name)
-            if self.root is None:
-                self.root = self._memory()
-            made = self._made[name] = self.root.with_namespace(name)
-            made.name = name
-            _logger.warning("store %r is not in the layout and is kept in memory; %s", name, nearest(name, self._names))
+            if name not in self._made:
+                check_name(name)
+                if self.root is None:
+                    self.root = self._memory()
+                store = self._made[name] = self.root.with_namespace(name)
+                store.name = name
+                _logger.warning(
+                    "store %r is not in the layout and is kept in memory; %s", name, nearest(name, self._names)
+                )
+            made = self._published[name] = self._publish(name, self._made[name])
         return made
+
+    def find(self, name: str) -> Store:
+        if name not in self._made:
+            raise unknown_store(name, self._names)
+        return self._made[name]
 
     def holds(self, name: str) -> bool:
         return name in self._made
+
+    def follow(self, before: StoreFactory) -> bool:
+        if not isinstance(before, _Unlisted):
+            return False
+        self._made, self._published = before._made, before._published  # noqa: SLF001  # of this class
+        self.root = before.root
+        return True

@@ -117,7 +117,16 @@ class Layout:
         from storeconf.registry import compile_plan
 
         with collection_paused(pause_gc):
-            return compile_plan(self.plan(), self.redact)
+            return compile_plan(self.plan(), self)
+
+    def read_again(self) -> Layout:
+        """Read what this layout was read from, as it is now. Raises ConfigError with every problem that was found."""
+        request = self._assembly.request
+        with collection_paused(request.pause_gc):
+            result = _checked(*run(request))
+        if result.layout is None:
+            raise ConfigError(result.diagnostics)
+        return result.layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +203,7 @@ def check_layout(
     kinds = catalog or Catalog.installed()
     if "STORECONF_DISABLE_PLUGINS" in variables:
         kinds = kinds.without_plugins(variables["STORECONF_DISABLE_PLUGINS"])
-    request = Request(source, environment, overrides, variables, kinds, working_directory(), without_secrets)
+    request = Request(source, environment, overrides, variables, kinds, working_directory(), without_secrets, pause_gc)
     with collection_paused(pause_gc):
         first = run(request)
         known = first[0].environments

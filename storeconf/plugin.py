@@ -203,6 +203,16 @@ class Backend(Settings):
         """
         raise NotImplementedError
 
+    def adopt(
+        self, root: Store, context: BuildContext, before: Backend, context_before: BuildContext
+    ) -> Callable[[], None] | None:
+        """Return what gives a running root these settings, in place of those that it was built with; None: nothing can.
+
+        A reload calls it for a root of the same name, type and namespace, and calls the result, which must not fail,
+        when everything is ready; `unchanged` does nothing. For None a new root replaces the old one.
+        """
+        return unchanged if self == before else None
+
     def location(self) -> tuple[str, ...] | None:
         """Where the keys really lie, outermost part first, or None when nobody else can reach them.
 
@@ -222,6 +232,10 @@ class Backend(Settings):
     def warnings(self) -> list[tuple[str, str]]:
         """Settings that are allowed but deserve a warning: (field, message) pairs."""
         return []
+
+
+def unchanged() -> None:
+    """What `Backend.adopt` returns if the settings are those that the root has."""
 
 
 class Middleware(Settings):

@@ -7,14 +7,18 @@ import logging
 import threading
 import time
 import warnings
+from concurrent.futures import Future as ThreadFuture
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from weakref import WeakSet
 
+from storeconf._handle import GoneStore, PublishedHandles
 from storeconf._lifecycle import CLOSING, OPEN, STATES, LifeCycle, run_shielded, within
+from storeconf._pace import OwnThread
 from storeconf._root import CLOSE_LIMIT, OPEN_LIMIT, life_of
 from storeconf.build import Builder, unknown_store
-from storeconf.errors import UnknownStoreError
+from storeconf.errors import UnknownStoreError, UnsupportedOperationError
 from storeconf.store import PingResult, Store
 from storeconf.stores.memory import MemoryStore
 
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
 
     from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
-    from storeconf.build import StoreFactory
+    from storeconf._root import RootLife
+    from storeconf.build import ReloadResult, StoreFactory
+    from storeconf.diagnostics import Diagnostic
     from storeconf.plan import Plan
 
 __all__ = ["StoreRegistry", "compile_plan", "load"]
@@ -58,17 +64,38 @@ def load(
     return layout.compile(pause_gc=pause_gc)
 
 
+class LayoutSource(Protocol):
+    """What `storeconf.layout.Layout` is to a registry, which its module imports."""
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What is allowed but deserves a second thought."""
+        ...
+
+    def plan(self) -> Plan:
+        """Return the order in which the stores are made."""
+        ...
+
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets of the layout."""
+        ...
+
+    def read_again(self) -> LayoutSource:
+        """Read what this layout was read from, as it is now."""
+        ...
+
+
 def compile_plan(
-    plan: Plan, redact: Callable[[str], str] = str, memory: Callable[[], Store] = MemoryStore
+    plan: Plan, layout: LayoutSource | None = None, memory: Callable[[], Store] = MemoryStore
 ) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
-    layout lists, if it has no default factory.
+    ``layout`` is what the plan was made of, if the registry can be reloaded; results of pings hide its secrets.
+    ``memory`` makes the root of the stores that no layout lists, if it has no default factory.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), redact, memory)  # noqa: SLF001  # its own constructor of compiled registries
+    return StoreRegistry._compiled(Builder(plan), layout, memory)  # noqa: SLF001  # its own constructor of compiled registries
 
 
 class StoreRegistry:
@@ -87,27 +114,39 @@ class StoreRegistry:
         self, stores: Mapping[str, Store] | None = None, default_factory: Callable[[str], Store] | None = None
     ) -> None:
         self._stores: dict[str, Store] = dict(stores or {})
+        self._registered: dict[str, Store] = {}  # of a compiled registry
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
-        self._redact: Callable[[str], str] = str
+        self._layout: LayoutSource | None = None
+        self._memory: Callable[[], Store] = MemoryStore
+        self._handles = PublishedHandles()
         self._factory: StoreFactory | None = None
         self._life = LifeCycle(self._begin, self._end, self._reset)
         self._reset()
 
     @classmethod
-    def _compiled(cls, builder: Builder, redact: Callable[[str], str], memory: Callable[[], Store]) -> StoreRegistry:
-        registry = cls(builder.stores())
-        registry._redact = redact
+    def _compiled(cls, builder: Builder, layout: LayoutSource | None, memory: Callable[[], Store]) -> StoreRegistry:
+        registry = cls()
+        stores = builder.stores()
+        registry._layout = layout
+        registry._memory = memory
         registry._builder = builder
-        registry._factory = builder.factory(memory)
+        if layout is None:
+            registry._stores = stores
+            registry._factory = builder.factory(memory)
+        else:
+            registry._factory = builder.factory(memory, registry._publish)
+            registry._stores = registry._handles.of_all(builder.targets(), registry._find)
         return registry
 
     def _reset(self) -> None:
         """Hold nothing, also in a forked child, whose stores forget for themselves."""
-        self._lock = threading.RLock()  # guards what follows, and makes one store per name; a factory may call get()
+        # Guards what follows, and makes one store per name; a factory may call get(). Handles call back under it.
+        self._lock = self._handles.lock = threading.RLock()
         self._live = False  # from the beginning of an opening to the beginning of the closing
-        self._leaves: list[Callable[[], Awaitable[object]]] = []  # how to leave what was entered, in order of entering
-        self._held: set[int] = set()  # the ids of what was entered
+        self._leaves: dict[int, Callable[[], Awaitable[object]]] = {}  # by the ids of what was entered, in that order
+        self._abandoned: WeakSet[Store] = WeakSet()  # the roots of layouts before this one
+        self._reloading: ThreadFuture[None] | None = None
 
     # ------------------------------------------------------------------ names
 
@@ -145,10 +184,11 @@ class StoreRegistry:
         """
         with self._lock:
             if not allow_override and (
-                name in self._stores or (self._factory is not None and self._factory.holds(name))
+                name in self._stores
+                or (self._factory is not None and (self._factory.holds(name) or self._handles.known(name) is not None))
             ):
                 raise ValueError(f"there is a store {name!r} already")
-            self._stores[name] = store
+            self._stores[name] = self._registered[name] = store
             if self._live:
                 self._take(store)
 
@@ -199,7 +239,9 @@ class StoreRegistry:
         return {name: by_store[id(store)] for name, store in stores.items()}
 
     def _redacted(self, result: PingResult) -> PingResult:
-        return result if result.error is None else replace(result, error=self._redact(result.error))
+        if result.error is None or self._layout is None:
+            return result
+        return replace(result, error=self._layout.redact(result.error))
 
     async def delete_expired(self) -> None:
         """Drop what has expired from every store; a failure keeps none of the others from it."""
@@ -211,6 +253,126 @@ class StoreRegistry:
         calls = [target.delete_expired() for target in targets.values() if hasattr(target, "delete_expired")]
         results = await asyncio.gather(*calls, return_exceptions=True)
         _raise("expired entries could not be deleted", [each for each in results if isinstance(each, BaseException)])
+
+    # ------------------------------------------------------------------ reload
+
+    def _publish(self, name: str, store: Store) -> Store:
+        """Return the handle of a name that the default factory gives a store."""
+        return self._handles.leading_to(name, store, partial(self._find, name))
+
+    def _find(self, name: str) -> Store:
+        """The store that a handle of that name leads to."""
+        assert self._builder is not None
+        assert self._factory is not None
+        if self._builder.lists(name):
+            return self._builder.store(name)
+        try:
+            return self._factory.find(name)
+        except (UnknownStoreError, UnsupportedOperationError, ValueError) as error:
+            return GoneStore(name, f"store {name!r} is not in the layout any more: {error}")
+
+    async def reload(self) -> ReloadResult:
+        """Read again what `load` was given, and let all handles lead to the stores that it describes now.
+
+        All handles are switched in one step. Roots whose type, location and namespace are the same are kept, with
+        their connections and contents; those that are gone close when the calls in progress have ended. Registered
+        stores stay. A registry that is not open stays so. Returns what became of the layout's stores.
+
+        Raises what `load` does, and what opening the new stores raises; then nothing has changed. Raises TypeError for
+        a registry without a layout, and UnknownStoreError in calls of handles whose store is gone.
+        """
+        if self._layout is None:
+            raise TypeError("this registry was made without a layout, so there is nothing to read again")
+        while True:
+            with self._lock:
+                pending = self._reloading
+                if pending is None:
+                    mine = self._reloading = ThreadFuture()
+                    break
+            await asyncio.wait([asyncio.wrap_future(pending)])
+        try:
+            return await self._reload(self._layout)
+        finally:
+            with self._lock:
+                self._reloading = None
+            mine.set_result(None)
+
+    async def _reload(self, before: LayoutSource) -> ReloadResult:
+        layout, builder, factory = await OwnThread(self._rebuilt, "storeconf-reload").run()
+        for warning in layout.warnings:
+            if warning not in before.warnings:
+                _logger.warning("%s", warning)
+        opened: dict[int, RootLife] = {}
+        try:
+            if self._live:
+                roots = [root for _, root in builder.roots()] + ([] if factory.root is None else [factory.root])
+                for root in roots:
+                    if id(root) not in self._leaves:
+                        await life_of(root).acquire()
+                        opened[id(root)] = life_of(root)
+            result, gone = self._switch(layout, builder, factory, opened)
+        except BaseException:
+            for life in reversed(opened.values()):
+                await _collect([], run_shielded(life.release()))
+            raise
+        for life in opened.values():  # left over because the registry was closed meanwhile
+            await life.release()
+        idle = [life_of(root).is_idle for root in gone]
+        closing = [life_of(root).abandon() for root in gone]
+        tasks = [task for task, waits in zip(closing, idle, strict=True) if task is not None and waits]
+        if tasks:
+            await asyncio.wait(tasks)
+        return result
+
+    def _rebuilt(self) -> tuple[LayoutSource, Builder, StoreFactory]:
+        """Read the layout again and make its stores, in whatever thread."""
+        assert self._layout is not None
+        layout = self._layout.read_again()
+        builder = Builder(layout.plan(), self._builder)
+        builder.stores()
+        return layout, builder, builder.factory(self._memory, self._publish)
+
+    def _switch(
+        self, layout: LayoutSource, builder: Builder, factory: StoreFactory, opened: dict[int, RootLife]
+    ) -> tuple[ReloadResult, list[Store]]:
+        """Replace the layout in one step; return the result, and the roots that are gone. Takes what was ``opened``."""
+        with self._lock:
+            old_builder, old_factory, old_roots = self._builder, self._factory, self._layout_roots()
+            assert old_builder is not None
+            assert old_factory is not None
+            same_unlisted = factory.follow(old_factory)
+            for adjust in builder.adjustments.values():
+                adjust()
+            self._layout, self._builder, self._factory = layout, builder, factory
+            self._stores = self._handles.of_all(builder.targets(), self._find) | self._registered
+            self._handles.switch(partial(self._moves, old_builder, same_unlisted))
+            resources = self._resources()
+            there = {id(resource) for resource in resources}
+            gone = [root for root in old_roots if id(root) not in there]
+            if self._live:
+                leaves, self._leaves = self._leaves, {}
+                for resource in resources:
+                    if id(resource) in leaves:
+                        self._leaves[id(resource)] = leaves.pop(id(resource))
+                    elif (life := opened.pop(id(resource), None)) is not None:
+                        self._leaves[id(resource)] = life.release
+                    else:
+                        self._take(resource)
+                for root in gone:
+                    if leaves.pop(id(root), None) is not None:
+                        life_of(root).let_go()
+                self._leaves = leaves | self._leaves
+            self._abandoned.update(gone)
+            result = builder.changes(old_builder)
+            builder.forget_before()
+            return result, gone
+
+    def _moves(self, before: Builder, same_unlisted: bool, name: str, store: Store) -> bool:
+        """Whether the handle of that name led to another store before."""
+        assert self._builder is not None
+        if self._builder.lists(name):
+            return self._builder.store(name) is not store
+        return before.lists(name) or not same_unlisted
 
     # ------------------------------------------------------------------ life cycle
 
@@ -295,21 +457,19 @@ class StoreRegistry:
         else:
             return
         with self._lock:
-            self._leaves.append(leave)
-            self._held.add(id(resource))
+            self._leaves[id(resource)] = leave
 
     def _take(self, store: Any) -> None:
         """Hold what came while the registry is open. Nobody can be awaited here, so it opens at its first use."""
         resource = store.root if isinstance(store, Store) else store
-        if id(resource) in self._held:
+        if id(resource) in self._leaves:
             return
         if isinstance(resource, Store):
             life = life_of(resource)
             life.hold()
-            self._leaves.append(life.release)
+            self._leaves[id(resource)] = life.release
         elif hasattr(resource, "__aenter__"):
-            self._leaves.append(partial(_enter_and_leave, resource, self._shown(resource)))
-        self._held.add(id(resource))
+            self._leaves[id(resource)] = partial(_enter_and_leave, resource, self._shown(resource))
 
     def _shown(self, resource: Any) -> str:
         """The name of a store of another library for messages: its own, or its class's."""
@@ -319,11 +479,15 @@ class StoreRegistry:
     async def _leave_all(self) -> list[BaseException]:
         with self._lock:
             self._live = False
-            leaves, self._leaves = self._leaves, []
-            self._held = set()
+            leaves, self._leaves = self._leaves, {}
+            abandoned = list(self._abandoned)
+            self._abandoned.clear()
         failures: list[BaseException] = []
-        for leave in reversed(leaves):
+        for leave in reversed(leaves.values()):
             await _collect(failures, leave())
+        for root in abandoned:
+            life_of(root).refuse()
+            await _collect(failures, life_of(root).close())
         return failures
 
     def __del__(self) -> None:

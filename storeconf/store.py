@@ -245,13 +245,14 @@ class Store(RootCaller, _Litestars):
         A key that lives throughout the iteration comes at least once.
         """
         found = self._hooks.do_keys(self._path, self._check("keys", key_text, prefix))
-        try:
-            # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
-            while (key := await self._call(anext_or_none(found), "keys")) is not None:
-                yield key
-        finally:
-            if isinstance(found, AsyncGenerator):
-                await found.aclose()
+        with self._life.iterations:
+            try:
+                # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
+                while (key := await self._call(anext_or_none(found), "keys")) is not None:
+                    yield key
+            finally:
+                if isinstance(found, AsyncGenerator):
+                    await found.aclose()
 
     # ------------------------------------------------------------------ many at once
 
@@ -411,13 +412,14 @@ class Store(RootCaller, _Litestars):
                 operation="walk",
             )
         found = root.do_walk(self._path)
-        try:
-            while (place := await self._call(anext_or_none(found), "walk")) is not None:
-                if not any(name.startswith("-") for name in place[0]):
-                    yield place
-        finally:
-            if isinstance(found, AsyncGenerator):
-                await found.aclose()
+        with self._life.iterations:
+            try:
+                while (place := await self._call(anext_or_none(found), "walk")) is not None:
+                    if not any(name.startswith("-") for name in place[0]):
+                        yield place
+            finally:
+                if isinstance(found, AsyncGenerator):
+                    await found.aclose()
 
     def raw_key(self, key: str) -> str | None:
         """Return what the backend calls the key (a server's key, a file's path), or None where nothing else can see it.

@@ -98,7 +98,7 @@ def test_what_the_registry_opened_before_is_closed(short_limit: None) -> None:
         registry = load({"first": {"type": "opens"}, "slow": {"type": "hangs"}, "last": {"type": "opens"}})
         with pytest.raises(StoreTimeoutError, match="'slow'"):
             await registry.__aenter__()
-        first, last = registry["first"], registry["last"]
+        first, last = registry["first"].root, registry["last"].root
         assert isinstance(first, Opens)
         assert isinstance(last, Opens)
         assert first.log == ["open", "close"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,7 +12,10 @@ from storeconf.store import Capabilities
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storeconf.plugin import BuildContext
+    from storeconf.store import Store
 
 
 __all__ = ["MemoryBackend"]
@@ -58,6 +62,16 @@ class MemoryBackend(Backend):
     def keeps_objects(self) -> bool:
         """Whether `objects` is on."""
         return self.objects
+
+    def adopt(
+        self, root: Store, context: BuildContext, before: Backend, context_before: BuildContext
+    ) -> Callable[[], None] | None:
+        """Give the store other bounds; but bytes do not become objects."""
+        if self == before:
+            return super().adopt(root, context, before, context_before)
+        if not isinstance(root, MemoryStore) or self.keeps_objects() != before.keeps_objects():
+            return None
+        return partial(root.set_bounds, self.max_entries, self.max_size)
 
     def build(self, context: BuildContext) -> MemoryStore:
         """Make an empty store."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
-from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings
+from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings, unchanged
 from storeconf.store import Capabilities
 from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, ServerUrl, TlsOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -273,6 +273,24 @@ class ServerBackend(Backend):
                 + ("contradicts the field tls" if self.tls else "needs a scheme with TLS, as rediss:// has")
             )
 
+    def adopt(
+        self, root: Store, context: BuildContext, before: Backend, context_before: BuildContext
+    ) -> Callable[[], None] | None:
+        """Replace the connections, unless only credentials have changed that are read again for each of them.
+
+        Another name of a node that was listed before is the same Cluster.
+        """
+        from storeconf.stores.resp.store import ServerStore
+
+        if not isinstance(root, ServerStore) or not isinstance(before, ServerBackend):
+            return None
+        if self.key_layout != before.key_layout or set(self.locations()).isdisjoint(before.locations()):
+            return None
+        sources = context.sources
+        if sources == context_before.sources and _without(self, sources) == _without(before, sources):
+            return unchanged
+        return partial(root.reconnect, partial(self.options, context.sources))
+
     def options(self, sources: Mapping[str, ValueSource] | None = None) -> ServerOptions:
         """Return where and how to connect, as the stores take it, and what of it is read again at each connection."""
         sentinel = self.sentinel
@@ -371,6 +389,18 @@ class ValkeyBackend(ServerBackend):
         return ValkeyStore.from_options(
             partial(self.options, context.sources), namespace=self.namespace or None, key_layout=self.key_layout
         )
+
+
+def _without(backend: ServerBackend, sources: Mapping[str, ValueSource]) -> tuple[object, ...]:
+    """What a backend is but for the settings that are read again for each connection."""
+    plain: dict[str, Any] = {name: None for name in _SOURCES if name in sources}
+    server: object = None
+    if "url" in sources and backend.url is not None:
+        server = backend.url.server
+    if backend.sentinel is not None:
+        names = [name for field, name in _SENTINEL_SOURCES.items() if field in sources]
+        plain["sentinel"] = backend.sentinel.model_copy(update=dict.fromkeys(names))
+    return backend.model_copy(update=plain), server
 
 
 def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:

@@ -56,7 +56,7 @@ class Request:
 
     ``variables`` are the environment variables, ``catalog`` holds the kinds that may be named, ``directory`` is
     the base of relative paths that no file contains. ``without_secrets``: placeholders replace unset variables and
-    missing secret files.
+    missing secret files. ``pause_gc``: see `storeconf.layout.collection_paused`.
     """
 
     source: Source
@@ -66,6 +66,7 @@ class Request:
     catalog: Catalog
     directory: Path
     without_secrets: bool = False
+    pause_gc: bool = True
 
 
 Links: TypeAlias = Mapping[str, "Middleware | Literal[False]"]

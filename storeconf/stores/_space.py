@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from storeconf.errors import StoreValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["BoundedTable", "Bounds", "Deadlines", "Entry", "FOREVER", "Latch", "Space", "peek"]
 
@@ -39,14 +39,16 @@ peek = dict.get
 class Space:
     """A namespace: the table of its entries, which ``delete_all`` exchanges for an empty one.
 
-    ``removed`` counts the keys that were taken out of it, so that an iteration can tell how far it was set back.
+    ``contents`` is another object after each ``delete_all``, so that an iteration ends there. ``removed`` counts the
+    keys that were taken out of it, so that an iteration can tell how far it was set back.
     """
 
-    __slots__ = ("__weakref__", "path", "removed", "table")
+    __slots__ = ("__weakref__", "contents", "path", "removed", "table")
 
     def __init__(self, path: tuple[str, ...], bounds: Bounds | None) -> None:
         self.path = path
         self.removed = 0
+        self.contents = object()
         self.table: dict[str, Entry] = self.new_table(bounds)
 
     def new_table(self, bounds: Bounds | None) -> dict[str, Entry]:
@@ -92,6 +94,31 @@ class Bounds:
             raise StoreValueError(f"key and value are {size} bytes, more than the store's max_size of {self._max_size}")
         return size
 
+    def count(self, table: BoundedTable) -> int:
+        """Count a table that was filled without these bounds; return its size."""
+        size = 0
+        if self._max_size is not None:
+            size = sum((len(key) if key.isascii() else len(key.encode())) + len(table[key][0]) for key in table)
+        self._entries += len(table)
+        self._size += size
+        return size
+
+    def order(self, uses: Iterable[tuple[Space, str]], tables: Mapping[Space, dict[str, Entry]]) -> None:
+        """Take over when the entries of these tables were used; those of which nothing is known come last."""
+        self._uses.update(dict.fromkeys((space, key) for space, key in uses if key in tables.get(space, ())))
+        self._uses.update(dict.fromkeys((space, key) for space, table in tables.items() for key in table))
+
+    def make_room(self) -> None:
+        """Drop entries until the rest is within the bounds: expired ones, then the least recently used."""
+        while self._entries > self._max_entries or (self._max_size is not None and self._size > self._max_size):
+            if not self._reclaim():
+                (victim, name), _ = self._uses.popitem(last=False)  # one step: other threads are reading all the time
+                self._drop(victim, name)
+
+    def in_order_of_use(self) -> list[tuple[Space, str]]:
+        """Return the places of the entries, the least recently used first, perhaps with some that are empty."""
+        return list(self._uses)
+
     def grow(self, space: Space, key: str, entries: int, size: int) -> None:
         """Count what was just written to ``key``, and make room for it where the bounds are passed."""
         place = (space, key)
@@ -99,10 +126,7 @@ class Bounds:
         self._uses.move_to_end(place)
         self._entries += entries
         self._size += size
-        while self._entries > self._max_entries or (self._max_size is not None and self._size > self._max_size):
-            if not self._reclaim():
-                (victim, name), _ = self._uses.popitem(last=False)  # one step: other threads are reading all the time
-                self._drop(victim, name)
+        self.make_room()
 
     def shrink(self, entries: int, size: int) -> None:
         """Count what was taken out."""
@@ -118,11 +142,11 @@ class Bounds:
 class BoundedTable(dict[str, Entry]):
     """A table that keeps to bounds: reading by ``get`` and writing count as use, and writing makes room."""
 
-    __slots__ = ("_bounds", "_space", "size")
+    __slots__ = ("_bounds", "size", "space")
 
     def __init__(self, space: Space, bounds: Bounds) -> None:
         super().__init__()
-        self._space = space
+        self.space = space
         self._bounds = bounds
         self.size = 0
 
@@ -130,7 +154,7 @@ class BoundedTable(dict[str, Entry]):
         """Use the entry."""
         entry = peek(self, key, default)
         if entry is not default:
-            self._bounds.used(self._space, key)
+            self._bounds.used(self.space, key)
         return entry
 
     def __setitem__(self, key: str, entry: Entry) -> None:
@@ -139,7 +163,11 @@ class BoundedTable(dict[str, Entry]):
         more = size if old is None else size - self._bounds.size(key, old[0])
         super().__setitem__(key, entry)
         self.size += more
-        self._bounds.grow(self._space, key, 1 if old is None else 0, more)
+        self._bounds.grow(self.space, key, 1 if old is None else 0, more)
+
+    def count(self) -> None:
+        """Count what it holds; it was filled without regard to the bounds."""
+        self.size = self._bounds.count(self)
 
     def leave(self) -> None:
         """Count all the entries as gone, at once; their uses are still to be forgotten."""
@@ -150,7 +178,7 @@ class BoundedTable(dict[str, Entry]):
         super().__delitem__(key)
         self.size -= size
         self._bounds.shrink(1, size)
-        self._bounds.forget(self._space, key)
+        self._bounds.forget(self.space, key)
 
 
 class Latch:

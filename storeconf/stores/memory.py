@@ -91,12 +91,8 @@ class MemoryStore(StoreBase):
         objects: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._check_bounds(max_entries, max_size, objects)
         super().__init__()
-        for name, bound in (("max_entries", max_entries), ("max_size", max_size)):
-            if bound is not None and bound <= 0:
-                raise ValueError(f"{name} must be above zero, not {bound}")
-        if objects and max_size is not None:
-            raise ValueError("objects have no size in bytes: bound the store by max_entries instead of max_size")
         if objects:
             self.capabilities = replace(self.capabilities, objects=True)
             self._encode = _object
@@ -104,9 +100,7 @@ class MemoryStore(StoreBase):
         self._latch = Latch()
         self._spaces_lock = threading.Lock()
         self._deadlines = Deadlines()
-        self._bounds: Bounds | None = None
-        if max_entries is not None or max_size is not None:
-            self._bounds = Bounds(max_entries, max_size, self._drop_an_expired, self._drop)
+        self._bounds = self._new_bounds(max_entries, max_size)
         self._entries = 0
         self._spaces: weakref.WeakValueDictionary[tuple[str, ...], Space] = weakref.WeakValueDictionary()
         self._filled: set[Space] = set()  # keeps alive what has entries but perhaps no handle
@@ -114,6 +108,45 @@ class MemoryStore(StoreBase):
         self._space = self._space_at(())
         self._forget_sweeper()
         self._life.on_acquire = self._resume_sweeping
+
+    @staticmethod
+    def _check_bounds(max_entries: int | None, max_size: int | None, objects: bool) -> None:
+        for name, bound in (("max_entries", max_entries), ("max_size", max_size)):
+            if bound is not None and bound <= 0:
+                raise ValueError(f"{name} must be above zero, not {bound}")
+        if objects and max_size is not None:
+            raise ValueError("objects have no size in bytes: bound the store by max_entries instead of max_size")
+
+    def _new_bounds(self, max_entries: int | None, max_size: int | None) -> Bounds | None:
+        if max_entries is None and max_size is None:
+            return None
+        return Bounds(max_entries, max_size, self._drop_an_expired, self._drop)
+
+    def set_bounds(self, max_entries: int | None, max_size: int | None) -> None:
+        """Bound the store with all its namespaces by these from now on, None: not; what exceeds them is dropped now."""
+        root = self._root
+        if root is not self:
+            root.set_bounds(max_entries, max_size)
+            return
+        self._check_bounds(max_entries, max_size, self.capabilities.objects)
+        token = self._latch.take()
+        try:
+            before, bounds = self._bounds, self._new_bounds(max_entries, max_size)
+            with self._spaces_lock:  # those that come meanwhile have the new bounds
+                self._bounds, spaces = bounds, list(self._spaces.values())
+            tables = {space: space.new_table(bounds) for space in spaces}
+            for space, table in tables.items():
+                table |= space.table  # in the same order, in which iterations go on
+                if isinstance(table, BoundedTable):
+                    table.count()
+            if bounds is not None:
+                bounds.order(() if before is None else before.in_order_of_use(), tables)
+            for space, table in tables.items():
+                space.table = table  # each in one step, for reading takes no lock
+            if bounds is not None:
+                bounds.make_room()
+        finally:
+            token.append(None)
 
     def do_attach(self, parent: Self) -> None:
         """Bind the handle to its own entries."""
@@ -345,7 +378,7 @@ class MemoryStore(StoreBase):
             for space in [space for space in self._filled if space.path[: len(path)] == path]:
                 if survives_delete_all(space.path[len(path) :]):
                     continue
-                table, space.table = space.table, space.new_table(self._bounds)
+                table, space.table, space.contents = space.table, space.new_table(self._bounds), object()
                 self._entries -= len(table)
                 if isinstance(table, BoundedTable):
                     table.leave()
@@ -358,7 +391,7 @@ class MemoryStore(StoreBase):
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """List the keys in slices; each takes up where the one before it ended, however the keys changed meanwhile."""
         space = self._space_at(path)
-        table = space.table
+        contents = space.contents
         position, removed = 0, space.removed
         while True:
             token = self._latch.take()
@@ -366,7 +399,7 @@ class MemoryStore(StoreBase):
                 # Each removal moved the keys that are still to come by at most one place towards the beginning.
                 position = max(0, position - (space.removed - removed))
                 removed = space.removed
-                keys = _portion(table, position) if space.table is table else []
+                keys = _portion(space.table, position) if space.contents is contents else []
             finally:
                 token.append(None)
             if not keys:

@@ -47,11 +47,12 @@ from storeconf.stores.resp.transports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
     from redis.asyncio import Redis, RedisCluster
     from valkey.asyncio import Valkey, ValkeyCluster
 
+    from storeconf._root import Calls
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.transport import Transport
 
@@ -95,9 +96,9 @@ class ServerStore(StoreBase):
         self._options: ServerOptions | Callable[[], ServerOptions] | None = None
         self._client = client
         """The client to close with the store, if there is one."""
-        self._has_getdel = True
-        self._reads_by_script = True
         self._transports = Transports(factory, lambda: self.name)
+        self._replaced: list[Transports] = []  # which calls in progress still use
+        self._forget_server()
         self._invalidations: InvalidationFilter | None = None
 
     @classmethod
@@ -152,6 +153,32 @@ class ServerStore(StoreBase):
         """Return the way to the server of a client that was handed in."""
         return factory_of_client(load_driver(cls.driver), client)
 
+    def reconnect(self, options: ServerOptions | Callable[[], ServerOptions]) -> None:
+        """Make new connections from now on; those that there are close when the calls in progress have ended."""
+        root = self._root
+        earlier = root._transports
+        root._transports = Transports(factory_of_options(load_driver(root.driver), options), lambda: root.name)
+        root._options = options
+        root._forget_server()
+        life = root._life
+        if life.state == OPEN:
+            root._replaced.append(earlier)
+            life.run_in_background(root._give_up(earlier, (life.renew_calls(), life.renew_iterations())))
+
+    def _forget_server(self) -> None:
+        self._has_getdel = self._reads_by_script = True
+        if (near := self._life.coherence) is not None:
+            near.all_changed()
+
+    async def _give_up(self, transports: Transports, calls: Iterable[Calls]) -> None:
+        for each in calls:
+            await each.wait()
+        await transports.close()
+        if transports in self._replaced:
+            self._replaced.remove(transports)
+        if (near := self._life.coherence) is not None:
+            near.all_changed()  # what was read meanwhile, of which nothing is announced any more
+
     def do_attach(self, parent: Self) -> None:
         """Know the prefix of this namespace's keys."""
         if not parent._path:
@@ -168,13 +195,17 @@ class ServerStore(StoreBase):
 
     async def do_close(self) -> None:
         """Close the connections of every loop, and the client where it is ours."""
-        await self._transports.close()
+        replaced, self._replaced = self._replaced, []
+        for transports in (self._transports, *replaced):
+            await transports.close()
         if self._client is not None:
             await self._client.aclose()
 
     def do_forget(self) -> None:
         """Leave the parent's connections alone."""
-        self._transports.forget()
+        for transports in (self._transports, *self._replaced):
+            transports.forget()
+        self._replaced = []
 
     async def _again(self, transport: Transport, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
         """Repeat a failed command or raise what callers are to see. Called on the root."""
