@@ -117,13 +117,15 @@ class Layout:
         from storeconf.registry import compile_plan
 
         with collection_paused(pause_gc):
-            return compile_plan(self.plan(), self)
+            return compile_plan(self.plan(), self.redact, layout=self)
 
     def read_again(self) -> Layout:
         """Read what this layout was read from, as it is now. Raises ConfigError with every problem that was found."""
         request = self._assembly.request
         with collection_paused(request.pause_gc):
-            result = _checked(*run(request))
+            examined = _examined(*run(request))
+            _report_unused([examined], every=False)
+            result = _checked(examined[0])
         if result.layout is None:
             raise ConfigError(result.diagnostics)
         return result.layout

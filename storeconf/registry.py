@@ -86,16 +86,19 @@ class LayoutSource(Protocol):
 
 
 def compile_plan(
-    plan: Plan, layout: LayoutSource | None = None, memory: Callable[[], Store] = MemoryStore
+    plan: Plan,
+    redact: Callable[[str], str] = str,
+    memory: Callable[[], Store] = MemoryStore,
+    layout: LayoutSource | None = None,
 ) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``layout`` is what the plan was made of, if the registry can be reloaded; results of pings hide its secrets.
-    ``memory`` makes the root of the stores that no layout lists, if it has no default factory.
+    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
+    layout lists, if it has no default factory. ``layout`` is what the plan was made of, if the registry can be reloaded.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), layout, memory)  # noqa: SLF001  # its own constructor of compiled registries
+    return StoreRegistry._compiled(Builder(plan), redact, memory, layout)  # noqa: SLF001  # its own constructor of compiled registries
 
 
 class StoreRegistry:
@@ -117,6 +120,7 @@ class StoreRegistry:
         self._registered: dict[str, Store] = {}  # of a compiled registry
         self._default_factory = default_factory or _memory_store
         self._builder: Builder | None = None
+        self._redact: Callable[[str], str] = str
         self._layout: LayoutSource | None = None
         self._memory: Callable[[], Store] = MemoryStore
         self._handles = PublishedHandles()
@@ -125,9 +129,16 @@ class StoreRegistry:
         self._reset()
 
     @classmethod
-    def _compiled(cls, builder: Builder, layout: LayoutSource | None, memory: Callable[[], Store]) -> StoreRegistry:
+    def _compiled(
+        cls,
+        builder: Builder,
+        redact: Callable[[str], str],
+        memory: Callable[[], Store],
+        layout: LayoutSource | None,
+    ) -> StoreRegistry:
         registry = cls()
         stores = builder.stores()
+        registry._redact = redact
         registry._layout = layout
         registry._memory = memory
         registry._builder = builder
@@ -239,9 +250,7 @@ class StoreRegistry:
         return {name: by_store[id(store)] for name, store in stores.items()}
 
     def _redacted(self, result: PingResult) -> PingResult:
-        if result.error is None or self._layout is None:
-            return result
-        return replace(result, error=self._layout.redact(result.error))
+        return result if result.error is None else replace(result, error=self._redact(result.error))
 
     async def delete_expired(self) -> None:
         """Drop what has expired from every store; a failure keeps none of the others from it."""
@@ -343,7 +352,7 @@ class StoreRegistry:
             same_unlisted = factory.follow(old_factory)
             for adjust in builder.adjustments.values():
                 adjust()
-            self._layout, self._builder, self._factory = layout, builder, factory
+            self._layout, self._redact, self._builder, self._factory = layout, layout.redact, builder, factory
             self._stores = self._handles.of_all(builder.targets(), self._find) | self._registered
             self._handles.switch(partial(self._moves, old_builder, same_unlisted))
             resources = self._resources()

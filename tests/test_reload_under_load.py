@@ -30,10 +30,8 @@ def layouts(backend: str, directory: Path) -> list[dict[str, Any] | str]:
     """Layouts with the same names: other settings, chains, namespaces, roots and kinds, and some broken ones."""
     main, second = root(backend, directory / "main"), root(backend, directory / "second")
     names = {"sessions": {"parent": "main"}, "counters": {"parent": "main"}}
-    tuned: dict[str, Any] = {
-        "memory": {"max_entries": 10_000},
-        "file": {"durability": "fsync"},
-    }.get(backend, {"command_timeout": "4s"})
+    tunings: dict[str, dict[str, Any]] = {"memory": {"max_entries": 10_000}, "file": {"durability": "fsync"}}
+    tuned = tunings.get(backend, {"command_timeout": "4s"})
     other = {"type": "memory"} if backend != "memory" else root("file", directory / "main")
     chain = {"ttl": "1h", "cache": "1s", "retry": 2}
     return [
