@@ -123,7 +123,7 @@ class Layout:
         """Read what this layout was read from, as it is now. Raises ConfigError with every problem that was found."""
         request = self._assembly.request
         with collection_paused(request.pause_gc):
-            examined = _examined(*run(request))
+            examined = _examined(*run(request), packages=False)
             _report_unused([examined], every=False)
             result = _checked(examined[0])
         if result.layout is None:

@@ -38,6 +38,13 @@ class Layout:
         return await self.registry.reload()
 
 
+async def closed(store: storeconf.Store) -> None:
+    """Wait until nothing holds a store open."""
+    async with asyncio.timeout(10):
+        while store.is_open:
+            await asyncio.sleep(0.01)
+
+
 @in_loop
 async def test_a_registry_without_a_layout_cannot_be_reloaded() -> None:
     with pytest.raises(TypeError, match="without a layout"):
@@ -305,13 +312,9 @@ def test_an_old_root_stays_until_its_last_use_has_ended(backend: str, tmp_path: 
             assert [old.is_open] == [True]
             release.set()
             assert await computing == b"made"
-            async with asyncio.timeout(10):
-                while old.is_open:
-                    await asyncio.sleep(0.01)
+            await closed(old)
             assert (await get("k"), await late) == (b"made", b"2")  # which open it for themselves
-            async with asyncio.timeout(10):
-                while old.is_open:
-                    await asyncio.sleep(0.01)
+            await closed(old)
         with pytest.raises(StoreClosedError):
             await get("k")
 
@@ -326,9 +329,7 @@ async def test_who_has_entered_a_handle_holds_what_it_leads_to(tmp_path: Path) -
         old = a.root
         await layout.change(a={"type": "file", "path": "data"})
         await a.set("k", "v")
-        async with asyncio.timeout(10):
-            while old.is_open:
-                await asyncio.sleep(0)
+        await closed(old)
     assert [a.is_open] == [False]
 
 
