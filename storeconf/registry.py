@@ -94,7 +94,7 @@ def compile_plan(
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
     ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
-    layout lists, if it has no default factory. ``layout`` is what the plan was made of, if the registry can be reloaded.
+    layout lists, if it has no default factory. ``layout`` is what a reload reads again; None: it can't be reloaded.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
