@@ -63,10 +63,19 @@ test-newest:  ## Run all tests on the newest versions there are, whatever constr
 	tools/set-up .venv-newest $(PYTHON) --upgrade --upgrade-strategy eager
 	.venv-newest/bin/$(PYTEST) $(ARGS)
 
-# Chromium is Debian's package `chromium`, or any that is installed; nothing is downloaded to get it.
-test-browser: $(READY)  ## Test the page of `storeconf graph` in headless Chromium, which must be installed
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
-	    { echo 'make test-browser needs Chromium: apt-get install chromium' >&2; exit 2; }
+# Chromium, node and npm are Debian's packages of these names, or any that are installed. The language servers come from
+# npm, in the versions of tests/browser/package.json.
+$(VENV)/editors/node_modules: tests/browser/package.json $(READY)
+	mkdir -p $(@D) && cp $< $(@D)
+	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent
+	touch $@
+
+BROWSER_NEEDS := for each in node npm; do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+    command -v chromium chromium-browser google-chrome >/dev/null || missing="$$missing chromium"
+test-browser: $(READY)  ## Test the page in Chromium and the schema in editors' servers (needs chromium, node, npm)
+	@missing=; $(BROWSER_NEEDS); [ -z "$$missing" ] || \
+	    { echo "make test-browser needs$$missing; on Debian: apt-get install chromium nodejs npm" >&2; exit 2; }
+	@$(MAKE) --no-print-directory $(VENV)/editors/node_modules
 	$(BIN)/python -m pytest -n 0 $(or $(ARGS),tests/browser)
 
 update:  ## Write constraints.txt with the newest versions that fit

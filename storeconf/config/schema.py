@@ -7,13 +7,14 @@ all fields, the types of their values, and which fields exclude each other in on
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from storeconf._arguments import format_duration, parse_duration
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, TOP
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
 
     from storeconf.catalog import Catalog
     from storeconf.config.language import EnvelopeField
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_ID", "build_schema"]
 
 SCHEMA_ID: Final = "https://raw.githubusercontent.com/storeconf/storeconf/main/schemas/storeconf.v1.schema.json"
+
+Schema: TypeAlias = dict[str, Any]
 
 STORE_NAME: Final = "^[A-Za-z0-9](-*(_-+)*_?[A-Za-z0-9])*$"
 NAMESPACE: Final = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -32,7 +35,11 @@ _ROOT_NAMESPACE: Final = {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9_
 IN_ENVIRONMENTS: Final = ("stores", "default_factory", "unset", "acknowledge")
 """The keys that an environment's section can have."""
 
-Schema = dict[str, Any]
+_INLINE: Final[Mapping[str, Schema]] = {
+    "#/definitions/reference": {"type": "string", "pattern": STORE_NAME},
+    "#/definitions/namespace": {"type": "string", "pattern": NAMESPACE},
+}
+"""Definitions that are written where they are used: editors show nothing that is beside a reference."""
 
 
 def build_schema(catalog: Catalog) -> Schema:
@@ -40,48 +47,35 @@ def build_schema(catalog: Catalog) -> Schema:
     backends = {name: model for name in catalog.backend_names() if (model := _backend(catalog, name)) is not None}
     links = {kind: link for kind in catalog.middleware_names() if (link := _middleware(catalog, kind)) is not None}
     definitions: Schema = {
-        "reference": {"anyOf": [{"type": "string", "pattern": STORE_NAME}, _INTERPOLATED]},
-        "namespace": {"anyOf": [{"type": "string", "pattern": NAMESPACE}, _INTERPOLATED]},
-        "stores": _named({"$ref": "#/definitions/store"}),
+        "stores": {"description": TOP["stores"].description, **_named({"$ref": "#/definitions/store"})},
         "acknowledge": {
-            "type": "object",
-            "patternProperties": {"^SC[0-9]{3}$": _or_removed({"type": "array", "items": {"type": "string"}})},
+            "description": TOP["acknowledge"].description,
+            "type": ["object", "null"],
+            "patternProperties": {"^SC[0-9]{3}$": {"type": ["array", "null"], "items": {"type": "string"}}},
             "additionalProperties": False,
         },
-        "environments": _named({"$ref": "#/definitions/environment"}),
-        "environment": _mapping({name: TOP[name] for name in IN_ENVIRONMENTS}, extensible=True),
-        "store": {"anyOf": [{"$ref": f"#/definitions/{name}"} for name in _kinds(backends, "store")]},
-        "default_factory": {
-            "anyOf": [
-                {"enum": ["forbid"]},
-                _INTERPOLATED,
-                *({"$ref": f"#/definitions/{name}"} for name in _kinds(backends, "factory")),
-            ]
+        "environments": {
+            "description": TOP["environments"].description,
+            **_named({"$ref": "#/definitions/environment"}),
         },
-        "child": _mapping(CHILD, required="parent"),
-        "alias": _mapping(ALIAS, required="use"),
-        "factory_parent": _mapping({"parent": CHILD["parent"], **FACTORY}, required="parent"),
-        "factory_use": _mapping(ALIAS, required="use"),
+        "environment": {
+            **_mapping({name: TOP[name] for name in IN_ENVIRONMENTS}, extensible=True),
+            "type": ["object", "null"],
+        },
     }
-    for also, prefix in ((COMMON, "store"), (FACTORY, "factory")):
-        for name, model in backends.items():
-            definitions[f"{prefix}_{name}"] = _root(model, name, also, definitions)
-        definitions[f"{prefix}_interpolated"] = _any_type()
-        definitions[f"{prefix}_partial"] = _partial(definitions, prefix, backends, also)
+    definitions["store"] = _store(backends, "store", definitions)
+    definitions["default_factory"] = _store(backends, "factory", definitions)
     definitions["middleware"] = _middleware_schema(links, definitions)
+    top = {**_mapping(TOP, extensible=True), "type": ["object", "null"]}  # an empty file is null
+    schema: Schema = _merged({**top, "definitions": dict(sorted(definitions.items()))}, definitions)
+    _drop_unused(schema)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": SCHEMA_ID,
         "title": "storeconf layout, version 1",
         "description": "An application's key/value stores, or one layer of their description.",
-        **_mapping(TOP, extensible=True),
-        "definitions": dict(sorted(definitions.items())),
+        **schema,
     }
-
-
-def _kinds(backends: Iterable[str], prefix: str) -> list[str]:
-    others = ("child", "alias") if prefix == "store" else ("factory_parent", "factory_use")
-    return [*(f"{prefix}_{name}" for name in backends), *others, f"{prefix}_interpolated", f"{prefix}_partial"]
 
 
 def _backend(catalog: Catalog, name: str) -> type[Backend] | None:
@@ -102,10 +96,10 @@ def _middleware(catalog: Catalog, kind: str) -> type[Middleware] | None:
 
 
 def _named(value: Schema) -> Schema:
-    """A mapping from names to values."""
+    """A mapping from names to values, which admit null themselves."""
     return {
-        "type": "object",
-        "patternProperties": {STORE_NAME: _or_removed(value)},
+        "type": ["object", "null"],
+        "patternProperties": {STORE_NAME: value},
         "additionalProperties": False,
     }
 
@@ -122,50 +116,105 @@ def _mapping(fields: Mapping[str, EnvelopeField], *, required: str | None = None
 
 
 def _envelope(each: EnvelopeField) -> Schema:
-    value = dict(each.schema)
+    value = _INLINE.get(each.schema.get("$ref", ""), dict(each.schema))
     if value.get("type") in ("string", "integer"):
         value = _or_interpolated(value)
+    if "$ref" in value:  # what it refers to has the documentation, and admits null; editors see nothing beside it
+        return value
     return {"description": each.description, "examples": list(each.examples), **_or_removed(value)}
 
 
-def _root(model: type[Backend], name: str, also: Mapping[str, EnvelopeField], definitions: Schema) -> Schema:
+# ---------------------------------------------------------------- stores
+
+
+def _store(backends: Mapping[str, type[Backend]], prefix: str, definitions: Schema) -> Schema:
+    """A store, or the default factory: what its kind allows, chosen by `if`, so that one mistake gives one message.
+
+    Editors do not all look into conditions, so `properties` repeats every field: its documentation and, in an `anyOf`
+    that anything satisfies, its values. The fields of one type are offered only where that type is set.
+    """
+    factory = prefix == "factory"
+    also = FACTORY if factory else COMMON
+    roots = {name: _root(model, definitions) for name, model in backends.items()}
+    docs = [definition.get("description", "") for definition in roots.values()]
+    child = {} if factory else {"namespace": _envelope(CHILD["namespace"])}
+    common = {name: _envelope(each) for name, each in {**CHILD, **ALIAS, **also}.items() if name != "namespace"}
+    fields: dict[str, list[Schema]] = {}
+    for properties in (*(definition["properties"] for definition in roots.values()), child):
+        for field, value in properties.items():
+            if value not in fields.setdefault(field, []):
+                fields[field].append(value)
+    kinds = {"enum": [*roots], "enumDescriptions": docs, "x-taplo": {"docs": {"enumValues": docs}}}
+    kind = {"description": _KIND, "anyOf": [{"description": _KIND, **kinds}, {}]}
+    known = {field: _documented(values[0], values, {"description"}) for field, values in fields.items()}
+    for field in known.values():  # taplo shows the documentation of the options alone
+        field["anyOf"] = [*({**option, "description": field["description"]} for option in field["anyOf"]), {}]
+    hidden = {field: {**value, "doNotSuggest": True} for field, value in known.items() if field != "namespace"}
+    shown = {"namespace": {**known["namespace"], "description": _NAMESPACE}} if "namespace" in known else {}
+    for name, definition in roots.items():
+        definitions[f"{prefix}_{name}"] = _closed(definition, ("type", *also))
+    partial = {field: _documented(values[0], values, _ANNOTATIONS) for field, values in fields.items()}
+    definitions[f"{prefix}_child"] = _closed({"properties": child}, ("parent", *also))
+    definitions[f"{prefix}_alias"] = _closed({}, ALIAS)
+    definitions[f"{prefix}_partial"] = {
+        **_closed({"properties": partial}, (*KIND_KEYS, *also)),
+        "description": "A partial store; another layer sets its type.",
+    }
+    cases = [
+        *(({"enum": [name]}, "type", {"$ref": f"#/definitions/{prefix}_{name}"}) for name in roots),
+        (_INTERPOLATED, "type", {"properties": {"parent": False, "use": False}}),  # its fields are not known
+        (_PRESENT, "type", {"properties": {"type": {"enum": [*roots]}}}),
+        (_PRESENT, "parent", {"$ref": f"#/definitions/{prefix}_child"}),
+        (_PRESENT, "use", {"$ref": f"#/definitions/{prefix}_alias"}),
+    ]
+    rules: Schema = {"$ref": f"#/definitions/{prefix}_partial"}
+    for value, key, then in reversed(cases):
+        rules = {"if": {"required": [key], "properties": {key: value}}, "then": then, "else": rules}
+    schema: Schema = {"type": ["object", "null"], "properties": {"type": kind, **common, **shown, **hidden}}
+    if not factory:
+        return {**schema, "if": {"type": "object"}, "then": rules}
+    other = {"if": _INTERPOLATED, "then": {}, "else": {"enum": ["forbid", None]}}
+    described = {
+        "description": TOP["default_factory"].description,
+        "examples": ["forbid"],
+        "properties": schema["properties"],
+    }
+    return {**described, "if": {"type": "object"}, "then": rules, "else": other}
+
+
+_KIND: Final = "The kind of a root, which keeps the bytes. A store has exactly one of type, parent and use."
+
+_NAMESPACE: Final = "The namespace of the store's keys: of a root, on the server; of a child, in its parent."
+
+_PRESENT: Final = {"type": ["string", "number", "boolean", "array", "object"]}
+"""Anything but null."""
+
+
+def _closed(definition: Schema, others: Iterable[str]) -> Schema:
+    """A mapping of these fields and of ``others``, whose values the schema around it describes."""
+    properties = {**{name: {"doNotSuggest": True} for name in others}, **definition.get("properties", {})}
+    return {**definition, "type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _documented(first: Schema, values: Iterable[Schema], notes: Set[str]) -> Schema:
+    """Any of these values, with the documentation of the first."""
+    bare = [{key: each for key, each in value.items() if key not in _ANNOTATIONS} for value in values]
+    options: list[Schema] = []
+    for value in bare:
+        options += [each for each in (value["anyOf"] if set(value) == {"anyOf"} else [value]) if each not in options]
+    return {**{key: each for key, each in first.items() if key in notes}, "anyOf": options}
+
+
+def _root(model: type[Backend], definitions: Schema) -> Schema:
+    """The fields of a type of root alone."""
     schema = _model(model, definitions)
     fields = schema["properties"]
-    kind = fields.pop("type")
+    del fields["type"]
     fields["namespace"] = {**fields["namespace"], "anyOf": [_ROOT_NAMESPACE, _INTERPOLATED, _REMOVED]}
-    schema["properties"] = {
-        "type": {"description": kind.get("description", ""), "enum": [name]},
-        **fields,
-        **{field: _envelope(each) for field, each in also.items()},
-    }
-    schema["required"] = ["type"]
     pairs = [pair for group in model.exclusive_groups for pair in combinations(group, 2)]
     if pairs:
         schema["not"] = {"anyOf": [{"required": list(pair)} for pair in pairs]}
     return schema
-
-
-def _any_type() -> Schema:
-    """A root whose type a variable decides: its fields are not known."""
-    absent = {name: False for name in KIND_KEYS if name != "type"}
-    return {"type": "object", "properties": {"type": _INTERPOLATED, **absent}, "required": ["type"]}
-
-
-def _partial(definitions: Schema, prefix: str, backends: Iterable[str], also: Mapping[str, EnvelopeField]) -> Schema:
-    """A partial store; another layer sets its type, so any field of any type is possible."""
-    options: dict[str, list[Schema]] = {}
-    for name in backends:
-        for field, value in definitions[f"{prefix}_{name}"]["properties"].items():
-            if field not in also and field != "type" and value not in options.setdefault(field, []):
-                options[field].append(value)
-    properties = {field: values[0] if len(values) == 1 else {"anyOf": values} for field, values in options.items()}
-    properties.update({field: _envelope(each) for field, each in also.items()})
-    return {
-        "description": "A partial store; another layer sets its type.",
-        "type": "object",
-        "properties": {**properties, **dict.fromkeys(KIND_KEYS, _REMOVED)},
-        "additionalProperties": False,
-    }
 
 
 def _middleware_schema(links: Mapping[str, type[Middleware]], definitions: Schema) -> Schema:
@@ -177,7 +226,74 @@ def _middleware_schema(links: Mapping[str, type[Middleware]], definitions: Schem
             forms += settings["properties"][model.shorthand_field].get("anyOf", [])
         forms += [each for each in ({"type": "boolean"}, _REMOVED) if each not in forms]
         properties[kind] = {"description": settings.get("description", ""), "anyOf": forms}
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+    return {
+        "description": COMMON["middleware"].description,
+        "type": ["object", "null"],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+# ---------------------------------------------------------------- one message for one mistake
+
+
+def _merged(value: Any, definitions: Schema) -> Any:
+    """Each `anyOf` of values of different types as one schema: keywords apply to their own type alone.
+
+    Validators name the mistake in such a schema; of an `anyOf` some only tell that nothing in it matches.
+    """
+    if isinstance(value, list):
+        return [_merged(each, definitions) for each in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _merged(each, definitions) for key, each in value.items()}
+    options = [_target(each, definitions) for each in value.get("anyOf", ())]
+    merged: Schema = {}
+    kinds: list[str] = []
+    for option in options:
+        own = [option["type"]] if isinstance(option.get("type"), str) else option.get("type", [])
+        if own == kinds[-1:] == ["string"] and option.keys() == {"type", "pattern"} and "pattern" in merged:
+            merged["pattern"] = f"({merged['pattern']})|({option['pattern']})"
+        elif not own or not option.keys() <= _OF_ONE_TYPE or not {*own, *_NUMBERS.get(own[0], ())}.isdisjoint(kinds):
+            return value
+        else:
+            kinds += own
+            merged.update({key: each for key, each in option.items() if key != "description"})
+    if not options:
+        return value
+    if merged.get("pattern") == _INTERPOLATED["pattern"]:
+        others = [each for each in kinds if each not in ("string", "null")]
+        merged["patternErrorMessage"] = (
+            f"Expected {' or '.join(others)}, or a text with a substitution such as ${{NAME}}."
+        )
+    rest = {key: each for key, each in value.items() if key != "anyOf"}
+    return {**_merged(merged, definitions), "type": kinds[0] if len(kinds) == 1 else kinds, **rest}
+
+
+_NUMBERS: Final = {"integer": ("number",), "number": ("integer",)}
+
+
+_OF_ONE_TYPE: Final = frozenset(
+    {
+        "type", "description", "properties", "additionalProperties", "items", "minItems", "pattern", "minLength",
+        "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "patternErrorMessage",
+    }
+)  # fmt: skip
+
+
+def _target(option: Schema, definitions: Schema) -> Schema:
+    """The definition that an option refers to, if it is one of a model without models inside, else the option."""
+    name = str(option.get("$ref", "")).removeprefix("#/definitions/")
+    target = definitions.get(name, {})
+    return target if target.get("type") == "object" and "$ref" not in str(target) else option
+
+
+def _drop_unused(schema: Schema) -> None:
+    """Remove the definitions that nothing refers to any more."""
+    definitions = schema["definitions"]
+    while unused := [name for name in definitions if f"'#/definitions/{name}'" not in str(schema)]:
+        for name in unused:
+            del definitions[name]
 
 
 # ---------------------------------------------------------------- models
@@ -198,6 +314,8 @@ def _layered(schema: Schema) -> Schema:
     properties = {}
     for name, value in schema["properties"].items():
         about = {key: value[key] for key in ("description", "examples", "default") if value.get(key) is not None}
+        if isinstance(about.get("default"), str) and about["default"].startswith("P"):
+            about["default"] = format_duration(parse_duration(about["default"]))  # as people write it
         properties[name] = {**about, **_or_removed(_or_interpolated(_plain(value)))}
     shown = {key: schema[key] for key in ("description",) if key in schema}
     return {**shown, "type": "object", "properties": properties, "additionalProperties": False}
@@ -235,6 +353,8 @@ def _or_interpolated(value: Schema) -> Schema:
 
 
 def _or_removed(value: Schema) -> Schema:
+    if set(value) == {"enum"}:
+        return {"enum": [*value["enum"], None]}
     options = value["anyOf"] if set(value) == {"anyOf"} else [value]
     return {"anyOf": [*options, _REMOVED]} if value else value
 
