@@ -17,6 +17,7 @@ PLUGINS = [plugin.module for plugin in BAD] + [project.name.replace("-", "_") fo
 LAYOUT = """\
 stores:
   jobs: {type: sqlite, path: var/jobs.sqlite, description: "${secretbox:nobody:-by default}"}
+  quick: {type: lmdb, path: var/quick}
   kept: {type: key-value, store: disk, path: var/kept}
   sessions:
     parent: kept
@@ -30,7 +31,7 @@ logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(m
 
 async def main():
     async with storeconf.load("storeconf.yaml") as registry:
-        for name in ("jobs", "sessions"):
+        for name in ("jobs", "sessions", "quick"):
             await registry[name].set("k", "v")
         return [await registry["sessions"].expires_in("k"), (await registry["jobs"].increment("n"))]
 
