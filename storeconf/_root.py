@@ -9,19 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future as ThreadFuture
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
 from storeconf._lifecycle import CLOSED, CLOSING, NEW, OPEN, LifeCycle, require_asyncio, within
 from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
-from storeconf.errors import StoreClosedError, StoreError
+from storeconf.errors import (
+    StoreClosedError,
+    StoreconfError,
+    StoreError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
 from storeconf.operations import METHODS, TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 
 __all__ = [
     "CHANGES",
@@ -29,10 +37,16 @@ __all__ = [
     "CLOSE_LIMIT",
     "OPEN_LIMIT",
     "Calls",
+    "Maker",
     "RootCaller",
     "RootLife",
     "anext_or_none",
+    "described",
+    "hides",
+    "hook_of",
     "life_of",
+    "maker_of",
+    "raise_foreign",
     "refresh_of",
     "sign",
     "targets_of",
@@ -55,6 +69,10 @@ CLOSE_LIMIT = 10.0
 
 CHANGES: Final = frozenset(row.method for row in TABLE if row.changes)
 """The public operations that change something; ``get`` does when it renews."""
+
+
+_UNKNOWN: Final = frozenset({name for row in TABLE if row.has_outcome for name in (row.name, row.method)} - {"get"})
+"""The operations of which an unexpected error leaves open whether they took effect."""
 
 
 class Owner(Protocol):
@@ -88,6 +106,65 @@ def sign(error: StoreError, store: Named, operation: str) -> None:
         error.store = store.name
     if error.operation is None:
         error.operation = operation
+
+
+def raise_foreign(error: Exception, store: Named, operation: str, maker: Maker) -> NoReturn:
+    """Raise a StoreError from what a plugin raised that is none of storeconf's classes.
+
+    Only Python's own errors of connections and timeouts count as an outage, so that no policy hides a mistake.
+    """
+    name = store.name
+    text = maker.redact(described(error))
+    if isinstance(error, NotImplementedError) and not str(error):
+        text += f" (it does not implement do_{operation}, or what that calls)"
+    kind = StoreTimeoutError if isinstance(error, TimeoutError) else StoreError
+    raise (StoreUnavailableError if isinstance(error, ConnectionError) else kind)(
+        f"{maker.describe()} of store {name!r} failed in {operation}: {text}",
+        store=name,
+        operation=operation,
+        outcome_unknown=operation in _UNKNOWN,
+    ) from (error if hides(error, maker.redact) else None)
+
+
+def hides(error: BaseException, redact: Callable[[str], str]) -> bool:
+    """Hide secrets in an error and those that it comes from, as tracebacks print them; whether none is left."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if redact(str(each)) != str(each):
+            each.args = tuple(redact(value) if isinstance(value, str) else value for value in each.args)
+            if redact(str(each)) != str(each):  # its text is not that of its arguments
+                return False
+        each = each.__cause__ or each.__context__
+    return True
+
+
+def described(error: BaseException) -> str:
+    """An error in one text: its class, and what it says."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+@contextmanager
+def hook_of(store: Any, operation: str) -> Iterator[None]:
+    """Sign what a hook raises; `RootCaller._call` does the same in fewer steps."""
+    try:
+        yield
+    except StoreError as error:
+        sign(error, store, operation)
+        raise
+    except StoreconfError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+        raise_foreign(error, store, operation, maker_of(store))
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Whose code a store is: what gives its name in messages, and what hides the secrets of the layout in texts."""
+
+    describe: Callable[[], str]
+    redact: Callable[[str], str] = str
 
 
 class Calls:
@@ -181,11 +258,8 @@ class RootLife(LifeCycle):
 
     async def _open_owner(self) -> None:
         owner = self.owner
-        try:
+        with hook_of(owner, "open"):
             await within(self._open_limit, owner.do_open(), f"opening store {owner.name!r}")
-        except StoreError as error:
-            sign(error, owner, "open")
-            raise
         if self.coherence is not None:
             self.coherence.resume()
         if self.abandoned:
@@ -196,20 +270,17 @@ class RootLife(LifeCycle):
         if self.coherence is not None:
             self.coherence.shut()
         try:
-            try:
-                self.flights.end(unneeded=True)
-                async with asyncio.timeout(CLOSE_GRACE) as grace:
-                    for calls in (self.calls, *self._earlier):
-                        await calls.wait()
-            except TimeoutError:
-                if not grace.expired():
-                    raise
-            finally:
-                self.flights.end()  # the factories that are still running
+            self.flights.end(unneeded=True)
+            async with asyncio.timeout(CLOSE_GRACE) as grace:
+                for calls in (self.calls, *self._earlier):
+                    await calls.wait()
+        except TimeoutError:
+            if not grace.expired():
+                raise
+        finally:
+            self.flights.end()  # the factories that are still running
+            with hook_of(owner, "close"):
                 await within(CLOSE_LIMIT, owner.do_close(), f"closing store {owner.name!r}")
-        except StoreError as error:
-            sign(error, owner, "close")
-            raise
 
     # ------------------------------------------------------------------ reload
 
@@ -288,6 +359,11 @@ class RootLife(LifeCycle):
             self.observed = self.coherence is not None or self.flights.can_be_overtaken
 
 
+def maker_of(store: Any) -> Maker:
+    """Return whose code a store is, as far as that is known."""
+    return store._maker or store._root._maker or Maker(lambda: f"the class {type(store._root).__qualname__}")  # noqa: SLF001  # attributes of every store
+
+
 class Handle(Protocol):
     """A store, as far as this module knows it."""
 
@@ -353,7 +429,7 @@ class RootCaller:
                     f"store {self.name!r} is closed; open it, or its registry, again", store=self.name
                 )
 
-    async def _call(self, work: Coroutine[Any, Any, T], operation: str | None = None) -> T:
+    async def _call(self, work: Coroutine[Any, Any, T], operation: str = "") -> T:
         """Run one of the root's ``do_*`` coroutines as a call in progress, which closing waits for.
 
         ``operation`` is what errors call it, by default the name of the hook.
@@ -368,15 +444,17 @@ class RootCaller:
         except StoreError as error:
             sign(error, self, operation or getattr(work, "__name__", "").removeprefix("do_"))
             raise
+        except StoreconfError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a backend's own code may fail in any way
+            raise_foreign(error, self, operation or getattr(work, "__name__", "").removeprefix("do_"), maker_of(self))
         finally:
             work.close()
             calls.count -= 1
             if calls.idle is not None:
                 calls.leave()
 
-    def _change(
-        self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None = None
-    ) -> Awaitable[T]:
+    def _change(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> Awaitable[T]:
         """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
         life = self._life
         if not life.observed:
@@ -385,18 +463,20 @@ class RootCaller:
             return self._overtaking(keys, work, operation)
         return self._telling(keys, self._call(work, operation))
 
-    async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str | None) -> T:
+    async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> T:
         try:
             await self._life.flights.overtake(self._path, keys)
             return await self._telling(keys, self._call(work, operation))
         finally:
             work.close()  # which has not begun if this was cancelled before
 
-    def _change_expiry(self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None) -> Awaitable[T]:
+    def _change_expiry(
+        self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None, operation: str
+    ) -> Awaitable[T]:
         """As `_change`, for what gives these keys another expiry: it changes no value, unless it removes the entry."""
         if expiry is not None and expiry <= 0:
-            return self._change(keys, work)
-        return self._telling(keys, self._call(work))
+            return self._change(keys, work, operation)
+        return self._telling(keys, self._call(work, operation))
 
     def _telling(self, keys: Collection[str] | None, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
         near = self._life.coherence

@@ -5,24 +5,30 @@ from __future__ import annotations
 import difflib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from storeconf._root import Maker, described, hides
 from storeconf.errors import PluginError, StoreconfError, UnknownStoreError
+from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plan import HIDDEN_ROOT
 from storeconf.plugin import BuildContext, unchanged
+from storeconf.plugin import maker as maker_name
 from storeconf.store import Store, check_name
+from storeconf.store_base import taken_name
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from storeconf.catalog import Part
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend, ValueSource
 
 __all__ = ["Builder", "ReloadResult", "StoreFactory", "unknown_store"]
+
+R = TypeVar("R")
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
@@ -99,8 +105,9 @@ class ReloadResult:
 class Builder:
     """Makes the stores of one plan, each once, and those that a chain calls before it."""
 
-    def __init__(self, plan: Plan, before: Builder | None = None) -> None:
+    def __init__(self, plan: Plan, before: Builder | None = None, redact: Callable[[str], str] = str) -> None:
         self.plan = plan
+        self._redact = redact
         self._steps = {step.name: step for step in plan.steps}
         self._bare: dict[str, Store] = {}
         self._stores: dict[str, Store] = {}
@@ -196,7 +203,8 @@ class Builder:
         old = None if self._before is None else self._before._roots.get(name)  # noqa: SLF001  # of this class
         if old is None or type(old.backend) is not type(backend) or old.backend.namespace != backend.namespace:
             return None
-        adjust = backend.adopt(old.store.root, context, old.backend, old.context)
+        maker, root = Maker(partial(maker_name, type(backend)), self._redact), old.store.root
+        adjust = _own_code(maker, f"adjust {name!r}", backend.adopt, root, context, old.backend, old.context)
         if adjust is None:
             return None
         if adjust is not unchanged:
@@ -204,8 +212,10 @@ class Builder:
         return old.store
 
     def _new_root(self, name: str, backend: Backend, context: BuildContext) -> Store:
-        made = _checked("backend", backend.type, name, backend.build, context)
-        made.root.name = name
+        maker = Maker(partial(maker_name, type(backend)), self._redact)
+        made = _checked(maker, name, backend.build, context)
+        owner = made.root
+        owner.name, owner._maker = name, maker  # noqa: SLF001  # nobody else knows its maker
         if backend.namespace and not made.namespaces:
             made = made.with_namespace(backend.namespace)
         made.name = name
@@ -221,12 +231,15 @@ class Builder:
         self._making.append(name)
         try:
             context = self._context(name, chain)
-            for kind, link in reversed(chain):
+            for _, link in reversed(chain):
                 inner, root = store, store.root
-                store = _checked("middleware", kind, name, link.wrap, inner, context)
+                maker = Maker(partial(maker_name, type(link)), self._redact)
+                store = _checked(maker, name, link.wrap, inner, context)
+                if store is not inner and isinstance(store, StoreWrapper):
+                    store._maker = maker  # noqa: SLF001  # nobody else knows it
                 if store.root is not root:
                     raise PluginError(
-                        f"the middleware {kind!r} gave store {name!r} another root than that of the store inside",
+                        f"{maker.describe()} gave store {name!r} another root than that of the store inside",
                         code="SC703",
                         hint="a store around another one is a storeconf.StoreWrapper",
                     )
@@ -299,18 +312,29 @@ class _Root:
     context: BuildContext
 
 
-def _checked(part: Part, kind: str, name: str, build: Callable[..., object], *given: object) -> Store:
-    """The store that a backend's or middleware's own code makes for that name; PluginError if it makes none."""
+def _own_code(maker: Maker, what: str, code: Callable[..., R], *given: Any) -> R:
+    """Call a plugin's own code; what it raises becomes a PluginError that names the plugin."""
     try:
-        made = build(*given)
+        return code(*given)
     except StoreconfError:
         raise
-    except Exception as error:
-        text = f"the {part} {kind!r} could not make store {name!r}: {type(error).__name__}"
-        raise PluginError(text, code="SC708") from error
+    except Exception as error:  # noqa: BLE001  # it may fail in any way
+        text = f"{maker.describe()} could not {what}: {maker.redact(described(error))}"
+        cause = error if hides(error, maker.redact) else None
+        raise PluginError(text, code="SC708") from cause
+
+
+def _checked(maker: Maker, name: str, build: Callable[..., object], *given: object) -> Store:
+    """The store that a backend's or middleware's own code makes for that name; PluginError if it makes none."""
+    made = _own_code(maker, f"make store {name!r}", build, *given)
     if not isinstance(made, Store):
-        text = f"the {part} {kind!r} made no store for {name!r} but a {type(made).__name__}"
-        raise PluginError(text, code="SC703")
+        raise PluginError(f"{maker.describe()} made no store for {name!r} but a {type(made).__name__}", code="SC703")
+    taken = None if type(made).__module__.startswith("storeconf.") else taken_name(made)
+    if taken is not None:
+        text = (
+            f"{maker.describe()} made a {type(made).__name__} for store {name!r}, which has set its attribute {taken!r}"
+        )
+        raise PluginError(text, code="SC703", hint="storeconf uses that name itself")
     return made
 
 

@@ -16,9 +16,11 @@ from importlib import import_module
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from storeconf._contract import model_fault, resolver_fault
 from storeconf._text import nearest
+from storeconf.config.language import RESERVED
 from storeconf.errors import PluginError
-from storeconf.plugin import API_VERSION, Backend, Middleware, Resolver
+from storeconf.plugin import API_VERSION, PROVIDERS, Backend, Middleware, Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +75,6 @@ RESERVED_RESOLVERS: Final = ("env", "file")
 
 _logger: Final = logging.getLogger("storeconf")
 _PLURAL: Final[Mapping[Part, str]] = {"backend": "backends", "middleware": "middleware", "resolver": "resolvers"}
-_BASE: Final[Mapping[Part, str]] = {"backend": "storeconf.Backend", "middleware": "storeconf.Middleware"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,21 +321,23 @@ def _scan(path: tuple[str, ...]) -> _Found:
     found: dict[tuple[Part, str], list[_Claim]] = {}
     seen = set()
     for distribution in importlib_metadata.distributions(path=list(path)):
-        # Looking at the text first spares parsing everybody's metadata, and their errors.
-        if "storeconf." not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        name = distribution.name
-        if name in seen:  # an older copy, further down the path, which imports do not reach either
-            continue
-        seen.add(name)
+        name = None
         try:
+            # Looking at the text first spares parsing everybody's metadata, and their errors.
+            if "storeconf." not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            name, version = distribution.name, distribution.version
+            if name in seen:  # an older copy, further down the path, which imports do not reach either
+                continue
+            seen.add(name)
             points = tuple(distribution.entry_points)
         except Exception as error:  # noqa: BLE001  # metadata may be damaged in any way; nobody else must suffer
-            _logger.warning("the entry points of %s can't be read: %s", name, error)
+            where = name or getattr(distribution, "_path", "a distribution")  # without a readable name, its directory
+            _logger.warning("the entry points of %s can't be read: %s", where, error)
             continue
         for point in points:
             if point.group in parts:
-                claim = _Claim(parts[point.group], point.name, point.value, name, distribution.version)
+                claim = _Claim(parts[point.group], point.name, point.value, name, version)
                 found.setdefault((claim.part, claim.name), []).append(claim)
     return MappingProxyType({key: tuple(sorted(claims, key=lambda claim: claim.by)) for key, claims in found.items()})
 
@@ -358,36 +361,33 @@ def _plugin(claim: _Claim) -> object:
             code="SC702",
             hint=f"repair or upgrade {claim.distribution}, or report this to its author",
         ) from error
-    return _checked(claim.part, claim.name, value, claim.entry_point, claim.distribution)
+    found = _checked(claim.part, claim.name, value, claim.entry_point, claim.distribution)
+    if isinstance(found, type):
+        PROVIDERS[found] = claim.by
+    return found
 
 
 def _checked(part: Part, name: str, value: object, what: str, distribution: str | None = None) -> object:
     """Return the class of ``name``, or for a resolver an object, if it implements the contract."""
     hint = f"report this to the author of {distribution}" if distribution else None
-    fault = None
-    if part == "resolver":
-        if isinstance(value, FunctionType):
-            value = SimpleNamespace(resolve=value, api_version=getattr(value, "api_version", API_VERSION))
-        if isinstance(value, type):
-            try:
-                value = _instance(value)
-            except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
-                fault = f"can't be made without arguments: {type(error).__name__}: {error}"
-        if fault is None and not callable(getattr(value, "resolve", None)):
-            fault = "has no resolve(argument, context)"
-    else:
-        base: type = Backend if part == "backend" else Middleware
-        if not (isinstance(value, type) and issubclass(value, base)):
-            fault = f"is not a subclass of {_BASE[part]}"
-        elif issubclass(value, Backend):
-            own = value.model_fields["type"].default
-            fault = None if own == name else f"has type {own!r}, which must equal its name"
-        elif issubclass(value, Middleware):
-            own = getattr(value, "kind", None)
-            fault = None if own == name else f"has kind {own!r}, which must equal its name"
-    if fault is not None:
+    try:
+        if part == "resolver":
+            value, fault = _resolver_of(value)
+        elif part == "backend":
+            fault = model_fault(value, Backend, "type", name, RESERVED)
+        else:
+            fault = model_fault(value, Middleware, "kind", name, ())
+        version = getattr(value, "api_version", API_VERSION)
+    except Exception as error:
+        # A plugin's own code may fail in any way, even when it is only looked at.
+        text = f"{what} can't be examined: {type(error).__name__}: {error}"
+        raise PluginError(text, code="SC703", hint=hint) from error
+    # A plugin for another version may differ in everything else, too.
+    if fault is not None and (version == API_VERSION or not isinstance(version, int)):
         raise PluginError(f"{what} {fault}", code="SC703", hint=hint)
-    version = getattr(value, "api_version", API_VERSION)
+    if not isinstance(version, int) or isinstance(version, bool):
+        text = f"has api_version {version!r}, which must be a whole number: {API_VERSION}"
+        raise PluginError(f"{what} {text}", code="SC704", hint=hint)
     if version != API_VERSION:
         raise PluginError(
             f"{what} was made for version {version} of storeconf's plugin API, and this storeconf has {API_VERSION}",
@@ -395,6 +395,20 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
             hint=f"install a version of {distribution} that fits" if distribution else None,
         )
     return value
+
+
+def _resolver_of(value: object) -> tuple[object, str | None]:
+    """The resolver that an entry point leads to, and what is wrong with it."""
+    if isinstance(value, FunctionType):
+        return SimpleNamespace(resolve=value, api_version=getattr(value, "api_version", API_VERSION)), resolver_fault(
+            value
+        )
+    if isinstance(value, type):
+        try:
+            value = _instance(value)
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+            return value, f"can't be made without arguments: {type(error).__name__}: {error}"
+    return value, resolver_fault(getattr(value, "resolve", None))
 
 
 @functools.cache

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping  # noqa: TC003 - Pydanti
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
@@ -26,6 +27,7 @@ __all__ = [
     "Duration",
     "Middleware",
     "NamesStore",
+    "PROVIDERS",
     "PathFromFile",
     "ResolveContext",
     "Resolver",
@@ -35,6 +37,7 @@ __all__ = [
     "Size",
     "StoreName",
     "ValueSource",
+    "maker",
 ]
 
 API_VERSION = 1
@@ -284,6 +287,20 @@ class Resolver(Protocol):
     def resolve(self, argument: str, context: ResolveContext) -> str:
         """Return the value; it counts as a secret wherever it is shown."""
         ...
+
+
+PROVIDERS: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
+"""The distributions that classes came from, for messages; the catalog notes them when it loads an entry point."""
+
+
+def maker(model: type[Settings]) -> str:
+    """What messages call a backend or middleware, with the distribution that it comes from."""
+    what = model.__name__
+    if issubclass(model, Backend):
+        what = f"the backend {model.model_fields['type'].default!r}"
+    elif issubclass(model, Middleware):
+        what = f"the middleware {model.kind!r}"
+    return f"{what} of {PROVIDERS[model]}" if model in PROVIDERS else what
 
 
 def is_secret(value: Any) -> bool:

@@ -93,12 +93,13 @@ def compile_plan(
 ) -> StoreRegistry:
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
-    ``redact`` hides the secrets of the layout in results of pings. ``memory`` makes the root of the stores that no
-    layout lists, if it has no default factory. ``layout`` is what a reload reads again; None: it can't be reloaded.
+    ``redact`` hides the secrets of the layout in results of pings and in errors of plugins. ``memory`` makes the root
+    of the stores that no layout lists, if it has no default factory. ``layout`` is what a reload reads again; None: it
+    can't be reloaded.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
-    return StoreRegistry._compiled(Builder(plan), redact, memory, layout)  # noqa: SLF001  # its own constructor of compiled registries
+    return StoreRegistry._compiled(Builder(plan, redact=redact), redact, memory, layout)  # noqa: SLF001  # its own constructor of compiled registries
 
 
 class StoreRegistry:
@@ -337,7 +338,7 @@ class StoreRegistry:
         """Read the layout again and make its stores, in whatever thread."""
         assert self._layout is not None
         layout = self._layout.read_again()
-        builder = Builder(layout.plan(), self._builder)
+        builder = Builder(layout.plan(), self._builder, layout.redact)
         builder.stores()
         return layout, builder, builder.factory(self._memory, self._publish)
 

@@ -29,7 +29,7 @@ from storeconf._get_or_set import Computation, computed
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
-from storeconf._root import RootCaller, anext_or_none
+from storeconf._root import Maker, RootCaller, anext_or_none, described, hook_of
 from storeconf.errors import StoreRefusedError, StoreValueError, UnsupportedOperationError
 from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, PingResult
 
@@ -96,6 +96,9 @@ class Store(RootCaller, _Litestars):
 
     _refresh: RefreshPolicy | None = None
     """The middleware ``refresh`` of the chain."""
+
+    _maker: Maker | None = None
+    """Whose code this is, if a layout has made it."""
 
     _root: Store
     _hooks: Hooks
@@ -191,14 +194,14 @@ class Store(RootCaller, _Litestars):
         """
         key = self._check("get", key_text, key)
         if renew_for is None:
-            return await self._call(self._hooks.do_get(self._path, key, None))
+            return await self._call(self._hooks.do_get(self._path, key, None), "get")
         renew = self._check("get", milliseconds, renew_for)
         try:
-            return await self._change_expiry((key,), self._hooks.do_get(self._path, key, renew), renew)
+            return await self._change_expiry((key,), self._hooks.do_get(self._path, key, renew), renew, "get")
         except StoreRefusedError:
             if renew <= 0:
                 raise  # the value could still be read
-        return await self._call(self._hooks.do_get(self._path, key, None))
+        return await self._call(self._hooks.do_get(self._path, key, None), "get")
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """Store the value, replacing value and expiry in one step; with None it never expires.
@@ -207,44 +210,48 @@ class Store(RootCaller, _Litestars):
         """
         key, data = self._check("set", key_text, key), self._check("set", self._encode, value)
         if expires_in is None:
-            await self._change((key,), self._hooks.do_set(self._path, key, data, None, keep_ttl))
+            await self._change((key,), self._hooks.do_set(self._path, key, data, None, keep_ttl), "set")
             return
         if keep_ttl:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="set")
         expiry = self._check("set", milliseconds, expires_in)
         if expiry > 0:
-            await self._change((key,), self._hooks.do_set(self._path, key, data, expiry, False))
+            await self._change((key,), self._hooks.do_set(self._path, key, data, expiry, False), "set")
         else:
             await self._change((key,), self._hooks.do_delete(self._path, key), "set")
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # Litestar's returns nothing
         """Remove the key if it is there; return whether it was, or None if the backend cannot tell."""
         key = self._check("delete", key_text, key)
-        return await self._change((key,), self._hooks.do_delete(self._path, key))
+        return await self._change((key,), self._hooks.do_delete(self._path, key), "delete")
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
-        return await self._call(self._hooks.do_exists(self._path, self._check("exists", key_text, key)))
+        return await self._call(self._hooks.do_exists(self._path, self._check("exists", key_text, key)), "exists")
 
     async def expires_in(self, key: str) -> int | None:
         """Return the whole seconds, rounded up, until the key expires; -1 when it never does, None when missing."""
-        left = await self._call(self._hooks.do_expires_in(self._path, self._check("expires_in", key_text, key)))
+        left = await self._call(
+            self._hooks.do_expires_in(self._path, self._check("expires_in", key_text, key)), "expires_in"
+        )
         return left if left is None or left < 0 else -(-left // 1000)
 
     async def delete_all(self) -> None:
         """Remove every key of this namespace and of those below it, and nothing else."""
-        await self._change(None, self._hooks.do_delete_all(self._path))
+        await self._change(None, self._hooks.do_delete_all(self._path), "delete_all")
 
     async def delete_expired(self) -> None:
         """Drop what has expired, in this namespace and below; nothing to do where the server does it."""
-        await self._call(self._hooks.do_delete_expired(self._path))
+        await self._call(self._hooks.do_delete_expired(self._path), "delete_expired")
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Iterate over the live keys of this namespace alone that begin with ``prefix``, in no order.
 
         A key that lives throughout the iteration comes at least once.
         """
-        found = self._hooks.do_keys(self._path, self._check("keys", key_text, prefix))
+        prefix = self._check("keys", key_text, prefix)
+        with hook_of(self, "keys"):
+            found = self._hooks.do_keys(self._path, prefix)
         with self._life.iterations:
             try:
                 # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
@@ -259,14 +266,14 @@ class Store(RootCaller, _Litestars):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
         names = self._check("get_many", key_list, keys) if few(keys) else await self._many_keys("get_many", keys)
-        return await self._call(self._hooks.do_get_many(self._path, names))
+        return await self._call(self._hooks.do_get_many(self._path, names), "get_many")
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """Store several values with one expiry; each key is replaced atomically, the whole is not."""
         items = self._check("set_many", self._items, mapping.items()) if few(mapping) else await self._many(mapping)
         expiry = None if expires_in is None else self._check("set_many", milliseconds, expires_in)
         if expiry is None or expiry > 0:
-            await self._change(items, self._hooks.do_set_many(self._path, items, expiry))
+            await self._change(items, self._hooks.do_set_many(self._path, items, expiry), "set_many")
         else:
             await self._change(items, self._hooks.do_delete_many(self._path, list(items)), "set_many")
 
@@ -282,7 +289,7 @@ class Store(RootCaller, _Litestars):
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
         names = self._check("delete_many", key_list, keys) if few(keys) else await self._many_keys("delete_many", keys)
-        return await self._change(names, self._hooks.do_delete_many(self._path, names))
+        return await self._change(names, self._hooks.do_delete_many(self._path, names), "delete_many")
 
     # ------------------------------------------------------------------ atomic operations
 
@@ -291,20 +298,20 @@ class Store(RootCaller, _Litestars):
         self._require("add")
         key, data = self._check("add", key_text, key), self._check("add", self._encode, value)
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
-        return await self._change((key,), self._hooks.do_add(self._path, key, data, expiry))
+        return await self._change((key,), self._hooks.do_add(self._path, key, data, expiry), "add")
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
         key = self._check("touch", key_text, key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
-        return await self._change_expiry((key,), self._hooks.do_touch(self._path, key, expiry), expiry)
+        return await self._change_expiry((key,), self._hooks.do_touch(self._path, key, expiry), expiry, "touch")
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
         self._require("pop")
         key = self._check("pop", key_text, key)
-        return await self._change((key,), self._hooks.do_pop(self._path, key))
+        return await self._change((key,), self._hooks.do_pop(self._path, key), "pop")
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """Add ``by`` to the counter and return the new number; a missing key counts as 0. Atomic.
@@ -315,7 +322,7 @@ class Store(RootCaller, _Litestars):
         self._require("increment")
         by, key = self._check("increment", check_step, by), self._check("increment", key_text, key)
         expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
-        return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry))
+        return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry), "increment")
 
     async def get_or_set(
         self,
@@ -367,7 +374,7 @@ class Store(RootCaller, _Litestars):
         The seconds are None if the key never expires.
         """
         found = await self._call(
-            self._hooks.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key))
+            self._hooks.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key)), "get_with_expiry"
         )
         if found is None:
             return None
@@ -395,7 +402,9 @@ class Store(RootCaller, _Litestars):
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         if span is not None and span <= 0:
             new, span = None, None
-        return await self._change((key,), self._hooks.do_compare_and_set(self._path, key, old, new, span, keep_ttl))
+        return await self._change(
+            (key,), self._hooks.do_compare_and_set(self._path, key, old, new, span, keep_ttl), "compare_and_set"
+        )
 
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:
         """Iterate over the live keys of this namespace and of those below it: (names from here, key), in no order.
@@ -411,7 +420,8 @@ class Store(RootCaller, _Litestars):
                 store=self.name,
                 operation="walk",
             )
-        found = root.do_walk(self._path)
+        with hook_of(self, "walk"):
+            found = root.do_walk(self._path)
         with self._life.iterations:
             try:
                 while (place := await self._call(anext_or_none(found), "walk")) is not None:
@@ -426,7 +436,9 @@ class Store(RootCaller, _Litestars):
 
         Does no I/O; the key need not be there.
         """
-        return self._hooks.do_raw_key(self._path, self._check("raw_key", key_text, key))
+        key = self._check("raw_key", key_text, key)
+        with hook_of(self, "raw_key"):
+            return self._hooks.do_raw_key(self._path, key)
 
     def new_client(self) -> Any:
         """Return a client of the driver for the server of this store, for what stores do not offer, such as pub/sub.
@@ -450,9 +462,9 @@ class Store(RootCaller, _Litestars):
         """Do one real round trip. Never raises: the result contains a failure."""
         start = time.perf_counter()
         try:
-            server = await self._call(self._hooks.do_ping(self._path))
+            server = await self._call(self._hooks.do_ping(self._path), "ping")
         except Exception as error:  # noqa: BLE001  # the result contains every failure
-            return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
+            return PingResult(ok=False, error=described(error))
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
 
     def _require(self, operation: str) -> None:

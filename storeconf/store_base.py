@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from storeconf._arguments import check_name
+from storeconf._contract import OWN_ATTRIBUTES, check_store_class
 from storeconf._hooks import Hooks
 from storeconf._lifecycle import OPEN
-from storeconf._root import CHANGES, RootLife, told
+from storeconf._root import CHANGES, RootLife, maker_of, raise_foreign, told
+from storeconf.errors import StoreconfError
 from storeconf.store import Store
 
-__all__ = ["StoreBase", "introduce_to_litestar"]
+__all__ = ["StoreBase", "introduce_to_litestar", "taken_name"]
 
 
 def introduce_to_litestar() -> None:
@@ -24,6 +26,34 @@ def introduce_to_litestar() -> None:
     base = sys.modules.get("litestar.stores.base")
     if base is not None:
         base.NamespacedStore.register(Store)
+
+
+_FREE: Final = frozenset(
+    {
+        "_get_waits",
+        "capabilities",
+        "default_expiry",
+        "expiry_rules",
+        "notifies",
+        "on_damage",
+        "synchronous_operations",
+        "tolerates_outages",
+        "warn_if_left_open",
+    }
+)
+"""The attributes that a backend's store may set as it likes."""
+
+
+def taken_name(store: Store) -> str | None:
+    """The name of an attribute that storeconf keeps for itself, and that a store's own code has set; or None."""
+    path, own = store.__dict__.get("_path"), store.__dict__
+    expected = {
+        "_life": isinstance(own.get("_life"), RootLife),
+        "_root": isinstance(own.get("_root"), StoreBase),
+        "_hooks": isinstance(own.get("_hooks"), StoreBase),
+        "_path": isinstance(path, tuple) and all(isinstance(name, str) for name in path),
+    }
+    return next((name for name, right in expected.items() if not right), None)
 
 
 class StoreBase(Store, Hooks):
@@ -43,6 +73,7 @@ class StoreBase(Store, Hooks):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_store_class(cls, Store, _FREE)
         own = vars(cls)
         if "get" in own:
             cls._get_waits = "get" not in own.get("synchronous_operations", ())
@@ -50,6 +81,9 @@ class StoreBase(Store, Hooks):
             setattr(cls, name, told(name, own[name]))
 
     def __init__(self) -> None:
+        taken = next((name for name in OWN_ATTRIBUTES if name in self.__dict__), None)
+        if taken is not None:
+            raise TypeError(f"{type(self).__name__} sets an attribute {taken!r}, a name that storeconf uses itself")
         introduce_to_litestar()
         self._become(RootLife(self), self, (), None)
 
@@ -68,7 +102,12 @@ class StoreBase(Store, Hooks):
         child._become(self._life, self._root, (*self._path, check_name(namespace)), name)  # noqa: SLF001  # of this class
         if self.capabilities is not type(self).capabilities:  # one store's own
             child.capabilities = self.capabilities
-        child.do_attach(self)
+        try:
+            child.do_attach(self)
+        except StoreconfError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a backend's own code may fail in any way
+            raise_foreign(error, self, "with_namespace", maker_of(self))
         return child
 
     def __del__(self) -> None:

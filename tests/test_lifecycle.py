@@ -449,7 +449,8 @@ def test_a_failure_hidden_by_a_cancellation_is_its_cause(probe: Probe) -> None:
         gate.free.set()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
-        assert isinstance(caught.value.__cause__, OSError)
+        assert isinstance(caught.value.__cause__, StoreError)
+        assert isinstance(caught.value.__cause__.__cause__, OSError)
 
     asyncio.run(main())
 
@@ -526,7 +527,7 @@ def test_a_call_that_fails_or_is_cancelled_is_not_waited_for(probe: Probe) -> No
         call.cancel()
         await settled()
         probe.reading = lambda: failure(OSError("unreadable"))
-        with pytest.raises(OSError, match="unreadable"):
+        with pytest.raises(StoreError, match="unreadable"):
             await probe.get("k")
         async with asyncio.timeout(1):
             await probe.aclose()

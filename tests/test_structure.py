@@ -30,6 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_arguments",
         "_background",
         "_coherence",
+        "_contract",
         "_get_or_set",
         "_hooks",
         "errors",

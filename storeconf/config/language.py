@@ -29,6 +29,7 @@ __all__ = [
     "NAME",
     "NAME_RULE",
     "NOT_HERE",
+    "RESERVED",
     "Reference",
     "SUFFIXES",
     "SWITCHES",
@@ -177,6 +178,9 @@ FACTORY: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
     }
 )
 """The fields of a default factory in addition to its kind."""
+
+RESERVED: Final = frozenset({*KIND_KEYS, *CHILD, *FACTORY} - {"type", "namespace"})
+"""The fields that no backend can have: the language itself gives them to stores and default factories."""
 
 NOT_HERE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {

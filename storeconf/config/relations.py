@@ -6,12 +6,13 @@ calls other stores.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from storeconf._text import nearest
 from storeconf.config.fields import fields_of, store_fields
 from storeconf.config.reporter import MOST_SOUGHT, listed
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
+from storeconf.plugin import maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -130,6 +131,12 @@ def _keeps_raw_keys(backend: Backend) -> bool:
     return backend.namespace == "" and type(backend).model_fields["namespace"].is_required()
 
 
+def _location(location: Any) -> tuple[str, ...]:
+    if isinstance(location, str):
+        raise TypeError(f"a location must be a tuple of texts, not {location!r}")
+    return tuple(map(str, location))
+
+
 # ---------------------------------------------------------------------- declarations
 
 
@@ -246,16 +253,22 @@ class _Structure:
     def _locate(
         self, places: list[tuple[tuple[str, ...], int, TreePath, str]], backend: Backend, path: TreePath, shown: str
     ) -> None:
+        asked = "give the location of its keys"
         try:
-            locations, warnings = backend.locations(), backend.warnings()
+            locations = [_location(each) for each in backend.locations()]
+            asked = "give its warnings"
+            warnings = [(str(field), str(message)) for field, message in backend.warnings()]
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
-            text = f"{type(backend).__name__} failed to give the location of its keys: {type(error).__name__}: {error}"
-            self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
+            self._failed(backend, asked, error, path)
             return
         number = places[-1][1] + 1 if places else 0
-        places += ((tuple(map(str, location)), number, path, shown) for location in locations)
+        places += ((location, number, path, shown) for location in locations)
         for field, message in warnings:
             self._report.add("SC801", message, (*path, *field.split(".")), severity="warning")
+
+    def _failed(self, backend: Backend, asked: str, error: Exception, path: TreePath) -> None:
+        text = f"{maker(type(backend))} failed to {asked}: {type(error).__name__}: {error}"
+        self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
 
     def _from_elsewhere(self, path: TreePath, shown: str) -> Iterator[Note]:
         """The settings that determine a root's place and come from another layer than the root itself."""
@@ -303,15 +316,21 @@ class _Structure:
         spec = None if root is None else self._stores.get(root)
         backend = spec.backend if isinstance(spec, RootSpec) else backend
         kinds = [kind for kind, link in links.items() if link and link.requires_bytes]
-        if not kinds or backend is None or not backend.keeps_objects():
+        if not kinds or backend is None:
+            return
+        where = path if root is None else ("stores", root)
+        try:
+            if not backend.keeps_objects():
+                return
+        except Exception as error:  # noqa: BLE001  # as above
+            self._failed(backend, "tell whether it keeps objects", error, where)
             return
         for kind in kinds:
             keeper = repr(root) if root is not None else "default_factory"
-            keeping = path if root is None else ("stores", root)
             text = f"{kind} works on bytes, and {keeper} keeps objects"
             self._report.add(
                 "SC607", text, (*path, "middleware", kind), key=True,
-                notes=[self._report.note(f"{keeper} keeps objects", (*keeping, "objects"))],
+                notes=[self._report.note(f"{keeper} keeps objects", (*where, "objects"))],
                 hint=f"leave {kind} out, or let {keeper} keep bytes",
             )  # fmt: skip
 

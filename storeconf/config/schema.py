@@ -6,8 +6,11 @@ all fields, the types of their values, and which fields exclude each other in on
 
 from __future__ import annotations
 
+import warnings
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 
 from storeconf._arguments import format_duration, parse_duration
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, TOP
@@ -299,11 +302,21 @@ def _drop_unused(schema: Schema) -> None:
 # ---------------------------------------------------------------- models
 
 
+class _Lenient(GenerateJsonSchema):
+    """Admits anything where JSON Schema has no words for a type: the model's own code knows what it takes."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
+        return {}
+
+
 def _model(model: type[Settings], definitions: Schema) -> Schema:
-    """The schema of a model in one layer; the models inside it go to ``definitions``."""
-    schema = model.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
+    """The schema of a model in one layer; the models inside it go to ``definitions``, those of plugins kept apart."""
+    prefix = "" if model.__module__.startswith("storeconf.") else f"{model.__module__}.{model.__name__}_"
+    template = f"#/definitions/{prefix}{{model}}"
+    with warnings.catch_warnings(action="ignore", category=PydanticJsonSchemaWarning):  # a default that JSON has not
+        schema = model.model_json_schema(by_alias=True, ref_template=template, schema_generator=_Lenient)
     for name, inner in schema.pop("$defs", {}).items():
-        definitions[name] = _layered(inner)
+        definitions[prefix + name] = _layered(inner)
     return _layered(schema)
 
 

@@ -21,7 +21,7 @@ from storeconf.config.reporter import last_names, listed, shown
 from storeconf.config.secrets import secrets_in
 from storeconf.config.tree import Placeholder, Tainted, TreePath, lookup
 from storeconf.errors import PluginError
-from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, Middleware, Settings
+from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, Middleware, Settings, maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -96,7 +96,7 @@ class SettingsReader:
                     model, {key: value for key, value in values.items() if (*path, key) not in marks}, values
                 )
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
-            text = f"{model.__name__} could not read its settings: {type(error).__name__}: {error}"
+            text = f"{maker(model)} could not read its settings: {type(error).__name__}: {error}"
             self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
         else:
             return None if any(marks.values()) else built

@@ -402,10 +402,11 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         ),
         "SC703": Code(
             "wrong-plugin",
-            "The plugin's entry point does not refer to a class of the expected type.",
+            "The plugin's entry point does not refer to a class of the expected form.",
             "Only the plugin's author can fix this: the entry point of a backend refers to its model, a subclass of "
             "storeconf.Backend, not to the store; that of middleware to a storeconf.Middleware; that of a resolver to "
-            "a class with `resolve`.",
+            "a class with `resolve`. The reference of plugins lists the methods with their parameters, and the names "
+            "that no field or method can have.",
         ),
         "SC704": Code(
             "plugin-api-version",
@@ -432,7 +433,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         ),
         "SC708": Code(
             "plugin-failed",
-            "A plugin's own code failed while its settings were read.",
+            "A plugin's own code failed while its settings were read or its store was made.",
             "Report the message to the plugin's author, or use another version of the plugin; the layout may be "
             "correct.",
         ),

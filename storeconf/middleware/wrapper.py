@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import inspect
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
+from storeconf._contract import check_store_class
 from storeconf._root import life_of, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
@@ -28,6 +29,11 @@ __all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_thr
 P = ParamSpec("P")
 R = TypeVar("R")
 W = TypeVar("W", bound="StoreWrapper")
+
+_FREE: Final = frozenset(
+    {"_kept", "capabilities", "default_expiry", "expiry_rules", "is_policy", "keeps_keys", "tolerates_outages"}
+)
+"""The attributes that a wrapper may set as it likes."""
 
 
 class Wrapped(Generic[P, R]):
@@ -94,6 +100,7 @@ class StoreWrapper(Store):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_store_class(cls, Store, _FREE)
         cls._kept |= {name for name, attribute in vars(cls).items() if isinstance(attribute, Wrapped)}
 
     def __init__(self, inner: Store) -> None:

@@ -246,6 +246,7 @@ class OpeningAndClosing(Suite):
         """A forked child uses its own connections, threads and locks; the parent's go on working beside it."""
         if not hasattr(os, "fork"):
             return
+        gc.collect()  # else what an earlier test left behind may be closed meanwhile, and its descriptors used again
         before = open_files()
         with self.place() as store:
             child = store.with_namespace("child")

@@ -165,7 +165,7 @@ def test_a_plugin_that_breaks_at_import(install: Install, code: str, cause: str)
             "from storeconf.plugin import Middleware\nclass Odd(Middleware):\n    kind = 'even'",
             "has kind 'even'",
         ),
-        ("storeconf.middleware", "odd", "from storeconf.plugin import Middleware as Odd", "has kind None"),
+        ("storeconf.middleware", "odd", "from storeconf.plugin import Middleware as Odd", "has no kind: write kind"),
         ("storeconf.resolvers", "odd", "class Odd: pass", "has no resolve(argument, context)"),
         (
             "storeconf.resolvers",
