@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storeconf._cached import CachedFunction as CachedFunction
-    from storeconf._cached import cached as cached
     from storeconf._lock import StoreLock as StoreLock
     from storeconf._lock import lock as lock
+    from storeconf._typed import CachedFunction as CachedFunction
     from storeconf._typed import TypedStore as TypedStore
+    from storeconf._typed import cached as cached
     from storeconf._typed import typed as typed
     from storeconf.build import ReloadResult as ReloadResult
     from storeconf.catalog import Catalog as Catalog
@@ -76,10 +76,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "storeconf._cached": ("CachedFunction", "cached"),
     "storeconf.diagnostics": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._lock": ("StoreLock", "lock"),
-    "storeconf._typed": ("TypedStore", "typed"),
+    "storeconf._typed": ("CachedFunction", "TypedStore", "cached", "typed"),
     "storeconf.catalog": ("Catalog", "CatalogEntry"),
     "storeconf.errors": (
         "ConfigError",

@@ -57,6 +57,7 @@ class StoreconfKeyValue:
         environment: str | None = None,
         default_collection: str = _DEFAULT_COLLECTION,
     ) -> None:
+        self.store: Store
         self._resource: Store | StoreRegistry
         if isinstance(store, Store):
             if source is not None or environment is not None:

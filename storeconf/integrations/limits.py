@@ -23,7 +23,7 @@ from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
 from storeconf.integrations._windows import hit_fixed, hit_sliding, read_fixed, read_sliding
 from storeconf.registry import StoreRegistry
-from storeconf.sync.registry import close_at_exit, close_unused
+from storeconf.sync.stores import close_at_exit, close_unused
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

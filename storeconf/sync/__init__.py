@@ -10,10 +10,8 @@ a running event loop, and under gevent or eventlet, every call raises RuntimeErr
 
 from __future__ import annotations
 
-from storeconf.sync.locks import SyncLock, lock
-from storeconf.sync.registry import SyncRegistry, load
-from storeconf.sync.stores import SyncStore
-from storeconf.sync.values import SyncCachedFunction, SyncTypedStore, cached, typed
+from storeconf.sync.stores import SyncRegistry, SyncStore, load
+from storeconf.sync.values import SyncCachedFunction, SyncLock, SyncTypedStore, cached, lock, typed
 
 __all__ = [
     "SyncCachedFunction",

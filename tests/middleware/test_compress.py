@@ -17,7 +17,7 @@ import zstandard
 
 import storeconf
 from storeconf import MemoryStore, Store, StoreError, StoreValueError
-from storeconf.middleware import _codecs
+from storeconf.middleware import compress
 from storeconf.middleware.compress import GZIP, LZ4, MAGIC, RAW, VERSION, ZSTD, Compress
 from storeconf.plugin import BuildContext
 
@@ -170,5 +170,5 @@ def test_a_value_whose_library_is_missing_is_an_error_and_stays(monkeypatch: pyt
                 await call()
         assert await inner.get("k") == data
 
-    _codecs.zstd_codec.cache_clear()
+    compress.zstd_codec.cache_clear()
     asyncio.run(check())

@@ -30,7 +30,6 @@ from storeconf.store import (
 from storeconf.store_base import StoreBase
 from storeconf.stores.resp import protocol
 from storeconf.stores.resp.bulk import MISSING, delete_tree, send_all, walk
-from storeconf.stores.resp.client import make_client
 from storeconf.stores.resp.driver import load_driver
 from storeconf.stores.resp.errors import ReplyError, TransportError, is_forbidden, translate
 from storeconf.stores.resp.keys import InvalidationFilter
@@ -43,6 +42,7 @@ from storeconf.stores.resp.transports import (
     Transports,
     factory_of_client,
     factory_of_options,
+    make_client,
     with_url_options,
 )
 
