@@ -77,6 +77,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer", "integrations._sessions", "cli.output"),
     ("cli.completion", "cli.dialects", "cli.stores", "cli.streams", "cli.values"),
     (
+        "integrations.django",
         "integrations.key_value",
         "integrations.limits",
         "integrations.litestar",
@@ -111,6 +112,7 @@ LATE_AND_WANTED = {
 PUBLIC_NAMES = Path(__file__).parent / "public_names.txt"
 PUBLIC_MODULES = (
     "storeconf",
+    "storeconf.integrations.django",
     "storeconf.integrations.fastapi",
     "storeconf.integrations.key_value",
     "storeconf.integrations.limits",
@@ -222,7 +224,18 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-CLIENTS = {"redis", "valkey", "hiredis", "click", "rich", "litestar", "key_value", "limits", "importlib_metadata"}
+CLIENTS = {
+    "redis",
+    "valkey",
+    "hiredis",
+    "click",
+    "rich",
+    "litestar",
+    "key_value",
+    "limits",
+    "django",
+    "importlib_metadata",
+}
 
 
 def test_importing_storeconf_imports_no_client_and_no_command_line() -> None:

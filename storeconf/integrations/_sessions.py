@@ -153,7 +153,7 @@ class SessionMiddleware:
         self.store = store
         self.cookie = cookie
         self.max_age = max_age
-        self.absolute_max_age = check_age(absolute_max_age)
+        self.absolute_max_age: float | None = check_age(absolute_max_age)
         self.user_key = user_key
         self._reduced_to: float | None = None
         self._name = cookie.encode()

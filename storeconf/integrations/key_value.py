@@ -62,7 +62,7 @@ class StoreconfKeyValue:
         if isinstance(store, Store):
             if source is not None or environment is not None:
                 raise ValueError("a source and an environment apply to a store's name; this is a store")
-            self.store = self._resource = store
+            self._resource = self.store = store
         else:
             self._resource = registry_from(source, environment)
             self.store = self._resource.require(store)

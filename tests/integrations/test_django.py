@@ -1,0 +1,258 @@
+"""A store of a layout as a backend of Django's cache framework.
+
+Django's own tests of cache backends pass as well, except those of culling, but they are not part of its package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+import storeconf
+from storeconf import StoreRegistry, StoreUnavailableError, UnknownStoreError, sync
+from storeconf.integrations.django import StoreconfCache
+from storeconf.sync import SyncStore
+from tests.examples.pages import clients
+from tests.servers import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MEMORY: dict[str, Any] = {
+    "stores": {"main": {"type": "memory"}, "pages": {"parent": "main"}, "other": {"parent": "main"}}
+}
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Server]:
+    with Server("valkey-9.1") as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "file", "valkey"])
+def layout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreRegistry]:
+    """The registry of a layout with the stores ``pages`` and ``other`` on one backend."""
+    main: dict[str, Any] = {"type": request.param}
+    if request.param == "file":
+        main["path"] = str(tmp_path / "stores")
+    elif request.param == "valkey":
+        server: Server = request.getfixturevalue("valkey")
+        server.ask("FLUSHALL")
+        main |= {"url": f"valkey://{server.address}", "namespace": "a"}
+    registry = sync.load({"stores": {**MEMORY["stores"], "main": main}})
+    yield registry.wrapped
+    registry.close()
+
+
+def cache_on(layout: Any, name: str = "pages", *, serializer: str = "pickle", **params: Any) -> StoreconfCache:
+    return StoreconfCache(name, {"OPTIONS": {"layout": layout, "serializer": serializer}, **params})
+
+
+def left(cache: StoreconfCache, key: str) -> int | None:
+    """The seconds that a key lives; -1: without end."""
+    return SyncStore(cache.store).expires_in(cache.make_key(key))
+
+
+def test_values_of_both_serializers(layout: StoreRegistry) -> None:
+    values = ["text", 41, -(2**70), True, None, 1.5, [1, {"a": None}], {"k": "größe"}]
+    pickled, as_json = cache_on(layout), cache_on(layout, "other", serializer="json")
+    for value in [*values, date(2026, 1, 1), b"\x80\x00", {1: (2,)}]:
+        pickled.set("k", value)
+        assert pickled.get("k", "default") == value
+        assert type(pickled.get("k")) is type(value)
+    for value in values:
+        as_json.set("k", value)
+        assert as_json.get("k", "default") == value
+    with pytest.raises(TypeError):
+        as_json.set("k", date(2026, 1, 1))
+
+
+def test_a_value_of_the_other_serializer_is_a_miss_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    pickled, as_json = cache_on(MEMORY), cache_on(MEMORY, serializer="json")
+    for writer, reader in ((pickled, as_json), (as_json, pickled)):
+        writer.set("k", {"a": 1})
+        with caplog.at_level(logging.WARNING, "storeconf"):
+            assert reader.get("k", "default") == "default"
+            assert reader.get_many(["k"]) == {}
+        assert "written by another serializer" in caplog.text
+        caplog.clear()
+        assert reader.get_or_set("k", lambda: [1]) == [1]
+        assert reader.get("k") == [1]
+
+
+def test_counters_are_exact_among_threads_and_keep_their_timeout(layout: StoreRegistry) -> None:
+    caches = [cache_on(layout) for _ in range(4)]  # as Django makes one per thread
+    caches[0].set("n", 10, timeout=50)
+    with ThreadPoolExecutor(4) as pool:
+        sums = list(pool.map(lambda number: caches[number % 4].incr("n", 2), range(40)))
+    assert sorted(sums) == list(range(12, 92, 2))
+    assert caches[0].decr("n", 80) == 10
+    assert left(caches[0], "n") in range(40, 51)
+    with pytest.raises(ValueError, match="not found"):
+        caches[0].incr("missing")
+    caches[0].set("none", None)
+    with pytest.raises(TypeError):
+        caches[0].incr("none")
+
+
+def test_timeouts_are_the_callers_then_the_settings_then_the_layouts() -> None:
+    layout = {"stores": {"pages": {"type": "memory", "middleware": {"ttl": {"default": "1h", "max": "2h"}}}}}
+    plain, set_by_layout, set_by_settings = cache_on(MEMORY), cache_on(layout), cache_on(layout, TIMEOUT=20)
+    for cache, expected in ((plain, 300), (set_by_layout, 3600), (set_by_settings, 20)):
+        cache.set("k", 1)
+        assert left(cache, "k") == expected
+        cache.set("k", 1, timeout=10)
+        assert left(cache, "k") == 10
+        cache.set_many({"k": 1})
+        assert left(cache, "k") == expected
+        assert cache.touch("k", 15)
+        assert left(cache, "k") == 15
+        cache.delete("new")
+        assert cache.get_or_set("new", 1) == 1
+        assert left(cache, "new") == expected
+        cache.set("k", 1, timeout=0)
+        assert cache.get("k") is None
+    plain.set("k", 1, timeout=None)
+    assert left(plain, "k") == -1
+    set_by_layout.set("k", 1, timeout=100_000)
+    assert left(set_by_layout, "k") == 7200
+
+
+def test_threads_compute_a_value_once(layout: StoreRegistry) -> None:
+    caches, runs = [cache_on(layout) for _ in range(4)], []
+    begin = threading.Barrier(4)
+
+    def compute() -> str:
+        runs.append(threading.get_ident())
+        return "made"
+
+    def ask(cache: StoreconfCache) -> Any:
+        begin.wait()
+        return cache.get_or_set("k", compute)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, caches)) == ["made"] * 4
+    assert len(runs) == 1
+
+
+def test_prefixes_versions_and_clearing(layout: StoreRegistry) -> None:
+    plain, second, other = cache_on(layout), cache_on(layout, KEY_PREFIX="b", VERSION=2), cache_on(layout, "other")
+    for cache in (plain, second, other):
+        cache.set("k", cache.key_prefix)
+    assert (plain.get("k"), second.get("k"), second.get("k", version=1)) == ("", "b", None)
+    assert second.incr_version("k") == 3
+    assert second.get("k", version=3) == "b"
+    plain.clear()
+    assert plain.get("k") is second.get("k", version=3) is None
+    assert other.get("k") == ""
+
+
+async def use(cache: StoreconfCache) -> None:
+    """Every method for coroutines."""
+    await cache.aset("k", {"a": 1}, 50)
+    assert await cache.aget("k") == {"a": 1}
+    assert await cache.aget("missing", "default") == "default"
+    assert await cache.aadd("k", 2) is False
+    assert await cache.aadd("n", 2) is True
+    assert await cache.aincr("n", 5) == 7
+    assert await cache.adecr("n") == 6
+    with pytest.raises(ValueError, match="not found"):
+        await cache.aincr("missing")
+    assert await cache.atouch("n", 5)
+    assert await cache.aset_many({"x": 1, "y": None}) == []
+    assert await cache.aget_many(["x", "y", "z"]) == {"x": 1, "y": None}
+    await cache.adelete_many(["x"])
+    assert await cache.ahas_key("y")
+    assert await cache.adelete("y") is True
+    assert await cache.adelete("y") is False
+    assert await cache.aget_or_set("made", lambda: "m") == "m"
+    assert await cache.aincr_version("made") == 2
+    assert await asyncio.gather(*(cache.aincr("n") for _ in range(5))) == unordered(range(7, 12))
+    await cache.aclear()
+    assert await cache.aget("k") is None
+
+
+class unordered:  # noqa: N801 - reads as a function
+    def __init__(self, items: Any) -> None:
+        self.items = sorted(items)
+
+    def __eq__(self, other: object) -> bool:
+        return sorted(other) == self.items  # type: ignore[call-overload, no-any-return]
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_coroutines_of_several_loops_have_every_method(layout: StoreRegistry) -> None:
+    cache = cache_on(layout)
+    for _ in range(2):
+        asyncio.run(use(cache))
+
+
+def test_the_caches_of_a_layout_share_one_connection(valkey: Server) -> None:
+    main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "a", "client_name": "shared"}
+    layout = {"stores": {"pages": main}}
+    cache_on(layout).set("k", 1)
+    with ThreadPoolExecutor(3) as pool:  # Django makes a cache in each thread
+        assert list(pool.map(lambda _: cache_on(layout).get("k"), range(9))) == [1] * 9
+    for _ in range(2):  # and may make an event loop for each request
+        assert asyncio.run(cache_on(layout).aget("k")) == 1
+    assert sum(b"name=shared " in client for client in clients(valkey)) == 1
+
+
+def test_every_method_of_a_cache_has_its_asynchronous_form() -> None:
+    own = vars(StoreconfCache)
+    for name in own:
+        if not name.startswith(("_", "a")) and inspect.isfunction(own[name]) and name != "get_backend_timeout":
+            assert f"a{name}" in own or name == "get_or_set", name
+
+
+@pytest.mark.parametrize("kind", ["file", "valkey"])
+def test_a_forked_child_uses_connections_of_its_own(kind: str, tmp_path: Path, valkey: Server) -> None:
+    main: dict[str, Any] = {"type": "file", "path": str(tmp_path / "stores")}
+    if kind == "valkey":
+        main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "b"}
+    cache = cache_on({"stores": {"pages": main}})
+    cache.set("n", 0)
+    forked = multiprocessing.get_context("fork")
+    children = [forked.Process(target=lambda: [cache.incr("n") for _ in range(10)]) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+    assert cache.get("n") == 30
+
+
+def test_an_outage_is_an_error_or_what_the_layout_makes_of_it() -> None:
+    main: dict[str, Any] = {"type": "valkey", "url": "valkey://127.0.0.1:1", "namespace": "a", "retries": 0}
+    with pytest.raises(StoreUnavailableError):
+        cache_on({"stores": {"pages": main}}).get("k")
+    tolerant = cache_on({"stores": {"pages": {**main, "middleware": {"on_error": "miss"}}}})
+    assert tolerant.get("k", "default") == "default"
+    assert tolerant.get_or_set("k", lambda: "made") == "made"
+    assert tolerant.delete("k") is False
+
+
+def test_settings_that_are_wrong() -> None:
+    for params in (
+        {"OPTIONS": {"layout": MEMORY, "serialiser": "json"}},
+        {"OPTIONS": {"layout": MEMORY, "serializer": "yaml"}},
+    ):
+        with pytest.raises(ImproperlyConfigured, match=r"pickle or json|no option 'serialiser'"):
+            StoreconfCache("pages", params)
+    with pytest.raises(ImproperlyConfigured, match="LOCATION"):
+        cache_on(MEMORY, "")
+    with pytest.raises(UnknownStoreError, match="did you mean 'pages'"):
+        cache_on(MEMORY, "page")
+    registry = storeconf.load(MEMORY)
+    assert cache_on(registry).store is registry["pages"]
