@@ -365,3 +365,32 @@ os._exit(0)
 def test_gevent_alone_does_no_harm(server: Server) -> None:
     script = "registry.__enter__(); print(registry['far'].exists('nothing')); registry.__exit__(None, None, None)"
     assert run(f"import gevent, eventlet\n{LAYOUT}{script}", f"valkey://{server.address}/0") == "False"
+
+
+def test_stores_follow_their_names_when_the_registry_is_reloaded(server: Server, tmp_path: Path) -> None:
+    layout = tmp_path / "storeconf.yaml"
+
+    def write(store: str) -> None:
+        layout.write_text(f"stores: {{main: {store}, other: {{type: memory}}}}")
+
+    write("{type: memory}")
+    with storeconf.sync.load(layout, environ={}) as registry:
+        main, other = registry["main"], registry["other"]
+        below, counts = main.with_namespace("below"), storeconf.sync.typed(main, int)
+        for key, store in (("a", main), ("b", below), ("c", other)):
+            store.set(key, "1")
+        write(f"{{type: valkey, url: 'valkey://{server.address}/0', namespace: r, middleware: {{cache: 10s}}}}")
+        assert "main" in registry.reload().changed
+        assert (main.get("a"), below.get("b"), counts.get("a")) == (None, None, None)
+        assert other.get("c") == b"1"
+        counts.set("a", 5)
+        assert main.get("a") == main.get("a") == b"5"
+        assert sorted(main.keys()) == ["a"]
+        assert main.get_or_set("d", lambda: "made") == b"made"
+        assert in_threads(4, lambda _: counts.get("a")) == [5] * 4
+        write("{type: memory}")
+        registry.reload()
+        assert (main.get("a"), counts.get("a")) == (None, None)
+        counts.set("a", 6)
+        assert main.get("a") == b"6"
+        assert registry["main"] is main

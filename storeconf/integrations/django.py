@@ -296,7 +296,7 @@ class _Entries(SyncStore):
 
         Django makes an event loop per request where it has to, and a connection of each would not outlive it.
         """
-        if self._here:
+        if self._now().here:
             return await call(*args, **options)
         work: Coroutine[Any, Any, T] = _coroutine(call(*args, **options))
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, background_loop().loop))

@@ -9,9 +9,10 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from storeconf._background import background_loop, check_thread, drive, run_in_background
+from storeconf._handle import PublishedHandle
 from storeconf._lifecycle import NoLoopError
 from storeconf._root import refresh_of
 from storeconf.middleware.cache import CacheStore
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from storeconf.build import ReloadResult
     from storeconf.store import Capabilities, Expiry, ExpiryRules, PingResult, Store, Value
 
 __all__ = ["Caller", "SyncRegistry", "SyncStore", "close_at_exit", "close_unused", "load"]
@@ -33,57 +35,93 @@ _AT_ONCE = 256
 """Keys that an iteration fetches from the loop at once."""
 
 
+class _Reach(NamedTuple):
+    """How the store is called to which a name leads now."""
+
+    store: Store
+    callee: Any  # the store, or a view of it
+    here: bool  # whether all calls may be done in the calling thread
+    cache: CacheStore | None  # else the near cache that can be asked in one
+    computes_here: bool
+
+
 class Caller:
     """Makes calls on a store, or on a view of it, without ``await``."""
 
-    __slots__ = ("__weakref__", "_cache", "_computes_here", "_here")
+    __slots__ = ("__weakref__", "_handle", "_reach")
 
     def __init__(self, store: Store) -> None:
-        # Whether all calls, and else those that this cache answers, may be done in the calling thread.
-        self._here, self._cache = _near_parts(store)
-        self._computes_here = refresh_of(store) is None
+        # A handle of a registry leads to another store when that is reloaded.
+        self._handle = store if isinstance(store, PublishedHandle) else None
+        self._reach = self._reached(store)
 
-    def _run(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _view(self, store: Store) -> Any:
+        """What the calls are made on."""
+        return store
+
+    def _reached(self, store: Store) -> _Reach:
+        while isinstance(store, PublishedHandle):
+            store = store.wrapped
+        here, cache = _near_parts(store)
+        return _Reach(store, self._view(store), here, cache, refresh_of(store) is None)
+
+    def _now(self) -> _Reach:
+        reach, handle = self._reach, self._handle
+        if handle is not None and handle._inside is not reach.store:  # noqa: SLF001  # without a call, for each call
+            reach = self._reach = self._reached(handle)
+        return reach
+
+    def _run(self, operation: str, *args: Any, **options: Any) -> Any:
         check_thread()
-        if self._here:
-            try:
-                return drive(call(*args, **options))
-            except NoLoopError:
-                pass
-        return run_in_background(call(*args, **options))
+        reach = self._now()
+        return _run(reach.here, getattr(reach.callee, operation), *args, **options)
 
-    def _run_with(self, key: str, call: Callable[..., Any], *args: Any) -> Any:
+    def _run_with(self, key: str, operation: str, *args: Any) -> Any:
         """As `_run`, for what reads the key; what is near is read here."""
-        cache = self._cache
-        if cache is not None and key.__class__ is str and cache.is_near(key):
-            check_thread()
-            try:
-                return drive(call(*args))
-            except NoLoopError:
-                pass  # it has changed in this very moment
-        return self._run(call, *args)
-
-    def _get_or_set(self, key: str, call: Callable[..., Awaitable[T]], factory: Callable[[], Any], span: Any) -> T:
-        """Call a `get_or_set`, with ``factory`` as a plain function that runs in this thread."""
         check_thread()
-        cache = self._cache
-        if self._computes_here and (self._here or (cache is not None and key.__class__ is str and cache.is_near(key))):
+        reach = self._now()
+        near = reach.cache is not None and key.__class__ is str and reach.cache.is_near(key)
+        return _run(reach.here or near, getattr(reach.callee, operation), *args)
+
+    def _get_or_set(self, key: str, factory: Callable[[], Any], span: Any) -> Any:
+        """Call ``get_or_set``, with ``factory`` as a plain function that runs in this thread."""
+        check_thread()
+        _, callee, here, cache, computes_here = self._now()
+        call: Callable[..., Awaitable[Any]] = callee.get_or_set
+        if computes_here and (here or (cache is not None and key.__class__ is str and cache.is_near(key))):
             try:
                 return drive(call(key, _never_called, span))  # type: ignore[arg-type]  # a coroutine
             except NoLoopError:
                 pass
         return background_loop().get_or_set(lambda asked: call(key, asked, span), factory)
 
-    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+    def _iterate(self, operation: str, *args: Any) -> Iterator[Any]:
+        check_thread()
+        reach = self._now()
+        return _iterated(reach.here, getattr(reach.callee, operation)(*args))
+
+
+def _run(here: bool, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    if here:
         try:
-            while some := self._run(_several, items):
-                yield from some
-                if len(some) < _AT_ONCE:
-                    return
-        finally:
-            if isinstance(items, AsyncGenerator):
-                # In any thread: the garbage collector may have found an iteration that was given up.
-                background_loop().begin(items.aclose())
+            return drive(call(*args, **options))
+        except NoLoopError:
+            pass  # it has to wait after all, or has changed in this very moment
+    return run_in_background(call(*args, **options))
+
+
+def _iterated(here: bool, items: AsyncIterator[T]) -> Iterator[T]:
+    try:
+        while True:
+            check_thread()
+            some = _run(here, _several, items)
+            yield from some
+            if len(some) < _AT_ONCE:
+                return
+    finally:
+        if isinstance(items, AsyncGenerator):
+            # In any thread: the garbage collector may have found an iteration that was given up.
+            background_loop().begin(items.aclose())
 
 
 class SyncStore(Caller):
@@ -163,83 +201,81 @@ class SyncStore(Caller):
     def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`."""
         if renew_for is None:
-            return self._run_with(key, self.wrapped.get, key)  # type: ignore[no-any-return]
-        return self._run(self.wrapped.get, key, renew_for)  # type: ignore[no-any-return]
+            return self._run_with(key, "get", key)  # type: ignore[no-any-return]
+        return self._run("get", key, renew_for)  # type: ignore[no-any-return]
 
     def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
-        self._run(self.wrapped.set, key, value, expires_in, keep_ttl=keep_ttl)
+        self._run("set", key, value, expires_in, keep_ttl=keep_ttl)
 
     def delete(self, key: str) -> bool | None:
         """See `Store.delete`."""
-        return self._run(self.wrapped.delete, key)  # type: ignore[no-any-return]
+        return self._run("delete", key)  # type: ignore[no-any-return]
 
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
-        return self._run(self.wrapped.exists, key)  # type: ignore[no-any-return]
+        return self._run("exists", key)  # type: ignore[no-any-return]
 
     def expires_in(self, key: str) -> int | None:
         """See `Store.expires_in`."""
-        return self._run(self.wrapped.expires_in, key)  # type: ignore[no-any-return]
+        return self._run("expires_in", key)  # type: ignore[no-any-return]
 
     def delete_all(self) -> None:
         """See `Store.delete_all`."""
-        self._run(self.wrapped.delete_all)
+        self._run("delete_all")
 
     def delete_expired(self) -> None:
         """See `Store.delete_expired`."""
-        self._run(self.wrapped.delete_expired)
+        self._run("delete_expired")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """See `Store.keys`."""
-        check_thread()
-        return self._iterate(self.wrapped.keys(prefix))
+        return self._iterate("keys", prefix)
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """See `Store.walk`."""
-        check_thread()
-        return self._iterate(self.wrapped.walk())
+        return self._iterate("walk")
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
         names = keys if isinstance(keys, str | bytes) else list(keys)
-        return self._run(self.wrapped.get_many, names)  # type: ignore[no-any-return]
+        return self._run("get_many", names)  # type: ignore[no-any-return]
 
     def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
-        self._run(self.wrapped.set_many, mapping, expires_in)
+        self._run("set_many", mapping, expires_in)
 
     def delete_many(self, keys: Iterable[str]) -> int | None:
         """See `Store.delete_many`."""
         names = keys if isinstance(keys, str | bytes) else list(keys)
-        return self._run(self.wrapped.delete_many, names)  # type: ignore[no-any-return]
+        return self._run("delete_many", names)  # type: ignore[no-any-return]
 
     def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """See `Store.add`."""
-        return self._run(self.wrapped.add, key, value, expires_in)  # type: ignore[no-any-return]
+        return self._run("add", key, value, expires_in)  # type: ignore[no-any-return]
 
     def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """See `Store.touch`."""
-        return self._run(self.wrapped.touch, key, expires_in)  # type: ignore[no-any-return]
+        return self._run("touch", key, expires_in)  # type: ignore[no-any-return]
 
     def pop(self, key: str) -> bytes | None:
         """See `Store.pop`."""
-        return self._run(self.wrapped.pop, key)  # type: ignore[no-any-return]
+        return self._run("pop", key)  # type: ignore[no-any-return]
 
     def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """See `Store.increment`."""
-        return self._run(self.wrapped.increment, key, by, expires_in)  # type: ignore[no-any-return]
+        return self._run("increment", key, by, expires_in)  # type: ignore[no-any-return]
 
     def get_or_set(self, key: str, factory: Callable[[], Value], expires_in: Expiry | None = None) -> bytes:
         """See `Store.get_or_set`; ``factory`` is a plain function and runs in the calling thread.
 
         Of all threads that want the same value, one runs its factory, and the others wait for the result.
         """
-        return self._get_or_set(key, self.wrapped.get_or_set, factory, expires_in)
+        return self._get_or_set(key, factory, expires_in)  # type: ignore[no-any-return]
 
     def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
-        return self._run(self.wrapped.get_with_expiry, key)  # type: ignore[no-any-return]
+        return self._run("get_with_expiry", key)  # type: ignore[no-any-return]
 
     def compare_and_set(
         self,
@@ -251,7 +287,7 @@ class SyncStore(Caller):
         keep_ttl: bool = False,
     ) -> bool:
         """See `Store.compare_and_set`."""
-        return self._run(self.wrapped.compare_and_set, key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
+        return self._run("compare_and_set", key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
 
     def raw_key(self, key: str) -> str | None:
         """See `Store.raw_key`."""
@@ -369,6 +405,11 @@ class SyncRegistry:
         """See `StoreRegistry.delete_expired`."""
         check_thread()
         run_in_background(self.wrapped.delete_expired())
+
+    def reload(self) -> ReloadResult:
+        """See `StoreRegistry.reload`."""
+        check_thread()
+        return run_in_background(self.wrapped.reload())
 
     @property
     def is_open(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+from copy import copy
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from storeconf.store import Expiry, PingResult
+    from storeconf.store import Expiry, PingResult, Store
     from storeconf.sync.stores import SyncRegistry
 
 __all__ = ["SyncCachedFunction", "SyncLock", "SyncTypedStore", "cached", "lock", "typed"]
@@ -55,8 +56,13 @@ class SyncTypedStore(Caller, Generic[T]):
     """A `TypedStore` whose operations are plain calls. ``wrapped`` is the typed store itself."""
 
     def __init__(self, store: TypedStore[T]) -> None:
-        super().__init__(store.store)
         self.wrapped: TypedStore[T] = store
+        super().__init__(store.store)
+
+    def _view(self, store: Store) -> TypedStore[T]:
+        view = copy(self.wrapped)
+        view.store = store
+        return view
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.wrapped!r}>"
@@ -68,33 +74,33 @@ class SyncTypedStore(Caller, Generic[T]):
     def get(self, key: str, renew_for: Expiry | None = None) -> T | None:
         """See `Store.get`."""
         if renew_for is None:
-            return self._run_with(key, self.wrapped.get, key)  # type: ignore[no-any-return]
-        return self._run(self.wrapped.get, key, renew_for)  # type: ignore[no-any-return]
+            return self._run_with(key, "get", key)  # type: ignore[no-any-return]
+        return self._run("get", key, renew_for)  # type: ignore[no-any-return]
 
     def set(self, key: str, value: T, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
-        self._run(self.wrapped.set, key, value, expires_in, keep_ttl=keep_ttl)
+        self._run("set", key, value, expires_in, keep_ttl=keep_ttl)
 
     def add(self, key: str, value: T, expires_in: Expiry | None = None) -> bool:
         """See `Store.add`."""
-        return self._run(self.wrapped.add, key, value, expires_in)  # type: ignore[no-any-return]
+        return self._run("add", key, value, expires_in)  # type: ignore[no-any-return]
 
     def pop(self, key: str) -> T | None:
         """See `Store.pop`. A value that is not valid stays where it is."""
-        return self._run(self.wrapped.pop, key)  # type: ignore[no-any-return]
+        return self._run("pop", key)  # type: ignore[no-any-return]
 
     def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """See `Store.get_many`."""
         names = keys if isinstance(keys, str | bytes) else list(keys)
-        return self._run(self.wrapped.get_many, names)  # type: ignore[no-any-return]
+        return self._run("get_many", names)  # type: ignore[no-any-return]
 
     def set_many(self, mapping: Mapping[str, T], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
-        self._run(self.wrapped.set_many, mapping, expires_in)
+        self._run("set_many", mapping, expires_in)
 
     def get_or_set(self, key: str, factory: Callable[[], T], expires_in: Expiry | None = None) -> T:
         """See `SyncStore.get_or_set`. With ``invalid="miss"`` a value that is not valid is replaced."""
-        return self._get_or_set(key, self.wrapped.get_or_set, factory, expires_in)
+        return self._get_or_set(key, factory, expires_in)  # type: ignore[no-any-return]
 
     def compare_and_set(
         self,
@@ -106,52 +112,50 @@ class SyncTypedStore(Caller, Generic[T]):
         keep_ttl: bool = False,
     ) -> bool:
         """See `Store.compare_and_set`. What is compared is the stored JSON."""
-        return self._run(self.wrapped.compare_and_set, key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
+        return self._run("compare_and_set", key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------ what is the same for all types
 
     def delete(self, key: str) -> bool | None:
         """See `Store.delete`."""
-        return self._run(self.wrapped.delete, key)  # type: ignore[no-any-return]
+        return self._run("delete", key)  # type: ignore[no-any-return]
 
     def delete_many(self, keys: Iterable[str]) -> int | None:
         """See `Store.delete_many`."""
         names = keys if isinstance(keys, str | bytes) else list(keys)
-        return self._run(self.wrapped.delete_many, names)  # type: ignore[no-any-return]
+        return self._run("delete_many", names)  # type: ignore[no-any-return]
 
     def delete_all(self) -> None:
         """See `Store.delete_all`."""
-        self._run(self.wrapped.delete_all)
+        self._run("delete_all")
 
     def delete_expired(self) -> None:
         """See `Store.delete_expired`."""
-        self._run(self.wrapped.delete_expired)
+        self._run("delete_expired")
 
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
-        return self._run(self.wrapped.exists, key)  # type: ignore[no-any-return]
+        return self._run("exists", key)  # type: ignore[no-any-return]
 
     def expires_in(self, key: str) -> int | None:
         """See `Store.expires_in`."""
-        return self._run(self.wrapped.expires_in, key)  # type: ignore[no-any-return]
+        return self._run("expires_in", key)  # type: ignore[no-any-return]
 
     def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """See `Store.touch`."""
-        return self._run(self.wrapped.touch, key, expires_in)  # type: ignore[no-any-return]
+        return self._run("touch", key, expires_in)  # type: ignore[no-any-return]
 
     def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """See `Store.increment`: a counter is an integer in JSON, too."""
-        return self._run(self.wrapped.increment, key, by, expires_in)  # type: ignore[no-any-return]
+        return self._run("increment", key, by, expires_in)  # type: ignore[no-any-return]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """See `Store.keys`."""
-        check_thread()
-        return self._iterate(self.wrapped.keys(prefix))
+        return self._iterate("keys", prefix)
 
     def walk(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """See `Store.walk`."""
-        check_thread()
-        return self._iterate(self.wrapped.walk())
+        return self._iterate("walk")
 
     def raw_key(self, key: str) -> str | None:
         """See `Store.raw_key`."""
@@ -159,7 +163,7 @@ class SyncTypedStore(Caller, Generic[T]):
 
     def ping(self) -> PingResult:
         """See `Store.ping`."""
-        return self._run(self.wrapped.ping)  # type: ignore[no-any-return]
+        return self._run("ping")  # type: ignore[no-any-return]
 
 
 def cached(
