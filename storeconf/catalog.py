@@ -242,7 +242,8 @@ class Catalog:
             return _built_in(part, name)
         claims = () if name in self._removed else self._claims().get((part, name), ())
         if not claims:
-            raise _unknown(part, name, self._names(part))
+            known = self.resolver_names() if part == "resolver" else self._names(part)
+            raise _unknown(part, name, known)
         return self._load(claims)
 
     def _load(self, claims: tuple[_Claim, ...]) -> object:

@@ -268,7 +268,7 @@ def _report_unused(examined: list[tuple[Layout, dict[Acknowledged, Place]]], *, 
 def _checked(layout: Layout) -> CheckResult:
     environment, assembly = layout.environment, layout._assembly  # noqa: SLF001  # of this module
     report = assembly.report
-    names = () if environment is None else (environment,)
+    names = (environment,) if environment else ()
     if not report.found:
         return CheckResult((), MappingProxyType({environment: layout}), names, assembly.files)
     found = report.diagnostics(environment)

@@ -14,7 +14,7 @@ from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_paths_and_codes
 from storeconf.cli.dialects import shown
 from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
-from storeconf.cli.values import followed, history_of, leaves, origin_fields, place_of, setting_at
+from storeconf.cli.values import chain_paths, followed, history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
@@ -94,6 +94,9 @@ def _answer(layout: Layout, path: str) -> _Answer | None:
     value = lookup(layout.dump(), steps)
     inside = list(leaves(value, steps)) if isinstance(value, dict) and value else []
     setting = setting_at(layout, steps)
+    if steps[-1:] == ("middleware",):
+        dumped = layout.dump()
+        inside = [leaf for link in chain_paths(layout, steps) for leaf in leaves(lookup(dumped, link), link)]
     known = history or inside or (setting is not None and len(steps) > 1)
     return _Answer(steps, why, history, inside, setting) if known else None
 
@@ -182,9 +185,12 @@ def _inside(layout: Layout, answer: _Answer) -> Iterator[list[str]]:
         origin = layout.origin(dotted(path))
         below = None if origin is None else origin.shadowed
         shadowed = f", shadows {place_of(below)}" if below is not None else ""
+        inherited = path[: len(answer.path)] != answer.path
         layer = "" if origin is None else origin.layer
+        if inherited:
+            layer += f", inherited from {dotted(path[: path.index('middleware')])}"
         yield [
-            dotted(path[len(answer.path) :]),
+            dotted(path[path.index("middleware") + 1 :] if inherited else path[len(answer.path) :]),
             style(shown(value), bold=True),
             place_of(origin),
             style(f"{layer}{shadowed}", dim=True),

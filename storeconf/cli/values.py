@@ -211,6 +211,21 @@ def followed(layout: Layout, path: TreePath) -> tuple[TreePath, str | None]:
     return path, ", ".join(why) or None
 
 
+def chain_paths(layout: Layout, path: TreePath) -> list[TreePath]:
+    """The paths of the links of a chain: those that are inherited, then the store's own."""
+    holder = path[:-1]
+    found: dict[str, TreePath] = {}
+    dumped = layout.dump()
+    while holder:
+        own = lookup(dumped, (*holder, "middleware"))
+        for kind in own if isinstance(own, dict) else ():
+            found.setdefault(kind, (*holder, "middleware", kind))
+        spec = layout.stores.get(str(holder[1])) if len(holder) > 1 else layout.default_factory
+        parent = getattr(spec, "parent", None)
+        holder = () if parent is None else ("stores", _store(layout, parent))
+    return sorted(found.values(), key=lambda each: each[:-2] == path[:-1])
+
+
 def _store(layout: Layout, name: str) -> str:
     """The store that a name refers to, through all aliases."""
     spec = layout.stores.get(name)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import re
 import select
 import stat
+import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,7 +52,11 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 """The largest file that is read: room for some 18,000 stores."""
 
 _PYPROJECT: Final = "pyproject.toml"
+_OVERLAY: Final = re.compile(r"pyproject\..+\.toml")
 _TABLE: Final = ("tool", "storeconf")
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+MARKED: Final = "begins with a byte order mark, which becomes part of the secret"
 _MAX_LISTED: Final = 1_000  # names of a directory that are searched for a similar one
 _BOMS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -139,13 +145,24 @@ def read(path: Path, shown: str | None = None) -> Document:
     name = str(path) if shown is None else shown
     name = name if name.isprintable() else printable(name)
     data = _load(path, name)
-    if path.name == _PYPROJECT:
+    if path.name == _PYPROJECT or (_OVERLAY.fullmatch(path.name) and _has_table(data)):
         return _build(data, "toml", name, path.absolute(), _TABLE)
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
         hint = f"give it a name that ends in {', '.join(SUFFIXES)}"
         raise _refusal("SC104", "the file's name does not show its format", name, hint)
     return _build(data, form, name, path.absolute())
+
+
+def _has_table(data: bytes) -> bool:
+    """Whether an overlay of pyproject.toml is written like that, below ``[tool.storeconf]``; it need not be."""
+    if b"storeconf" not in data:
+        return False
+    try:
+        value = tomllib.loads(data.decode())
+    except (ValueError, RecursionError):
+        return b"tool.storeconf" in data
+    return value.keys() == {"tool"}
 
 
 def parse(data: bytes, format: Format, file: str) -> Document:

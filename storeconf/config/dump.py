@@ -171,7 +171,12 @@ class _Walk:
         fields = fields_of(type(model))
         if key not in fields.expects:
             return self.value(self._unknown(key), value, None, path)
-        return self.value(fields.expects[key], value, getattr(model, fields.attributes[key]), path)
+        attribute = fields.attributes[key]
+        actual = getattr(model, attribute)
+        if type(value) is int and type(actual) is int:  # which its kind may show as a text, as octal numbers are
+            shown = type(model).__pydantic_serializer__.to_python(model, include={attribute}).get(attribute)
+            return shown if isinstance(shown, str) else value
+        return self.value(fields.expects[key], value, actual, path)
 
     def _unknown(self, key: str) -> Expect:
         return _SECRET_VALUE if SECRET_NAME.fullmatch(key) else ANY

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._text import nearest
-from storeconf.config.document import SecretFile, SecretText, read_secret
+from storeconf.config.document import BYTE_ORDER_MARK, MARKED, SecretFile, SecretText, read_secret
 from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
 from storeconf.diagnostics import Fault
@@ -172,9 +172,20 @@ class Interpolation:
                 fault.reason += f": {reference.operand}" if reference.operand else ""
             self._fail(fault, reference.span, text, path, layer)
             return Placeholder()
+        if reference.resolver == "file" and value.__class__ is not Placeholder:
+            self._check_file(reference, value, text, path, layer)
         if reference.resolver != "env" and value.__class__ is not Placeholder:
             return self._redactor.taint(value)
         return value
+
+    def _check_file(self, reference: Reference, value: str, text: str, path: TreePath, layer: Layer | None) -> None:
+        """Warn of a secret file that holds nothing, or an invisible mark in front."""
+        if value and not value.startswith(BYTE_ORDER_MARK):
+            return
+        place = _inside(layer, path, text, *reference.span)
+        code, reason = ("SC810", MARKED) if value else ("SC805", "is empty")
+        message = f"the file {reference.argument!r} {reason}"
+        self._report.add(code, message, path, place=place, severity="warning", replaceable=True)
 
     # ------------------------------------------------------------------ where values come from
 

@@ -269,7 +269,7 @@ def _reference(text: str, start: int) -> Reference:
             raise Fault("SC401", f"'${{{body}}}' names no variable", _meant(body, argument), span=(start, end))
     elif not argument:
         raise Fault("SC401", f"nothing follows '{resolver}:'", f"write ${{{resolver}:…}}", span=(start, end))
-    return Reference(resolver, argument, operator or "", operand or "", (start, end))
+    return Reference(resolver, argument, operator or "", (operand or "").replace("$$", "$"), (start, end))
 
 
 def _meant(body: str, argument: str) -> str:

@@ -20,6 +20,7 @@ from storeconf.config.merge import Merge, Rules
 from storeconf.config.relations import check_relations
 from storeconf.config.reporter import Reporter
 from storeconf.config.secrets import Redactor
+from storeconf.config.settings import NO_SPACE, SPACE_HINT
 from storeconf.config.sources import Files, chosen_environment, environments_of, layers_of
 from storeconf.config.tree import MISSING, TreePath, dotted, lookup
 from storeconf.config.validate import Validated, validate
@@ -89,7 +90,7 @@ def assemble(request: Request) -> Assembly:
     # variables ──apply─▶ the same tree
     overrides = parse_overrides(request.overrides, report) if request.overrides else []
     later = declared(overrides, merge) if overrides else {}
-    ours = [name for name, value in request.variables.items() if value and name.startswith(OURS)]
+    ours = [name for name, value in request.variables.items() if value and name[: len(OURS)].upper() == OURS]
     variables = read_variables(request, ours, tree, later, merge, report) if ours else None
     if variables is not None:
         tree = merge.apply(tree, variables.data)
@@ -155,6 +156,8 @@ def _report_futile(paths: list[TreePath], report: Reporter) -> None:
             place = layer.place(path, key=True, removal=True)
             unset = layer.is_unset(path)
             hint = None if unset else "null, or an empty value, removes the value set by lower layers"
+            if not unset and NO_SPACE.match(str(path[-1])):
+                hint = SPACE_HINT
             report.add("SC802", message, path, place=place, hint=hint, severity="warning", lacking=True)
 
 

@@ -74,6 +74,11 @@ class _Relations:
         if name in self._declared or name in self._unknown:
             return
         text = f"unknown store {name!r}"
+        removal = self._report.removal(("stores", name), f"{name!r} is removed here")
+        if removal is not None:
+            hint = f"keep {name!r}, or refer to another store"
+            self._report.add("SC601", text, path, hint=hint, notes=[removal], lacking=True)
+            return
         if name not in self._near:
             self._near[name] = nearest(name, self._declared) if len(self._near) < MOST_SOUGHT else None
         near = self._near[name]

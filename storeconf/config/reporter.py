@@ -28,6 +28,10 @@ __all__ = ["MOST_SOUGHT", "Reporter", "last_names", "listed", "merged", "shown",
 
 _LONGEST: Final = 40
 
+_LEADING_ZERO: Final = re.compile(r"([+-]?)0+(?=[0-9])")
+SHELL: Final = re.compile(r"\$\([A-Za-z_][A-Za-z0-9_]*\)")
+SHELL_HINT: Final = "$(NAME) is not substituted in a layout; write ${NAME}"
+
 MOST_SOUGHT: Final = 50
 """Unknown stores for which near ones are sought: beyond it a layout is not misspelt, and time would be lost."""
 
@@ -80,6 +84,13 @@ class Reporter:
         place = self.history.place(path, key=key)
         return Note(message, *(place.get(each) for each in ("file", "line", "column", "variable")))
 
+    def removal(self, path: TreePath, message: str) -> Note | None:
+        """Where a value that lower layers set was removed, as a further place; None if it was not."""
+        origin = self.history.of(path)
+        if origin is None or not origin.removed:
+            return None
+        return Note(message, origin.file, origin.line, origin.column, origin.variable)
+
     def failed(self) -> bool:
         """Whether anything that was found is an error."""
         return any(each.severity == "error" for each in self.found)
@@ -104,7 +115,7 @@ class Reporter:
 
     def diagnostics(self, environment: str | None) -> tuple[Diagnostic, ...]:
         """All that was found, as people see it: in order, for this environment, without secrets."""
-        names = () if environment is None else (environment,)
+        names = (environment,) if environment else ()
         return tuple(replace(self.redactor.diagnostic(each), environments=names) for each in _ordered(self.found))
 
 
@@ -152,7 +163,14 @@ def _retyped(name: str, value: object, expect: Expect) -> str | None:
         if bool in classes and value.lower() in ("yes", "no", "on", "off"):
             return f"write true or false: {value} is a text"
         if classes & {int, float} and _is_number(value, whole=float not in classes):
+            if not value.isascii():
+                return "write it with the digits 0 to 9"
+            if _LEADING_ZERO.match(value):
+                plain = _LEADING_ZERO.sub(r"\1", value)
+                return f"write it without leading zeros: {name}: {plain}"
             return f"write it without quotes: {name}: {value}"
+        if SHELL.search(value):
+            return SHELL_HINT
         if list in classes:
             return f"write a list: {name}: [{shown(value)}]"
     elif str in classes and isinstance(value, int | float) and not isinstance(value, bool):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, get_args
@@ -16,8 +17,9 @@ from pydantic_core.core_schema import ErrorType
 
 from storeconf._text import MASK, nearest
 from storeconf.catalog import BUILT_IN
+from storeconf.config.addresses import variable_name
 from storeconf.config.fields import ANY, PLAIN, fields_of
-from storeconf.config.reporter import last_names, listed, shown
+from storeconf.config.reporter import SHELL, SHELL_HINT, last_names, listed, shown
 from storeconf.config.secrets import secrets_in
 from storeconf.config.tree import Placeholder, Tainted, TreePath, lookup
 from storeconf.errors import PluginError
@@ -43,6 +45,10 @@ _Marks: TypeAlias = dict[TreePath, bool]
 """Places whose errors are known: True where a value is wrong, False where it is a placeholder."""
 
 _BAD: Final[Any] = object()
+
+NO_SPACE: Final = re.compile(r"[A-Za-z_][\w-]*:(?!//)(?=\S)")
+SPACE_HINT: Final = "add a space after the ':'"
+"""For a key and its value that YAML reads as one text."""
 
 
 @dataclass(eq=False, repr=False)
@@ -113,7 +119,12 @@ class SettingsReader:
             where = (*path, name)
             near = _nearest(name, frozenset(known))
             types = self._types_with(name) if store else []
-            if types:
+            if (colon := NO_SPACE.match(name)) is not None:
+                self._report.add("SC501", f"{owner} has no field {colon[0]!r}…", where, key=True, hint=SPACE_HINT)
+            elif name == "<<":
+                hint = "write << without quotes if other mappings are to be merged"
+                self._report.add("SC501", f"{owner} has no field '<<'", where, key=True, hint=hint)
+            elif types:
                 text = f"{name!r} belongs to stores of type {listed(types)}; {owner} has no such field"
                 self._report.add("SC508", text, where, key=True)
             elif store and name in {"parent", "namespace", "middleware", "description", "max_stores"}:
@@ -166,7 +177,7 @@ class SettingsReader:
             text = f"{self._report.named(path)} is '{MASK}', which is only shown in place of a secret"
             self._report.add("SC504", text, path, hint="write the secret, or a substitution such as ${file:…}")
         elif expect.classes is not None and kind in PLAIN and kind not in expect.classes:
-            self._report.wrong_type(path, expect.what, value, expect=expect)
+            self._report.wrong_type(path, expect.what, value, expect=expect, hint=self._several(path, value, expect))
         elif isinstance(value, dict) and expect.model is not None:
             fields = fields_of(expect.model)
             strangers = value.keys() - fields.expects.keys() if fields.drops and not expect.union else ()
@@ -191,6 +202,17 @@ class SettingsReader:
             self._report.add("SC504", text, path, hint="write an absolute path, or start in another directory")
         marks[path] = True
         return _BAD
+
+    def _several(self, path: TreePath, value: Any, expect: Expect) -> str | None:
+        """A hint for one substitution in the place of a list or mapping, which a variable's own name can set."""
+        layer = self._report.history.layer(path)
+        written = None if layer is None or layer.plain is False else layer.value_at(path, self._report.history.rules)
+        if not (isinstance(written, str) and "${" in written and isinstance(value, str)):
+            return None
+        if not expect.classes or expect.classes.isdisjoint((list, dict)):
+            return None
+        what = "a list" if list in expect.classes else "a mapping"
+        return f"a substitution is one text; to set {what} by a variable, use {variable_name(path)}"
 
     # ------------------------------------------------------------------ after it
 
@@ -249,7 +271,8 @@ class SettingsReader:
         if ((isinstance(value, Tainted) and value.hidden) or spot.expect.hides) and _tells(f"{text} {hint}", value):
             text, hint = "has a value that does not fit; it is a secret, so it is not shown", None
         elif fault.code == "SC503":
-            self._report.wrong_type(where, spot.expect.what, value, expect=spot.expect)
+            hint = self._several(where, value, spot.expect)
+            self._report.wrong_type(where, spot.expect.what, value, expect=spot.expect, hint=hint)
             return
         elif fault.whole and text.startswith(f"{name} "):
             name, _, text = text.partition(" ")
@@ -259,6 +282,8 @@ class SettingsReader:
             near = nearest(value, [choice for choice in spot.expect.choices if isinstance(choice, str)])
             text += f", not {shown(value)}"
             hint = None if near is None else f"did you mean {near!r}?"
+        if hint is None and isinstance(value, str) and SHELL.search(value):
+            hint = SHELL_HINT
         self._report.add(fault.code, f"{name} {text}", where, hint=hint)
 
     def _whole(self, fault: _Complaint, spot: _Spot, where: TreePath, values: dict[str, Any]) -> None:

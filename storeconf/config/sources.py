@@ -7,13 +7,15 @@ of these parts, and each section for the environment, becomes a layer.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf._text import nearest
+from storeconf._text import nearest, slips
 from storeconf.config.addresses import PREFIX
 from storeconf.config.document import parse, read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
@@ -24,8 +26,7 @@ from storeconf.diagnostics import Note
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
     from storeconf.config.document import Document
     from storeconf.config.merge import Merge
@@ -37,13 +38,20 @@ __all__ = ["Files", "Part", "candidates_in", "chosen_environment", "environments
 _SCHEMA: Final = "schema.json"
 """The end of a JSON Schema's file name for editors, so it is not an environment's overlay."""
 
+_DIGITS: Final = re.compile(r"\d+")
+_SHORTEST_TYPED: Final = 4  # words in which a typing error is told from another word
+_LONG_ENOUGH: Final = 8  # names in which two typing errors are
+
 _MAX_CHAIN: Final = 100
 _MAX_DEPTH: Final = 100
 
 
 @dataclass(eq=False, repr=False, slots=True)
 class Part:
-    """One document: ``value`` is its top level, ``path`` is None for a mapping, ``shown`` is its name for people."""
+    """One document: ``value`` is its top level, ``path`` is None for a mapping, ``shown`` is its name for people.
+
+    ``strays`` are files beside it whose names are almost those of overlays, so that they are not read.
+    """
 
     value: dict[str, Any]
     directory: Path
@@ -51,6 +59,7 @@ class Part:
     path: Path | None = None
     shown: str = ""
     overlays: dict[str, list[Path]] = field(default_factory=dict)
+    strays: list[str] = field(default_factory=list)
 
     def place(self, path: TreePath, *, key: bool = False) -> Place:
         """The location of a value in this document."""
@@ -86,7 +95,7 @@ class Files:
         self._report = report
         self._seen: set[str] = set()
         self._overlays: set[str] = set()
-        self._listings: dict[str, list[str]] = {}
+        self._listings: dict[str, list[str] | None] = {}
 
     def parts(self) -> list[Part]:
         """Return the parts of the source: extended files, depth first as listed, each once, then itself."""
@@ -216,7 +225,7 @@ class Files:
         part = self._read(path, shown, step)
         if part is None:
             return []
-        part.overlays = self._siblings(path)
+        part.overlays, part.strays = self._siblings(path)
         return [*self._extended(part, trail), part]
 
     def _extended(self, part: Part, trail: tuple[_Extension, ...]) -> list[Part]:
@@ -256,10 +265,22 @@ class Files:
             hint = None
             if "${" in entry:
                 hint = "paths under extends are literal: nothing is substituted in them"
+            elif isinstance(error, FileNotFoundError):
+                hint = self._near_file(target)
             message = f"extended file {entry!r} {why}"
             self._fail("SC203", message, path, part.place(path), hint=hint)
             return False
         return True
+
+    def _near_file(self, target: Path) -> str | None:
+        """A hint to the file or directory that was probably meant."""
+        while target.name and not target.parent.is_dir():
+            target = target.parent
+        try:
+            near = nearest(target.name, sorted(os.listdir(target.parent)))
+        except (OSError, ValueError):
+            return None
+        return None if near is None else f"did you mean {near!r}?"
 
     def _report_cycle(self, steps: tuple[_Extension, ...]) -> None:
         """Report files that extend each other; the last step is the first file again."""
@@ -271,24 +292,36 @@ class Files:
         # Each of them is read once, so nothing is missing.
         self._report.add("SC204", message, last.entry, place=place, notes=notes)
 
-    def _siblings(self, path: Path) -> dict[str, list[Path]]:
-        """Return the overlays beside a file, by environment."""
+    def _siblings(self, path: Path) -> tuple[dict[str, list[Path]], list[str]]:
+        """Return the overlays beside a file, by environment, and the names of files that are almost overlays."""
         directory = str(path.parent)
         if directory not in self._listings:
             try:
                 self._listings[directory] = sorted(os.listdir(directory))
-            except (OSError, ValueError):  # one that may be entered but not listed: only the file itself is known
-                self._listings[directory] = []
+            except (OSError, ValueError):
+                self._listings[directory] = None
+        names = self._listings[directory]
+        if names is None:
+            names = self._without_listing(path)
         found: dict[str, list[Path]] = {}
+        strays = []
         start = f"{path.stem}."
-        for name in self._listings[directory]:
-            if name.startswith(start) and name != path.name:
+        for name in names:
+            if name[: len(start)].lower() == start.lower() and name not in (path.name, f"{start}{_SCHEMA}"):
                 environment, _, suffix = name[len(start) :].rpartition(".")
-                if name == f"{start}{_SCHEMA}":
-                    continue
-                if f".{suffix}" in SUFFIXES and valid_name(environment):
+                if f".{suffix}" in SUFFIXES and valid_name(environment) and name.startswith(start):
                     found.setdefault(environment, []).append(path.parent / name)
-        return found
+                elif environment and f".{suffix.lower()}" in SUFFIXES:
+                    strays.append(name)
+        return found, strays
+
+    def _without_listing(self, path: Path) -> list[str]:
+        """Return the overlays of the chosen environment in a directory that may be entered but not listed."""
+        environment = self._request.environment or self._request.variables.get("STORECONF_ENV")
+        if not valid_name(environment):
+            return []
+        names = (f"{path.stem}.{environment}{suffix}" for suffix in SUFFIXES)
+        return [name for name in names if os.path.lexists(path.parent / name)]
 
 
 def plain_data(value: Any, fail: Callable[[str, str, TreePath], None], path: TreePath = ()) -> Any:
@@ -380,8 +413,12 @@ def chosen_environment(request: Request, known: tuple[str, ...], parts: list[Par
     if chosen is not None and chosen not in known:
         near = nearest(chosen, known)
         there = f"there are {', '.join(known)}" if known else "the layout declares none, by section or overlay"
+        if not chosen:
+            there += "; leave --env or environment= out to choose none"
         hint = f"did you mean {near!r}? {there[0].upper()}{there[1:]}" if near else there
-        report.add("SC206", f"unknown environment {chosen!r}", place=place, hint=hint, lacking=True)
+        message = f"unknown environment {chosen!r}" if chosen else "the name of the environment is empty"
+        report.add("SC206", message, place=place, hint=hint, lacking=True)
+    _check_overlay_names(known, parts, report)
     if chosen is None and known:
         message = f"no environment is chosen, and the layout declares {', '.join(known)}"
         hint = "give one (--env, environment=, or STORECONF_ENV); only the base configuration applies"
@@ -391,6 +428,60 @@ def chosen_environment(request: Request, known: tuple[str, ...], parts: list[Par
         )
         report.add("SC803", message, place=location, hint=hint, severity="warning")
     return chosen
+
+
+def _check_overlay_names(known: tuple[str, ...], parts: list[Part], report: Reporter) -> None:
+    """Warn of files that were probably meant as overlays of another environment, or are not read at all."""
+    if not known:
+        return
+    declared = {
+        name
+        for part in parts
+        if isinstance(part.value.get("environments"), dict)
+        for name in part.value["environments"]
+    }
+    for part in parts:
+        meant = [(name, near) for name in part.strays if (near := _environment_meant(part, name, known))]
+        for name, near in meant:
+            file = _beside(part.shown, name)
+            right = f"{Path(part.shown).stem}.{near}{Path(name).suffix.lower()}"
+            message = f"{file} is not read: the overlay of environment {near!r} is called {right}"
+            place: Place = {"file": file, "layer": "overlay"}
+            path = ("environments", near)
+            report.add("SC809", message, path, place=place, severity="warning", hint="rename it, or move it elsewhere")
+        for name in part.overlays:
+            others = declared - {name} if declared else set(known) - {name}
+            near = None if name in declared else _mistyped(name, sorted(others))
+            if near is not None:
+                file = _beside(part.shown, part.overlays[name][0].name)
+                message = f"{file} is the overlay of an environment {name!r}, but {near!r} exists"
+                hint = f"did you mean {Path(part.shown).stem}.{near}{part.overlays[name][0].suffix}?"
+                place = {"file": file, "layer": "overlay"}
+                report.add("SC809", message, ("environments", name), place=place, severity="warning", hint=hint)
+
+
+def _environment_meant(part: Part, name: str, known: tuple[str, ...]) -> str | None:
+    """Return the known environment of a file that only almost has the name of an overlay."""
+    written = name[len(Path(part.shown).stem) + 1 :].rpartition(".")[0]
+    plain = re.sub("[^a-z0-9]", "", written.lower())
+    same = next((each for each in known if re.sub("[^a-z0-9]", "", each.lower()) == plain), None)
+    return same or (_mistyped(written, known) if valid_name(written) else None)
+
+
+def _mistyped(name: str, known: Iterable[str]) -> str | None:
+    """Return the environment of whose name this one is a typing error; us-east and us-west are not."""
+    for each in known:
+        one, other = (re.split("[-_]", text.lower()) for text in (name, each))
+        if one == other or "".join(one) == "".join(other):
+            return each
+        if _DIGITS.sub("", name) == _DIGITS.sub("", each):
+            continue
+        pairs = [(a, b) for a, b in zip(one, other, strict=False) if a != b]
+        short = any(min(len(a), len(b)) < _SHORTEST_TYPED or a[0] != b[0] for a, b in pairs)
+        most = 1 if len(each) < _LONG_ENOUGH else 2
+        if len(one) == len(other) and not short and slips(name.lower(), each.lower()) <= most:
+            return each
+    return None
 
 
 def layers_of(parts: list[Part], files: Files, environment: str | None, merge: Merge, report: Reporter) -> list[Layer]:

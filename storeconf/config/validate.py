@@ -6,11 +6,10 @@ References between stores are checked in `relations`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from storeconf._text import nearest
+from storeconf._text import almost, nearest
 from storeconf.config.fields import Expect, fields_of
 from storeconf.config.language import (
     ALIAS,
@@ -25,7 +24,7 @@ from storeconf.config.language import (
     valid_name,
 )
 from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
-from storeconf.config.settings import SettingsReader
+from storeconf.config.settings import NO_SPACE, SPACE_HINT, SettingsReader
 from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, dotted, leaves
 from storeconf.store import check_name
@@ -45,7 +44,6 @@ __all__ = ["Validated", "validate"]
 _TEXT: Final = Expect("a text", frozenset({str}))
 _WHOLE: Final = Expect("a whole number", frozenset({int}))
 
-_NO_SPACE: Final = re.compile(r"[A-Za-z_]+:(?!//)\S")
 _KINDS_HINT: Final = "type makes a root, parent a namespace of another store, use another name for one"
 _FACTORY_HINT: Final = "write {parent: X}, {type: …}, {use: X}, or forbid"
 
@@ -118,6 +116,10 @@ class _Validator:
 
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
         if not NAME.match(name):
+            colon = NO_SPACE.match(name)
+            if colon is not None:  # what follows the colon may be a secret
+                self._report.add("SC509", f"{colon[0]!r}… can't name a store", path, key=True, hint=SPACE_HINT)
+                return None
             self._report.add("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
         if not isinstance(node, dict):
             # The value is not repeated: it may be a password that is not recognizable here.
@@ -144,8 +146,8 @@ class _Validator:
         beside = self._tree["stores"]
         if any(kind in beside and not isinstance(beside[kind], dict) for kind in KIND_KEYS):
             return f"if {name!r} is a field of a store, indent it below that store's name"
-        if isinstance(node, str) and _NO_SPACE.match(node):
-            return "add a space after the ':'"
+        if isinstance(node, str) and NO_SPACE.match(node):
+            return SPACE_HINT
         return "write the store's fields below its name"
 
     def _kind(self, path: TreePath, node: dict[str, Any], what: str) -> str | None:
@@ -159,6 +161,8 @@ class _Validator:
             text = f"{what} has {listed(map(repr, kinds))}, of which it can have one"
             self._report.add("SC507", text, (*path, second), key=True, notes=[note], hint=_KINDS_HINT)
             return None
+        if "<<" in node:
+            self._settings.unknown_fields(path, ["<<"], (), what)
         close = {key: near for key in node if (near := nearest(key, KIND_KEYS)) is not None}
         for key, near in close.items():
             text, hint = f"{what} has no field {key!r}", f"did you mean {near!r}?"
@@ -211,7 +215,7 @@ class _Validator:
                 return None
             if isinstance(node, str):
                 what = shown(node) if valid_name(node) else "this text"
-                self._report.add("SC506", f"default_factory can't be {what}", path, hint=_FACTORY_HINT)
+                self._report.add("SC506", f"default_factory can't be {what}", path, hint=self._factory_meant(node))
             else:
                 self._report.wrong_type(path, "a mapping or 'forbid'", node, hint=_FACTORY_HINT)
             return None
@@ -235,6 +239,15 @@ class _Validator:
         self._only(path, values, FACTORY.keys() | {"parent"}, "a default_factory with 'parent'")
         parent = self._name(path, values, "parent")
         return None if parent is None else DefaultFactorySpec(parent=parent, middleware=links, max_stores=most)
+
+    def _factory_meant(self, text: str) -> str:
+        stores = self._tree.get("stores")
+        store = nearest(text, stores) if isinstance(stores, dict) and valid_name(text) else None
+        if almost(text, ("forbid",)):
+            return f"did you mean 'forbid'? Else {_FACTORY_HINT}"
+        if store is None:
+            return _FACTORY_HINT
+        return f"write {{parent: {store}}} for a namespace of {store!r}, or {{use: {store}}} for the store itself"
 
     # ------------------------------------------------------------------ parts of them
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._text import almost, close, slips
 from storeconf.config.addresses import PREFIX, SUFFIX, Names, kind_key, variable_name
-from storeconf.config.document import SecretFile, SecretText, parse, read_secret
+from storeconf.config.document import BYTE_ORDER_MARK, MARKED, SecretFile, SecretText, parse, read_secret
 from storeconf.config.fields import TEXT
 from storeconf.config.language import FORBIDDEN, SWITCHES
 from storeconf.config.layers import Layer
 from storeconf.config.merge import NO_KIND, Rules, kind_of
 from storeconf.config.sources import plain_data
 from storeconf.config.tree import (
+    MISSING,
     Items,
     Placeholder,
     Removals,
@@ -120,8 +121,11 @@ class _VariablesReader:
         for name, segments in sorted(others, key=lambda each: (len(each[1]), _indices(each[1]))):
             self._set(name, segments, names)
         for name in given:
-            if not name.startswith(PREFIX) and name not in SWITCHES:
+            if not name.startswith(OURS):
+                self._other_case(name, names)
+            elif not name.startswith(PREFIX) and name not in SWITCHES:
                 self._stranger(name, names)
+        self._contradictions()
         if not self._settings:
             return None
         variables = {path: setting.name for path, setting in self._settings.items()}
@@ -140,10 +144,22 @@ class _VariablesReader:
             hint = "unset one of them"
             self._fail("SC306", name, f"{before.name} and {name} both set {dotted(found.path)}", found.path, hint=hint)
             return
+        removes = not found.from_file and self._environ[name] == "null"
         value: Any = self._from_file(name, found.path) if found.from_file else self._environ[name]
         if value is None:
             return
-        if value.__class__ is not Placeholder:
+        if removes:
+            if isinstance(found.path[-1], int):
+                self._fail(
+                    "SC305",
+                    name,
+                    f"{dotted(found.path)}: an item of a list can't be removed",
+                    found.path,
+                    hint="set the whole list",
+                )
+                return
+            value = None
+        elif value.__class__ is not Placeholder:
             try:
                 value = value_of(value, found.expect, found.path)
             except Fault as fault:
@@ -152,9 +168,12 @@ class _VariablesReader:
                 self._fail(
                     fault.code, name, f"{dotted(found.path)}: {reason}", found.path, hint=fault.hint, lacking=True
                 )
-                return
-            if found.from_file:
-                value = self._tainted(value, self._environ[name])
+                if not _is_setting(found.path):
+                    return
+                value = Placeholder("?")  # what needs this setting is no further mistake
+            else:
+                if found.from_file:
+                    value = self._tainted(value, self._environ[name])
         names.note(found.path, value)
         self._settings[found.path] = _Assignment(name, value)
 
@@ -172,6 +191,9 @@ class _VariablesReader:
             message = f"the file {path!r}, which {name} names, is empty, so the variable counts as unset"
             self._fail("SC805", name, message, where, severity="warning")
             return None
+        if text.startswith(BYTE_ORDER_MARK):
+            message = f"the file {path!r}, which {name} names, {MARKED}"
+            self._fail("SC810", name, message, where, severity="warning")
         return self._report.redactor.taint(text)
 
     def _tainted(self, value: Any, file: str | None = None) -> Any:
@@ -193,8 +215,48 @@ class _VariablesReader:
     def _patch(self) -> dict[str, Any]:
         patch: dict[str, Any] = {}
         for path in sorted(self._settings, key=lambda path: (len(path), [str(step).zfill(9) for step in path])):
-            patch = self._merge.combine(patch, at(path, self._settings[path].value), one_layer=True)
+            value = self._settings[path].value
+            patched = _removal(path) if value is None else at(path, value)
+            patch = self._merge.combine(patch, patched, one_layer=True)
         return patch
+
+    def _contradictions(self) -> None:
+        """Report variables of which one sets, or removes, a part of what another one sets as a whole."""
+        for path, setting in sorted(self._settings.items(), key=lambda each: len(each[0])):
+            for length in range(1, len(path)):
+                whole = self._settings.get(path[:length])
+                where = None if whole is None else self._overlap(whole.value, path[:length], path, setting.value)
+                if whole is not None and where is not None:
+                    both = f"{whole.name} and {setting.name} contradict each other"
+                    what = f"{both}: both set {dotted(where)}"
+                    if whole.value is None or whole.value is False:
+                        word = "removes" if whole.value is None else "disables"
+                        what = f"{both}: the first {word} {dotted(path[:length])}, the second sets {dotted(path)}"
+                    elif where == path[:length]:
+                        what = f"{both}: both set {dotted(where)}, the second as a mapping"
+                    self._fail("SC306", setting.name, what, path, hint="unset one of them")
+
+    def _overlap(self, whole: Any, base: TreePath, path: TreePath, value: Any) -> TreePath | None:
+        """Return where a value for ``base`` and one for ``path`` inside it set the same; None for nowhere."""
+        here, at_step = whole, base
+        for step in path[len(base) :]:
+            expanded = self._rules.expanded(at_step[-1], here) if is_middleware_path(at_step) else None
+            here = here if expanded is None else expanded
+            if here is True or (isinstance(here, str) and here.lower() == "true"):
+                return None  # switched on, and its details
+            if isinstance(here, list) and isinstance(step, int):
+                return None  # an item on top of the whole list
+            if isinstance(here, dict):
+                here = here.get(str(step), MISSING)
+            else:
+                return at_step
+            if here is MISSING:
+                return None
+            at_step = (*at_step, step)
+        if isinstance(here, dict) and isinstance(value, dict):
+            inner = (self._overlap(here, at_step, (*at_step, key), item) for key, item in value.items())
+            return next(filter(None, inner), None)
+        return at_step
 
     # ------------------------------------------------------------------ what does not fit
 
@@ -239,6 +301,25 @@ class _VariablesReader:
         message = f"{name} does not match any setting: {misfit.reason}"
         self._fail(misfit.code, name, message, meant or misfit.path, hint=hint, lacking=True)
 
+    def _other_case(self, name: str, names: Names) -> None:
+        """Warn of a variable that would be ours if its name began with capital letters."""
+        upper = name.upper()
+        if not upper.startswith(PREFIX) and upper not in SWITCHES:
+            return
+        path: TreePath = ()
+        right = upper
+        if upper.startswith(PREFIX):
+            segments = name[len(PREFIX) :].split("__")
+            if segments == ["stores"] and not self._environ[name].lstrip().startswith("{"):
+                return  # it could not set anything
+            right = PREFIX + "__".join(segments)
+            try:
+                path = names.find(segments, create=True).path
+            except Fault:
+                path = names.meant(segments) or ()
+        message = f"{name} is not read: the names of storeconf's variables begin with {OURS}, in capital letters"
+        self._fail("SC804", name, message, path, hint=f"did you mean {right.upper()}?", severity="warning")
+
     def _stranger(self, name: str, names: Names) -> None:
         """Report a variable of ours with one underscore; other programs may set such, so most are only warned of."""
         rest = name[len(OURS) :]
@@ -259,6 +340,12 @@ class _VariablesReader:
         else:
             hint = f"storeconf reads {', '.join(SWITCHES)} and those that begin with {PREFIX}"
             self._fail("SC804", name, f"unrecognized variable {name}", hint=hint, severity="warning")
+
+
+def _is_setting(path: TreePath) -> bool:
+    """Whether a path is that of one setting of a kind, not of a store, its chain or a link of that."""
+    holder = 2 if path[0] == "stores" else 1
+    return len(path) > holder and path[holder:] != ("middleware",) and not is_middleware_path(path)
 
 
 def _sets_kind(segments: Sequence[str], text: str) -> bool:
@@ -348,9 +435,11 @@ def read_overrides(
         except Fault as fault:
             message = f"{dotted(path)}: {fault.reason}"
             report.add(fault.code, message, path, place=_PLACE, hint=fault.hint, lacking=True)
-        else:
-            patch = merge.combine(patch, patched, one_layer=True)
-            tree = merge.apply(tree, patched)
+            if fault.code != "SC305" or not _is_setting(path):
+                continue
+            patched = at(place, Placeholder("?"))  # what needs this setting is no further mistake
+        patch = merge.combine(patch, patched, one_layer=True)
+        tree = merge.apply(tree, patched)
     return Layer("override", patch, request.directory, plain=False) if patch else None
 
 

@@ -469,9 +469,9 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         ),
         "SC805": Code(
             "empty-secret-file",
-            "The file of a variable that ends in _FILE is empty.",
-            "Write the secret into the file, or unset the variable. Usually the secret was created empty, or its file "
-            "is mounted before it is filled.",
+            "A secret file is empty.",
+            "Write the secret into the file, or unset the variable that names it. Usually the secret was created "
+            "empty, or its file is mounted before it is filled.",
         ),
         "SC806": Code(
             "similar-name",
@@ -489,6 +489,19 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             "unused-acknowledgement",
             "An entry of `acknowledge` matches no warning.",
             "Remove the entry, or correct its code or path: it silences warnings at its path and below, and no errors.",
+        ),
+        "SC809": Code(
+            "mistyped-overlay",
+            "A file looks like the overlay of an environment, but its name is not exactly that of one.",
+            "Rename the file: an overlay has the name of the file that it belongs to, the environment's name, and one "
+            "of the endings yaml, yml, toml and json, in this case of letters. If the environment of the message is a "
+            "new one, declare it below `environments`.",
+        ),
+        "SC810": Code(
+            "byte-order-mark",
+            "A secret file begins with a byte order mark, which becomes part of the secret.",
+            "Save the file as UTF-8 without a byte order mark: an invisible character at the beginning of a password "
+            "is rarely meant.",
         ),
     }
 )

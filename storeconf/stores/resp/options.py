@@ -164,6 +164,14 @@ class ServerUrl:
         self.scheme = scheme.lower()
         if not separator or self.scheme not in SCHEMES:
             raise ValueError(f"a server's URL begins with one of {', '.join(f'{name}://' for name in SCHEMES)}")
+        if raw != raw.rstrip():
+            end = "a carriage return: the text was probably written on Windows" if raw.endswith("\r") else "whitespace"
+            raise ValueError(f"the URL ends in {end}; remove it")
+        if "$(" in raw:
+            raise ValueError(
+                "the URL contains '$(', and $(NAME) is not substituted here; write ${NAME}, or set the variable where "
+                "Kubernetes replaces it"
+            )
         if " " in raw or not raw.isprintable():  # every other space counts as not printable
             raise _unescaped()
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
@@ -175,6 +183,11 @@ class ServerUrl:
                 "'cluster', or the Sentinels under 'sentinel'"
             )
         port_text = re.fullmatch(r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([0-9]+)", authority)
+        worded = re.fullmatch(
+            r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([^0-9:@][^:@]*|[0-9]+[^0-9:@][^:@]*)", authority
+        )
+        if worded is not None and "@" not in rest[len(authority) :] and self.scheme != "unix":
+            raise ValueError("the URL's port must be a number from 1 to 65535")
         if port_text is not None and self.scheme != "unix" and not 0 < int(port_text[1][:9]) < 65536:
             raise ValueError("the URL's port must be a number from 1 to 65535")
         try:
