@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from storeconf._typed import TypedStore as TypedStore
     from storeconf._typed import cached as cached
     from storeconf._typed import typed as typed
+    from storeconf._watch import watch as watch
     from storeconf.build import ReloadResult as ReloadResult
     from storeconf.catalog import Catalog as Catalog
     from storeconf.catalog import CatalogEntry as CatalogEntry
@@ -79,6 +80,7 @@ _HOME = {
     "storeconf.diagnostics": ("Diagnostic", "Location", "Note", "Origin"),
     "storeconf._lock": ("StoreLock", "lock"),
     "storeconf._typed": ("CachedFunction", "TypedStore", "cached", "typed"),
+    "storeconf._watch": ("watch",),
     "storeconf.catalog": ("Catalog", "CatalogEntry"),
     "storeconf.errors": (
         "ConfigError",
@@ -160,6 +162,7 @@ __all__ = [
     "Plan",
     "PluginError",
     "RedisStore",
+    "ReloadResult",
     "ResolveContext",
     "Resolver",
     "Secret",
@@ -196,6 +199,7 @@ __all__ = [
     "run_shielded",
     "survives_delete_all",
     "typed",
+    "watch",
 ]
 
 

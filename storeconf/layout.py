@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from storeconf.config.acknowledge import Acknowledged
+    from storeconf.config.document import Looks
     from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
     from storeconf.config.reporter import Reporter
@@ -119,9 +120,17 @@ class Layout:
         with collection_paused(pause_gc):
             return compile_plan(self.plan(), self.redact, layout=self)
 
-    def read_again(self) -> Layout:
-        """Read what this layout was read from, as it is now. Raises ConfigError with every problem that was found."""
-        request = self._assembly.request
+    @property
+    def looks(self) -> Looks:
+        """Which files were read or looked for."""
+        return self._assembly.request.looks
+
+    def read_again(self, looks: Looks) -> Layout:
+        """Read what this layout was read from, as it is now; ``looks`` takes down which files are looked at.
+
+        Raises ConfigError with every problem that was found.
+        """
+        request = replace(self._assembly.request, looks=looks)
         with collection_paused(request.pause_gc):
             examined = _examined(*run(request), packages=False)
             _report_unused([examined], every=False)

@@ -18,6 +18,7 @@ from storeconf._lifecycle import CLOSING, OPEN, STATES, LifeCycle, run_shielded,
 from storeconf._pace import OwnThread
 from storeconf._root import CLOSE_LIMIT, OPEN_LIMIT, life_of
 from storeconf.build import Builder, unknown_store
+from storeconf.config.document import Looks
 from storeconf.errors import UnknownStoreError, UnsupportedOperationError
 from storeconf.store import PingResult, Store
 from storeconf.stores.memory import MemoryStore
@@ -25,6 +26,7 @@ from storeconf.stores.memory import MemoryStore
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
@@ -80,8 +82,13 @@ class LayoutSource(Protocol):
         """Return a text without the secrets of the layout."""
         ...
 
-    def read_again(self) -> LayoutSource:
-        """Read what this layout was read from, as it is now."""
+    @property
+    def looks(self) -> Looks:
+        """Which files were read or looked for."""
+        ...
+
+    def read_again(self, looks: Looks) -> LayoutSource:
+        """Read what this layout was read from, as it is now; ``looks`` takes down which files are looked at."""
         ...
 
 
@@ -123,6 +130,7 @@ class StoreRegistry:
         self._builder: Builder | None = None
         self._redact: Callable[[str], str] = str
         self._layout: LayoutSource | None = None
+        self._looks: Looks | None = None  # of the last reload, also one that failed
         self._memory: Callable[[], Store] = MemoryStore
         self._handles = PublishedHandles()
         self._factory: StoreFactory | None = None
@@ -337,7 +345,8 @@ class StoreRegistry:
     def _rebuilt(self) -> tuple[LayoutSource, Builder, StoreFactory]:
         """Read the layout again and make its stores, in whatever thread."""
         assert self._layout is not None
-        layout = self._layout.read_again()
+        self._looks = Looks(digests=True)
+        layout = self._layout.read_again(self._looks)
         builder = Builder(layout.plan(), self._builder, layout.redact)
         builder.stores()
         return layout, builder, builder.factory(self._memory, self._publish)
@@ -520,6 +529,17 @@ class StoreRegistry:
                     "or plugins=[StoreconfPlugin(registry)]"
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+
+def looks_of(registry: StoreRegistry) -> dict[tuple[Path, bool], object] | None:
+    """What the layout in force was read from, and the last reload, if there was one; None without a layout.
+
+    The keys are those of `Looks.found`; what the last reload has looked at has a digest.
+    """
+    layout, last = registry._layout, registry._looks  # noqa: SLF001  # of this module
+    if layout is None:
+        return None
+    return dict.fromkeys(layout.looks.found) | ({} if last is None else last.found)
 
 
 def _memory_store(name: str) -> Store:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import hashlib
 import os
 import re
 import select
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Document",
+    "Looks",
     "MAX_BYTES",
     "SecretFile",
     "SecretText",
@@ -407,3 +409,39 @@ class SecretText:
         if not self.reserved.isdisjoint(text):
             raise OSError(f"the file {str(file.path)!r} holds a character that has a meaning of its own in a URL")
         return file.default if file.default is not None and not text else text
+
+
+# ---------------------------------------------------------------- what a reading has looked at
+
+
+class Looks:
+    """The files that a reading has read or looked for, and the files beside which it has looked for overlays.
+
+    With ``digests`` each is looked at right before it is read, so that a change in between is noticed later.
+    """
+
+    def __init__(self, *, digests: bool = False) -> None:
+        self.found: dict[tuple[Path, bool], object] = {}
+        self._digests = digests
+
+    def at(self, path: Path, *, beside: bool = False) -> None:
+        """Note that a file is about to be read or looked for, or that files are looked for whose names begin as its."""
+        if (path, beside) not in self.found:
+            self.found[path, beside] = look(path, beside=beside) if self._digests else None
+
+
+def look(path: Path, *, beside: bool = False) -> object:
+    """Return what is equal as long as a file has the same content, or as long as the same files are beside it.
+
+    What is not a regular file has no content: reading a pipe would take something away from it.
+    """
+    try:
+        if beside:
+            return sorted(each.name for each in path.parent.iterdir() if each.name.startswith(f"{path.stem}."))
+        return hashlib.sha256(read_start(path, MAX_BYTES)).digest()
+    except Unsuitable:
+        return "not a regular file"
+    except OSError as error:
+        return error.errno
+    except ValueError:
+        return "no name of a file"

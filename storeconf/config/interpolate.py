@@ -214,6 +214,7 @@ class Interpolation:
     def _file(self, reference: Reference, directory: Path) -> str:
         path = directory / reference.argument
         if path not in self._files:
+            self._request.looks.at(path)
             try:
                 self._files[path] = read_secret(path)
             except Fault as error:

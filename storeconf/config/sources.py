@@ -151,12 +151,15 @@ class Files:
         named = self._request.variables.get("STORECONF_FILE")
         if named:
             path = directory / named
+            self._request.looks.at(path)
             if "\0" not in named and path.exists():
                 return named
             message = f"STORECONF_FILE names {named!r}, which does not exist"
             hint = f"the path is {path}"
             self._fail("SC101", message, (), {"variable": "STORECONF_FILE"}, hint=hint)
             return None
+        for name in CANDIDATES:
+            self._request.looks.at(directory / name)
         found = candidates_in(directory)
         if len(found) == 1:
             return found[0]
@@ -201,6 +204,7 @@ class Files:
         self._report.add(code, message, path, place=place, hint=hint, notes=notes)
 
     def _read(self, path: Path, shown: str, step: _Extension | None = None) -> Part | None:
+        self._request.looks.at(path)
         try:
             document = read(path, shown)
         except ConfigError as error:
@@ -256,6 +260,7 @@ class Files:
         return parts
 
     def _there(self, target: Path, entry: str, path: TreePath, part: Part) -> bool:
+        self._request.looks.at(target)
         try:
             os.stat(target)
         except (OSError, ValueError) as error:
@@ -294,6 +299,7 @@ class Files:
 
     def _siblings(self, path: Path) -> tuple[dict[str, list[Path]], list[str]]:
         """Return the overlays beside a file, by environment, and the names of files that are almost overlays."""
+        self._request.looks.at(path, beside=True)
         directory = str(path.parent)
         if directory not in self._listings:
             try:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from storeconf.config.document import Looks
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,7 +58,8 @@ class Request:
 
     ``variables`` are the environment variables, ``catalog`` holds the kinds that may be named, ``directory`` is
     the base of relative paths that no file contains. ``without_secrets``: placeholders replace unset variables and
-    missing secret files. ``pause_gc``: see `storeconf.layout.collection_paused`.
+    missing secret files. ``pause_gc``: see `storeconf.layout.collection_paused`. ``looks`` takes down which files are
+    read or looked for.
     """
 
     source: Source
@@ -67,6 +70,7 @@ class Request:
     directory: Path
     without_secrets: bool = False
     pause_gc: bool = True
+    looks: Looks = field(default_factory=Looks)
 
 
 Links: TypeAlias = Mapping[str, "Middleware | Literal[False]"]

@@ -180,6 +180,7 @@ class _VariablesReader:
     def _from_file(self, name: str, where: TreePath) -> str | None:
         """Return the text of the file that a variable names, None where there is none."""
         path = self._environ[name]
+        self._request.looks.at(self._request.directory / path)
         try:
             text = read_secret(self._request.directory / path)
         except Fault as error:

@@ -5,6 +5,7 @@ app = Litestar(route_handlers, plugins=[StoreconfPlugin("storeconf.yaml")])
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
@@ -23,6 +24,7 @@ from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 from litestar.types import Empty
 
+from storeconf._watch import watch as watching
 from storeconf.errors import UnknownStoreError
 from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
 from storeconf.integrations._sessions import DEFAULT_AGE, registry_from
@@ -295,11 +297,15 @@ class StoreconfPlugin(InitPlugin):
 
     The layout is read when the plugin is made, so that a wrong one keeps the application from starting. Sessions,
     response caching and rate limiting look their stores up by name: listed ones, or those of the default factory,
-    which are closed with the others.
+    which are closed with the others. With ``watch`` the layout is reloaded when its files change; see
+    `storeconf.watch`.
     """
 
-    def __init__(self, source: Source = None, *, environment: str | None = None) -> None:
+    def __init__(self, source: Source = None, *, environment: str | None = None, watch: bool = False) -> None:
         self.registry: StoreRegistry = registry_from(source, environment)
+        self._watch = watch
+        if watch:
+            watching(self.registry)  # which refuses a registry without a layout
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Give the application our registry; stores that it was given as well are registered there."""
@@ -312,7 +318,7 @@ class StoreconfPlugin(InitPlugin):
         app_config.stores = stores
         # Litestar enters stores after the lifespans of the application, which may want to use them, and leaves them
         # before its listeners have come to their end and before its on_shutdown hooks, which may want to as well.
-        lifetime = _RegistryLifetime(self.registry)
+        lifetime = _RegistryLifetime(self.registry, watch=self._watch)
         app_config.lifespan.insert(0, lifetime)
         app_config.on_shutdown.append(lifetime.end)
         return app_config
@@ -325,15 +331,22 @@ class _RegistryLifetime(AbstractAsyncContextManager[None]):
     failed. So leaving this only marks for the hook that there is something to close.
     """
 
-    def __init__(self, registry: StoreRegistry) -> None:
+    def __init__(self, registry: StoreRegistry, *, watch: bool) -> None:
         self._registry = registry
+        self._watch = watch
+        self._watches: dict[asyncio.AbstractEventLoop, AbstractAsyncContextManager[None]] = {}
         self._left = 0  # how often it was entered and left; an application may run in several loops at once
 
     async def __aenter__(self) -> None:
         await self._registry.__aenter__()
+        if self._watch:
+            watch = self._watches[asyncio.get_running_loop()] = watching(self._registry)
+            await watch.__aenter__()
 
     async def __aexit__(self, *_: object) -> None:
         self._left += 1
+        if (watch := self._watches.pop(asyncio.get_running_loop(), None)) is not None:
+            await watch.__aexit__(None, None, None)
 
     async def end(self) -> None:
         """Close the registry, unless it was never opened; the last of the application's on_shutdown hooks."""

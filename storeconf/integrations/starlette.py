@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 from starlette.routing import BaseRoute, Router
 
+from storeconf._watch import watch as watching
 from storeconf.integrations._session_ends import revoke_sessions
 from storeconf.integrations._sessions import (
     DEFAULT_STORE,
@@ -112,17 +113,20 @@ def lifespan(
     *,
     environment: str | None = None,
     then: Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]] | None = None,
+    watch: bool = False,
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Return a lifespan that opens the layout's registry with the application and closes it with it.
 
     ``source`` is a source of `storeconf.load`, or a registry; it is read now, so that a wrong layout keeps the
     application from starting. ``then`` is a lifespan of your own that runs while the registry is open; it may register
-    stores.
+    stores. With ``watch`` the layout is reloaded when its files change; see `storeconf.watch`.
 
     The application does not start (UnknownStoreError) if ``store("…")`` or `SessionMiddleware` names a store that is
     neither listed nor registered, unless there is a default factory.
     """
     registry = registry_from(source, environment)
+    if watch:
+        watching(registry)  # which refuses a registry without a layout
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -132,6 +136,8 @@ def lifespan(
             state = None if then is None else await stack.enter_async_context(then(app))
             for name in names_of(app):
                 registry.require(name)
+            if watch:
+                await stack.enter_async_context(watching(registry))
             yield {**(state or {}), STATE: registry}
 
     return run
