@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from storeconf.errors import UnsupportedOperationError as UnsupportedOperationError
     from storeconf.layout import Layout as Layout
     from storeconf.layout import read_layout as read_layout
+    from storeconf.middleware.coded import CodecStore as CodecStore
     from storeconf.middleware.wrapper import GuardedStore as GuardedStore
     from storeconf.middleware.wrapper import StoreWrapper as StoreWrapper
     from storeconf.plan import Plan as Plan
@@ -101,6 +102,7 @@ _HOME = {
         "UnsupportedOperationError",
     ),
     "storeconf.layout": ("Layout", "read_layout"),
+    "storeconf.middleware.coded": ("CodecStore",),
     "storeconf.middleware.wrapper": ("GuardedStore", "StoreWrapper"),
     "storeconf.plan": ("Plan",),
     "storeconf.plugin": (
@@ -142,6 +144,7 @@ __all__ = [
     "Capabilities",
     "Catalog",
     "CatalogEntry",
+    "CodecStore",
     "ConfigError",
     "ConfigPath",
     "Damage",

@@ -108,7 +108,9 @@ def sign(error: StoreError, store: Named, operation: str) -> None:
         error.operation = operation
 
 
-def raise_foreign(error: Exception, store: Named, operation: str, maker: Maker) -> NoReturn:
+def raise_foreign(
+    error: Exception, store: Named, operation: str, maker: Maker, *, outcome_unknown: bool | None = None
+) -> NoReturn:
     """Raise a StoreError from what a plugin raised that is none of storeconf's classes.
 
     Only Python's own errors of connections and timeouts count as an outage, so that no policy hides a mistake.
@@ -122,7 +124,7 @@ def raise_foreign(error: Exception, store: Named, operation: str, maker: Maker) 
         f"{maker.describe()} of store {name!r} failed in {operation}: {text}",
         store=name,
         operation=operation,
-        outcome_unknown=operation in _UNKNOWN,
+        outcome_unknown=operation in _UNKNOWN if outcome_unknown is None else outcome_unknown,
     ) from (error if hides(error, maker.redact) else None)
 
 

@@ -151,7 +151,8 @@ def _store(backends: Mapping[str, type[Backend]], prefix: str, definitions: Sche
     kind = {"description": _KIND, "anyOf": [{"description": _KIND, **kinds}, {}]}
     known = {field: _documented(values[0], values, {"description"}) for field, values in fields.items()}
     for field in known.values():  # taplo shows the documentation of the options alone
-        field["anyOf"] = [*({**option, "description": field["description"]} for option in field["anyOf"]), {}]
+        about = {"description": field["description"]} if "description" in field else {}
+        field["anyOf"] = [*({**option, **about} for option in field["anyOf"]), {}]
     hidden = {field: {**value, "doNotSuggest": True} for field, value in known.items() if field != "namespace"}
     shown = {"namespace": {**known["namespace"], "description": _NAMESPACE}} if "namespace" in known else {}
     for name, definition in roots.items():

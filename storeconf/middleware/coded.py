@@ -1,13 +1,13 @@
-"""The base of middleware that stores values in another form: compressed, encrypted.
+"""The base of middleware that stores values in another form: `CodecStore`.
 
-Every stored value begins with a magic and a version, so that a value that was stored plainly, or by a later format, is
-told apart. Atomic operations on values are built on the compare-and-set of the store inside, so they stay atomic. What
-removes or replaces a value decodes it first: a call that can't read a value leaves it there.
+Atomic operations on values are built on the compare-and-set of the store inside, so they stay atomic. What removes or
+replaces a value decodes it first: a call that can't read a value leaves it there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace, backoff
-from storeconf._root import sign
+from storeconf._root import maker_of, raise_foreign, sign
 from storeconf.errors import (
     Damage,
     StoreError,
@@ -40,10 +40,9 @@ from storeconf.store import (
 )
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["CodedStore", "NotCoded"]
+__all__ = ["CodecStore", "NotCoded"]
 
 
 MOST_TRIES = 40
@@ -71,35 +70,43 @@ class _Tries:
         self._began = monotonic()
 
 
-class NotCoded(Exception):  # noqa: N818 - a signal between a coding and its store, never seen by callers
+class NotCoded(ValueError):  # noqa: N818 - a signal between a coding and its store, never seen by callers
     """A stored value is not in this middleware's form, or is damaged."""
 
 
-class CodedStore(StoreWrapper):
-    """Encodes values on their way in and decodes them on their way out."""
+class CodecStore(StoreWrapper):
+    """The base of middleware that changes values: `encode` on their way in, `decode` on their way out.
+
+    Every operation goes through the two, also bulk operations, ``get_or_set`` and the atomic ones. ``increment``,
+    ``pop`` and ``compare_and_set`` are built on the ``compare_and_set`` of the store inside, so they are as atomic as
+    that. An operation that removes or replaces a value decodes it first: one that can't be read stays where it is.
+    """
 
     is_policy = False
 
     max_size: int = sys.maxsize
     """The greatest size of a decoded value; a larger one counts as damaged."""
 
-    def __init__(self, inner: Store, *, accept_plain: bool, logger: logging.Logger) -> None:
-        self._accept_plain = accept_plain
-        self._logger = logger
+    _logger = logging.getLogger("storeconf")
+
+    def __init__(self, inner: Store) -> None:
         self._turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, tuple[str, ...], str], asyncio.Lock]
         self._turns = WeakValueDictionary()
         super().__init__(inner)
 
     def encode(self, key: str, value: bytes) -> bytes:
-        """Return the form to store."""
+        """Return the form to store; raise StoreValueError for a value that can't be stored.
+
+        It is called for each value that is written, in the event loop. ``self.namespaces`` has the namespace path.
+        """
         raise NotImplementedError
 
-    def decode(self, key: str, data: bytes) -> bytes:
-        """Return the value, or raise `NotCoded`."""
-        raise NotImplementedError
+    def decode(self, key: str, value: bytes) -> bytes:
+        """Return what `encode` was given.
 
-    def plain(self, data: bytes) -> bool:
-        """Whether the stored data do not begin with this middleware's magic."""
+        ValueError means that the stored value is damaged or not in this form: it counts as missing, with a warning. A
+        StoreError goes to the caller, and the entry stays.
+        """
         raise NotImplementedError
 
     def on_bind(self) -> None:
@@ -115,26 +122,33 @@ class CodedStore(StoreWrapper):
         if data is None:
             return None
         try:
-            value = data if self._accept_plain and self.plain(data) else self.decode(key, data)
+            value = self.decode(key, data)
             if len(value) <= self.max_size:
                 return value
             reason = f"it has {len(value)} bytes, and {self.max_size} are allowed"
-        except NotCoded as error:
-            reason = str(error)
         except StoreError as error:
             sign(error, self, operation)
             raise
+        except ValueError as error:
+            # The texts of Python's own errors may contain a part of the value.
+            own = isinstance(error, NotCoded) or type(error) is ValueError
+            reason = str(error) if own else f"it can't be decoded ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+            raise_foreign(error, self, operation, maker_of(self), outcome_unknown=False)
         report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
         return None
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
+        data = value if value.__class__ is bytes else self._check(operation, value_bytes, value)
         try:
-            return self.encode(key, value if value.__class__ is bytes else value_bytes(value))
+            return self.encode(key, data)
         except StoreError as error:
             sign(error, self, operation)
             raise
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+            raise_foreign(error, self, operation, maker_of(self), outcome_unknown=False)
 
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """See `Store.get`; a renewal that ends the entry reads it first."""
@@ -235,7 +249,7 @@ class CodedStore(StoreWrapper):
                     number = next_counter(value, by)
                     if value is None and ends_at_once:
                         return number
-                    data = self.encode(key, b"%d" % number)
+                    data = self._coded("increment", key, b"%d" % number)
                     if value is not None:
                         done = await self.wrapped.compare_and_set(key, stored, data, keep_ttl=True)
                     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from storeconf.errors import PluginError, StoreError, StoreValueError
-from storeconf.middleware.coded import CodedStore, NotCoded
+from storeconf.middleware.coded import CodecStore, NotCoded
 from storeconf.middleware.limit import Limit
 from storeconf.plugin import BuildContext, Middleware, Size
 
@@ -183,7 +183,7 @@ class Compress(Middleware):
         return CompressStore(inner, self, context)
 
 
-class CompressStore(CodedStore):
+class CompressStore(CodecStore):
     """Packs values of at least ``min_size`` bytes, if that makes them smaller."""
 
     _runs_without_loop: ClassVar[bool] = True
@@ -196,11 +196,9 @@ class CompressStore(CodedStore):
             self.max_size: Size = min(self.max_size, limit.value_size)
         self._code = _CODES[settings.algorithm]
         self._packer = _LOAD[self._code]()
-        super().__init__(inner, accept_plain=settings.accept_plain, logger=context.logger)
-
-    def plain(self, data: bytes) -> bool:
-        """Whether the data were stored without this middleware."""
-        return not data.startswith(MAGIC)
+        self._accept_plain = settings.accept_plain
+        self._logger = context.logger
+        super().__init__(inner)
 
     def encode(self, key: str, value: bytes) -> bytes:
         """Pack the value, or store it as it is if that is not longer."""
@@ -215,16 +213,18 @@ class CompressStore(CodedStore):
                 return _HEADS[self._code] + packed
         return _HEADS[RAW] + value
 
-    def decode(self, key: str, data: bytes) -> bytes:
+    def decode(self, key: str, value: bytes) -> bytes:
         """Unpack, but never more than ``max_size`` bytes."""
-        if self.plain(data):
+        if not value.startswith(MAGIC):
+            if self._accept_plain:
+                return value
             raise NotCoded("it was not stored by this middleware (accept_plain: true would read it)")
-        if len(data) < _HEAD or data[4] != VERSION or data[5] not in _HEADS:
+        if len(value) < _HEAD or value[4] != VERSION or value[5] not in _HEADS:
             raise NotCoded("it has a format that this version does not know")
-        code = data[5]
-        if code == RAW and len(data) - _HEAD > self.max_size:
+        code = value[5]
+        if code == RAW and len(value) - _HEAD > self.max_size:
             raise NotCoded(f"it has more than {self.max_size} bytes")
-        body = data[_HEAD:]
+        body = value[_HEAD:]
         if code == RAW:
             return body
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from storeconf.errors import PluginError, StoreError
-from storeconf.middleware.coded import CodedStore, NotCoded
+from storeconf.middleware.coded import CodecStore, NotCoded
 from storeconf.plugin import BuildContext, Middleware, Secret
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Key:
         return cipher
 
 
-class EncryptStore(CodedStore):
+class EncryptStore(CodecStore):
     """Encrypts with the first key, decrypts with whichever a value names."""
 
     _runs_without_loop: ClassVar[bool] = True
@@ -124,11 +124,9 @@ class EncryptStore(CodedStore):
         keys = [_Key(key.get_secret_value()) for key in settings.keys]
         self._first = keys[0]
         self._keys = {key.identifier: key for key in keys}
-        super().__init__(inner, accept_plain=settings.accept_plain, logger=context.logger)
-
-    def plain(self, data: bytes) -> bool:
-        """Whether the data were stored without this middleware."""
-        return not data.startswith(MAGIC)
+        self._accept_plain = settings.accept_plain
+        self._logger = context.logger
+        super().__init__(inner)
 
     def _bound_to(self, key: str) -> bytes:
         return "\0".join(("", *self.namespaces)).encode() + b"\0\0" + key.encode()
@@ -139,15 +137,17 @@ class EncryptStore(CodedStore):
         body = self._first.cipher(salt).encrypt(nonce, value, self._bound_to(key))
         return b"".join((MAGIC, bytes((VERSION,)), self._first.identifier, salt, nonce, body))
 
-    def decode(self, key: str, data: bytes) -> bytes:
+    def decode(self, key: str, value: bytes) -> bytes:
         """Decrypt; a key that is not configured is StoreError, because a miss would hide the mistake."""
-        if self.plain(data):
+        if not value.startswith(MAGIC):
+            if self._accept_plain:
+                return value
             raise NotCoded("it was not encrypted (accept_plain: true would read it)")
-        if len(data) < _HEAD + _ID + _SALT + _NONCE + _TAG or data[_HEAD - 1] != VERSION:
+        if len(value) < _HEAD + _ID + _SALT + _NONCE + _TAG or value[_HEAD - 1] != VERSION:
             raise NotCoded("it has a format that this version does not know")
         at = _HEAD
-        identifier, salt = data[at : at + _ID], data[at + _ID : at + _ID + _SALT]
-        nonce, body = data[at + _ID + _SALT : at + _ID + _SALT + _NONCE], data[at + _ID + _SALT + _NONCE :]
+        identifier, salt = value[at : at + _ID], value[at + _ID : at + _ID + _SALT]
+        nonce, body = value[at + _ID + _SALT : at + _ID + _SALT + _NONCE], value[at + _ID + _SALT + _NONCE :]
         known = self._keys.get(identifier)
         if known is None:
             raise StoreError(

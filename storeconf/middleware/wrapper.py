@@ -31,7 +31,16 @@ R = TypeVar("R")
 W = TypeVar("W", bound="StoreWrapper")
 
 _FREE: Final = frozenset(
-    {"_kept", "capabilities", "default_expiry", "expiry_rules", "is_policy", "keeps_keys", "tolerates_outages"}
+    {
+        "_kept",
+        "capabilities",
+        "default_expiry",
+        "expiry_rules",
+        "is_policy",
+        "keeps_keys",
+        "max_size",
+        "tolerates_outages",
+    }
 )
 """The attributes that a wrapper may set as it likes."""
 
