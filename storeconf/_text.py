@@ -5,6 +5,7 @@ Which values are secret is known to `config.secrets`; this module only knows tex
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
+    "escaped",
+    "escaped_json",
     "MASK",
     "REFERENCE",
     "SECRET_NAME",
@@ -28,6 +31,8 @@ __all__ = [
     "without",
 ]
 
+_ODD = re.compile("[^\x20-\x7e\n]")
+"""Characters that may be unprintable."""
 _DIGITS = re.compile(r"\d+")
 
 
@@ -39,6 +44,22 @@ def printable(text: str, *, newlines: bool = False) -> str:
         each if each.isprintable() or (newlines and each == "\n") else each.encode("unicode_escape").decode("ascii")
         for each in text
     )
+
+
+def escaped(text: str) -> str:
+    """The text as it is, or in quotes and escaped as in JSON if it contains characters that a line can't show."""
+    if text.isprintable() and text == text.strip() and text and text[0] != '"':
+        return text
+    return escaped_json(json.dumps(text, ensure_ascii=False))
+
+
+def escaped_json(text: str) -> str:
+    """JSON with an escape for each character that a terminal would obey."""
+    return text if text.isascii() and "\x7f" not in text else _ODD.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

@@ -26,12 +26,11 @@ from storeconf._arguments import (
     value_bytes,
 )
 from storeconf._get_or_set import Computation, computed
-from storeconf._hooks import Hooks
 from storeconf._lifecycle import OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
 from storeconf._root import Maker, RootCaller, anext_or_none, described, hook_of
 from storeconf.errors import StoreRefusedError, StoreValueError, UnsupportedOperationError
-from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, PingResult
+from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, Hooks, PingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping

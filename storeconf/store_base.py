@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Final, Self
 
 from storeconf._arguments import check_name
 from storeconf._contract import OWN_ATTRIBUTES, check_store_class
-from storeconf._hooks import Hooks
 from storeconf._lifecycle import OPEN
 from storeconf._root import CHANGES, RootLife, maker_of, raise_foreign, told
 from storeconf.errors import StoreconfError
+from storeconf.operations import Hooks
 from storeconf.store import Store
 
 __all__ = ["StoreBase", "introduce_to_litestar", "taken_name"]

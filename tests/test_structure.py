@@ -32,7 +32,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_coherence",
         "_contract",
         "_get_or_set",
-        "_hooks",
         "errors",
         "operations",
         "_lifecycle",
@@ -76,7 +75,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.transfer",),
     ("integrations._session_ends", "integrations._windows"),
     ("transfer", "integrations._sessions", "cli.output"),
-    ("cli.completion", "cli.dialects", "cli.stores", "cli.streams", "cli.values"),
+    ("cli.completion", "cli.stores", "cli.values"),
     (
         "integrations.django",
         "integrations.key_value",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import logging
 import os
+import re
 import sys
-from contextlib import suppress
+import tomllib
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import click
 
@@ -17,14 +21,68 @@ from storeconf import __version__
 from storeconf._text import nearest
 from storeconf.cli.completion import complete_environments, complete_files, complete_overrides
 from storeconf.cli.output import be_quiet, complain, error, hide, warning
+from storeconf.config.document import MAX_BYTES
+from storeconf.config.specs import Stream
 from storeconf.errors import ConfigError, StoreconfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from storeconf.config.language import Format
     from storeconf.layout import CheckResult, Layout
 
-__all__ = ["Source", "format_option", "on_layout", "on_no_layout", "storeconf"]
+__all__ = ["Source", "format_option", "on_layout", "on_no_layout", "opened", "storeconf"]
+
+_STDIN: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+_TABLE: Final = re.compile(rb"^\[\[?[\w.\"'-]+\]\]?\s*(?:#.*)?$", re.MULTILINE)
+
+
+def opened(name: str | None) -> str | Stream | None:
+    """The name of a file as it is, or what a pipe gave: that can be read once, so it belongs to the command's call."""
+    is_stdin = name in _STDIN
+    if name is None or not (is_stdin or _is_pipe(name)):
+        return name
+    if is_stdin and sys.stdin is None:
+        raise click.UsageError("stdin is closed")
+    shown = "<stdin>" if is_stdin else name
+    read: dict[str, Stream] = click.get_current_context().find_root().meta.setdefault("storeconf.streams", {})
+    if shown not in read:
+        with nullcontext(sys.stdin.buffer) if is_stdin else Path(name).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        read[shown] = Stream(data, _format_of(data), shown)
+    return read[shown]
+
+
+def _is_pipe(name: str) -> bool:
+    try:
+        return Path(name).is_fifo()
+    except (OSError, ValueError):
+        return False
+
+
+def _format_of(data: bytes) -> Format:
+    """The format that the text is written in: nothing names it. What no format allows is most likely YAML."""
+    try:
+        text = data.decode()
+    except ValueError:
+        return "yaml"
+    if text.lstrip().startswith('{"'):
+        return "json"
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return "json"
+    try:
+        found = tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return "toml" if _TABLE.search(data) else "yaml"
+    return "toml" if found else "yaml"
+
+
+# ---------------------------------------------------------------- the application
+
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -55,7 +113,6 @@ class Source:
 
     def check(self, file: str | None, environment: str | None, *, thoroughly: bool = False) -> CheckResult:
         """Check a layout with these options; ``thoroughly``: in every environment, and with the packages it needs."""
-        from storeconf.cli.streams import opened
         from storeconf.layout import check_layout
 
         return check_layout(

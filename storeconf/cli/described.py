@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
 from storeconf._text import MASK
-from storeconf.cli.dialects import shown
 from storeconf.cli.output import warning
+from storeconf.config.dump import shown
 from storeconf.config.fields import fields_of
 from storeconf.errors import StoreconfError
 from storeconf.operations import TABLE

@@ -20,9 +20,9 @@ import click
 from storeconf import __version__
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.described import Described
-from storeconf.cli.dialects import shown
 from storeconf.cli.output import complain, data, escaped, files_of, hide, where
 from storeconf.cli.values import history_of, leaves, place_of
+from storeconf.config.dump import shown
 from storeconf.config.fields import store_fields
 from storeconf.config.tree import dotted, lookup
 from storeconf.errors import ConfigError

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
+from storeconf._text import escaped, escaped_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import timedelta
@@ -49,9 +51,6 @@ __all__ = [
     "wrapped",
     "write",
 ]
-
-_ODD = re.compile("[^\x20-\x7e\n]")
-"""Characters that may be unprintable."""
 
 
 def on_terminal(stream: TextIO | None) -> bool:
@@ -136,7 +135,7 @@ def is_quiet() -> bool:
 def json_text(value: Any) -> str:
     """The value as JSON on several lines, with nothing in it that a terminal would obey."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    return text if text.isascii() and "\x7f" not in text else _ODD.sub(_escape, text)
+    return escaped_json(text)
 
 
 def emit_json(document: dict[str, Any]) -> None:
@@ -163,17 +162,6 @@ def files_of(layout: Layout) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 key``, ``2 keys``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def escaped(text: str) -> str:
-    """The text as it is, or in quotes and escaped as in JSON if it contains characters that a line can't show."""
-    if text.isprintable() and text == text.strip() and text and text[0] != '"':
-        return text
-    return _ODD.sub(_escape, json.dumps(text, ensure_ascii=False))
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def readable_size(size: int) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storeconf._arguments import format_size
 from storeconf._text import nearest, printable
 from storeconf.config.language import SUFFIXES
-from storeconf.config.readers.source import Problem, SourceText, find
+from storeconf.config.readers import Problem, SourceText, find
 from storeconf.config.tree import dotted
 from storeconf.diagnostics import Diagnostic, Fault
 from storeconf.errors import ConfigError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storeconf.config.language import Format
-    from storeconf.config.readers.source import Entry, ReaderResult
+    from storeconf.config.readers import Entry, ReaderResult
     from storeconf.config.tree import TreePath
     from storeconf.diagnostics import Location
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from storeconf.cli.dialects import toml_lines
 from storeconf.config import dump
+from storeconf.config.dump import toml_lines
 from storeconf.config.secrets import Redactor
 from storeconf.diagnostics import Diagnostic, Finding
 from storeconf.layout import check_layout

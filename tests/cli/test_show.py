@@ -10,8 +10,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from storeconf.cli.dialects import shown, toml_lines, yaml_lines
 from storeconf.config.document import parse
+from storeconf.config.dump import shown, toml_lines, yaml_lines
 from storeconf.layout import read_layout
 from tests.cli.running import run
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, SecretStr
 import storeconf
 from storeconf import Backend, Catalog, GuardedStore, MemoryStore, Middleware, PluginError, StoreBase, StoreError
 from storeconf._contract import override_fault
-from storeconf._hooks import Hooks
 from storeconf.config.schema import build_schema
 from storeconf.errors import StoreconfError, StoreTimeoutError, StoreUnavailableError
+from storeconf.operations import Hooks
 
 # ---------------------------------------------------------------------- stores
 

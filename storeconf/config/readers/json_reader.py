@@ -7,7 +7,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.readers.source import (
+from storeconf.config.readers import (
     MAX_DEPTH,
     MAX_DIGITS,
     MAX_PROBLEMS,

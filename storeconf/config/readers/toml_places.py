@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from storeconf.config.readers.source import (
+from storeconf.config.readers import (
     MAX_DEPTH,
     MAX_DIGITS,
     MAX_PROBLEMS,

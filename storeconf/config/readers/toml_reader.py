@@ -12,11 +12,11 @@ import tomllib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from storeconf.config.readers.source import MAX_DIGITS, Problem, ReaderResult, foreign, parser_words
+from storeconf.config.readers import MAX_DIGITS, Problem, ReaderResult, foreign, parser_words
 from storeconf.config.readers.toml_places import TomlScan, scan, token_end
 
 if TYPE_CHECKING:
-    from storeconf.config.readers.source import Entry
+    from storeconf.config.readers import Entry
     from storeconf.config.tree import TreePath
 
 __all__ = ["explain", "explain_number", "read_toml"]

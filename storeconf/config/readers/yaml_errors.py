@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yaml import YAMLError
 from yaml.reader import ReaderError
 
-from storeconf.config.readers.source import Problem, parser_words
+from storeconf.config.readers import Problem, parser_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from storeconf.config.readers.source import (
+from storeconf.config.readers import (
     MAX_DEPTH,
     MAX_DIGITS,
     MAX_PROBLEMS,
