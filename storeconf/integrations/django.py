@@ -16,21 +16,22 @@ import json
 import logging
 import os
 import pickle
+from asyncio import _get_running_loop
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends import base
 from django.core.exceptions import ImproperlyConfigured
 
-from storeconf._background import background_loop
+from storeconf._background import background_loop, drive, run_in_background
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
 from storeconf.registry import StoreRegistry
 from storeconf.sync.stores import SyncStore, close_at_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from storeconf.integrations._sessions import Source
     from storeconf.store import Store
@@ -60,8 +61,6 @@ else:
     _DjangosCache = base.BaseCache
 
 __all__ = ["StoreconfCache"]
-
-T = TypeVar("T")
 
 DEFAULT_TIMEOUT: Any = base.DEFAULT_TIMEOUT
 
@@ -134,7 +133,7 @@ class StoreconfCache(_DjangosCache):
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """See `get`."""
         key = self.make_and_validate_key(key, version=version)
-        value = self._load(key, await self._entries.awaited(self.store.get, key))
+        value = self._load(key, await self._entries.awaited("get", key))
         return default if value is _MISSING else value
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
@@ -145,7 +144,7 @@ class StoreconfCache(_DjangosCache):
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """See `set`."""
         key = self.make_and_validate_key(key, version=version)
-        await self._entries.awaited(self.store.set, key, self._dumps(value), self.get_backend_timeout(timeout))
+        await self._entries.awaited("set", key, self._dumps(value), self.get_backend_timeout(timeout))
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store the value only if the key is missing; return whether it was. Atomic among all processes."""
@@ -155,7 +154,7 @@ class StoreconfCache(_DjangosCache):
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """See `add`."""
         key = self.make_and_validate_key(key, version=version)
-        return await self._entries.awaited(self.store.add, key, self._dumps(value), self.get_backend_timeout(timeout))
+        return bool(await self._entries.awaited("add", key, self._dumps(value), self.get_backend_timeout(timeout)))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give the key a new timeout; return whether it was there."""
@@ -165,7 +164,7 @@ class StoreconfCache(_DjangosCache):
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """See `touch`."""
         key = self.make_and_validate_key(key, version=version)
-        return await self._entries.awaited(self.store.touch, key, self.get_backend_timeout(timeout))
+        return bool(await self._entries.awaited("touch", key, self.get_backend_timeout(timeout)))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Remove the key; return whether it was there."""
@@ -174,7 +173,7 @@ class StoreconfCache(_DjangosCache):
     async def adelete(self, key: Any, version: int | None = None) -> bool:
         """See `delete`."""
         key = self.make_and_validate_key(key, version=version)
-        return bool(await self._entries.awaited(self.store.delete, key))
+        return bool(await self._entries.awaited("delete", key))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether the key is there."""
@@ -183,7 +182,7 @@ class StoreconfCache(_DjangosCache):
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
         """See `has_key`."""
         key = self.make_and_validate_key(key, version=version)
-        return await self._entries.awaited(self.store.exists, key)
+        return bool(await self._entries.awaited("exists", key))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
         """Add to a number and return the sum; the timeout stays. Atomic among all processes.
@@ -202,10 +201,9 @@ class StoreconfCache(_DjangosCache):
         """See `incr`."""
         key = self.make_and_validate_key(key, version=version)
         for _ in range(_MOST_TRIES):
-            stored = await self._entries.awaited(self.store.get, key)
+            stored = await self._entries.awaited("get", key)
             value = self._sum(key, stored, delta)
-            change = self.store.compare_and_set
-            if await self._entries.awaited(change, key, stored, self._dumps(value), keep_ttl=True):
+            if await self._entries.awaited("compare_and_set", key, stored, self._dumps(value), keep_ttl=True):
                 return value
         raise self._contended(key)
 
@@ -246,7 +244,7 @@ class StoreconfCache(_DjangosCache):
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """See `get_many`."""
         names = {self.make_and_validate_key(key, version=version): key for key in keys}
-        return self._values(names, await self._entries.awaited(self.store.get_many, list(names)))
+        return self._values(names, await self._entries.awaited("get_many", list(names)))
 
     def _values(self, names: dict[str, Any], found: Mapping[str, bytes]) -> dict[Any, Any]:
         values = {key: self._load(name, found[name]) for name, key in names.items() if name in found}
@@ -264,7 +262,7 @@ class StoreconfCache(_DjangosCache):
     ) -> list[Any]:
         """See `set_many`."""
         items = self._dumped(data, version)
-        await self._entries.awaited(self.store.set_many, items, self.get_backend_timeout(timeout))
+        await self._entries.awaited("set_many", items, self.get_backend_timeout(timeout))
         return []
 
     def _dumped(self, data: Mapping[Any, Any], version: int | None) -> dict[str, bytes]:
@@ -277,7 +275,7 @@ class StoreconfCache(_DjangosCache):
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """See `delete_many`."""
         names = [self.make_and_validate_key(key, version=version) for key in keys]
-        await self._entries.awaited(self.store.delete_many, names)
+        await self._entries.awaited("delete_many", names)
 
     def clear(self) -> None:
         """Remove every key of the store and of the namespaces below it, whatever its prefix and version, no others."""
@@ -285,24 +283,47 @@ class StoreconfCache(_DjangosCache):
 
     async def aclear(self) -> None:
         """See `clear`."""
-        await self._entries.awaited(self.store.delete_all)
+        await self._entries.awaited("delete_all")
 
 
 class _Entries(SyncStore):
-    """The store for threads, and for coroutines of whatever event loop a request has."""
+    """The store for threads, and for coroutines of whatever event loop a request has.
 
-    async def awaited(self, call: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
-        """Await a call on the store in the loop in which threads call it, unless it waits for nothing.
+    A thread with a running event loop waits too, as with Django's own backends: a session that an asynchronous view
+    reads without ``await`` would be an error otherwise.
+    """
+
+    def _run(self, operation: str, *args: Any, **options: Any) -> Any:
+        if _get_running_loop() is None:
+            return super()._run(operation, *args, **options)
+        reach = self._now()
+        work = getattr(reach.callee, operation)(*args, **options)
+        return drive(work) if reach.here else run_in_background(work)
+
+    def _run_with(self, key: str, operation: str, *args: Any) -> Any:
+        if _get_running_loop() is None:
+            return super()._run_with(key, operation, *args)
+        return self._run(operation, *args)
+
+    def _get_or_set(self, key: str, factory: Callable[[], Any], span: Any) -> Any:
+        if _get_running_loop() is None:
+            return super()._get_or_set(key, factory, span)
+        callee = self._now().callee
+        return background_loop().get_or_set(lambda asked: callee.get_or_set(key, asked, span), factory)
+
+    async def awaited(self, operation: str, *args: Any, **options: Any) -> Any:
+        """Await a call in the loop in which threads call the store, unless it waits for nothing.
 
         Django makes an event loop per request where it has to, and a connection of each would not outlive it.
         """
-        if self._now().here:
-            return await call(*args, **options)
-        work: Coroutine[Any, Any, T] = _coroutine(call(*args, **options))
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, background_loop().loop))
+        reach = self._now()
+        work = getattr(reach.callee, operation)(*args, **options)
+        if reach.here:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_coroutine(work), background_loop().loop))
 
 
-async def _coroutine(work: Awaitable[T]) -> T:
+async def _coroutine(work: Awaitable[Any]) -> Any:
     return await work
 
 

@@ -198,6 +198,22 @@ def test_coroutines_of_several_loops_have_every_method(layout: StoreRegistry) ->
         asyncio.run(use(cache))
 
 
+def test_code_without_await_may_use_it_while_a_loop_runs(layout: StoreRegistry) -> None:
+    """As a session does that an asynchronous view reads in the old way."""
+    cache = cache_on(layout)
+
+    async def main() -> None:
+        cache.set("k", 1)
+        assert cache.get("k") == 1
+        assert cache.incr("k") == await cache.aget("k") == 2
+        assert cache.get_or_set("made", lambda: "m") == cache.get("made") == "m"
+        assert cache.get_many(["k", "made"]) == {"k": 2, "made": "m"}
+        cache.clear()
+        assert cache.get("k") is None
+
+    asyncio.run(main())
+
+
 def test_the_caches_of_a_layout_share_one_connection(valkey: Server) -> None:
     main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "a", "client_name": "shared"}
     layout = {"stores": {"pages": main}}
