@@ -9,10 +9,13 @@ from __future__ import annotations
 import codecs
 import errno
 import hashlib
+import math
 import os
 import re
 import select
 import stat
+import threading
+import time
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,7 +33,7 @@ from storeconf.diagnostics import Diagnostic, Fault
 from storeconf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from storeconf.config.language import Format
     from storeconf.config.readers import Entry, ReaderResult
@@ -42,6 +45,7 @@ __all__ = [
     "Looks",
     "MAX_BYTES",
     "SecretFile",
+    "SecretResolution",
     "SecretText",
     "Unsuitable",
     "parse",
@@ -344,6 +348,7 @@ def _reading(text: str, form: Format, base: TreePath) -> ReaderResult:
 
 
 _MAX_BYTES: Final = 1 << 20
+_RESOLVER_PAUSE: Final = 1.0  # seconds between two questions to a resolver
 _PATIENCE: Final = 1.0  # seconds, for what a pipe's other end is still working on
 
 
@@ -380,35 +385,93 @@ class SecretFile:
         """Whether it can be read more than once, as the pipe of a shell's ``<(…)`` can't."""
         return not self.path.is_fifo()
 
+    def __str__(self) -> str:
+        return f"the file {str(self.path)!r}"
+
+    def read(self) -> str:
+        """Return the file's text now, or raise OSError, which names the file."""
+        try:
+            text = read_secret(self.path)
+        except Fault as error:
+            if self.default is not None and error.absent:
+                return self.default
+            raise OSError(f"{self} {error.reason}") from None
+        return self.default if self.default is not None and not text else text
+
+
+class SecretResolution:
+    """A value that a resolver gives, and the text that counts where there is none or it is empty, if there is one.
+
+    It is asked for at most once a second, however many connections are made.
+    """
+
+    def __init__(self, reference: str, resolve: Callable[[], str], default: str | None = None) -> None:
+        self.reference = reference
+        self.default = default
+        self._resolve = resolve
+        self._lock = threading.Lock()
+        self._asked = -math.inf
+        self._answer: str | OSError = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretResolution) and (self.reference, self.default) == (
+            other.reference,
+            other.default,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.reference, self.default))
+
+    def __str__(self) -> str:
+        return self.reference
+
+    def read(self) -> str:
+        """Return the value, or raise OSError, whose text does not hold it."""
+        with self._lock:
+            if time.monotonic() >= self._asked + _RESOLVER_PAUSE:
+                self._answer = self._ask()
+                self._asked = time.monotonic()
+            if isinstance(self._answer, OSError):
+                raise OSError(str(self._answer))
+            return self._answer
+
+    def _ask(self) -> str | OSError:
+        try:
+            text: object = self._resolve()
+        except LookupError:
+            return OSError(f"there is no {self.reference}") if self.default is None else self.default
+        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way; its text may hold the secret
+            return OSError(f"the resolver of {self.reference} failed: {type(error).__name__}")
+        if not isinstance(text, str):
+            return OSError(f"the resolver of {self.reference} returned a {type(text).__name__}, not a str")
+        return self.default if self.default is not None and not text else str(text)
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SecretText:
-    """How a value is made: of fixed texts and secret files. A `ValueSource` of `storeconf.plugin`.
+    """How a value is made: of fixed texts, secret files and resolvers. A `ValueSource` of `storeconf.plugin`.
 
-    What comes from a file must hold none of the ``reserved`` characters.
+    What comes from a file or resolver must hold none of the ``reserved`` characters.
     """
 
-    parts: tuple[str | SecretFile, ...]
+    parts: tuple[str | SecretFile | SecretResolution, ...]
     reserved: frozenset[str] = frozenset()
 
     def read(self) -> str:
-        """Return the value that the files give now; raise OSError, which names the file, if one can't be read."""
+        """Return the value as it is now; raise OSError, which names the place, if a part can't be read."""
         return "".join(part if isinstance(part, str) else self._now(part) for part in self.parts)
 
     def __str__(self) -> str:
         files = [repr(str(part.path)) for part in self.parts if isinstance(part, SecretFile)]
-        return f"the file{'s' if len(files) > 1 else ''} {' and '.join(files)}"
+        shown = [f"the file{'s' if len(files) > 1 else ''} {' and '.join(files)}"] if files else []
+        shown += [part.reference for part in self.parts if isinstance(part, SecretResolution)]
+        return " and ".join(shown)
 
-    def _now(self, file: SecretFile) -> str:
-        try:
-            text = read_secret(file.path)
-        except Fault as error:
-            if file.default is not None and error.absent:
-                return file.default
-            raise OSError(f"the file {str(file.path)!r} {error.reason}") from None
-        if not self.reserved.isdisjoint(text):
-            raise OSError(f"the file {str(file.path)!r} holds a character that has a meaning of its own in a URL")
-        return file.default if file.default is not None and not text else text
+    def _now(self, part: SecretFile | SecretResolution) -> str:
+        text = part.read()
+        if not self.reserved.isdisjoint(text) and text != part.default:
+            raise OSError(f"{part} holds a character that has a meaning of its own in a URL")
+        return text
 
 
 # ---------------------------------------------------------------- what a reading has looked at

@@ -6,11 +6,12 @@ at again.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from storeconf._text import nearest
-from storeconf.config.document import BYTE_ORDER_MARK, MARKED, SecretFile, SecretText, read_secret
+from storeconf.config.document import BYTE_ORDER_MARK, MARKED, SecretFile, SecretResolution, SecretText, read_secret
 from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
 from storeconf.diagnostics import Fault
@@ -140,15 +141,21 @@ class Interpolation:
     def _source(
         self, values: list[tuple[str | Reference, str]], layer: Layer | None, reserved: frozenset[str] = frozenset()
     ) -> SecretText | None:
-        """Return how a value is made of files, and can be made again; None when none can be read again."""
-        made: list[str | SecretFile] = []
-        for part, value in values:
-            file = None
-            if isinstance(part, Reference) and part.resolver == "file":
-                default = part.operand if part.operator == "-" else None
-                file = SecretFile(self._directory(layer) / part.argument, default)
-            made.append(str(value) if file is None or not file.is_lasting else file)
-        return SecretText(tuple(made), reserved) if any(isinstance(each, SecretFile) for each in made) else None
+        """Return how a value is made of files and resolvers, and can be made again; None when nothing can."""
+        made = [self._made(part, value, layer) for part, value in values]
+        return None if all(isinstance(each, str) for each in made) else SecretText(tuple(made), reserved)
+
+    def _made(self, part: str | Reference, value: str, layer: Layer | None) -> str | SecretFile | SecretResolution:
+        if isinstance(part, Reference) and part.resolver != "env":
+            default = part.operand if part.operator == "-" else None
+            directory = self._directory(layer)
+            if part.resolver != "file":
+                resolve = partial(self._ask, part, directory)
+                return SecretResolution(f"${{{part.resolver}:{part.argument}}}", resolve, default)
+            file = SecretFile(directory / part.argument, default)
+            if file.is_lasting:
+                return file
+        return str(value)
 
     def _directory(self, layer: Layer | None) -> Path:
         """Return the directory that relative paths in a layer are relative to."""
@@ -227,14 +234,13 @@ class Interpolation:
 
     def _resolved(self, reference: Reference, directory: Path) -> str:
         try:
-            resolver = self._request.catalog.resolver(reference.resolver)
+            self._request.catalog.resolver(reference.resolver)
         except PluginError as error:
             raise Fault(error.code, str(error.args[0]), self._resolver_hint(reference, error)) from None
         if self._request.without_secrets:
             return Placeholder()
-        context = ResolveContext(dict(self._environ), directory, self._environment)
         try:
-            value: object = resolver.resolve(reference.argument, context)
+            value: object = self._ask(reference, directory)
         except LookupError:
             raise Fault("SC402", f"there is no {reference}", absent=True) from None
         except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
@@ -244,6 +250,11 @@ class Interpolation:
             return str(value)
         reason = f"the resolver {reference.resolver!r} returned a {type(value).__name__}, not a str"
         raise Fault("SC405", reason, "report this to the plugin's author")
+
+    def _ask(self, reference: Reference, directory: Path) -> str:
+        """Return what a resolver gives now, or raise what it raises."""
+        context = ResolveContext(dict(self._environ), directory, self._environment)
+        return self._request.catalog.resolver(reference.resolver).resolve(reference.argument, context)
 
     def _resolver_hint(self, reference: Reference, error: PluginError) -> str | None:
         if reference.argument[:1] in ("+", "="):

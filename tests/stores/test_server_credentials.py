@@ -106,6 +106,56 @@ def test_a_rotated_password_is_read_again(way: str, server: Server, secret: Path
     asyncio.run(work())
 
 
+class Vault:
+    """A resolver that gives what is in a file, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def resolve(self, argument: str, context: storeconf.ResolveContext) -> str:
+        self.asked += 1
+        path = context.directory / argument
+        if not path.exists():
+            raise LookupError(argument)
+        return path.read_text().strip()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_what_a_resolver_gives_is_read_again_at_most_once_a_second(
+    kind: str, secret: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = Vault()
+    catalog = storeconf.Catalog.builtin().with_resolver("vault", vault)
+    with Server("valkey-9.1" if kind == "valkey" else "redis-8.2") as server:
+        new_user(server)
+        store = {"type": kind, "url": server.url, "namespace": "shop", "username": "shop"}
+        layout = {"stores": {"checkout": {**store, "password": f"${{vault:{secret}}}"}}}
+
+        async def work() -> None:
+            registry = storeconf.read_layout(layout, environ={}, catalog=catalog).compile()
+            async with registry:
+                checkout = registry["checkout"]
+                await checkout.set("k", b"v")
+                rotate(server, secret)
+                await answers(checkout)
+                assert (await registry.reload()).kept == ("checkout",)
+                asked = vault.asked
+                secret.unlink()
+                for _ in range(5):
+                    server.ask("CLIENT", "KILL", "USER", "shop")
+                    await answers(checkout)
+                assert vault.asked <= asked + 1
+                secret.write_text("wrong-secret")
+                set_user(server, "resetpass", ">next-secret")
+                await asyncio.sleep(1)
+                server.ask("CLIENT", "KILL", "USER", "shop")
+                error = await failure(checkout)
+                assert f"${{vault:{secret}}}" in str(error)
+
+        asyncio.run(work())
+    assert "secret" not in caplog.text.replace(str(secret), "")
+
+
 def test_a_rotated_user_is_read_again(server: Server, secret: Path, tmp_path: Path) -> None:
     new_user(server)
     (tmp_path / "user").write_text("shop\n")
