@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from tests.browser.lsp import editing
 from tests.cli.running import run
+from tests.test_docs import ROOT, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +162,19 @@ def test_an_empty_file_and_a_good_one_pass(yaml: Author, toml: Author) -> None:
     assert yaml.problems("") == yaml.problems("stores:\n") == yaml.problems(GOOD) == []
     assert toml.problems("") == []
     assert toml.problems('[stores.main]\ntype = "file"\npath = "x"\n[stores.child]\nparent = "main"\n') == []
+
+
+def test_no_layout_of_the_documentation_has_a_problem(yaml: Author, toml: Author) -> None:
+    """Those that the how-tos and the tutorial show as files; what storeconf accepts, an editor must not mark."""
+    pages = [*(ROOT / "docs/how-to").glob("*.md"), ROOT / "docs/tutorial.md", ROOT / "README.md"]
+    layouts = [
+        each for page in pages for each in blocks(page) if re.search(r"^stores|^\[stores", each.body, re.MULTILINE)
+    ]
+    assert len(layouts) > 20
+    for each in layouts:
+        if each.title is not None and each.language in ("yaml", "toml") and "pyproject" not in each.title:
+            author = {"yaml": yaml, "toml": toml}[each.language]
+            assert author.problems(re.sub(r"\A#.*\n", "", each.body)) == [], each
 
 
 def test_completion_offers_the_names_that_an_author_writes(yaml: Author) -> None:
