@@ -165,7 +165,7 @@ def _store(backends: Mapping[str, type[Backend]], prefix: str, definitions: Sche
         "description": "A partial store; another layer sets its type.",
     }
     cases = [
-        *(({"enum": [name]}, "type", {"$ref": f"#/definitions/{prefix}_{name}"}) for name in roots),
+        *(({"enum": [name]}, "type", _or_removing(f"{prefix}_{name}", fields, definitions)) for name in roots),
         (_INTERPOLATED, "type", {"properties": {"parent": False, "use": False}}),  # its fields are not known
         (_PRESENT, "type", {"properties": {"type": {"enum": [*roots]}}}),
         (_PRESENT, "parent", {"$ref": f"#/definitions/{prefix}_child"}),
@@ -192,6 +192,17 @@ _NAMESPACE: Final = "The namespace of the store's keys: of a root, on the server
 
 _PRESENT: Final = {"type": ["string", "number", "boolean", "array", "object"]}
 """Anything but null."""
+
+
+def _or_removing(name: str, fields: Iterable[str], definitions: Schema) -> Schema:
+    """A root of one type, which may also remove fields that a lower layer has set for another."""
+    own = definitions[name]
+    others = [field for field in fields if field not in own["properties"]]
+    return {
+        "if": {"properties": dict.fromkeys(others, _PRESENT)},
+        "then": {"$ref": f"#/definitions/{name}"},
+        "else": {**own, "additionalProperties": _REMOVED},
+    }
 
 
 def _closed(definition: Schema, others: Iterable[str]) -> Schema:

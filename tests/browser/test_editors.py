@@ -166,7 +166,8 @@ def test_an_empty_file_and_a_good_one_pass(yaml: Author, toml: Author) -> None:
 
 def test_no_layout_of_the_documentation_has_a_problem(yaml: Author, toml: Author) -> None:
     """Those that the how-tos and the tutorial show as files; what storeconf accepts, an editor must not mark."""
-    pages = [*(ROOT / "docs/how-to").glob("*.md"), ROOT / "docs/tutorial.md", ROOT / "README.md"]
+    pages = [each for each in (ROOT / "docs/how-to").glob("*.md") if not each.name.startswith("write-")]  # of plugins
+    pages += [ROOT / "docs/tutorial.md", ROOT / "README.md"]
     layouts = [
         each for page in pages for each in blocks(page) if re.search(r"^stores|^\[stores", each.body, re.MULTILINE)
     ]

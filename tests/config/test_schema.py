@@ -106,6 +106,9 @@ GOOD: dict[str, Any] = {
         "extends": ["base.yaml"],
         "unset": ["stores.x"],
     },
+    "another type, without what belonged to the old one": {
+        "stores": {"main": {"type": "file", "path": "x", "max_size": None, "url": None}}
+    },
 }
 BAD: dict[str, Any] = {
     "unknown key": {"store": {}},
