@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import gc
 import hashlib
 import logging
 import re
@@ -44,6 +45,9 @@ PAGE: Final = 10_000
 """The most names that the library lists; it has no pagination."""
 
 BATCH: Final = 100
+AT_ONCE: Final = 50
+"""Calls of the library under way at once in an event loop; its clients open a connection for each, or refuse."""
+
 LONGEST_TTL: Final = 10 * 365 * 86_400_000
 """Milliseconds; what lives longer is left to our own expiry, because not every backend can count so far."""
 
@@ -62,10 +66,32 @@ class Entry(NamedTuple):
     end: int | None
 
 
+class _Loop:
+    """What belongs to one event loop: the library's store, if it has connections, and locks."""
+
+    def __init__(self) -> None:
+        self.library: Any = None
+        self.locks: WeakValueDictionary[tuple[Path, str], asyncio.Lock] = WeakValueDictionary()
+        self.turns = asyncio.Semaphore(AT_ONCE)
+
+
+async def _leave_in(loop: asyncio.AbstractEventLoop, library: Any) -> None:
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(library.__aexit__(None, None, None), loop))
+
+
+def _let_go(ended: list[_Loop]) -> None:
+    """Free the connections of loops that run no longer: nothing can close them in any other way."""
+    if any(each.library is not None for each in ended):
+        ended.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
 class KeyValueStore(StoreBase):
     """Keeps its entries in a store of py-key-value, which ``make`` makes.
 
-    Stores with connections are made again at each opening, and serve one event loop at a time.
+    Stores with connections are made again at each opening, one for each event loop.
     """
 
     def __init__(
@@ -75,56 +101,93 @@ class KeyValueStore(StoreBase):
         self.capabilities = Capabilities() if capabilities is None else capabilities
         self._make = make
         self._secrets = tuple(secret for secret in secrets if secret)
-        self._library: Any = None
-        self._forget_names()
+        self._data: Any = None
+        self._forget()
 
-    def _forget_names(self) -> None:
+    def _forget(self) -> None:
         self._named: set[Path] = set()
-        self._locks: WeakValueDictionary[tuple[Path, str], asyncio.Lock] = WeakValueDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     # ------------------------------------------------------------------ life cycle
 
     async def do_open(self) -> None:
-        if self._library is None:
+        await self._ask("open", self._made)
+
+    async def _made(self) -> Any:
+        return self._library
+
+    @property
+    def _loop(self) -> _Loop:
+        loop = asyncio.get_running_loop()
+        try:
+            return self._loops[loop]
+        except KeyError:
+            _let_go([self._loops.pop(each) for each in list(self._loops) if each.is_closed()])
+            return self._loops.setdefault(loop, _Loop())
+
+    @property
+    def _library(self) -> Any:
+        """The library's store: one for all loops if it is mere data, else one for each, with its connections."""
+        if self._data is not None:
+            return self._data
+        here = self._loop
+        if here.library is None:
             with warnings.catch_warnings():
                 # The library's, about stores whose API may change; our dependency on it is pinned for that reason.
                 warnings.filterwarnings("ignore", "A configured store is unstable", UserWarning)
-                self._library = await self._ask("open", self._made)
-
-    async def _made(self) -> Any:
-        return self._make()
+                here.library = self._make()
+            if not hasattr(here.library, "__aexit__"):
+                self._data = here.library
+        return here.library
 
     async def do_close(self) -> None:
-        self._forget_names()
-        library = self._library
-        if hasattr(library, "__aexit__"):
-            # What holds connections; the others are mere data, which must live as long as this store.
-            self._library = None
-            await self._ask("close", library.__aexit__, None, None, None)
+        loops = self._loops
+        self._forget()
+        running = asyncio.get_running_loop()
+        for loop in list(loops):
+            if loops[loop].library is self._data or loops[loop].library is None:
+                del loops[loop]
+            elif loop is running:
+                await self._ask("close", loops.pop(loop).library.__aexit__, None, None, None)
+            elif loop.is_running():
+                await self._ask("close", _leave_in, loop, loops.pop(loop).library)
+        ended = list(loops.values())
+        loops.clear()
+        _let_go(ended)
 
     def do_forget(self) -> None:
-        self._forget_names()
-        if hasattr(self._library, "__aexit__"):
-            self._inherited, self._library = self._library, None  # kept, so that nobody closes the parent's
+        self._inherited = self._loops  # kept, so that nobody closes what the parent has
+        self._forget()
 
     async def _ask(self, operation: str, call: Callable[..., Awaitable[T]], *args: Any, **named: Any) -> T:
-        """Call the library; whatever it raises, in whatever client, becomes a `StoreUnavailableError`."""
+        """Call the library; whatever it raises, in whatever client, becomes a `StoreUnavailableError`.
+
+        Some clients make an error of their own of a cancellation, or nothing at all; it is raised here.
+        """
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
-            return await call(*args, **named)
+            async with self._loop.turns:
+                result = await call(*args, **named)
         except (StoreError, DeserializationError):
             raise
         except Exception as error:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError from error
             text = f"{type(error).__name__}: {error}"
             for secret in self._secrets:
                 text = text.replace(secret, "***")
             raise StoreUnavailableError(text, operation=operation, outcome_unknown=operation in _WRITES) from error
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return result
 
     @asynccontextmanager
     async def _writing(self, path: Path, keys: Iterable[str]) -> AsyncIterator[None]:
-        """Keep other writers of this process from these keys, so that a renewal brings no old value back."""
+        """Keep other writers of this event loop from these keys, so that a renewal brings no old value back."""
         async with AsyncExitStack() as stack:
             for key in sorted(set(keys)):
-                lock = self._locks.setdefault((path, key), asyncio.Lock())
+                lock = self._loop.locks.setdefault((path, key), asyncio.Lock())
                 await stack.enter_async_context(lock)
             yield
 
