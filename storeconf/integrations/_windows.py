@@ -7,10 +7,12 @@ counts: a window that is current has more than its length left, one that is the 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from storeconf.errors import StoreError, StoreValueError
 
@@ -21,6 +23,10 @@ __all__ = ["SlidingWindow", "check_span", "hit_fixed", "hit_sliding", "read_fixe
 
 _MOST_TRIES = 10_000
 """Far more than a hit of a window that everybody wants at once has to try; a store that never takes it is broken."""
+
+_turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, Store, tuple[str, ...], str], asyncio.Lock]
+_turns = WeakValueDictionary()
+"""Those in one event loop who want the same window queue here, so that only processes take it from each other."""
 
 
 def check_span(store: Store, seconds: float) -> None:
@@ -84,6 +90,15 @@ async def hit_sliding(store: Store, key: str, seconds: float, limit: int, amount
     check_span(store, 2 * seconds)
     if amount > limit:
         return False
+    place = (asyncio.get_running_loop(), store.root, store.namespaces, key)
+    turn = _turns.get(place)
+    if turn is None:
+        turn = _turns[place] = asyncio.Lock()
+    async with turn:
+        return await _hit_sliding(store, key, seconds, limit, amount)
+
+
+async def _hit_sliding(store: Store, key: str, seconds: float, limit: int, amount: int) -> bool:
     for _ in range(_MOST_TRIES):
         looked = time.monotonic()
         stored, window = await _look(store, key, seconds)
