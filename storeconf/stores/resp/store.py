@@ -47,7 +47,7 @@ from storeconf.stores.resp.transports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 
     from redis.asyncio import Redis, RedisCluster
     from valkey.asyncio import Valkey, ValkeyCluster
@@ -237,8 +237,12 @@ class ServerStore(StoreBase):
         error.__cause__ = failure
         return replies, error
 
-    async def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Any:
-        transport = self._transports.here()
+    def _run(self, script: Script, key: bytes, kind: int, *arguments: bytes | int) -> Coroutine[Any, Any, Any]:
+        return self._run_on(self._transports.here(), script, key, kind, *arguments)
+
+    async def _run_on(
+        self, transport: Transport, script: Script, key: bytes, kind: int, *arguments: bytes | int
+    ) -> Any:
         try:
             return await transport.call(script.by_hash(key, *arguments), key)
         except (ReplyError, TransportError) as error:
@@ -521,17 +525,17 @@ class ServerStore(StoreBase):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """A script that reads both, or for users who may only read three commands."""
-        near = self._life.coherence
+        near, transport = self._life.coherence, self._transports.here()
         if near is not None:
             # Somebody keeps what is read here near.
             if self._invalidations is None:
                 self._invalidations = InvalidationFilter(near, self._layout, self._path)
-            self._transports.here().listen(self._invalidations)
+            transport.listen(self._invalidations)
         name = self._key(path, key)
         if not self._reads_by_script:
             return await self._read_with_expiry(name)
         try:
-            found = await self._run(protocol.GET_WITH_EXPIRY, name, READ)
+            found = await self._run_on(transport, protocol.GET_WITH_EXPIRY, name, READ)
         except StoreError as error:
             if not isinstance(error.__cause__, ReplyError) or not is_forbidden(error.__cause__):
                 raise
