@@ -363,7 +363,8 @@ class RootLife(LifeCycle):
 
 def maker_of(store: Any) -> Maker:
     """Return whose code a store is, as far as that is known."""
-    return store._maker or store._root._maker or Maker(lambda: f"the class {type(store._root).__qualname__}")  # noqa: SLF001  # attributes of every store
+    root = store.root
+    return store._maker or root._maker or Maker(lambda: f"the class {type(root).__qualname__}")  # noqa: SLF001  # attributes of every store
 
 
 class Handle(Protocol):

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from storeconf._lifecycle import CLOSING, OPEN
-from storeconf._root import sign
+from storeconf._root import life_of, sign
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
@@ -160,7 +160,7 @@ class ServerStore(StoreBase):
         root._transports = Transports(factory_of_options(load_driver(root.driver), options), lambda: root.name)
         root._options = options
         root._forget_server()
-        life = root._life
+        life = life_of(root)
         if life.state == OPEN:
             root._replaced.append(earlier)
             life.run_in_background(root._give_up(earlier, (life.renew_calls(), life.renew_iterations())))
