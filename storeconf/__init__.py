@@ -65,11 +65,11 @@ if TYPE_CHECKING:
     from storeconf.store import NamespacedStore as NamespacedStore
     from storeconf.store import PingResult as PingResult
     from storeconf.store import Store as Store
+    from storeconf.store import StoreBase as StoreBase
     from storeconf.store import Value as Value
     from storeconf.store import next_counter as next_counter
     from storeconf.store import run_shielded as run_shielded
     from storeconf.store import survives_delete_all as survives_delete_all
-    from storeconf.store_base import StoreBase as StoreBase
     from storeconf.stores import FileStore as FileStore
     from storeconf.stores import MemoryStore as MemoryStore
     from storeconf.stores import RedisStore as RedisStore
@@ -127,12 +127,12 @@ _HOME = {
         "NamespacedStore",
         "PingResult",
         "Store",
+        "StoreBase",
         "Value",
         "next_counter",
         "run_shielded",
         "survives_delete_all",
     ),
-    "storeconf.store_base": ("StoreBase",),
     "storeconf.stores": ("FileStore", "MemoryStore", "RedisStore", "ValkeyStore"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

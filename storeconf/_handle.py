@@ -6,6 +6,7 @@ where callers find it without any code of ours. A handle that is switched forget
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet, WeakValueDictionary
@@ -14,8 +15,7 @@ from storeconf._root import life_of
 from storeconf.errors import UnknownStoreError
 from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.operations import METHODS
-from storeconf.store import Capabilities, Store
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, Store, StoreBase
 
 if TYPE_CHECKING:
     import threading
@@ -164,15 +164,14 @@ for _name in _FOLLOWED:
     setattr(PublishedHandle, _name, _Followed(_name))
 
 
+@dataclass(eq=False, repr=False)
 class PublishedHandles:
     """All handles of one registry, and those that it gave by name."""
 
-    lock: threading.RLock
+    lock: threading.RLock = field(init=False)
     """Guards what follows, and every change of a handle."""
-
-    def __init__(self) -> None:
-        self._alive: WeakSet[PublishedHandle] = WeakSet()
-        self._named: WeakValueDictionary[str, PublishedHandle] = WeakValueDictionary()
+    _alive: WeakSet[PublishedHandle] = field(default_factory=WeakSet, init=False)
+    _named: WeakValueDictionary[str, PublishedHandle] = field(default_factory=WeakValueDictionary, init=False)
 
     def add(self, handle: PublishedHandle) -> None:
         """Know a handle as long as anybody holds it."""

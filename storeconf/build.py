@@ -16,8 +16,7 @@ from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plan import HIDDEN_ROOT
 from storeconf.plugin import BuildContext, unchanged
 from storeconf.plugin import maker as maker_name
-from storeconf.store import Store, check_name
-from storeconf.store_base import taken_name
+from storeconf.store import Store, check_name, taken_name
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

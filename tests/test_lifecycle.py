@@ -25,8 +25,7 @@ from storeconf.errors import (
     StoreValueError,
     UnsupportedOperationError,
 )
-from storeconf.store import Capabilities, Store
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, Store, StoreBase
 from storeconf.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -909,7 +908,7 @@ def test_a_forked_child_starts_afresh() -> None:
     script = textwrap.dedent(
         """
         import asyncio, os, sys, threading
-        from storeconf.store_base import StoreBase
+        from storeconf.store import StoreBase
 
         class Probe(StoreBase):
             def __init__(self):

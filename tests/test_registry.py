@@ -27,7 +27,7 @@ from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plan import Plan
 from storeconf.plugin import Backend, BuildContext, Middleware
 from storeconf.registry import StoreRegistry, compile_plan
-from storeconf.store_base import StoreBase
+from storeconf.store import StoreBase
 from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -944,7 +944,7 @@ def test_a_forked_child_opens_for_itself_what_the_parent_had_open() -> None:
         """
         import asyncio, os, sys
         from storeconf.registry import StoreRegistry
-        from storeconf.store_base import StoreBase
+        from storeconf.store import StoreBase
 
         class Probe(StoreBase):
             def __init__(self):

@@ -43,7 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_text",
         "diagnostics",
     ),
-    ("store", "store_base", "plugin"),
+    ("store", "plugin"),
     (
         "stores",
         "middleware",
@@ -214,8 +214,8 @@ def test_loading_a_layout_goes_through_few_modules(tmp_path: Path) -> None:
     reading = [name for name in entered if name == "layout" or name.startswith("config.")]
     assert len(set(reading)) <= 13
     assert sum(before != after for before, after in pairwise(reading)) <= 32
-    assert len(set(entered)) <= 26
-    assert sum(before != after for before, after in pairwise(entered)) <= 85
+    assert len(set(entered)) <= 25
+    assert sum(before != after for before, after in pairwise(entered)) <= 80
 
 
 def loaded_after(code: str) -> set[str]:

@@ -16,8 +16,7 @@ from storeconf.operations import TABLE
 from storeconf.plan import Step
 from storeconf.plugin import Backend
 from storeconf.registry import compile_plan
-from storeconf.store import Capabilities, Store
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, Store, StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

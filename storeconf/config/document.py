@@ -18,7 +18,7 @@ import threading
 import time
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -477,20 +477,20 @@ class SecretText:
 # ---------------------------------------------------------------- what a reading has looked at
 
 
+@dataclass(eq=False)
 class Looks:
     """The files that a reading has read or looked for, and the files beside which it has looked for overlays.
 
     With ``digests`` each is looked at right before it is read, so that a change in between is noticed later.
     """
 
-    def __init__(self, *, digests: bool = False) -> None:
-        self.found: dict[tuple[Path, bool], object] = {}
-        self._digests = digests
+    digests: bool = field(default=False, kw_only=True)
+    found: dict[tuple[Path, bool], object] = field(default_factory=dict, init=False)
 
     def at(self, path: Path, *, beside: bool = False) -> None:
         """Note that a file is about to be read or looked for, or that files are looked for whose names begin as its."""
         if (path, beside) not in self.found:
-            self.found[path, beside] = look(path, beside=beside) if self._digests else None
+            self.found[path, beside] = look(path, beside=beside) if self.digests else None
 
 
 def look(path: Path, *, beside: bool = False) -> object:

@@ -30,8 +30,7 @@ from storeconf.integrations._session_ends import SessionBounds, check_age, revok
 from storeconf.integrations._sessions import DEFAULT_AGE, registry_from
 from storeconf.integrations._windows import hit_fixed, read_fixed
 from storeconf.registry import StoreRegistry
-from storeconf.store import ExpiryRules, Store
-from storeconf.store_base import introduce_to_litestar
+from storeconf.store import ExpiryRules, Store, introduce_to_litestar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

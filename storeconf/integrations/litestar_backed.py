@@ -6,8 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from storeconf.errors import StoreError, StoreUnavailableError, StoreValueError, UnsupportedOperationError
-from storeconf.store import Capabilities
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

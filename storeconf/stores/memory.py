@@ -22,8 +22,7 @@ from storeconf._lifecycle import OPEN
 from storeconf._pace import FEW, in_batches
 from storeconf._root import sign
 from storeconf.errors import StoreError, StoreValueError
-from storeconf.store import Capabilities, key_text, milliseconds, next_counter, survives_delete_all
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, StoreBase, key_text, milliseconds, next_counter, survives_delete_all
 from storeconf.stores._space import FOREVER, BoundedTable, Bounds, Deadlines, Entry, Latch, Space, peek
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from storeconf import Store
-from storeconf.store_base import StoreBase
+from storeconf.store import StoreBase
 from storeconf.testing._checks import equal, holds
 from storeconf.testing._suite import LONG, Suite, all_keys, promise
 from storeconf.testing._values import key_calls

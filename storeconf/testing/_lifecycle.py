@@ -11,7 +11,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 from storeconf import Store, StoreClosedError
-from storeconf.store_base import StoreBase
+from storeconf.store import StoreBase
 from storeconf.testing._checks import equal, holds, raises
 from storeconf.testing._suite import Suite, all_keys, cut_off, from_new, in_child, open_files
 from storeconf.testing._values import key_calls

@@ -15,8 +15,7 @@ from storeconf.errors import UnknownStoreError, UnsupportedOperationError
 from storeconf.middleware.encrypt import EncryptStore
 from storeconf.middleware.wrapper import GuardedStore, StoreWrapper
 from storeconf.registry import compile_plan
-from storeconf.store import Store
-from storeconf.store_base import StoreBase
+from storeconf.store import Store, StoreBase
 from storeconf.transfer.dump_format import Address
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
 from storeconf._lifecycle import OPEN
 from storeconf._root import sign
 from storeconf.errors import Damage, StoreError, report
-from storeconf.store import Capabilities, key_text
-from storeconf.store_base import StoreBase
+from storeconf.store import Capabilities, StoreBase, key_text
 from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory, translate
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name

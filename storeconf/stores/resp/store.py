@@ -21,13 +21,13 @@ from storeconf.errors import (
 from storeconf.store import (
     Capabilities,
     Expiry,
+    StoreBase,
     Value,
     check_name,
     key_text,
     milliseconds,
     value_bytes,
 )
-from storeconf.store_base import StoreBase
 from storeconf.stores.resp import protocol
 from storeconf.stores.resp.bulk import MISSING, delete_tree, send_all, walk
 from storeconf.stores.resp.driver import load_driver
