@@ -57,7 +57,10 @@ function differences(store, before) {
 }
 
 function edgesOf(store) {
-  const edges = store.calls.map((each) => ({ start: store.name, end: each.store, kind: "calls", by: each.kind }));
+  const inherited = new Set(store.chain.filter((each) => each.from !== null).map((each) => each.kind));
+  const edges = store.calls.map(({ kind, store: end }) => {
+    return { start: store.name, end, kind: "calls", by: kind, inherited: inherited.has(kind) };
+  });
   if (store.use !== null) edges.push({ start: store.name, end: store.use, kind: "use" });
   else if (store.parent !== null) edges.push({ start: store.parent, end: store.name, kind: "namespace" });
   return edges;
@@ -128,6 +131,7 @@ const PADDING = 10;
 const GAP = 16; // between boxes; edges run through it
 const INDENT = 48; // between a store and its namespaces
 const MARKS = { added: "+", removed: "−", changed: "~" };
+const MANY = 40; // calls, from which on they are fainter
 const LONGEST = 44; // characters of a line; the details have all of it
 
 const canvas = document.createElement("canvas").getContext("2d");
@@ -319,7 +323,7 @@ function draw() {
   const lines = edges.filter((edge) => boxes.has(edge.start) && boxes.has(edge.end));
   for (const edge of lines) {
     edge.element = make("path", {
-      class: ["edge", edge.kind, edge.mark].filter(Boolean).join(" "),
+      class: ["edge", edge.kind, edge.mark, edge.inherited && "inherited"].filter(Boolean).join(" "),
       d: route(edge, boxes.get(edge.start), boxes.get(edge.end)),
       "data-start": edge.start,
       "data-end": edge.end,
@@ -335,6 +339,7 @@ function draw() {
   svg.replaceChildren(definitions, ...[...lines, ...plan.boxes].map((each) => each.element));
   svg.setAttribute("viewBox", `${-GAP} ${-GAP} ${drawn.size.width} ${drawn.size.height}`);
   svg.classList.remove("emphasis");
+  svg.classList.toggle("many", lines.filter((edge) => edge.kind === "calls" && !edge.inherited).length > MANY);
   scale();
   drawTable();
   markSelected();

@@ -224,7 +224,10 @@ def test_hovering_emphasises_the_edges_of_one_store(show: Callable[..., Page]) -
     assert all(opacity <= 0.2 for edge, (opacity, _) in shown.items() if edge not in near)
     assert len(shown) > len(near)
     page.hover("h1")
-    assert all(opacity > 0.5 for opacity, _ in edges(page).values())
+    shown = edges(page)
+    assert shown["main", "local"][0] > 0.5
+    assert shown["cache", "local"][0] == 0  # inherited: the same as its parent's
+    assert all(opacity > 0.5 for opacity, classes in shown.values() if "inherited" not in classes)
 
 
 def test_the_keyboard_reaches_everything(show: Callable[..., Page]) -> None:
