@@ -89,6 +89,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "integrations",
         "cli.authoring",
+        "cli.changes",
         "cli.data",
         "cli.explain",
         "cli.graph",

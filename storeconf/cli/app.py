@@ -147,7 +147,7 @@ class Source:
 
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Inspect the layout": ("init", "validate", "show", "explain", "diff", "env"),
+    "Inspect the layout": ("init", "validate", "show", "explain", "diff", "changes", "env"),
     "Inspect its structure": ("tree", "graph"),
     "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
     "Move data": ("copy", "dump", "restore"),
@@ -164,7 +164,7 @@ class Commands(click.Group):
         **dict.fromkeys(("init", "schema", "plugins", "new-plugin"), "authoring"),
         "completion": "completion",
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
-        **{name: name for name in ("explain", "tree", "graph")},
+        **{name: name for name in ("changes", "explain", "tree", "graph")},
         **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),
         **dict.fromkeys(("copy", "dump", "restore"), "move"),
     }
