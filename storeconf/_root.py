@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
-from storeconf._lifecycle import CLOSED, CLOSING, NEW, OPEN, LifeCycle, require_asyncio, within
+from storeconf._lifecycle import CLOSED, CLOSING, NEW, OPEN, LifeCycle, NoLoopError, require_asyncio, within
 from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
 from storeconf.errors import (
@@ -115,6 +115,8 @@ def raise_foreign(
 
     Only Python's own errors of connections and timeouts count as an outage, so that no policy hides a mistake.
     """
+    if isinstance(error, NoLoopError):
+        raise error  # the plugin did nothing: whoever has begun the call without a loop goes to one
     name = store.name
     text = maker.redact(described(error))
     if isinstance(error, NotImplementedError) and not str(error):

@@ -69,6 +69,15 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
         return [each.result(30) for each in [pool.submit(work, number) for number in range(count)]]
 
 
+@pytest.mark.parametrize("operation", ["add", "delete", "increment", "get", "keys"])
+def test_the_first_call_opens_a_store_in_memory(operation: str) -> None:
+    registry = storeconf.sync.load({"stores": {"a": {"type": "memory"}}}, environ={})
+    arguments = {"add": ("k", "v"), "keys": ()}.get(operation, ("k",))
+    found = getattr(registry["a"], operation)(*arguments)
+    assert (list(found) if operation == "keys" else found) in (True, False, 1, None, [])
+    registry.close()
+
+
 def test_every_operation_of_a_store(store: SyncStore) -> None:
     assert store.get("k") is None
     store.set("k", "v", expires_in=60)

@@ -73,7 +73,8 @@ class _Counters:
         return deleted
 
     async def clear(self, key: str) -> None:
-        await self.store.delete(key)
+        # Older versions of limits clear sliding windows in this way, too.
+        await self.store.delete_many([key, key + _SLIDING])
 
     async def hit_sliding(self, key: str, limit: int, expiry: float, amount: int) -> bool:
         return await hit_sliding(self.store, key + _SLIDING, expiry, limit, amount)
@@ -147,7 +148,7 @@ class AsyncStoreconfStorage(AsyncStorage, AsyncSlidingWindowCounterSupport):
         return await self._counters.reset()
 
     async def clear(self, key: str) -> None:
-        """End a fixed window."""
+        """End the windows of a key."""
         await self._counters.clear(key)
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
@@ -223,7 +224,7 @@ class StoreconfStorage(Storage, SlidingWindowCounterSupport):
         return _wait(self._counters.reset())
 
     def clear(self, key: str) -> None:
-        """End a fixed window."""
+        """End the windows of a key."""
         _wait(self._counters.clear(key))
 
     def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
