@@ -17,10 +17,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -115,6 +117,24 @@ def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
             assert done.returncode == 0, f"{where}\n{done.stdout}"
         elif block.language == "console":
             session(block, tmp_path, where)
+
+
+def test_the_recipes_for_pipelines_run_what_their_page_runs() -> None:
+    """Each call of storeconf in a workflow is one that the page's consoles, or its layouts, prove to work."""
+    page = ROOT / "docs/how-to/validate-in-ci.md"
+    files = {block.title: block.body for block in blocks(page) if block.title is not None}
+    workflow = yaml.safe_load(files[".github/workflows/layout.yml"])
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    steps += yaml.safe_load(files[".gitlab-ci.yml"])["layout"]["script"]
+    steps += [
+        hook["entry"] for repo in yaml.safe_load(files[".pre-commit-config.yaml"])["repos"] for hook in repo["hooks"]
+    ]
+    commands = [step for step in steps if step.startswith("storeconf")]
+    assert len(commands) == 4
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "storeconf.yaml").write_text(files["storeconf.yaml"])
+        for command in commands:
+            assert shell(command, Path(place)).returncode == 0, command
 
 
 def test_pages_link_only_to_what_exists() -> None:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -49,19 +49,16 @@ def page(source: Source) -> str:
     The environment that the call chooses must be valid. One of the others that can't be read without its secrets is
     drawn as with ``--without-secrets``; of one that is invalid, the page shows the problems.
     """
-    from storeconf.layout import check_layout
-
     chosen = source.environment or os.environ.get("STORECONF_ENV") or None
     if chosen is not None:
         source.layout().plan()
-    options: dict[str, Any] = {"overrides": source.overrides, "all_environments": True}
-    result = check_layout(source.file, without_secrets=source.without_secrets, **options)
+    result = source.check(source.file, None, thoroughly=True)
     if chosen is None and not result.layouts:
         complain(result.diagnostics)
         raise SystemExit(1)
     drafts = {}
     if len(result.layouts) < len(result.environments):
-        drafts = dict(check_layout(source.file, without_secrets=True, **options).layouts)
+        drafts = dict(replace(source, without_secrets=True).check(source.file, None, thoroughly=True).layouts)
     same = _Same()
     environments = []
     for name in result.environments or (None,):

@@ -230,6 +230,14 @@ def test_the_page_has_every_environment_with_the_location_of_each_value() -> Non
     assert [each["at"] for each in described["places"]] == ["--set", "storeconf.yaml:10:38"]
 
 
+def test_the_page_reads_a_layout_from_a_pipe_once() -> None:
+    piped = b"stores: {a: {type: memory, max_size: '${SIZE}'}}\nenvironments: {one: {}, two: {}}\n"
+    done = run("graph", "--format", "html", "-f", "-", "--without-secrets", "--env", "two", stdin=piped)
+    assert (done.status, done.err) == (0, "")
+    assert "${SIZE}" in done.out
+    assert "<stdin>:1:" in done.out.replace("\\u003c", "<").replace("\\u003e", ">")
+
+
 @pytest.mark.parametrize(("factory", "kind"), [("default_factory: forbid", "forbid"), ("", "absent")])
 def test_the_page_shows_what_other_names_get(factory: str, kind: str, directory: Path) -> None:
     (directory / "storeconf.yaml").write_text(f"stores: {{a: {{type: memory}}}}\n{factory}\n")
