@@ -10,10 +10,9 @@ from storeconf import Capabilities, StoreError, StoreValueError, UnsupportedOper
 from storeconf.testing._checks import equal, holds, raises
 from storeconf.testing._expiry import OVER
 from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
+from storeconf.testing._values import optional_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from storeconf import Store
 
 MAX, MIN = (1 << 63) - 1, -(1 << 63)
@@ -36,19 +35,12 @@ class Atomic(Suite):
     async def test_undeclared_operations_refuse(self, store: Store) -> None:
         """An atomic operation that the store does not declare raises UnsupportedOperationError and changes nothing."""
         await store.set("k", b"1", expires_in=LONG)
-        calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "add": lambda: store.add("new", b"v"),
-            "touch": lambda: store.touch("k", None),
-            "pop": lambda: store.pop("k"),
-            "increment": lambda: store.increment("k"),
-            "compare_and_set": lambda: store.compare_and_set("k", b"1", b"2"),
-        }
         known = self.capabilities(store).atomic - Capabilities.ALL_ATOMIC
         equal(known, frozenset[str](), "only operations that exist are declared")
-        for operation, call in calls.items():
+        for operation, call in optional_calls(store).items():
             if self._offers(store, operation):
                 continue
-            error = await raises(UnsupportedOperationError, call)
+            error = await raises(UnsupportedOperationError, call, "k")
             equal(error.operation, operation, "the error names the operation")
             equal(error.store, store.name, "the error names the store")
             equal(await all_keys(store), {"k"}, f"a refused {operation} changes nothing")

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from storeconf.operations import named
 from storeconf.testing._checks import equal, holds
 from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, in_child, with_others
 
@@ -130,7 +131,7 @@ class _Racer:
 
 def _check(results: list[dict[str, list[Any]]]) -> None:
     first = results[0]
-    for operation in ("add", "pop", "compare_and_set"):
+    for operation in sorted(named(lambda row: row.effect in ("create", "take"))):
         for turn, won in enumerate(zip(*(each.get(operation, []) for each in results), strict=True)):
             equal(sum(won), 1, f"of {len(won)} processes, exactly one succeeds with {operation} (round {turn})")
     numbers = sorted(number for each in results for number in each.get("increment", []))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import math
 import random
 import sys
 from array import array
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from storeconf import StoreValueError
+from storeconf import Store, StoreValueError
+from storeconf.operations import TABLE
 from storeconf.testing._checks import equal, holds, raises, returns_none, told
 from storeconf.testing._suite import LONG, Suite, all_keys, promise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from storeconf import Store
+    from storeconf.operations import Operation
 
 LONE_SURROGATE = "\ud800"
 
@@ -35,50 +38,66 @@ class _Blob(bytes):
     pass
 
 
+_CALLS: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
+    "get": lambda store, key: store.get(key),
+    "renew": lambda store, key: store.get(key, renew_for=60),
+    "get_many": lambda store, key: store.get_many(["fine", key]),
+    "get_with_expiry": lambda store, key: store.get_with_expiry(key),
+    "exists": lambda store, key: store.exists(key),
+    "expires_in": lambda store, key: store.expires_in(key),
+    "set": lambda store, key: store.set(key, b"new"),
+    "set_many": lambda store, key: store.set_many({"fine": b"new", key: b"new"}),
+    "delete": lambda store, key: store.delete(key),
+    "delete_many": lambda store, key: store.delete_many(["fine", key]),
+    "add": lambda store, key: store.add(key, b"new"),
+    "touch": lambda store, key: store.touch(key, 60),
+    "pop": lambda store, key: store.pop(key),
+    "increment": lambda store, key: store.increment(key),
+    "compare_and_set": lambda store, key: store.compare_and_set(key, None, b"new"),
+}
+"""One call of each operation on keys; an operation of the table without one fails the suite."""
+
+_EXPIRING: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
+    "renew": lambda store, span: store.get("k", renew_for=span),
+    "set": lambda store, span: store.set("k", b"new", expires_in=span),
+    "set_many": lambda store, span: store.set_many({"k": b"new"}, expires_in=span),
+    "add": lambda store, span: store.add("missing", b"new", expires_in=span),
+    "touch": lambda store, span: store.touch("k", span),
+    "increment": lambda store, span: store.increment("missing", expires_in=span),
+    "compare_and_set": lambda store, span: store.compare_and_set("k", b"old", b"new", expires_in=span),
+}
+
+
+def optional_calls(store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
+    """Every operation that a store need not offer, by name, as a function of the key."""
+    return {row.name: partial(_CALLS[row.name], store) for row in TABLE if row.optional}
+
+
 def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation on one key that the store offers, by name, as a function of the key."""
-    calls: dict[str, Callable[[Any], Awaitable[object]]] = {
-        "get": store.get,
-        "get, renewing": lambda key: store.get(key, renew_for=60),
-        "set": lambda key: store.set(key, b"new"),
+    offered = [row.name for row in TABLE if row.target != "tree" and _is_offered(row, suite, store)]
+    return {name: partial(_CALLS[name], store) for name in offered} | {
         "set, expired": lambda key: store.set(key, b"new", expires_in=0),
-        "delete": store.delete,
-        "exists": store.exists,
-        "expires_in": store.expires_in,
-        "get_many": lambda key: store.get_many(["fine", key]),
-        "set_many": lambda key: store.set_many({"fine": b"new", key: b"new"}),
-        "delete_many": lambda key: store.delete_many(["fine", key]),
         "get_or_set": lambda key: store.get_or_set(key, lambda: b"new"),
-        "get_with_expiry": store.get_with_expiry,
         "keys": lambda key: all_keys(store, key),
     }
-    atomic: dict[str, Callable[[Any], Awaitable[object]]] = {
-        "add": lambda key: store.add(key, b"new"),
-        "touch": lambda key: store.touch(key, 60),
-        "pop": store.pop,
-        "increment": store.increment,
-        "compare_and_set": lambda key: store.compare_and_set(key, None, b"new"),
-    }
-    declared = suite.capabilities(store).atomic
-    return calls | {name: call for name, call in atomic.items() if name in declared}
 
 
 def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation that takes an expiry and that the store offers, as a function of it, on the key ``k``."""
-    calls: dict[str, Callable[[Any], Awaitable[object]]] = {
-        "set": lambda span: store.set("k", b"new", expires_in=span),
-        "set_many": lambda span: store.set_many({"k": b"new"}, expires_in=span),
-        "get": lambda span: store.get("k", renew_for=span),
+    offered = [row.name for row in TABLE if takes_expiry(row) and _is_offered(row, suite, store)]
+    return {name: partial(_EXPIRING[name], store) for name in offered} | {
         "get_or_set": lambda span: store.get_or_set("missing", lambda: b"new", expires_in=span),
     }
-    atomic: dict[str, Callable[[Any], Awaitable[object]]] = {
-        "add": lambda span: store.add("missing", b"new", expires_in=span),
-        "touch": lambda span: store.touch("k", span),
-        "increment": lambda span: store.increment("missing", expires_in=span),
-        "compare_and_set": lambda span: store.compare_and_set("k", b"old", b"new", expires_in=span),
-    }
-    declared = suite.capabilities(store).atomic
-    return calls | {name: call for name, call in atomic.items() if name in declared}
+
+
+def takes_expiry(row: Operation) -> bool:
+    """Whether calls of the operation give an expiry: a renewal, or what stores with one."""
+    return row.effect == "renew" or "expires_in" in inspect.signature(getattr(Store, row.method)).parameters
+
+
+def _is_offered(row: Operation, suite: Suite, store: Store) -> bool:
+    return not row.optional or row.name in suite.capabilities(store).atomic
 
 
 class Values(Suite):
