@@ -136,6 +136,10 @@ class Settings(BaseModel):
         """
         return {}
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """Settings that are allowed but deserve a warning: (field, message) pairs; no field means all of them."""
+        return []
+
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What was given, but no texts: any of them may have come from a secret file."""
         for name in type(self).model_fields:
@@ -231,10 +235,6 @@ class Backend(Settings):
     def keeps_objects(self) -> bool:
         """Whether the store, so set up, keeps Python objects as they are; middleware for bytes is then an error."""
         return self.capabilities.objects
-
-    def warnings(self) -> list[tuple[str, str]]:
-        """Settings that are allowed but deserve a warning: (field, message) pairs."""
-        return []
 
 
 def unchanged() -> None:

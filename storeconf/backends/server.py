@@ -6,6 +6,7 @@ import os
 import re
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -348,9 +349,31 @@ class ServerBackend(Backend):
         for field, tls in (("tls", self.tls), ("sentinel.tls", self.sentinel.tls if self.sentinel else False)):
             if isinstance(tls, TlsSettings) and tls.verify == "none":
                 found.append((f"{field}.verify", "verify: none accepts any server's certificate, also an attacker's"))
+            if isinstance(tls, TlsSettings):
+                files = (
+                    ("ca_file", None if tls.verify == "none" else tls.ca_file),
+                    ("cert_file", tls.cert_file),
+                    ("key_file", tls.key_file),
+                )
+                found += ((f"{field}.{name}", f"{name} does not exist") for name, path in files if _is_missing(path))
+        options = {} if self.url is None else self.url.options
+        for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            if _is_missing(options.get(name)):
+                found.append(("url", f"the file of the URL's option {name} does not exist"))
+        connect = float(options.get("socket_connect_timeout", self.connect_timeout.total_seconds()))
+        command = float(options.get("socket_timeout", self.command_timeout.total_seconds()))
+        if connect > command and ("connect_timeout" in self.model_fields_set or "socket_connect_timeout" in options):
+            field = "connect_timeout" if "connect_timeout" in self.model_fields_set else "url"
+            text = f"connecting may take {connect:g} s, but a call, connecting included, only {command:g} s"
+            found.append((field, text))
+        for field, holder in (("", self), ("sentinel.", self.sentinel)):
+            if holder is not None and holder.username is not None and holder.password is None:
+                found.append((f"{field}username", "there is a username without a password, so no login is sent"))
         if self.url is not None and self.url.options.get("ssl_cert_reqs") == "none":
             found.append(("url", "ssl_cert_reqs=none accepts any server's certificate, also an attacker's"))
-        if self.url is not None and self.url.credentials == {"username"} and "username" not in self.url.options:
+        if self.url is not None and self.url.credentials == {"username"} and "username" in options:
+            found.append(("url", "the URL has the option username without a password, so no login is sent"))
+        elif self.url is not None and self.url.credentials == {"username"}:
             found.append(("url", "the URL has a user name without a password; a password alone needs a colon: ://:…@"))
         if self.key_layout == "litestar":
             found.append(
@@ -401,6 +424,10 @@ def _without(backend: ServerBackend, sources: Mapping[str, ValueSource]) -> tupl
         names = [name for field, name in _SENTINEL_SOURCES.items() if field in sources]
         plain["sentinel"] = backend.sentinel.model_copy(update=dict.fromkeys(names))
     return backend.model_copy(update=plain), server
+
+
+def _is_missing(path: os.PathLike[str] | str | None) -> bool:
+    return path is not None and not Path(path).exists()
 
 
 def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:

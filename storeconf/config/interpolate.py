@@ -230,6 +230,8 @@ class Interpolation:
         if isinstance(found, str):
             return found
         hint = None if path.is_absolute() and Path(reference.argument).is_absolute() else f"that is {str(path)!r}"
+        if reference.argument.startswith("~"):
+            hint = "'~' is not expanded; write the whole path"
         raise Fault("SC403", f"the file {reference.argument!r} {found.reason}", hint, absent=found.absent)
 
     def _resolved(self, reference: Reference, directory: Path) -> str:

@@ -62,7 +62,7 @@ def run(request: Request) -> tuple[Assembly, Validated]:
     validated = validate(request, assembly.tree, assembly.report)
     stores = assembly.tree.get("stores", {})
     if isinstance(stores, dict):
-        check_relations(validated, stores, assembly.report)
+        check_relations(validated, stores, assembly.report, several=bool(assembly.environments))
     return assembly, validated
 
 

@@ -12,7 +12,8 @@ from storeconf._text import nearest
 from storeconf.config.fields import fields_of, store_fields
 from storeconf.config.reporter import MOST_SOUGHT, listed
 from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
-from storeconf.plugin import maker
+from storeconf.config.tree import dotted
+from storeconf.plugin import Settings, maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -34,10 +35,15 @@ _Place = tuple[str, tuple[str, ...]]
 _MOST_NAMES: Final = 10
 
 
-def check_relations(validated: Validated, declared: Collection[str], report: Reporter) -> None:
-    """Check the references between stores and the places of their keys. ``declared`` includes stores in error."""
+def check_relations(
+    validated: Validated, declared: Collection[str], report: Reporter, *, several: bool = False
+) -> None:
+    """Check the references between stores and the places of their keys.
+
+    ``declared`` includes stores in error. ``several``: there are environments, and this is what one of them sees.
+    """
     relations = _Relations(validated.stores, declared, validated.unknown, report)
-    _Structure(validated, relations, report).check()
+    _Structure(validated, relations, report, several=several).check()
     _NeedsCheck(relations, report).check(validated.default_factory)
 
 
@@ -146,7 +152,8 @@ def _location(location: Any) -> tuple[str, ...]:
 
 
 class _Structure:
-    def __init__(self, validated: Validated, relations: _Relations, report: Reporter) -> None:
+    def __init__(self, validated: Validated, relations: _Relations, report: Reporter, *, several: bool) -> None:
+        self._several = several
         self._validated = validated
         self._stores: Mapping[str, StoreSpec] = validated.stores
         self._relations = relations
@@ -167,6 +174,7 @@ class _Structure:
         self._namespaces()
         self._locations()
         self._objects()
+        self._warnings()
 
     # ------------------------------------------------------------------ cycles
 
@@ -261,17 +269,82 @@ class _Structure:
         asked = "give the location of its keys"
         try:
             locations = [_location(each) for each in backend.locations()]
-            asked = "give its warnings"
-            warnings = [(str(field), str(message)) for field, message in backend.warnings()]
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
             self._failed(backend, asked, error, path)
             return
         number = places[-1][1] + 1 if places else 0
         places += ((location, number, path, shown) for location in locations)
-        for field, message in warnings:
-            self._report.add("SC801", message, (*path, *field.split(".")), severity="warning")
 
-    def _failed(self, backend: Backend, asked: str, error: Exception, path: TreePath) -> None:
+    # ------------------------------------------------------------------ warnings
+
+    def _warnings(self) -> None:
+        """Pass on what settings warn of themselves, and report what is disabled where it is not."""
+        for name, spec in self._stores.items():
+            if isinstance(spec, AliasSpec):
+                continue
+            if isinstance(spec, RootSpec) and name not in self._validated.vague:
+                self._ask(spec.backend, ("stores", name))
+            if spec.middleware:
+                self._links(spec.middleware, ("stores", name), spec.parent if isinstance(spec, ChildSpec) else None)
+        factory = self._validated.default_factory
+        if factory is not None:
+            if factory.backend is not None:
+                self._ask(factory.backend, FACTORY)
+            self._links(factory.middleware, FACTORY, factory.parent)
+
+    def _links(self, links: Links, path: TreePath, parent: str | None) -> None:
+        for kind, link in links.items():
+            place = (*path, "middleware", kind)
+            if link:
+                self._ask(link, place)
+            elif (
+                not self._names_stores(kind)
+                and not self._is_inherited(kind, parent)
+                and not self._may_be_elsewhere(place)
+            ):
+                message = f"{dotted(path)} inherits no {kind}, so false disables nothing"
+                hint = "remove the line"
+                self._report.add("SC802", message, place, severity="warning", hint=hint, lacking=True)
+
+    def _is_inherited(self, kind: str, parent: str | None) -> bool:
+        seen = set()
+        while parent is not None and parent not in seen:
+            seen.add(parent)
+            spec = self._stores.get(self._relations.target(parent))
+            if spec is None or isinstance(spec, AliasSpec):
+                return True  # a store in error, or not known
+            if kind in spec.middleware:
+                return spec.middleware[kind] is not False
+            parent = spec.parent if isinstance(spec, ChildSpec) else None
+        return False
+
+    def _may_be_elsewhere(self, path: TreePath) -> bool:
+        """Whether a lower layer sets what this one disables, or another environment may."""
+        origin = self._report.history.of(path)
+        if origin is None or (origin.shadowed is not None and not origin.shadowed.removed):
+            return True
+        return self._several and origin.layer in ("file", "mapping")
+
+    def _names_stores(self, kind: str) -> bool:
+        """Whether it is middleware that calls other stores: false there may just show where such a chain ends."""
+        model = self._validated.models.get(("middleware", kind))
+        return model is None or any(expect.store for expect in fields_of(model).expects.values())
+
+    def _ask(self, settings: Settings, path: TreePath) -> None:
+        if type(settings).warnings is Settings.warnings:
+            return
+        try:
+            found = [(str(field), str(message)) for field, message in settings.warnings()]
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way; reading must not
+            self._failed(settings, "give its warnings", error, path)
+            return
+        if found and self._report.has_error(path):
+            return
+        for field, message in found:
+            steps = (int(step) if step.isdecimal() else step for step in field.split(".") if step)
+            self._report.add("SC801", message, (*path, *steps), severity="warning")
+
+    def _failed(self, backend: Settings, asked: str, error: Exception, path: TreePath) -> None:
         text = f"{maker(type(backend))} failed to {asked}: {type(error).__name__}: {error}"
         self._report.add("SC708", text, path, key=True, hint="report this to the plugin's author")
 

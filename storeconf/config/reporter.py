@@ -91,6 +91,14 @@ class Reporter:
             return None
         return Note(message, origin.file, origin.line, origin.column, origin.variable)
 
+    def has_error(self, path: TreePath) -> bool:
+        """Whether there is an error at the path or below it."""
+        start = dotted(path)
+        return any(
+            each.severity == "error" and each.path is not None and f"{each.path}.".startswith(f"{start}.")
+            for each in self.found
+        )
+
     def failed(self) -> bool:
         """Whether anything that was found is an error."""
         return any(each.severity == "error" for each in self.found)

@@ -46,6 +46,7 @@ _Marks: TypeAlias = dict[TreePath, bool]
 
 _BAD: Final[Any] = object()
 
+_HOME: Final = re.compile(r"~(?:[\w.-]*/|\Z)")
 NO_SPACE: Final = re.compile(r"[A-Za-z_][\w-]*:(?!//)(?=\S)")
 SPACE_HINT: Final = "add a space after the ':'"
 """For a key and its value that YAML reads as one text."""
@@ -196,6 +197,12 @@ class SettingsReader:
             what = "a text that holds a NUL character" if value else "an empty text"
             self._report.add("SC504", f"{self._report.named(path)} must be a path, not {what}", path)
         elif os.path.isabs(absolute := os.path.join(self._directory(path), value)):
+            if _HOME.match(value):
+                text = (
+                    f"{self._report.named(path)} begins with '~', which is not expanded: it is a directory's name here"
+                )
+                hint = "write the home directory's path, or ${HOME}"
+                self._report.add("SC801", text, path, severity="warning", hint=hint)
             return absolute
         else:
             text = f"{self._report.named(path)} is relative to the working directory, which does not exist any more"

@@ -270,6 +270,8 @@ class Files:
             hint = None
             if "${" in entry:
                 hint = "paths under extends are literal: nothing is substituted in them"
+            elif entry.startswith("~"):
+                hint = "'~' is not expanded; write a path relative to this file"
             elif isinstance(error, FileNotFoundError):
                 hint = self._near_file(target)
             message = f"extended file {entry!r} {why}"

@@ -188,8 +188,8 @@ class _Validator:
         self._only(path, node, CHILD.keys(), "a store with a 'parent'")
         parent = self._name(path, node, "parent")
         namespace = self._own_namespace(path, node) if "namespace" in node else name
-        links = self._links(path, node.get("middleware"))
         description = self._description(path, node.get("description"))
+        links = self._links(path, node.get("middleware"))
         if parent is None:
             return None
         return ChildSpec(name, parent, namespace, links, description)

@@ -452,7 +452,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         ),
         "SC802": Code(
             "removal-without-effect",
-            "A layer removes a value that no lower layer sets.",
+            "A layer removes a value that no lower layer sets, or disables middleware that is not inherited.",
             "Correct the path if you meant another value, or delete the line: it has no effect.",
         ),
         "SC803": Code(

@@ -32,6 +32,9 @@ VERSION = 1
 _ID, _SALT, _NONCE, _TAG = 8, 16, 12, 16
 _HEAD = len(MAGIC) + 1
 
+_SHORTEST_KEY = 8
+"""Characters below which a key deserves a warning; 16 random bytes have 22 in base64."""
+
 _VALUES_PER_SALT = 1 << 20
 """Values that are encrypted under one derived key, also by processes forked since: far below 2^32."""
 
@@ -66,6 +69,14 @@ class Encrypt(Middleware):
         if not all(key.get_secret_value() for key in value):
             raise ValueError("a key must not be empty")
         return value
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Keys that are quickly guessed."""
+        return [
+            (f"keys.{number}", f"a key of less than {_SHORTEST_KEY} characters can be guessed; use a long random text")
+            for number, key in enumerate(self.keys)
+            if len(key.get_secret_value()) < _SHORTEST_KEY
+        ]
 
     def required_packages(self) -> Mapping[str, str]:
         """The library that encrypts."""

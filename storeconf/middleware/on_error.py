@@ -39,6 +39,12 @@ class OnError(Middleware):
         examples=["miss"],
     )
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """That nothing was chosen."""
+        if "action" in self.model_fields_set:
+            return []
+        return [("", "on_error without an action means raise, as without on_error; write on_error: miss, or raise")]
+
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that behaves so."""
         return MissStore(inner, context.logger) if self.action == "miss" else inner

@@ -63,6 +63,17 @@ class Ttl(Middleware):
             raise ValueError("renew_on_get: true renews by the default, and there is none; give default, or a duration")
         return self
 
+    def warnings(self) -> list[tuple[str, str]]:
+        """Spans that the greatest expiry cuts."""
+        if self.max is None:
+            return []
+        message = "{} is longer than max, which cuts it"
+        return [
+            (name, message.format(name))
+            for name, span in (("default", self.default), ("renew_on_get", self.renew_on_get))
+            if isinstance(span, timedelta) and span > self.max
+        ]
+
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store with these expiries."""
         return TtlStore(inner, self)

@@ -265,3 +265,70 @@ def test_two_dollars_of_a_default_are_one() -> None:
     assert store("type: memory, description: '${A:-a$$b}'") == ()
     spec = storeconf.read_layout("storeconf.yaml", environ={}).stores["a"]
     assert spec.description == "a$b"
+
+
+# ---------------------------------------------------------------------- settings that are allowed but unwise
+
+REDIS = "type: redis, namespace: a"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ("type: file, path: ~/data", "path"),
+        ("type: file, path: '~'", "path"),
+        ("type: memory, middleware: {ttl: {default: 2h, max: 1h}}", "middleware.ttl.default"),
+        ("type: memory, middleware: {ttl: {renew_on_get: 2h, max: 1h}}", "middleware.ttl.renew_on_get"),
+        ("type: memory, middleware: {on_error: true}", "middleware.on_error"),
+        ("type: memory, middleware: {encrypt: {keys: [a-long-key-that-nobody-knows, a]}}", "middleware.encrypt.keys.1"),
+        ("type: memory, middleware: {encrypt: a}", "middleware.encrypt.keys.0"),
+        (f"{REDIS}, url: 'redis://h', connect_timeout: 5s, command_timeout: 1s", "connect_timeout"),
+        (f"{REDIS}, url: 'redis://h', connect_timeout: 6s", "connect_timeout"),
+        (f"{REDIS}, url: 'redis://h?socket_connect_timeout=9'", "url"),
+        (f"{REDIS}, url: 'redis://user@h'", "url"),
+        (f"{REDIS}, url: 'redis://h?username=user'", "url"),
+        (f"{REDIS}, url: 'redis://h', username: user", "username"),
+        (f"{REDIS}, sentinel: {{nodes: ['h:1'], service: s, username: user}}", "sentinel.username"),
+        (f"{REDIS}, url: 'redis://h', tls: {{ca_file: /no/such/ca.pem}}", "tls.ca_file"),
+        (f"{REDIS}, url: 'rediss://h?ssl_ca_certs=/no/such/ca.pem'", "url"),
+        (f"{REDIS}, sentinel: {{nodes: ['h:1'], service: s, tls: {{ca_file: no.pem}}}}", "sentinel.tls.ca_file"),
+    ],
+)
+def test_a_risky_setting_is_a_warning_that_can_be_acknowledged(fields: str, path: str) -> None:
+    (found,) = store(fields)
+    assert (found.code, found.severity, found.path) == ("SC801", "warning", f"stores.a.{path}")
+    text = f"stores:\n  a: {{{fields}}}\nacknowledge: {{SC801: [{found.path}]}}\n"
+    assert problems({"storeconf.yaml": text}) == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "type: file, path: '~tmp'",
+        "type: memory, middleware: {ttl: {default: 1h, max: 1h}}",
+        "type: memory, middleware: {on_error: raise}",
+        f"{REDIS}, url: 'redis://h', command_timeout: 1s",
+        f"{REDIS}, url: 'redis://:p@h'",
+        f"{REDIS}, url: 'redis://h', username: user, password: p",
+        f"{REDIS}, url: 'redis://h', tls: {{ca_file: storeconf.yaml}}",
+    ],
+)
+def test_others_are_none(fields: str) -> None:
+    assert store(fields) == ()
+
+
+def test_false_where_nothing_is_inherited() -> None:
+    (found,) = store("type: memory, middleware: {limit: false}")
+    assert (found.code, found.severity, found.path) == ("SC802", "warning", "stores.a.middleware.limit")
+    child = "stores:\n  a: {type: memory, middleware: {limit: 1MB}}\n  b: {use: a}\n"
+    child += "  c: {parent: b, middleware: {limit: false}}\n"
+    assert problems({"storeconf.yaml": child}) == ()
+    (found,) = problems({"storeconf.yaml": child + "  d: {parent: c, middleware: {limit: false}}\n"})
+    assert found.path == "stores.d.middleware.limit"
+    section = "environments: {e: {stores: {a: {middleware: {limit: false}}}}}\n"
+    assert problems({"storeconf.yaml": child.partition("  b:")[0] + section}, environment="e") == ()
+    factory = "stores: {a: {type: memory}}\ndefault_factory: {parent: a, middleware: {ttl: false}}\n"
+    (found,) = problems({"storeconf.yaml": factory})
+    assert found.path == "default_factory.middleware.ttl"
+    text = "stores: {a: {type: memory, middleware: {limit: false}}}\nenvironments: {e: {}}\n"
+    assert problems({"storeconf.yaml": text}, environment="e") == ()  # another environment may have one

@@ -187,7 +187,7 @@ class ServerUrl:
             r"(?:[^@]*@)?(?:\[[^\[\]@]*\]|[^:@\[\]]*):([^0-9:@][^:@]*|[0-9]+[^0-9:@][^:@]*)", authority
         )
         if worded is not None and "@" not in rest[len(authority) :] and self.scheme != "unix":
-            raise ValueError("the URL's port must be a number from 1 to 65535")
+            raise ValueError("the URL can't be read: its port must be a number from 1 to 65535")
         if port_text is not None and self.scheme != "unix" and not 0 < int(port_text[1][:9]) < 65536:
             raise ValueError("the URL's port must be a number from 1 to 65535")
         try:
