@@ -1,8 +1,8 @@
 """What is built above stores against its peers: ``python benchmarks/above.py``, about a minute.
 
 Calls per second, in turn within one process, on a Valkey server of its own: cached functions whose result is there,
-locks that one task takes and that eight tasks want, and `storeconf.sync` in one thread and in sixteen; and what a call of
-`storeconf.sync` costs in memory, in the calling thread.
+locks that one task takes and that eight tasks want, and `storeconf.sync` in one thread and in sixteen; and what a call
+of `storeconf.sync` costs in memory, in the calling thread.
 """
 
 from __future__ import annotations

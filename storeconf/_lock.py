@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakValueDictionary
 
 from storeconf._arguments import LOCKS, key_text, milliseconds
+from storeconf._handle import PublishedHandle
 from storeconf._lifecycle import run_shielded
 from storeconf._pace import backoff
 from storeconf.errors import StoreError, StoreLockBusyError, StoreLockLostError, UnsupportedOperationError
@@ -132,7 +133,12 @@ class StoreLock:
             if self._lost is None:
                 self._task, task = None, self._task  # from here on losing the lease cancels nothing
                 self._stop_renewing()
-                await run_shielded(self._give_back(loop))
+                try:
+                    await self._give_back(loop)
+                except asyncio.CancelledError:
+                    # Nobody knows whether it was given back: once more, to the end, whatever comes of it.
+                    await run_shielded(self._give_up([self._mine]))
+                    raise
                 self._task = task
         finally:
             turn, self._turn = self._turn, None
@@ -219,6 +225,9 @@ class StoreLock:
 
     async def _clean(self, adding: asyncio.Task[bool], holding: list[bytes]) -> None:
         await asyncio.wait([adding])  # a store may go on with a cancelled call, and end it after the next one
+        await self._give_up(holding)
+
+    async def _give_up(self, holding: list[bytes]) -> None:
         try:
             for mine in holding:
                 if await self._entries.compare_and_set(self._lease_key, mine, None):
@@ -295,6 +304,12 @@ class StoreLock:
 
 def _entries(store: Store) -> Store:
     """The namespace of a store's locks, reached through nothing but what is needed to reach and to read the backend."""
+    while isinstance(store, PublishedHandle):
+        store = store.wrapped
+    entries = store._locks  # noqa: SLF001  # kept by the store, and gone with it
+    # A wrapper of a namespace begins as a copy of its parent, with what that has kept.
+    if entries is not None and entries.namespaces == (*store.namespaces, LOCKS) and entries.root is store.root:
+        return entries
     missing = _NEEDED - store.root.capabilities.atomic
     if missing:
         raise UnsupportedOperationError(
@@ -304,10 +319,11 @@ def _entries(store: Store) -> Store:
             operation="lock",
         )
     try:
-        return without_policies(store).with_namespace(LOCKS)
+        entries = store._locks = without_policies(store).with_namespace(LOCKS)  # noqa: SLF001
     except UnsupportedOperationError as error:
         raise UnsupportedOperationError(
             f"store {store.name!r} can't have locks, because its root has no namespace: {error}",
             store=store.name,
             operation="lock",
         ) from None
+    return entries

@@ -100,6 +100,9 @@ class Store(RootCaller, _Litestars):
     """Whether calls of exactly this class, while the store is open, may run in a thread without an event loop: they
     wait for nothing, or raise `NoLoopError` before they have done anything. Of middleware: as the wrapped store's."""
 
+    _locks: Store | None = None
+    """Where the locks of this store are, once somebody has asked for one."""
+
     _get_waits: ClassVar[bool] = True
     """Whether `get` may give way to the event loop."""
 
