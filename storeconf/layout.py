@@ -14,10 +14,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from storeconf.catalog import BUILT_IN, Catalog
-from storeconf.config.acknowledge import report_unused, silence
 from storeconf.config.dump import dump, masked
 from storeconf.config.pipeline import run
-from storeconf.config.reporter import merged
+from storeconf.config.reporter import merged, report_unused, silence
 from storeconf.config.specs import AliasSpec, Request
 from storeconf.config.tree import MISSING, dotted, lookup, path_in
 from storeconf.config.variables import Variable, iter_variables
@@ -27,11 +26,10 @@ from storeconf.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from storeconf.config.acknowledge import Acknowledged
     from storeconf.config.document import Looks
     from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
-    from storeconf.config.reporter import Reporter
+    from storeconf.config.reporter import Acknowledged, Reporter
     from storeconf.config.specs import DefaultFactorySpec, Links, Overrides, Source, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated

@@ -59,7 +59,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("config.layers",),
     ("config.secrets",),
     ("config.reporter",),
-    ("config.acknowledge", "config.addresses", "config.interpolate"),
+    ("config.addresses", "config.interpolate"),
     ("config.sources", "config.settings"),
     ("config.variables",),
     ("config.validate",),
