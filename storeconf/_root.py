@@ -2,6 +2,8 @@
 
 A handle keeps a reference to the `RootLife` of its root, whose attributes are public to the modules of the package:
 the hot paths read them without a call. Applications never see it.
+
+Longer than other modules, because the life of a root, its calls and what is told of changes share their invariants.
 """
 
 from __future__ import annotations

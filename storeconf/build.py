@@ -1,4 +1,7 @@
-"""Building: the steps of a plan become stores. Nothing is opened here; that is the registry's part."""
+"""Building: the steps of a plan become stores. Nothing is opened here; that is the registry's part.
+
+Longer than other modules, because making stores and taking over those of an earlier layout are one walk over a plan.
+"""
 
 from __future__ import annotations
 

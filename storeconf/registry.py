@@ -1,4 +1,7 @@
-"""The registry: named stores that are opened and closed together, and what a name gets that nobody listed."""
+"""The registry: named stores that are opened and closed together, and what a name gets that nobody listed.
+
+Longer than other modules, because opening, reloading and closing share one lock and one state.
+"""
 
 from __future__ import annotations
 

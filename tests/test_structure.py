@@ -110,6 +110,9 @@ LATE_AND_WANTED = {
 }
 
 
+LONG = 450
+"""Lines of a module that needs no reason for its length."""
+
 PUBLIC_NAMES = Path(__file__).parent / "public_names.txt"
 PUBLIC_MODULES = (
     "storeconf",
@@ -276,6 +279,14 @@ def public_names() -> list[str]:
 def test_the_public_names_are_those_of_the_checked_in_list() -> None:
     """A change of this list is a change of the API, for the changelog; `python -m tests.test_structure` writes it."""
     assert public_names() == PUBLIC_NAMES.read_text().splitlines()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_a_long_module_gives_the_reason_at_its_top(path: Path) -> None:
+    text = path.read_text()
+    if text.count("\n") > LONG:
+        reason = "Longer than other modules, because"
+        assert reason in (ast.get_docstring(ast.parse(text)) or ""), f"{reason} …, in its docstring, or divide it"
 
 
 def test_no_two_classes_have_one_name() -> None:

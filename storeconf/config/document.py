@@ -2,6 +2,8 @@
 
 Also reads the files that hold secrets: those of ``${file:…}`` and of variables that end in ``_FILE``. A value that came
 from such files keeps how it was made, as `SecretText`, so that it can be read again.
+
+Longer than other modules, because whatever is read from a file, a secret too, is read within the same bounds.
 """
 
 from __future__ import annotations

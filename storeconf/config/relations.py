@@ -2,6 +2,8 @@
 
 Three parts: the relations of stores (`_Relations`), the checks of their declarations, and those of middleware that
 calls other stores.
+
+Longer than other modules, because all these checks ask the same questions about one set of relations.
 """
 
 from __future__ import annotations

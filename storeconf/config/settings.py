@@ -1,6 +1,8 @@
 """Creates one model of settings from plain values, or reports everything that is wrong with them.
 
 Paths become absolute and placeholders get values first; then the model validates, and its errors are put in words.
+
+Longer than other modules, because the words for Pydantic's errors need all that the validation knows.
 """
 
 from __future__ import annotations

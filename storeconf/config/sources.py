@@ -2,6 +2,9 @@
 
 The file (or mapping, or what discovery finds) comes with all that it extends, and with the overlays beside them. Each
 of these parts, and each section for the environment, becomes a layer.
+
+Longer than other modules, because finding, extending and layering files are one walk, whose steps share what was
+read.
 """
 
 from __future__ import annotations

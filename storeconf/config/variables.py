@@ -1,6 +1,8 @@
 """The two highest layers: the environment variables, and the overrides of a call or of ``--set PATH=VALUE``.
 
 ``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``. Texts become what the fields that they set take.
+
+Longer than other modules, because variables and overrides share the way from a text to a value.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 1xx reading, 2xx layers, 3xx variables and overrides, 4xx interpolation, 5xx fields and values, 6xx structure,
 7xx plugins, 8xx warnings.
+
+Longer than other modules, because it is a table.
 """
 
 from __future__ import annotations

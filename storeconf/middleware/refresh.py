@@ -3,6 +3,8 @@
 Entries stay ordinary, so that every operation sees them until their expiry and never after. The rest is in storeconf's
 own namespaces below the store: a copy that lives longer (``-stale``), which every write or deletion of the key removes,
 and a lease for the one process that computes (``-lease``).
+
+Longer than other modules, because the steps of one protocol among processes are read together.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 `Space` and `Bounds` hold the entries, `Deadlines` tells what has expired, and the store does what callers want of
 them: reads without any lock, changes under one `Latch`, and work that could stall an event loop in slices.
+
+Longer than other modules, because the store is one class, whose fast paths are written out where a call would cost
+more than the work.
 """
 
 from __future__ import annotations

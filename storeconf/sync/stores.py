@@ -1,6 +1,8 @@
 """Stores for code without an event loop, and the registry of a layout.
 
 What never waits is done in the calling thread, the rest in a shared loop.
+
+Longer than other modules, because it has a method for every operation.
 """
 
 from __future__ import annotations

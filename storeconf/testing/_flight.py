@@ -1,6 +1,8 @@
 """get_or_set: one run of the factory for all who wait, what happens when it fails, and what it may never do.
 
 Which is to undo a newer change, and to wait for itself.
+
+Longer than other modules, because it has a test for every promise of `get_or_set`.
 """
 
 from __future__ import annotations

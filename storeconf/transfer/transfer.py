@@ -3,6 +3,8 @@
 Entries are read and written a few at a time, so that a server gets them in one round trip and no more of them are in
 memory than that. Existing entries of the target are kept unless `overwrite` is set, so a transfer that ended early is
 continued by starting it again.
+
+Longer than other modules, because copying, dumping and restoring share how entries are read and written.
 """
 
 from __future__ import annotations

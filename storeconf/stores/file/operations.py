@@ -2,6 +2,8 @@
 
 Those that may take long are generators: they yield after each slice, so that other calls get their turn, and say how
 many seconds they have nothing to do.
+
+Longer than other modules, because every operation is here once, as it blocks.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ each failure, up to a cap. The timer that ends it is set before the state, so th
 Calls wait in ``_pending``, oldest first; the last ones, one for each entry of ``_buffer``, are not sent yet. Only in UP
 is anything written. A call that fails before it was sent is never sent. Calls need no timer each: one ticks a fixed
 number of times per timeout, while anything waits, and remembers how many calls there had been.
+
+Longer than other modules, because one state machine, which is only right as a whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The store on a server that speaks RESP: every operation as one command, on one transport per event loop."""
+"""The store on a server that speaks RESP: every operation as one command, on one transport per event loop.
+
+Longer than other modules, because the store is one class, with a command for every operation.
+"""
 
 from __future__ import annotations
 
