@@ -33,6 +33,7 @@ __all__ = [
     "Effect",
     "ExpiryRules",
     "Hooks",
+    "LISTING",
     "METHODS",
     "NO_RULES",
     "OPERATIONS",
@@ -40,6 +41,8 @@ __all__ = [
     "PingResult",
     "TABLE",
     "Target",
+    "limits_of",
+    "missing_in",
     "named",
     "read_each",
 ]
@@ -179,6 +182,9 @@ class Capabilities:
     written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
     ``increment``, ``compare_and_set`` and ``renew`` (``get`` with ``renew_for``) that are atomic; any of the first five
     that is absent raises `UnsupportedOperationError`. ``objects``: the store keeps Python objects, not only bytes.
+    ``lists``: ``keys``, ``delete_all`` and ``walk`` exist. ``max_key_size``: the most bytes of a key in UTF-8, its
+    namespace path included as in ``shop:cache::key``; ``max_value_size``: the most bytes of a value; a longer one is
+    StoreValueError, None: the store sets no limit.
     """
 
     persistent: bool = False
@@ -186,8 +192,27 @@ class Capabilities:
     resolution: float = 0.001
     atomic: frozenset[str] = frozenset()
     objects: bool = False
+    lists: bool = True
+    max_key_size: int | None = None
+    max_value_size: int | None = None
 
     ALL_ATOMIC: ClassVar[frozenset[str]] = named(lambda operation: operation.atomic)
+
+
+LISTING: Final = ("delete_all", "keys", "walk")
+"""What a store that does not list its keys lacks."""
+
+
+def missing_in(capabilities: Capabilities) -> list[str]:
+    """The operations that a store does not offer."""
+    atomic = [row.name for row in TABLE if row.optional and row.name not in capabilities.atomic]
+    return atomic if capabilities.lists else [*atomic, *LISTING]
+
+
+def limits_of(capabilities: Capabilities) -> list[str]:
+    """The largest keys and values, in words, where they are limited."""
+    limits = (("keys", capabilities.max_key_size), ("values", capabilities.max_value_size))
+    return [f"{what} up to {most} bytes" for what, most in limits if most is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,10 @@ from storeconf._root import (
     hook_of,
     maker_of,
     raise_foreign,
+    sign,
     told,
 )
-from storeconf.errors import StoreconfError, StoreRefusedError, StoreValueError, UnsupportedOperationError
+from storeconf.errors import StoreconfError, StoreError, StoreRefusedError, StoreValueError, UnsupportedOperationError
 from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, Hooks, PingResult
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Expiry",
     "ExpiryRules",
     "NamespacedStore",
+    "OversizeError",
     "PingResult",
     "Store",
     "StoreBase",
@@ -79,6 +81,10 @@ if TYPE_CHECKING:
     from storeconf.errors import Damage
 else:
     _Litestars = object
+
+
+class OversizeError(StoreValueError):
+    """A key or a value has more bytes than the backend declares that it takes."""
 
 
 class Store(RootCaller, _Litestars):
@@ -214,7 +220,7 @@ class Store(RootCaller, _Litestars):
         ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
         less ends the entry and still returns it. A server that refuses writes now still gives the value, not renewed.
         """
-        key = self._check("get", key_text, key)
+        key = self._checked_key("get", key)
         if renew_for is None:
             return await self._call(self._hooks.do_get(self._path, key, None), "get")
         renew = self._check("get", milliseconds, renew_for)
@@ -230,7 +236,7 @@ class Store(RootCaller, _Litestars):
 
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
-        key, data = self._check("set", key_text, key), self._check("set", self._encode, value)
+        key, data = self._checked_key("set", key), self._checked_value("set", value)
         if expires_in is None:
             await self._change((key,), self._hooks.do_set(self._path, key, data, None, keep_ttl), "set")
             return
@@ -244,22 +250,24 @@ class Store(RootCaller, _Litestars):
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # Litestar's returns nothing
         """Remove the key if it is there; return whether it was, or None if the backend cannot tell."""
-        key = self._check("delete", key_text, key)
+        key = self._checked_key("delete", key)
         return await self._change((key,), self._hooks.do_delete(self._path, key), "delete")
 
     async def exists(self, key: str) -> bool:
         """Whether the key is there and has not expired."""
-        return await self._call(self._hooks.do_exists(self._path, self._check("exists", key_text, key)), "exists")
+        return await self._call(self._hooks.do_exists(self._path, self._checked_key("exists", key)), "exists")
 
     async def expires_in(self, key: str) -> int | None:
         """Return the whole seconds, rounded up, until the key expires; -1 when it never does, None when missing."""
         left = await self._call(
-            self._hooks.do_expires_in(self._path, self._check("expires_in", key_text, key)), "expires_in"
+            self._hooks.do_expires_in(self._path, self._checked_key("expires_in", key)), "expires_in"
         )
         return left if left is None or left < 0 else -(-left // 1000)
 
     async def delete_all(self) -> None:
         """Remove every key of this namespace and of those below it, and nothing else."""
+        if not self._root.capabilities.lists:
+            self._require_listing("delete_all")
         await self._change(None, self._hooks.do_delete_all(self._path), "delete_all")
 
     async def delete_expired(self) -> None:
@@ -272,6 +280,8 @@ class Store(RootCaller, _Litestars):
         A key that lives throughout the iteration comes at least once.
         """
         prefix = self._check("keys", key_text, prefix)
+        if not self._root.capabilities.lists:
+            self._require_listing("keys")
         with hook_of(self, "keys"):
             found = self._hooks.do_keys(self._path, prefix)
         with self._life.iterations:
@@ -288,6 +298,8 @@ class Store(RootCaller, _Litestars):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the values of those keys that are there, by key."""
         names = self._check("get_many", key_list, keys) if few(keys) else await self._many_keys("get_many", keys)
+        if self._root.capabilities.max_key_size is not None:
+            names = [self._checked_key("get_many", name) for name in names]
         return await self._call(self._hooks.do_get_many(self._path, names), "get_many")
 
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
@@ -300,7 +312,10 @@ class Store(RootCaller, _Litestars):
             await self._change(items, self._hooks.do_delete_many(self._path, list(items)), "set_many")
 
     def _items(self, items: Iterable[tuple[str, Value]]) -> dict[str, bytes]:
-        return {key_text(key): self._encode(value) for key, value in items}
+        limits = self._root.capabilities
+        if limits.max_key_size is None and limits.max_value_size is None:
+            return {key_text(key): self._encode(value) for key, value in items}
+        return {self._checked_key("set_many", key): self._checked_value("set_many", value) for key, value in items}
 
     async def _many(self, mapping: Mapping[str, Value]) -> dict[str, bytes]:
         """As `_items`, and lets others run meanwhile."""
@@ -311,6 +326,8 @@ class Store(RootCaller, _Litestars):
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """Remove those keys that are there; return how many there were, or None if the backend cannot tell."""
         names = self._check("delete_many", key_list, keys) if few(keys) else await self._many_keys("delete_many", keys)
+        if self._root.capabilities.max_key_size is not None:
+            names = [self._checked_key("delete_many", name) for name in names]
         return await self._change(names, self._hooks.do_delete_many(self._path, names), "delete_many")
 
     # ------------------------------------------------------------------ atomic operations
@@ -318,21 +335,21 @@ class Store(RootCaller, _Litestars):
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """Store the value only if the key is not there; whether it was stored. Atomic."""
         self._require("add")
-        key, data = self._check("add", key_text, key), self._check("add", self._encode, value)
+        key, data = self._checked_key("add", key), self._checked_value("add", value)
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
         return await self._change((key,), self._hooks.do_add(self._path, key, data, expiry), "add")
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
-        key = self._check("touch", key_text, key)
+        key = self._checked_key("touch", key)
         expiry = None if expires_in is None else self._check("touch", milliseconds, expires_in)
         return await self._change_expiry((key,), self._hooks.do_touch(self._path, key, expiry), expiry, "touch")
 
     async def pop(self, key: str) -> bytes | None:
         """Remove the key and return its value, or None. Atomic: only one caller gets it."""
         self._require("pop")
-        key = self._check("pop", key_text, key)
+        key = self._checked_key("pop", key)
         return await self._change((key,), self._hooks.do_pop(self._path, key), "pop")
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
@@ -342,7 +359,7 @@ class Store(RootCaller, _Litestars):
         nothing. ``expires_in`` applies only if the call creates the key.
         """
         self._require("increment")
-        by, key = self._check("increment", check_step, by), self._check("increment", key_text, key)
+        by, key = self._check("increment", check_step, by), self._checked_key("increment", key)
         expiry = None if expires_in is None else self._check("increment", milliseconds, expires_in)
         return await self._change((key,), self._hooks.do_increment(self._path, key, by, expiry), "increment")
 
@@ -367,7 +384,7 @@ class Store(RootCaller, _Litestars):
         if expires_in is not None:
             self._check("get_or_set", milliseconds, expires_in)
         if self._refresh is not None:
-            key = self._check("get_or_set", key_text, key)
+            key = self._checked_key("get_or_set", key)
             return await self._refresh.get_or_set(self, key, factory, expires_in, background)
         looking = self.get(key)
         if self._get_waits and looking.__class__ is CoroutineType:
@@ -385,7 +402,7 @@ class Store(RootCaller, _Litestars):
     async def _computed(
         self, key: str, factory: Callable[[], Value | Awaitable[Value]], expires_in: Expiry | None
     ) -> bytes:
-        key = self._check("get_or_set", key_text, key)
+        key = self._checked_key("get_or_set", key)
         return await computed(Computation(self, key, factory, expires_in))
 
     # ------------------------------------------------------------------ for middleware and tools
@@ -396,7 +413,7 @@ class Store(RootCaller, _Litestars):
         The seconds are None if the key never expires.
         """
         found = await self._call(
-            self._hooks.do_get_with_expiry(self._path, self._check("get_with_expiry", key_text, key)), "get_with_expiry"
+            self._hooks.do_get_with_expiry(self._path, self._checked_key("get_with_expiry", key)), "get_with_expiry"
         )
         if found is None:
             return None
@@ -418,9 +435,11 @@ class Store(RootCaller, _Litestars):
         one would have.
         """
         self._require("compare_and_set")
-        key = self._check("compare_and_set", key_text, key)
+        key = self._checked_key("compare_and_set", key)
         if keep_ttl and expires_in is not None:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="compare_and_set")
+        if new is not None and self._root.capabilities.max_value_size is not None:
+            new = self._checked_value("compare_and_set", new)
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         if span is not None and span <= 0:
             new, span = None, None
@@ -435,15 +454,9 @@ class Store(RootCaller, _Litestars):
         storeconf's own namespaces, whose names begin with ``-``, are left out. UnsupportedOperationError where the
         backend can't tell which namespaces there are.
         """
-        root = self._hooks
-        if type(root).do_walk is Hooks.do_walk:
-            raise UnsupportedOperationError(
-                f"store {self.name!r} ({type(root).__name__}) can't tell which namespaces it has",
-                store=self.name,
-                operation="walk",
-            )
+        self._require_listing("walk")
         with hook_of(self, "walk"):
-            found = root.do_walk(self._path)
+            found = self._hooks.do_walk(self._path)
         with self._life.iterations:
             try:
                 while (place := await self._call(anext_or_none(found), "walk")) is not None:
@@ -458,7 +471,7 @@ class Store(RootCaller, _Litestars):
 
         Does no I/O; the key need not be there.
         """
-        key = self._check("raw_key", key_text, key)
+        key = self._checked_key("raw_key", key)
         with hook_of(self, "raw_key"):
             return self._hooks.do_raw_key(self._path, key)
 
@@ -488,6 +501,43 @@ class Store(RootCaller, _Litestars):
         except Exception as error:  # noqa: BLE001  # the result contains every failure
             return PingResult(ok=False, error=described(error))
         return PingResult(ok=True, latency=time.perf_counter() - start, server=server)
+
+    def _checked_key(self, operation: str, key: str) -> str:
+        """Return a key that the backend takes."""
+        try:
+            key = key_text(key)
+            most = self._root.capabilities.max_key_size
+            if most is not None and (size := len("::".join(filter(None, (self.namespace, key))).encode())) > most:
+                raise OversizeError(
+                    f"the key has {size} bytes with its namespace, and store {self.name!r} takes {most}"
+                )
+        except StoreError as error:
+            sign(error, self, operation)
+            raise
+        return key
+
+    def _checked_value(self, operation: str, value: Any) -> Any:
+        """Return a value as the backend takes it."""
+        try:
+            data = self._encode(value)
+            most = self._root.capabilities.max_value_size
+            if most is not None and isinstance(data, bytes) and len(data) > most:
+                raise OversizeError(f"the value has {len(data)} bytes, and store {self.name!r} takes {most}")
+        except StoreError as error:
+            sign(error, self, operation)
+            raise
+        return data
+
+    def _require_listing(self, operation: str) -> None:
+        """Refuse what the backend can't do because it does not know its keys."""
+        root = self._hooks
+        if getattr(type(root), f"do_{operation}") is getattr(Hooks, f"do_{operation}"):
+            why = "tell which namespaces it has" if self._root.capabilities.lists else "list its keys"
+            raise UnsupportedOperationError(
+                f"store {self.name!r} ({type(root).__name__}) can't {why}, so it does not offer {operation}()",
+                store=self.name,
+                operation=operation,
+            )
 
     def _require(self, operation: str) -> None:
         if operation not in self._root.capabilities.atomic:

@@ -14,6 +14,7 @@ from storeconf import __version__
 from storeconf.cli.app import format_option, on_no_layout
 from storeconf.cli.output import columns, data, emit_json, error, escaped, json_text, lines, message, style
 from storeconf.config.schema import SCHEMA_ID
+from storeconf.operations import LISTING, limits_of
 
 if TYPE_CHECKING:
     from storeconf.catalog import Catalog, CatalogEntry
@@ -126,7 +127,8 @@ def _abilities(capabilities: Capabilities) -> str:
     ]
     if capabilities.resolution > 0.001:
         words.append(f"expiry to {capabilities.resolution:g} s")
-    missing = sorted(capabilities.ALL_ATOMIC - capabilities.atomic)
+    words += limits_of(capabilities)
+    missing = sorted({*(capabilities.ALL_ATOMIC - capabilities.atomic), *(() if capabilities.lists else LISTING)})
     return ", ".join(words) + (style(f", without {', '.join(missing)}", fg="yellow") if missing else "")
 
 

@@ -12,7 +12,6 @@ from storeconf.cli.output import warning
 from storeconf.config.dump import shown
 from storeconf.config.fields import fields_of
 from storeconf.errors import StoreconfError
-from storeconf.operations import TABLE
 from storeconf.plan import Step
 from storeconf.plugin import Backend
 from storeconf.registry import compile_plan
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from storeconf.plan import FactoryStep, Plan
     from storeconf.plugin import BuildContext, Settings
 
-__all__ = ["Described", "Link", "lacking"]
+__all__ = ["Described", "Link", "abilities"]
 
 _ELSEWHERE = frozenset({"type", "namespace", "middleware", "description", "max_stores"})
 """The fields of a root that have a place of their own."""
@@ -165,8 +164,8 @@ class _StandInBackend(Backend):
         return _StandIn(self.offered)
 
 
-def lacking(plan: Plan) -> Mapping[str, list[str]]:
-    """The operations that each store does not offer, because its backend or a link of its chain does not, by name."""
+def abilities(plan: Plan) -> Mapping[str, Capabilities]:
+    """What each store offers, which its backend and the links of its chain decide, by name."""
     offered = {step.name: step.backend.capabilities for step in plan.steps}
     if any(step.chain for step in plan.steps):
         try:
@@ -175,10 +174,7 @@ def lacking(plan: Plan) -> Mapping[str, list[str]]:
             warning(f"can't determine which operations the middleware supports: {failure}", plan.environment)
         else:
             offered = {name: registry[name].capabilities for name in registry}
-    return {
-        name: [row.name for row in TABLE if row.optional and row.name not in capabilities.atomic]
-        for name, capabilities in offered.items()
-    }
+    return offered
 
 
 def _without_libraries(plan: Plan) -> Plan:

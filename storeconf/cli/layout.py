@@ -32,6 +32,7 @@ from storeconf.cli.values import history_of, leaves, origin_fields, origin_of, p
 from storeconf.config.dump import shown, toml_lines, yaml_lines
 from storeconf.config.language import SWITCHES
 from storeconf.config.tree import MISSING, dotted, lookup
+from storeconf.operations import limits_of, missing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from storeconf.config.tree import TreePath
     from storeconf.diagnostics.render import Format
     from storeconf.layout import CheckResult, Layout
+    from storeconf.plugin import Backend
 
 __all__ = ["diff_command", "env_command", "show_command", "validate_command"]
 
@@ -302,10 +304,25 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
             message("")
         for name, report in reports:
             message(_summary(name, report))
+        for line in dict.fromkeys(line for _, report in reports for line in _abilities(report)):
+            message(line)
         if diagnostics and on_terminal(sys.stderr):
             message(style(f"run `storeconf explain {diagnostics[0].code}` for help", dim=True))
     if failing:
         raise SystemExit(1)
+
+
+def _abilities(report: CheckResult) -> Iterator[str]:
+    """A line on each root whose backend lacks an operation or limits keys and values: the application must know."""
+    for layout in report.layouts.values():
+        for name, spec in layout.stores.items():
+            backend: Backend | None = getattr(spec, "backend", None)
+            if backend is None:
+                continue
+            missing = missing_in(backend.capabilities)
+            without = [f"without {', '.join(missing)}"] if missing else []
+            if about := [*limits_of(backend.capabilities), *without]:
+                yield f"note: {name!r} and the stores below it ({escaped(backend.type)}): {', '.join(about)}"
 
 
 def _summary(name: str | None, report: CheckResult) -> str:

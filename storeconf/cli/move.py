@@ -86,6 +86,7 @@ def _two_endpoints(source: Source, src: str, dst: str) -> tuple[Endpoint, Endpoi
     (first, one), (second, other) = (_parsed(text, source.environment) for text in (src, dst))
     layouts = source.layouts(first) * 2 if first == second else source.layouts(first, second)
     start = _endpoint(layouts[0], one)
+    _require_listing(start)
     goal = _endpoint(layouts[1], other, beside=start)
     if start.layout is not goal.layout:
         start.name_with_environment()
@@ -124,6 +125,7 @@ def dump_command(source: Source, store: str, dumped: str) -> None:
     1 when something could not be read.
     """
     start = _endpoint(source.layout(), store)
+    _require_listing(start)
     report = _MoveReport(
         command="dump",
         endpoints=(start,),
@@ -245,6 +247,16 @@ def _carry_out(report: _MoveReport, work: Callable[[], Awaitable[None]]) -> None
     finally:
         report.show()
     if report.result.failures:
+        raise SystemExit(1)
+
+
+def _require_listing(start: Endpoint) -> None:
+    """End at once if the backend can't list its keys: nothing could be found."""
+    if not start.store.root.capabilities.lists:
+        error(
+            f"{start.name!r} can't list its keys, so there is nothing to go by; nothing was written",
+            where(start.layout),
+        )
         raise SystemExit(1)
 
 

@@ -87,7 +87,8 @@ def warn_of(layout: Layout, name: str, registry: StoreRegistry, store: Store) ->
     """Warn of probable mistakes: a name that is not listed, and a store that exists in this process alone."""
     if name not in registry:
         warning(f"{name!r} is not listed; the default factory makes it; {nearest(name, registry)}", where(layout))
-    if not store.root.capabilities.persistent:
+    capabilities = store.root.capabilities
+    if not capabilities.persistent and not capabilities.shared:
         warning(f"{name!r} is an in-memory store; this process starts with an empty one", where(layout))
 
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.described import Described, lacking
+from storeconf.cli.described import Described, abilities
 from storeconf.cli.graph import FORBIDDEN, HIDDEN, UNLISTED
 from storeconf.cli.output import can_show, columns, data, emit_json, heading, lines, style, terminal_width, wrapped
+from storeconf.operations import limits_of, missing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from storeconf.cli.described import Link
+    from storeconf.operations import Capabilities
     from storeconf.plan import FactoryStep, Plan, Step
 
 __all__ = ["tree_command"]
@@ -32,18 +34,18 @@ def tree_command(source: Source, form: str) -> None:
     """
     layout = source.layout()
     plan = layout.plan()
-    missing = lacking(plan)
+    offered = abilities(plan)
     described = Described(layout, plan)
     if form == "json":
         factory = plan.default_factory
         rest = None if factory is None else factory.to_dict()
         if factory is not None and rest is not None and "path" in rest:
             rest["path"] = described.namespaces(factory)
-        nodes = list(_nodes(described, plan, missing))
+        nodes = list(_nodes(described, plan, offered))
         emit_json({"environment": layout.environment, "tree": nodes, "default_factory": rest})
         return
     data(heading(layout))
-    rows = [*_rows(described, plan, missing), _factory(described, plan.default_factory)]
+    rows = [*_rows(described, plan, offered), _factory(described, plan.default_factory)]
     lines(_fitted(rows, terminal_width()))
 
 
@@ -59,7 +61,7 @@ def _chain(links: Iterable[Link]) -> str:
     )
 
 
-def _rows(described: Described, plan: Plan, missing: Mapping[str, list[str]]) -> Iterator[list[str]]:
+def _rows(described: Described, plan: Plan, offered: Mapping[str, Capabilities]) -> Iterator[list[str]]:
     children: dict[str | None, list[Step]] = defaultdict(list)
     for step in plan.steps:
         children[step.use or step.parent].append(step)
@@ -68,21 +70,26 @@ def _rows(described: Described, plan: Plan, missing: Mapping[str, list[str]]) ->
     waiting = [(root, "", "") for root in reversed(children[None])]
     while waiting:
         step, lead, branch = waiting.pop()
-        yield [f"{style(lead + branch, dim=True)}{style(step.name, bold=True)}", *_details(described, step, missing)]
+        yield [
+            f"{style(lead + branch, dim=True)}{style(step.name, bold=True)}",
+            *_details(described, step, offered[step.name]),
+        ]
         below = children[step.name]
         inner = lead + {"": "", branch_more: line, branch_last: "   "}[branch]
         waiting += ((child, inner, branch_last if child is below[-1] else branch_more) for child in reversed(below))
 
 
-def _details(described: Described, step: Step, missing: Mapping[str, list[str]]) -> Iterator[str]:
+def _details(described: Described, step: Step, offered: Capabilities) -> Iterator[str]:
     """The cells after a store's name."""
     if step.kind == "alias":
         yield from ("", style("the same store", dim=True))
         return
+    missing = missing_in(offered)
     parts = [
         _root(described.root(step)) if step.kind == "root" else "",
         _chain(described.chain(step)),
-        style(f"without {', '.join(missing[step.name])}", fg="red") if missing[step.name] else "",
+        style(", ".join(limits_of(offered)), dim=True),
+        style(f"without {', '.join(missing)}", fg="red") if missing else "",
     ]
     yield ":".join(described.namespaces(step))
     yield "  ".join(filter(None, parts))
@@ -119,7 +126,10 @@ def _fitted(rows: list[list[str]], width: int | None) -> Iterator[str]:
             head = " " * indent
 
 
-def _nodes(described: Described, plan: Plan, missing: Mapping[str, list[str]]) -> Iterator[dict[str, Any]]:
+_LIMITS = ("max_key_size", "max_value_size")
+
+
+def _nodes(described: Described, plan: Plan, offered: Mapping[str, Capabilities]) -> Iterator[dict[str, Any]]:
     for step in plan.steps:
         yield {
             "name": step.name,
@@ -129,6 +139,9 @@ def _nodes(described: Described, plan: Plan, missing: Mapping[str, list[str]]) -
             "use": step.use,
             "namespace": described.namespaces(step),
             "middleware": [kind for kind, _ in step.chain],
-            "unsupported": missing[step.name],
+            "unsupported": missing_in(offered[step.name]),
             "description": described.description(step) or None,
+            **{
+                name: most for name in ("max_key_size", "max_value_size") if (most := getattr(offered[step.name], name))
+            },
         }

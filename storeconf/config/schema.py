@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 from storeconf._arguments import format_duration, parse_duration
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, KIND_KEYS, TOP
 from storeconf.errors import PluginError
+from storeconf.operations import limits_of, missing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Set
@@ -225,6 +226,9 @@ def _root(model: type[Backend], definitions: Schema) -> Schema:
     schema = _model(model, definitions)
     fields = schema["properties"]
     del fields["type"]
+    missing, limits = missing_in(model.capabilities), limits_of(model.capabilities)
+    if about := [*limits, *([f"without {', '.join(missing)}"] if missing else [])]:
+        schema["description"] = " ".join([schema.get("description", ""), f"It has {', '.join(about)}."]).strip()
     fields["namespace"] = {**fields["namespace"], "anyOf": [_ROOT_NAMESPACE, _INTERPOLATED, _REMOVED]}
     pairs = [pair for group in model.exclusive_groups for pair in combinations(group, 2)]
     if pairs:

@@ -31,7 +31,9 @@ class LitestarBacked(StoreBase):
     def __init__(self, inner: LitestarStore, *, persistent: bool = False, shared: bool = False) -> None:
         super().__init__()
         self.wrapped = inner
-        self.capabilities: Capabilities = Capabilities(persistent=persistent, shared=shared, resolution=1.0)
+        self.capabilities: Capabilities = Capabilities(
+            persistent=persistent, shared=shared, resolution=1.0, lists=type(self).do_keys is not LitestarBacked.do_keys
+        )
 
     async def do_open(self) -> None:
         """Enter the store inside."""

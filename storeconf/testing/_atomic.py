@@ -47,6 +47,54 @@ class Atomic(Suite):
             equal(await store.get("k"), b"1", f"a refused {operation} changes nothing")
             holds(await store.expires_in("k") != -1, f"a refused {operation} changes nothing")
 
+    @promise
+    async def test_a_store_that_can_not_list_refuses(self, store: Store) -> None:
+        """Where listing is not declared, keys and walk raise UnsupportedOperationError, and all else works."""
+        if self.lists(store):
+            return
+        await store.set_many({"a": b"1", "b": b"2"})
+        error = await raises(UnsupportedOperationError, lambda: all_keys(store))
+        equal(error.operation, "keys", "the error names the operation")
+
+        async def walk() -> list[object]:
+            return [place async for place in store.walk()]
+
+        error = await raises(UnsupportedOperationError, walk)
+        equal(error.operation, "walk", "the error names the operation")
+        equal(await store.get_many(["a", "b", "c"]), {"a": b"1", "b": b"2"}, "get_many needs no list")
+        equal(await store.delete_many(["a", "c"]) in (1, None), True, "delete_many needs no list")
+        equal(await store.get("a"), None, "delete_many needs no list")
+
+    @promise
+    async def test_declared_sizes_hold(self, store: Store) -> None:
+        """A key or value of the largest declared size is stored; a larger one is StoreValueError, without effect."""
+        capabilities = self.capabilities(store)
+        if (most := capabilities.max_key_size) is not None:
+            key = "k" * (most - len(f"{store.namespace}::" if store.namespace else ""))
+            await store.set(key, b"v")
+            equal(await store.get(key), b"v", "a key of the largest size is stored")
+            longer = f"{key}k"
+            for call in (
+                lambda: store.set(longer, b"v"),
+                lambda: store.set_many({longer: b"v"}),
+                lambda: store.get(longer),
+                lambda: store.get_many([longer]),
+                lambda: store.delete(longer),
+                lambda: store.exists(longer),
+                lambda: store.with_namespace("n").set(key, b"v"),
+            ):
+                await raises(StoreValueError, call)
+        if (most := capabilities.max_value_size) is not None:
+            value = bytes(most)
+            await store.set("k", value)
+            equal(await store.get("k") == value, True, "a value of the largest size is stored")
+            await raises(StoreValueError, lambda: store.set("k", value + b"v"))
+            await raises(StoreValueError, lambda: store.set_many({"k": value + b"v"}))
+            if self._offers(store, "add"):
+                await raises(StoreValueError, lambda: store.add("new", value + b"v"))
+                equal(await store.exists("new"), False, "a refused add stores nothing")
+            equal(await store.get("k") == value, True, "a refused value changes nothing")
+
     # ------------------------------------------------------------------ add
 
     @promise

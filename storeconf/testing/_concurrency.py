@@ -150,8 +150,9 @@ class Concurrency(Suite):
                 lambda: store.delete(key),
                 lambda: store.expires_in(key),
                 lambda: store.get_or_set(key, lambda: value),
-                lambda: all_keys(store),
             ]
+            if self.lists(store):
+                calls.append(lambda: all_keys(store))
             return chance.choice(calls)()
 
         async def check() -> None:

@@ -96,8 +96,9 @@ class OpeningAndClosing(Suite):
             for name in calls:
                 error = await raises(StoreClosedError, calls[name], "k")
                 equal(error.store, handle.name, f"the error of {name} names the store")
-            for method in (handle.delete_all, handle.delete_expired):
-                await raises(StoreClosedError, method)
+            if self.lists(store):
+                await raises(StoreClosedError, handle.delete_all)
+            await raises(StoreClosedError, handle.delete_expired)
             equal((await handle.ping()).ok, False, "ping of a closed store says so without raising")
         holds("closed" in repr(store), "the repr says that the store is closed")
         async with store:
@@ -143,7 +144,8 @@ class OpeningAndClosing(Suite):
     async def test_closing_beside_calls(self, store: Store) -> None:
         """Calls under way while the store closes succeed or raise StoreClosedError; nothing else happens to them."""
         await store.set("k", b"old")
-        calls: list[asyncio.Future[object]] = [asyncio.ensure_future(store.set("k", bytes(200_000))) for _ in range(5)]
+        new = bytes(min(200_000, self.capabilities(store).max_value_size or 200_000))
+        calls: list[asyncio.Future[object]] = [asyncio.ensure_future(store.set("k", new)) for _ in range(5)]
         calls += [asyncio.ensure_future(store.delete(f"m{n}")) for n in range(5)]
         await asyncio.sleep(0)
         await store.aclose()
@@ -153,7 +155,7 @@ class OpeningAndClosing(Suite):
                 f"a call beside closing ended with {result!r}",
             )
         async with store:
-            holds(await store.get("k") in (b"old", bytes(200_000)), "the value is the old or the new one")
+            holds(await store.get("k") in (b"old", new), "the value is the old or the new one")
 
     def test_other_event_loops(self) -> None:
         """Handles stay valid in another event loop, after closing and without it."""

@@ -76,11 +76,12 @@ def optional_calls(store: Store) -> dict[str, Callable[[Any], Awaitable[object]]
 def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation on one key that the store offers, by name, as a function of the key."""
     offered = [row.name for row in TABLE if row.target != "tree" and _is_offered(row, suite, store)]
-    return {name: partial(_CALLS[name], store) for name in offered} | {
-        "set, expired": lambda key: store.set(key, b"new", expires_in=0),
-        "get_or_set": lambda key: store.get_or_set(key, lambda: b"new"),
-        "keys": lambda key: all_keys(store, key),
-    }
+    calls: dict[str, Callable[[Any], Awaitable[object]]] = {name: partial(_CALLS[name], store) for name in offered}
+    calls["set, expired"] = lambda key: store.set(key, b"new", expires_in=0)
+    calls["get_or_set"] = lambda key: store.get_or_set(key, lambda: b"new")
+    if suite.lists(store):
+        calls["keys"] = lambda key: all_keys(store, key)
+    return calls
 
 
 def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
