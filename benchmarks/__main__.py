@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("memory", "file", "servers", "middleware", "above", "loading", "frameworks")
+ALL = ("memory", "file", "servers", "middleware", "above", "django_cache", "loading", "frameworks")
 
 for name in ALL:
     print(f"\n===== {name}", flush=True)
