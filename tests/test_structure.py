@@ -75,7 +75,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.transfer",),
     ("integrations._session_ends", "integrations._windows"),
     ("transfer", "integrations._sessions", "cli.output"),
-    ("cli.completion", "cli.stores", "cli.values"),
+    ("cli.completion", "cli.described", "cli.stores"),
     (
         "integrations.django",
         "integrations.key_value",
@@ -84,7 +84,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "integrations.litestar_backed",
         "integrations.starlette",
         "cli.app",
-        "cli.described",
     ),
     (
         "integrations",

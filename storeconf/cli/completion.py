@@ -113,7 +113,7 @@ def _about(spec: Any) -> str | None:
 
 
 def _paths(layout: Layout) -> Iterator[str]:
-    from storeconf.cli.values import leaves
+    from storeconf.cli.described import leaves
     from storeconf.config.tree import dotted
 
     yield from dict.fromkeys(

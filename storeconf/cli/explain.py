@@ -12,15 +12,15 @@ import click
 from storeconf._text import nearest
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_paths_and_codes
+from storeconf.cli.described import chain_paths, followed, history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.cli.output import columns, data, emit_json, error, escaped, heading, lines, style, terminal_width
-from storeconf.cli.values import chain_paths, followed, history_of, leaves, origin_fields, place_of, setting_at
 from storeconf.config.dump import shown
 from storeconf.config.tree import dotted, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from storeconf.cli.values import Setting
+    from storeconf.cli.described import Setting
     from storeconf.config.tree import TreePath
     from storeconf.diagnostics import Origin
     from storeconf.layout import Layout

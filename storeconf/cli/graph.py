@@ -19,9 +19,8 @@ import click
 
 from storeconf import __version__
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.described import Described
+from storeconf.cli.described import Described, history_of, leaves, place_of
 from storeconf.cli.output import complain, data, escaped, files_of, hide, where
-from storeconf.cli.values import history_of, leaves, place_of
 from storeconf.config.dump import shown
 from storeconf.config.fields import store_fields
 from storeconf.config.tree import dotted, lookup

@@ -12,6 +12,7 @@ import click
 
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_environments_or_files, complete_files
+from storeconf.cli.described import history_of, leaves, origin_fields, origin_of, place_of, setting_at, with_defaults
 from storeconf.cli.output import (
     columns,
     data,
@@ -28,7 +29,6 @@ from storeconf.cli.output import (
     wants_color,
     where,
 )
-from storeconf.cli.values import history_of, leaves, origin_fields, origin_of, place_of, setting_at, with_defaults
 from storeconf.config.dump import shown, toml_lines, yaml_lines
 from storeconf.config.language import SWITCHES
 from storeconf.config.tree import MISSING, dotted, lookup
