@@ -376,6 +376,7 @@ class Handle(Protocol):
 
     _life: RootLife
     _refresh: Any  # a `RefreshPolicy`, whose module imports this one
+    _maker: Maker | None
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]: ...
 

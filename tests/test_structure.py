@@ -288,6 +288,32 @@ def test_a_long_module_gives_the_reason_at_its_top(path: Path) -> None:
         assert reason in (ast.get_docstring(ast.parse(text)) or ""), f"{reason} …, in its docstring, or divide it"
 
 
+def test_modules_reach_into_few_others() -> None:
+    """Private attributes that no class of the same module has; the few that are left have a reason beside them."""
+    assert len([found for path in MODULES for found in foreign_attributes(path)]) < 10
+
+
+def foreign_attributes(path: Path) -> list[str]:
+    """The accesses to private attributes of another module's objects."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_set_on_self(node)}
+    return [
+        f"{module_of(path)}:{node.lineno}: {node.attr}"
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr not in own
+        and ast.unparse(node.value) not in ("self", "cls", "super()")
+    ]
+
+
+def is_set_on_self(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+
+
 def test_no_two_classes_have_one_name() -> None:
     counted = Counter(
         node.name.lstrip("_")

@@ -252,7 +252,8 @@ class Directory:
 
     def refuse_read_flags(self, path: tuple[str, ...]) -> None:
         """Remember that the file system does not know the flags of a place."""
-        self.places[path] = self.place(path)._replace(read_flags=None)
+        place = self.place(path)
+        self.places[path] = NamespacePlace(place.directory, place.prefix, read_flags=None, hash=place.hash)
 
     def make_place(self, place: NamespacePlace) -> list[bytes]:
         """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.
