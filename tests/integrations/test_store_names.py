@@ -247,6 +247,7 @@ def test_the_adapters_export_what_the_documentation_imports_from_them() -> None:
     assert fastapi_names.__all__ == sorted([*of_starlette, "registry", "store"])
     assert litestar_names.__all__ == [
         "LitestarRegistry",
+        "RateLimitConfig",
         "SessionConfig",
         "StoreconfPlugin",
         "revoke_sessions",
