@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from storeconf.middleware.coded import CodecStore as CodecStore
     from storeconf.middleware.wrapper import GuardedStore as GuardedStore
     from storeconf.middleware.wrapper import StoreWrapper as StoreWrapper
+    from storeconf.operations import DELETE as DELETE
+    from storeconf.operations import KEEP as KEEP
     from storeconf.plan import Plan as Plan
     from storeconf.plugin import Backend as Backend
     from storeconf.plugin import BuildContext as BuildContext
@@ -104,6 +106,7 @@ _HOME = {
     "storeconf.layout": ("Layout", "read_layout"),
     "storeconf.middleware.coded": ("CodecStore",),
     "storeconf.middleware.wrapper": ("GuardedStore", "StoreWrapper"),
+    "storeconf.operations": ("DELETE", "KEEP"),
     "storeconf.plan": ("Plan",),
     "storeconf.plugin": (
         "Backend",
@@ -147,6 +150,7 @@ __all__ = [
     "CodecStore",
     "ConfigError",
     "ConfigPath",
+    "DELETE",
     "Damage",
     "Diagnostic",
     "Duration",
@@ -154,6 +158,7 @@ __all__ = [
     "ExpiryRules",
     "FileStore",
     "GuardedStore",
+    "KEEP",
     "Layout",
     "Location",
     "MemoryStore",

@@ -10,17 +10,21 @@ The hooks, ``do_*`` methods on ``(path, key)``, are the half of a store that a b
 namespace as a tuple of names, the key a str; values are bytes, and times whole milliseconds. They are always called on
 the root, whatever namespace the application holds, and only while the store is open.
 
+Longer than other modules, because what a row says and what the hooks promise are read together.
+
 Imports nothing of storeconf but what stores take as arguments, errors, and the pace of long loops.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
 
-from storeconf._arguments import milliseconds
+from storeconf._arguments import milliseconds, next_counter
 from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
 __all__ = [
+    "DELETE",
+    "KEEP",
     "Capabilities",
+    "EntryChange",
     "Effect",
     "ExpiryRules",
     "Hooks",
@@ -75,7 +82,7 @@ class Operation:
     that does not declare it raises UnsupportedOperationError. ``atomic``: its name is one of `Capabilities.atomic`.
     ``value``: whether the call passes values ``in``, or gives them ``out``. ``finds``: its result tells whether the key
     was there, which makes a hit rate. ``miss``: its result where there is nothing, if an unavailable backend may read
-    as a store that holds nothing.
+    as a store that holds nothing. ``decide``: makes of the arguments of its hook what `Hooks.do_update` needs for it.
     """
 
     name: str
@@ -87,6 +94,7 @@ class Operation:
     value: Literal["in", "out"] | None = None
     finds: bool = False
     miss: Any = _NEVER_A_MISS
+    decide: Callable[..., Decide] | None = None
 
     def __post_init__(self) -> None:
         if not self.method:
@@ -137,9 +145,89 @@ class Operation:
         return partial if self.target == "keys" and type(partial) is type(self.miss) else copy(self.miss)
 
 
+# ---------------------------------------------------------------- what changes an entry that was read
+
+
+class EntryChange(Enum):
+    """What a step of `Hooks.do_update` returns instead of a new entry."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+KEEP: Final = EntryChange.KEEP
+"""Leave the entry as it is; if it is missing, store none."""
+
+DELETE: Final = EntryChange.DELETE
+"""Remove the entry, if it is there."""
+
+Entry: TypeAlias = "tuple[bytes, int | None]"
+"""A value, and when it expires: in milliseconds since 1970, None for never."""
+
+Step: TypeAlias = "Callable[[bytes | None, int | None], Entry | EntryChange]"
+"""Gets what is there now, None and None if nothing is, and returns what to make of it. It may be called again."""
+
+Decide: TypeAlias = "Callable[[bytes | None, int | None], tuple[Entry | EntryChange, Any]]"
+"""A step, together with what the operation then returns."""
+
+
+def _ends(expiry: int | None) -> int | None:
+    return None if expiry is None else time.time_ns() // 1_000_000 + expiry
+
+
+def _add(new: bytes, expiry: int | None) -> Decide:
+    def decide(value: bytes | None, expires_at: int | None) -> tuple[Entry | EntryChange, bool]:
+        if value is not None:
+            return KEEP, False
+        return KEEP if expiry is not None and expiry <= 0 else (new, _ends(expiry)), True
+
+    return decide
+
+
+def _renew(expiry: int) -> Decide:
+    def decide(value: bytes | None, expires_at: int | None) -> tuple[Entry | EntryChange, bytes | None]:
+        if value is None or expires_at is None:
+            return KEEP, value
+        return DELETE if expiry <= 0 else (value, _ends(expiry)), value
+
+    return decide
+
+
+def _touch(expiry: int | None) -> Decide:
+    def decide(value: bytes | None, expires_at: int | None) -> tuple[Entry | EntryChange, bool]:
+        if value is None:
+            return KEEP, False
+        return DELETE if expiry is not None and expiry <= 0 else (value, _ends(expiry)), True
+
+    return decide
+
+
+def _pop() -> Decide:
+    return lambda value, expires_at: (DELETE, value)
+
+
+def _increment(by: int, expiry: int | None) -> Decide:
+    def decide(value: bytes | None, expires_at: int | None) -> tuple[Entry | EntryChange, int]:
+        number = next_counter(value, by)
+        if value is not None:
+            return (b"%d" % number, expires_at), number
+        return KEEP if expiry is not None and expiry <= 0 else (b"%d" % number, _ends(expiry)), number
+
+    return decide
+
+
+def _compare_and_set(old: bytes | None, new: bytes | None, expiry: int | None, keep_ttl: bool) -> Decide:
+    def decide(value: bytes | None, expires_at: int | None) -> tuple[Entry | EntryChange, bool]:
+        if value != old:
+            return KEEP, False
+        return DELETE if new is None else (new, expires_at if keep_ttl else _ends(expiry)), True
+
+    return decide
+
+
 TABLE: Final[tuple[Operation, ...]] = (
     Operation("get", "key", "read", value="out", finds=True, miss=None),
-    Operation("renew", "key", "renew", method="get", atomic=True, value="out", finds=True, miss=None),
+    Operation("renew", "key", "renew", method="get", atomic=True, value="out", finds=True, miss=None, decide=_renew),
     Operation("get_many", "keys", "read", value="out", miss={}),
     Operation("get_with_expiry", "key", "read", value="out", finds=True, miss=None),
     Operation("exists", "key", "read", finds=True, miss=False),
@@ -152,11 +240,11 @@ TABLE: Final[tuple[Operation, ...]] = (
     Operation("delete_many", "keys", "remove", miss=0),
     Operation("delete_all", "tree", "remove"),
     Operation("delete_expired", "tree", "sweep", miss=None),
-    Operation("add", "key", "create", optional=True, atomic=True, value="in"),
-    Operation("touch", "key", "renew", optional=True, atomic=True, finds=True, miss=False),
-    Operation("pop", "key", "take", optional=True, atomic=True, value="out", finds=True, miss=None),
-    Operation("increment", "key", "count", optional=True, atomic=True),
-    Operation("compare_and_set", "key", "create", optional=True, atomic=True, value="in"),
+    Operation("add", "key", "create", optional=True, atomic=True, value="in", decide=_add),
+    Operation("touch", "key", "renew", optional=True, atomic=True, finds=True, miss=False, decide=_touch),
+    Operation("pop", "key", "take", optional=True, atomic=True, value="out", finds=True, miss=None, decide=_pop),
+    Operation("increment", "key", "count", optional=True, atomic=True, decide=_increment),
+    Operation("compare_and_set", "key", "create", optional=True, atomic=True, value="in", decide=_compare_and_set),
 )
 
 OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in TABLE}
@@ -336,21 +424,51 @@ class Hooks:
         left = await self.do_expires_in(path, key)
         return None if value is None or left is None else (value, None if left < 0 else left)
 
+    async def do_update(self, path: tuple[str, ...], key: str, step: Step) -> None:
+        """Optional: read the entry, call ``step`` with it, and store what that returns, all in one atomic step.
+
+        ``step(value, expires_at)`` gets None and None for what is missing or has expired. It returns the new pair, or
+        ``DELETE`` or ``KEEP``. It does not wait, may be called again if somebody else was faster, and what it raises
+        goes to the caller: then nothing has changed. A store with this hook offers ``add``, ``touch``, ``pop``,
+        ``increment``, ``compare_and_set`` and renewal, each of which may still have a hook of its own.
+        """
+        raise NotImplementedError
+
+    async def _updated(self, operation: str, path: tuple[str, ...], key: str, *arguments: Any) -> Any:
+        """Do an operation by `do_update`."""
+        decide, result = OPERATIONS[operation].decide, None
+        assert decide is not None
+        decided = decide(*arguments)
+
+        def step(value: bytes | None, expires_at: int | None) -> Entry | EntryChange:
+            nonlocal result
+            change, result = decided(value, expires_at)
+            return change
+
+        await self.do_update(path, key, step)
+        return result
+
+    async def do_renew(self, path: tuple[str, ...], key: str, expiry: int) -> bytes | None:
+        """Optional: as `do_get` with this renewal, which is what it does without `do_update`."""
+        if type(self).do_update is Hooks.do_update:
+            return await self.do_get(path, key, expiry)
+        return await self._updated("renew", path, key, expiry)  # type: ignore[no-any-return]  # as the table says
+
     async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
         """Optional (``add``): store only if missing; ``expiry`` may be zero or less: then only tell."""
-        raise NotImplementedError
+        return await self._updated("add", path, key, value, expiry)  # type: ignore[no-any-return]  # as the table says
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """Optional (``touch``): a new expiry, None for never, zero or less to end it."""
-        raise NotImplementedError
+        return await self._updated("touch", path, key, expiry)  # type: ignore[no-any-return]  # as the table says
 
     async def do_pop(self, path: tuple[str, ...], key: str) -> bytes | None:
         """Optional (``pop``): remove and return."""
-        raise NotImplementedError
+        return await self._updated("pop", path, key)  # type: ignore[no-any-return]  # as the table says
 
     async def do_increment(self, path: tuple[str, ...], key: str, by: int, expiry: int | None) -> int:
         """Optional (``increment``): see `next_counter`; ``expiry`` applies on creation, and may be zero or less."""
-        raise NotImplementedError
+        return await self._updated("increment", path, key, by, expiry)  # type: ignore[no-any-return]  # as the table says
 
     async def do_compare_and_set(
         self,
@@ -361,8 +479,8 @@ class Hooks:
         expiry: int | None,
         keep_ttl: bool,
     ) -> bool:
-        """Optional (``compare_and_set``): compare and set."""
-        raise NotImplementedError
+        """Optional (``compare_and_set``): if the value is ``old`` (None: missing), make it ``new`` (None: delete)."""
+        return await self._updated("compare_and_set", path, key, old, new, expiry, keep_ttl)  # type: ignore[no-any-return]  # as the table says
 
     def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
         """Optional: the live keys at and below ``path``, each with the names that follow it.

@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -225,7 +226,7 @@ class Store(RootCaller, _Litestars):
             return await self._call(self._hooks.do_get(self._path, key, None), "get")
         renew = self._check("get", milliseconds, renew_for)
         try:
-            return await self._change_expiry((key,), self._hooks.do_get(self._path, key, renew), renew, "get")
+            return await self._change_expiry((key,), self._hooks.do_renew(self._path, key, renew), renew, "get")
         except StoreRefusedError:
             if renew <= 0:
                 raise  # the value could still be read
@@ -609,6 +610,8 @@ class StoreBase(Store, Hooks):
         super().__init_subclass__(**kwargs)
         check_store_class(cls, Store, _FREE)
         own = vars(cls)
+        if cls.do_update is not Hooks.do_update:
+            cls.capabilities = replace(cls.capabilities, atomic=Capabilities.ALL_ATOMIC)
         if "get" in own:
             cls._get_waits = "get" not in own.get("synchronous_operations", ())
         for name in (CHANGES & own.keys()) - own.get("notifies", frozenset()):
