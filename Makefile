@@ -16,7 +16,7 @@ ARGS ?=
 PIP := python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-fast coverage workflows $(VERSIONS:%=test-%) test-wheel test-oldest test-newest test-browser check format docs bench update clean
+.PHONY: help demo test test-fast coverage workflows hooks $(VERSIONS:%=test-%) test-wheel test-oldest test-newest test-browser check format docs bench update clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ format: $(READY)  ## Format and fix what can be fixed
 
 workflows: $(READY)  ## Check the workflows of GitHub with actionlint
 	tools/check-workflows $(VENV)
+
+hooks: $(READY)  ## Run what .pre-commit-hooks.yaml offers to others, with pre-commit itself
+	tools/check-hooks $(VENV)
 
 docs: $(READY)  ## Build the documentation site; a warning is an error
 	$(BIN)/$(PIP) --constraint constraints.txt --group docs
