@@ -91,8 +91,11 @@ class Editor:
             self._send({"id": message["id"], "result": None})
         return message
 
-    def open(self, text: str) -> list[str]:
-        """Open a text as a new file, and return the messages of its problems, each with its line from 1."""
+    def open(self, text: str, *, wrong: bool = False) -> list[str]:
+        """Open a text as a new file, and return the messages of its problems, each with its line from 1.
+
+        With ``wrong``, wait until there are some.
+        """
         self._number += 1
         file = self._folder / f"layout-{self._number}.{self._language}"
         file.write_text(text)
@@ -100,7 +103,7 @@ class Editor:
         self._published.clear()
         document = {"uri": self._address, "languageId": self._language, "version": 1, "text": text}
         self._tell("textDocument/didOpen", textDocument=document)
-        while not self._published:
+        while not self._published or (wrong and not self._published[-1]):
             self._next()
         with suppress(TimeoutError):  # taplo first publishes that there are none, and then those by the schema
             while True:

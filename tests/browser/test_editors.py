@@ -40,12 +40,10 @@ class Author:
     def __init__(self, editor: Editor, head: str) -> None:
         self._editor, self._head = editor, head
 
-    def problems(self, text: str) -> list[str]:
-        """The messages about a text, with the lines that it has here."""
-        return [
-            f"{int(line) - 1}: {message}"
-            for line, message in (each.split(": ", 1) for each in self._editor.open(self._head + text))
-        ]
+    def problems(self, text: str, *, wrong: bool = False) -> list[str]:
+        """The messages about a text, which has some if it is ``wrong``, with the lines that it has here."""
+        found = (each.split(": ", 1) for each in self._editor.open(self._head + text, wrong=wrong))
+        return [f"{int(line) - 1}: {message}" for line, message in found]
 
     def _at(self, text: str) -> tuple[int, int]:
         before, _, after = (self._head + text).partition("|")
@@ -108,7 +106,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_one_mistake_gives_one_message(text: str, yaml: Author) -> None:
-    (problem,) = yaml.problems(text)
+    (problem,) = yaml.problems(text, wrong=True)
     assert problem.startswith(f"{text.count(chr(10))}: ")
     assert all(part in problem for part in MISTAKES[text]), problem
     assert not any(name in problem for name in json.loads(run("schema").out)["definitions"] if "_" in name), problem
@@ -130,13 +128,13 @@ def test_one_mistake_gives_one_message(text: str, yaml: Author) -> None:
     ],
 )
 def test_one_mistake_gives_one_message_in_toml_too(text: str, parts: tuple[str, ...], toml: Author) -> None:
-    (problem,) = toml.problems(text)
+    (problem,) = toml.problems(text, wrong=True)
     assert all(part in problem for part in parts), problem
     assert "anyOf" not in problem
 
 
 def test_a_wrong_type_names_all_kinds(yaml: Author) -> None:
-    (problem,) = yaml.problems("stores:\n  main:\n    type: redsi\n")
+    (problem,) = yaml.problems("stores:\n  main:\n    type: redsi\n", wrong=True)
     assert problem == '3: Value is not accepted. Valid values: "memory", "file", "redis", "valkey".'
 
 
