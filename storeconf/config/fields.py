@@ -10,7 +10,8 @@ from __future__ import annotations
 import types
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
+from datetime import date, datetime, time
 from enum import Enum
 from functools import cache
 from pathlib import PurePath
@@ -53,8 +54,8 @@ class Expect:
     """The values that one field, list item or mapping value takes.
 
     ``kinds`` are the plain classes of its type, None for any. Not ``strict``: the model's own code may take others.
-    ``item`` describes the items of a list, ``value`` the values of a mapping with free keys, ``models`` are
-    settings that a mapping can be.
+    ``item`` describes the items of a list, ``items`` each of them where their number is fixed, ``value`` the values of
+    a mapping with free keys, ``models`` are settings that a mapping can be.
     """
 
     what: str
@@ -68,6 +69,7 @@ class Expect:
     store: bool = False
     union: bool = False
     strict: bool = True
+    items: tuple[Expect, ...] = ()
 
     @property
     def classes(self) -> frozenset[type] | None:
@@ -125,7 +127,9 @@ class Expect:
 
     def inside(self, step: int | str) -> Expect | None:
         """The values of a list's items here, or of a mapping with free keys; None if neither is possible."""
-        return self.item if isinstance(step, int) else self.value
+        if isinstance(step, int):
+            return self.items[step] if step < len(self.items) else self.item
+        return self.value
 
     def fields(self) -> dict[str, Expect]:
         """The fields that a mapping of settings here has."""
@@ -159,6 +163,13 @@ class Fields:
         info = self.info.get(name)
         return info.examples[0] if info is not None and info.examples else None
 
+
+_MOMENTS: Final[Mapping[type, str]] = {
+    datetime: "a date and time such as 2026-01-31T12:00:00Z",
+    date: "a date such as 2026-01-31",
+    time: "a time such as 12:30",
+}
+"""The forms of dates and times; a datetime is a date, so it comes first."""
 
 ANY: Final = Expect("a value")
 TEXT: Final = Expect("a text", frozenset({str}))
@@ -266,9 +277,18 @@ def _typed(annotation: Any, *, path: bool, store: bool) -> Expect:
         return Expect(_one_of(choices), frozenset(map(type, choices)), choices)
     if issubclass(origin, Mapping):
         return replace(MAPPING, value=expect_of(arguments[1])) if arguments else _whole(MAPPING, origin)
+    if is_dataclass(origin):
+        return _whole(MAPPING, origin)
+    for kind, what in _MOMENTS.items():
+        if issubclass(origin, kind):
+            return Expect(what, frozenset({str}))
     if issubclass(origin, tuple) and arguments:
-        members = list(dict.fromkeys(expect_of(each) for each in arguments if each is not Ellipsis))
-        return Expect("a list", frozenset({list}), item=replace(_union(members), union=False) if members else ANY)
+        members = tuple(expect_of(each) for each in arguments if each is not Ellipsis)
+        item = _together(members) if members else ANY
+        if Ellipsis in arguments:
+            return Expect("a list", frozenset({list}), item=item)
+        what = " and ".join(filter(None, (", ".join(each.what for each in members[:-1]), members[-1].what)))
+        return Expect(f"a list of {what}", frozenset({list}), item=item, items=members)
     if issubclass(origin, Sequence | set | frozenset) and not issubclass(origin, str | bytes | bytearray):
         if arguments:
             return Expect("a list", frozenset({list}), item=expect_of(arguments[0]))
@@ -307,14 +327,24 @@ def _union(members: list[Expect]) -> Expect:
         frozenset().union(*known) if len(known) == len(members) else None,
         tuple(choice for member in members for choice in member.choices),
         tuple(model for member in members for model in member.models),
-        next((member.item for member in members if member.item is not None), None),
-        next((member.value for member in members if member.value is not None), None),
+        _inside([member.item or ANY for member in members if member.listing]),
+        _inside([member.value or ANY for member in members if member.mapping and not member.models]),
         path=any(member.path for member in members),
         secret=any(member.secret for member in members),
         store=any(member.store for member in members),
         union=True,
         strict=all(member.strict for member in members),
     )
+
+
+def _inside(members: Sequence[Expect]) -> Expect | None:
+    """What the items of several lists take, or the values of several mappings."""
+    return ANY if ANY in members else _together(members) if members else None
+
+
+def _together(members: Sequence[Expect]) -> Expect:
+    """What any of these takes; unlike in a union of whole fields, Pydantic names no member in its errors."""
+    return replace(_union(list(dict.fromkeys(members))), union=False) if len(set(members)) > 1 else members[0]
 
 
 def _one_of(choices: tuple[object, ...]) -> str:

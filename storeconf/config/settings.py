@@ -192,7 +192,8 @@ class SettingsReader:
             items = {key: self._look(expect.value, item, (*path, key), marks) for key, item in value.items()}
             return {key: item for key, item in items.items() if item is not _BAD}
         elif isinstance(value, list) and expect.item is not None:
-            return [self._look(expect.item, item, (*path, index), marks) for index, item in enumerate(value)]
+            inside = expect.inside
+            return [self._look(inside(index) or ANY, item, (*path, index), marks) for index, item in enumerate(value)]
         elif not (expect.path and isinstance(value, str)):
             return value
         elif not value or "\0" in value:
@@ -269,7 +270,12 @@ class SettingsReader:
         if fault.code == "SC502":
             example = spot.holder.example(str(where[-1]))
             hint = None if example is None else f"for example {where[-1]}: {_sample(example)}"
-            owner = _owner(where[:-1], spot.holder.model)
+            if isinstance(where[-1], int):
+                text = f"{self._report.named(where[:-1])} must be {spot.outer.what}"
+                self._report.add("SC503", text, where[:-1])
+                return
+            known = str(where[-1]) in spot.holder.expects
+            owner = _owner(where[:-1], spot.holder.model) if known else last_names(where[:-1])
             text = f"{owner} needs {str(where[-1])!r}"
             self._report.add(fault.code, text, where[:-1], key=True, hint=hint, lacking=True)
             return
@@ -281,7 +287,8 @@ class SettingsReader:
             text, hint = "has a value that does not fit; it is a secret, so it is not shown", None
         elif fault.code == "SC503":
             hint = self._several(where, value, spot.expect)
-            self._report.wrong_type(where, spot.expect.what, value, expect=spot.expect, hint=hint)
+            what = fault.text.removeprefix("must be ")
+            self._report.wrong_type(where, what, value, expect=spot.expect, hint=hint)
             return
         elif fault.whole and text.startswith(f"{name} "):
             name, _, text = text.partition(" ")
@@ -391,6 +398,7 @@ class _Spot:
     trail: tuple[int | str, ...]
     expect: Expect
     holder: Fields
+    outer: Expect = ANY
 
 
 def _spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> _Spot | None:
@@ -398,11 +406,11 @@ def _spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> _
     trail: list[int | str] = []
     holder = fields
     here: Fields | None = fields
-    expect = ANY
+    expect = outer = ANY
     steps = iter(location)
     for step in steps:
         trail.append(step)
-        values = _inner(values, step)
+        values, outer = _inner(values, step), expect
         if here is None:
             expect = expect.inside(step) or ANY
         else:
@@ -412,7 +420,7 @@ def _spot_of(fields: Fields, values: object, location: Sequence[int | str]) -> _
         if tag is not None and not meant:
             return None
         here = None if expect.model is None else fields_of(expect.model)
-    return _Spot(tuple(trail), expect, holder)
+    return _Spot(tuple(trail), expect, holder, outer)
 
 
 def _inner(values: object, step: int | str) -> object:
@@ -441,6 +449,30 @@ _BOUNDS: Final = {
 }
 
 
+_FORMS: Final = {
+    "string": "a text",
+    "bytes": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "dict": "a mapping",
+    "mapping": "a mapping",
+    "model": "a mapping",
+    "dataclass": "a mapping",
+    "date": "a date such as 2026-01-31",
+    "datetime": "a date and time such as 2026-01-31T12:00:00Z",
+    "time": "a time such as 12:30",
+    "timedelta": "a duration such as 90s",
+    "uuid": "a UUID",
+    "url": "a URL",
+}
+"""What Pydantic expected, by the first word of an error's type, where the class of the field does not tell."""
+
+
 def _complaint_of(error: ErrorDetails, expect: Expect) -> _Complaint:
     """Put one of Pydantic's errors into plain words. Neither the value nor Pydantic's own terms appear in them."""
     kind, context = error["type"], error.get("ctx", {})
@@ -459,10 +491,13 @@ def _complaint_of(error: ErrorDetails, expect: Expect) -> _Complaint:
     if kind in ("value_error", "assertion_error"):
         text, _, hint = str(context["error"]).partition("; ")
         return _Complaint("SC504", text, hint or None, whole=True)
+    if kind == "unexpected_keyword_argument":
+        return _Complaint("SC501", "is not one of the fields there")
     if expect.choices and (kind in ("literal_error", "enum") or expect.union):
         return _Complaint("SC504", f"must be {expect.what}")
-    if kind.endswith(("_type", "_parsing", "_instance_of")) or kind in ("int_from_float", "path_type"):
-        return _Complaint("SC503", f"must be {expect.what}")
+    if kind.endswith(("_type", "_parsing", "_instance_of", "_inexact")) or kind in ("int_from_float", "path_type"):
+        what = _FORMS.get(kind.partition("_")[0], expect.what) if expect.what == ANY.what else expect.what
+        return _Complaint("SC503", f"must be {what}")
     if kind not in _OWN_ERRORS:
         text, _, hint = error["msg"].partition("; ")
         return _Complaint("SC510" if kind == EXCLUSIVE_FIELDS else "SC504", text, hint or None, whole=True)
