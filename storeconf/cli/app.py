@@ -150,7 +150,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Inspect the layout": ("init", "validate", "show", "explain", "diff", "changes", "env"),
     "Inspect its structure": ("tree", "graph"),
     "Manage stores": ("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"),
-    "Move data": ("copy", "dump", "restore"),
+    "Move data": ("copy", "move", "dump", "restore"),
     "Inspect storeconf": ("schema", "plugins", "completion"),
     "Extend storeconf": ("new-plugin",),
 }
@@ -166,7 +166,7 @@ class Commands(click.Group):
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
         **{name: name for name in ("changes", "explain", "tree", "graph")},
         **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),
-        **dict.fromkeys(("copy", "dump", "restore"), "move"),
+        **dict.fromkeys(("copy", "move", "dump", "restore"), "move"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -16,7 +16,7 @@ import click
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_endpoints, complete_files, complete_stores
 from storeconf.cli.output import counted, emit_json, error, escaped, message, on_terminal, progress, warning, where
-from storeconf.cli.stores import failing, readable, warn_of
+from storeconf.cli.stores import failing, readable, run, store_of, warn_of
 from storeconf.transfer import (
     Endpoint,
     TransferResult,
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from storeconf.layout import Layout
+    from storeconf.store import Store
     from storeconf.transfer import Failure
 
-__all__ = ["copy_command", "dump_command", "restore_command"]
+__all__ = ["copy_command", "dump_command", "move_command", "restore_command"]
 
 
 # ---------------------------------------------------------------------- copy
@@ -107,6 +108,48 @@ def _parsed(text: str, environment: str | None) -> tuple[str | None, str]:
     if colon and not (before and after):
         raise click.UsageError(f"{text!r} is neither STORE nor ENV:STORE")
     return (before, after) if colon else (environment, text)
+
+
+# ---------------------------------------------------------------------- move
+
+
+@click.command("move")
+@click.argument("store", shell_complete=complete_stores)
+@format_option("text", "json")
+@on_layout()
+def move_command(source: Source, store: str, form: str) -> None:
+    """Carry over everything that `moved_from` has not carried over yet, while applications use the store.
+
+    With the namespaces below it. Afterwards the middleware can be removed. The status is 1 if anything remains in the
+    old store.
+    """
+    from storeconf.middleware.moved_from import MovedFromStore
+    from storeconf.middleware.wrapper import StoreWrapper
+
+    layout = source.layout()
+    registry, found = store_of(layout, store)
+    link: Store = found
+    while isinstance(link, StoreWrapper) and not isinstance(link, MovedFromStore):
+        link = link.wrapped
+    if not isinstance(link, MovedFromStore):
+        error(f"{store!r} has no middleware moved_from", layout.environment)
+        raise SystemExit(1)
+    if link.prepare:
+        error(f"moved_from of {store!r} only prepares; switch prepare off everywhere first", layout.environment)
+        raise SystemExit(1)
+
+    async def work() -> tuple[int, int]:
+        moved = await link.tidy_all()
+        return moved, await link.remaining()
+
+    moved, left = run(layout, registry, work)
+    if form == "json":
+        result = {"store": store, "from": link.old.name, "moved": moved, "remaining": left}
+        emit_json({"environment": layout.environment, "move": [result]})
+    else:
+        message(f"{where(layout)}: {counted(moved, 'key')} moved from {link.old.name!r} to {store!r}, {left} remaining")
+    if left:
+        raise SystemExit(1)
 
 
 # ---------------------------------------------------------------------- dump

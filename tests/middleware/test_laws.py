@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 BEHAVIOUR = """
-operation       metrics read_only limit   ttl    on_error fallback refresh cache  compress encrypt breaker retry timeout
-get             hit     passes    key,out renews miss     other    passes  near   decodes  decodes fails   again known
-renew           hit     refuses   key,out caps   miss     other    passes  drops  decodes  decodes fails   again unknown
-get_many        ok      passes    key,out renews miss     other    passes  near   decodes  decodes fails   again known
-get_with_expiry hit     passes    key,out passes miss     other    passes  near   decodes  decodes fails   again known
-exists          hit     passes    key     passes miss     other    passes  passes passes   passes  fails   again known
-expires_in      ok      passes    key     passes miss     other    passes  passes passes   passes  fails   again known
-keys            ok      passes    passes  passes raises   raises   passes  passes passes   passes  fails   once  known
-ping            ok      passes    passes  passes passes   passes   passes  passes passes   passes  passes  once  told
-set             ok      refuses   key,in  fills  miss     other    drops   drops  encodes  encodes fails   again unknown
-set_many        ok      refuses   key,in  fills  miss     other    drops   drops  encodes  encodes fails   again unknown
-delete          ok      refuses   key     passes miss     other    drops   drops  passes   passes  fails   again unknown
-delete_many     ok      refuses   key     passes miss     other    drops   drops  passes   passes  fails   again unknown
-delete_all      ok      refuses   passes  passes raises   raises   drops   drops  passes   passes  fails   again unknown
-delete_expired  ok      refuses   passes  passes miss     raises   passes  passes passes   passes  fails   again unknown
-add             ok      refuses   key,in  fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
-touch           hit     refuses   key     caps   miss     other    passes  drops  passes   passes  fails   again unknown
-pop             hit     refuses   key,out passes miss     other    drops   drops  decodes  decodes fails   once  unknown
-increment       ok      refuses   key     fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
-compare_and_set ok      refuses   key,in  fills  raises   raises   drops   drops  encodes  encodes fails   once  unknown
-"""
+operation       metrics read_only limit   ttl    on_error fallback refresh cache  moved_from compress encrypt breaker retry timeout
+get             hit     passes    key,out renews miss     other    passes  near   carries    decodes  decodes fails   again known
+renew           hit     refuses   key,out caps   miss     other    passes  drops  carries    decodes  decodes fails   again unknown
+get_many        ok      passes    key,out renews miss     other    passes  near   carries    decodes  decodes fails   again known
+get_with_expiry hit     passes    key,out passes miss     other    passes  near   carries    decodes  decodes fails   again known
+exists          hit     passes    key     passes miss     other    passes  passes looks      passes   passes  fails   again known
+expires_in      ok      passes    key     passes miss     other    passes  passes looks      passes   passes  fails   again known
+keys            ok      passes    passes  passes raises   raises   passes  passes looks      passes   passes  fails   once  known
+ping            ok      passes    passes  passes passes   passes   passes  passes passes     passes   passes  passes  once  told
+set             ok      refuses   key,in  fills  miss     other    drops   drops  carries    encodes  encodes fails   again unknown
+set_many        ok      refuses   key,in  fills  miss     other    drops   drops  carries    encodes  encodes fails   again unknown
+delete          ok      refuses   key     passes miss     other    drops   drops  both       passes   passes  fails   again unknown
+delete_many     ok      refuses   key     passes miss     other    drops   drops  both       passes   passes  fails   again unknown
+delete_all      ok      refuses   passes  passes raises   raises   drops   drops  both       passes   passes  fails   again unknown
+delete_expired  ok      refuses   passes  passes miss     raises   passes  passes both       passes   passes  fails   again unknown
+add             ok      refuses   key,in  fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
+touch           hit     refuses   key     caps   miss     other    passes  drops  carries    passes   passes  fails   again unknown
+pop             hit     refuses   key,out passes miss     other    drops   drops  carries    decodes  decodes fails   once  unknown
+increment       ok      refuses   key     fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
+compare_and_set ok      refuses   key,in  fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
+"""  # noqa: E501
 
 CALLS: dict[str, Callable[[Store, str, Any, Any], Awaitable[Any]]] = {
     "get": lambda store, key, value, span: store.get(key),
@@ -359,6 +359,24 @@ async def timeout(operation: str, word: str) -> None:
     assert caught.value.outcome_unknown == {"known": False, "unknown": True}[word]
 
 
+async def moved_from(operation: str, word: str) -> None:
+    inner, other = MemoryStore(), MemoryStore()
+    await other.set("k", b"1", 30)
+    store, _ = around("moved_from", inner, other, store="other")
+    await CALLS[operation](store, "k", b"2", 60)
+    left = await other.get("k")
+    if word == "carries":
+        assert left is None
+        assert (await inner.get("k") is None) == (operation == "pop")
+    elif word == "both":
+        assert left == (b"1" if operation == "delete_expired" else None)
+        assert await inner.get("k") is None
+    else:
+        assert word in ("looks", "passes")
+        assert left == b"1"
+        assert await inner.get("k") is None
+
+
 CHECKS: dict[str, Callable[[str, str], Coroutine[Any, Any, None]]] = {
     "metrics": metrics,
     "read_only": read_only,
@@ -368,6 +386,7 @@ CHECKS: dict[str, Callable[[str, str], Coroutine[Any, Any, None]]] = {
     "fallback": fallback,
     "refresh": refresh,
     "cache": cache,
+    "moved_from": moved_from,
     "compress": compress,
     "encrypt": encrypt,
     "breaker": breaker,

@@ -1,0 +1,502 @@
+"""``moved_from``: entries that are still in an old store are carried over, one by one, while both stores are in use.
+
+Before anything else, an operation settles its key: an entry of the old store is carried over once. What is on its way
+has a mark in front, with a token of its own:
+
+1. the new store gets a provisional entry, only if it has none;
+2. the old store decides: its entry becomes a decided one, only if it is still the same;
+3. the provisional entry becomes the entry, only if it is still there;
+4. the decided entry is deleted.
+
+Whoever meets a provisional entry finishes it, so a process may die between any two steps. If the old store has another
+value or none by then, the provisional entry is dead and is removed.
+
+A new entry for a key that neither store has is made with a mark, too: whoever makes it looks whether the old store has
+got one meanwhile, from a process that only prepares, and gives way then. Others wait for that a moment.
+``docs/decisions/0015-moved-from.md`` has the reasons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
+
+from pydantic import Field
+
+from storeconf._root import targets_of
+from storeconf.errors import PluginError, StoreError, StoreValueError, UnsupportedOperationError
+from storeconf.middleware.wrapper import StoreWrapper, without_policies
+from storeconf.plugin import BuildContext, Middleware, StoreName
+from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+
+    from storeconf._root import RootLife
+
+__all__ = ["MovedFrom", "MovedFromStore"]
+
+_MARK: Final = b"\x93SCm\x01"
+_TOKEN: Final = 16
+_HEAD: Final = len(_MARK) + 1 + _TOKEN
+
+_PROVISIONAL, _CREATED, _DECIDED = b"P", b"C", b"D"
+"""In the new store: on its way from the old one; new in both. In the old store: taken over."""
+
+_PATIENCE: Final = 2.0
+"""Seconds in which whoever makes a new entry should be done; afterwards others decide about it."""
+
+_PAUSE: Final = 0.01
+"""Seconds between two looks at it."""
+
+_AT_ONCE: Final = 32
+"""Keys of one call that are carried over at the same time."""
+
+
+class MovedFrom(Middleware):
+    """Carry entries over from the store in which they were before."""
+
+    kind: ClassVar[str] = "moved_from"
+    shorthand_field: ClassVar[str | None] = "store"
+    requires_bytes: ClassVar[bool] = True
+
+    store: StoreName = Field(
+        description="The store in which the entries were before; those of a namespace are in the same namespace there.",
+        examples=["old_sessions"],
+    )
+    prepare: bool = Field(
+        default=False,
+        description="Look in both stores, and write where the key is, else to the old store. To be deployed everywhere "
+        "before it is switched off, so that no process looks in the old store alone while others carry entries over.",
+        examples=[True],
+    )
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that carries entries over."""
+        old = without_policies(context.store(self.store))
+        for store in (inner, old):
+            missing = sorted({"add", "compare_and_set"} - store.capabilities.atomic)
+            if missing:
+                text = f"moved_from needs atomic {' and '.join(missing)}, which store {store.name!r} does not offer"
+                raise PluginError(text, code="SC708")
+        return MovedFromStore(inner, old, prepare=self.prepare)
+
+
+class _Marked(NamedTuple):
+    """An entry on its way."""
+
+    kind: bytes
+    token: bytes
+    value: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> _Marked | None:
+        """Return what an entry with a mark means, None for any other."""
+        if not data.startswith(_MARK) or len(data) < _HEAD:
+            return None
+        start = len(_MARK)
+        return cls(data[start : start + 1], data[start + 1 : _HEAD], data[_HEAD:])
+
+    def dump(self) -> bytes:
+        """Return the entry."""
+        return _MARK + self.kind + self.token + self.value
+
+
+async def _unchanged(store: Store, key: str, data: bytes) -> bool:
+    """Whether an entry stays as it is for as long as whoever made it may take."""
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_PAUSE)
+        if await store.get(key) != data:
+            return False
+    return True
+
+
+class MovedFromStore(StoreWrapper):
+    """Settles each key before it is used; with ``prepare`` it leaves keys where they are."""
+
+    def __init__(self, inner: Store, old: Store, *, prepare: bool) -> None:
+        self.old = old
+        self.prepare = prepare
+        super().__init__(inner)
+
+    def with_namespace(self, namespace: str) -> Self:
+        """Return the store of a namespace; its entries come from the same namespace of the old store."""
+        child = super().with_namespace(namespace)
+        child.old = self.old.with_namespace(namespace)
+        return child
+
+    def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
+        return [*targets_of(self.wrapped), *targets_of(self.old)]
+
+    # ------------------------------------------------------------------ settling
+
+    async def settle(self, key: str) -> bytes | None:
+        """Carry the key over if the old store has it; return the value that the new store has then."""
+        return (await self._settle(key))[0]
+
+    async def _settle(self, key: str) -> tuple[bytes | None, bool]:
+        """As `settle`; also whether the old store was asked, because the new one had nothing."""
+        new, old = self.wrapped, self.old
+        asked = False
+        while True:
+            data = await new.get(key)
+            if data is not None:
+                marked = _Marked.parse(data)
+                if marked is None:
+                    return data, asked
+                await self._finish(key, marked)
+                continue
+            asked = True
+            found = await old.get_with_expiry(key)
+            if found is None:
+                if await new.get(key) is None:
+                    return None, asked
+                continue
+            value, left = found
+            if (marked := _Marked.parse(value)) is not None:
+                await self._tidy(key, marked)
+                continue
+            provisional = _Marked(_PROVISIONAL, os.urandom(_TOKEN), value)
+            if await new.add(key, provisional.dump(), left):
+                await self._finish(key, provisional)
+
+    async def _finish(self, key: str, marked: _Marked) -> None:
+        """Make a marked entry of the new store what it was to become, or remove it if the old store has changed."""
+        new, old, provisional = self.wrapped, self.old, marked.dump()
+        if marked.kind == _CREATED:
+            if await _unchanged(new, key, provisional):
+                await self._decide(key, marked, new)  # whoever made it is gone
+            return
+        decided = marked._replace(kind=_DECIDED).dump()
+        while True:
+            there = await old.get(key)
+            if there == marked.value:
+                if not await old.compare_and_set(key, there, decided, keep_ttl=True):
+                    continue
+                there = decided
+            if there == decided:
+                await new.compare_and_set(key, provisional, marked.value, keep_ttl=True)
+                await old.compare_and_set(key, decided, None)
+            elif await new.get(key) == provisional:
+                await new.compare_and_set(key, provisional, None)
+            return
+
+    async def _tidy(self, key: str, marked: _Marked) -> None:
+        """Do what is to be done with a marked entry of the old store."""
+        new, old, there = self.wrapped, self.old, marked.dump()
+        if marked.kind == _CREATED:
+            if await _unchanged(old, key, there):  # whoever made it is gone
+                await old.compare_and_set(key, there, None if await new.get(key) else marked.value, keep_ttl=True)
+        elif await new.get(key) != marked._replace(kind=_PROVISIONAL).dump():
+            # Decided, and its provisional entry is gone: it was finished, and perhaps changed or deleted since.
+            await old.compare_and_set(key, there, None)
+
+    async def tidy(self, key: str) -> None:
+        """Settle a key, and leave nothing of it in the old store, also if a process has died that carried it over."""
+        await self._settle(key)
+        there = await self.old.get(key)
+        if there is not None and (marked := _Marked.parse(there)) is not None:
+            await self._tidy(key, marked)
+
+    async def tidy_all(self) -> int:
+        """Carry over every key of the old store, those of the namespaces below too; return how many there were."""
+        count = 0
+        async for names, key in self._remaining():
+            place = self
+            for name in names:
+                place = place.with_namespace(name)
+            await place.tidy(key)
+            count += 1
+        return count
+
+    async def remaining(self) -> int:
+        """Return how many keys the old store has."""
+        return sum([1 async for _ in self._remaining()])
+
+    async def _remaining(self) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        try:
+            async for place in self.old.walk():
+                yield place
+            return
+        except UnsupportedOperationError:
+            pass
+        async for key in self.old.keys():
+            yield (), key
+
+    async def _settle_all(self, keys: Collection[str]) -> None:
+        """Carry several keys over."""
+        waiting = iter(keys)
+
+        async def work() -> None:
+            for key in waiting:
+                await self._settle(key)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(keys))):
+                group.create_task(work())
+
+    async def _look(self, key: str) -> tuple[Store, bytes] | None:
+        """Where a key is, and its value; nothing is carried over."""
+        new, old = self.wrapped, self.old
+        while True:
+            data = await new.get(key)
+            if data is not None:
+                marked = _Marked.parse(data)
+                if marked is None:
+                    return new, data
+                await self._finish(key, marked)
+                continue
+            there = await old.get(key)
+            if there is None:
+                if await new.get(key) is None:
+                    return None
+            elif (marked := _Marked.parse(there)) is None:
+                return old, there
+            else:
+                await self._tidy(key, marked)
+
+    async def _create(self, key: str, value: bytes, expires_in: Expiry | None) -> bool:
+        """Make an entry where neither store has one; whether nobody else was first.
+
+        Each side makes its entry first and looks in the other store then, so that at least one of two sees the other.
+        """
+        created = _Marked(_CREATED, os.urandom(_TOKEN), value)
+        place = self.old if self.prepare else self.wrapped
+        if not await place.add(key, created.dump(), expires_in):
+            return False
+        made = await self._decide(key, created, place)
+        if made is None:
+            reason = "another process has decided about a new entry, because this one took too long"
+            raise StoreError(reason, store=self.name, outcome_unknown=True)
+        return made
+
+    async def _decide(self, key: str, created: _Marked, place: Store) -> bool | None:
+        """Make a new entry what it was to become, or give way to one in the old store; None: that is not known."""
+        new, old = self.wrapped, self.old
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        if place is old:
+            free = await new.get(key) is None
+        else:
+            while (there := await old.get(key)) is not None and (marked := _Marked.parse(there)) is not None:
+                await self._tidy(key, marked)
+            free = there is None
+        done = await place.compare_and_set(key, created.dump(), created.value if free else None, keep_ttl=True)
+        if not done and clock() - begun > _PATIENCE / 2:
+            return None
+        return free  # if it is not there any more, it was deleted after it had been made
+
+    # ------------------------------------------------------------------ reading
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """See `Store.get`."""
+        if renew_for is None:
+            value = await self._get(key)
+            if value is not None and not value.startswith(_MARK):
+                return value
+            if self.prepare:
+                found = await self._look(key)
+                return None if found is None else found[1]
+            return await self.settle(key)
+        while True:
+            place = await self._place(key)
+            value = await place.get(key, renew_for)
+            if value is None or _Marked.parse(value) is None:
+                return value
+
+    async def _place(self, key: str) -> Store:
+        """Where a key is to be changed that exists: in the new store once it is settled, or where it is."""
+        if not self.prepare:
+            await self._settle(key)
+            return self.wrapped
+        found = await self._look(key)
+        return self.old if found is None else found[0]
+
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        """See `Store.get_with_expiry`."""
+        while True:
+            found = await (await self._place(key)).get_with_expiry(key)
+            if found is None or _Marked.parse(found[0]) is None:
+                return found
+
+    async def exists(self, key: str) -> bool:
+        """See `Store.exists`; nothing is carried over."""
+        return await self._look(self._check("exists", key_text, key)) is not None
+
+    async def expires_in(self, key: str) -> int | None:
+        """See `Store.expires_in`; nothing is carried over."""
+        found = await self._look(self._check("expires_in", key_text, key))
+        return None if found is None else await found[0].expires_in(key)
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """See `Store.get_many`."""
+        names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
+        found = await self.wrapped.get_many(names)
+        missing = [key for key in names if key not in found or found[key].startswith(_MARK)]
+        if not missing:
+            return found
+        for key in missing:
+            found.pop(key, None)
+        there = await self.old.get_many(missing)
+        if not self.prepare:
+            await self._settle_all([key for key in missing if key in there])
+        again = await self.wrapped.get_many(missing)
+        for key in missing:
+            value = again.get(key, there.get(key) if self.prepare else None)
+            if value is not None and _Marked.parse(value) is not None:
+                value = await self.get(key)
+            if value is not None:
+                found[key] = value
+        return found
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        """See `Store.keys`: those of the old store first, so that one that is carried over meanwhile comes too."""
+        seen: set[str] = set()
+        for store in (self.old, self.wrapped):
+            async for key in store.keys(prefix):
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+
+    # ------------------------------------------------------------------ writing
+
+    def _value(self, operation: str, value: Value) -> bytes:
+        data = self._check(operation, value_bytes, value)
+        if data.startswith(_MARK):
+            raise StoreValueError(
+                "the value begins as the marks of moved_from do", store=self.name, operation=operation
+            )
+        return data
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """See `Store.set`."""
+        data = self._value("set", value)
+        if not self.prepare:
+            _, asked = await self._settle(key)
+            await self.wrapped.set(key, data, expires_in, keep_ttl=keep_ttl)
+            if asked:
+                await self.old.delete(key)  # what a process that prepares may have written there meanwhile
+            return
+        while True:
+            found = await self._look(key)
+            if found is None:
+                if await self._create(key, data, expires_in):
+                    return
+            elif await found[0].compare_and_set(key, found[1], data, expires_in, keep_ttl=keep_ttl):
+                return
+
+    async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
+        """See `Store.set_many`."""
+        items = {key: self._value("set_many", value) for key, value in mapping.items()}
+        if self.prepare:
+            for key, value in items.items():
+                await self.set(key, value, expires_in)
+            return
+        await self._settle_all(items)
+        await self.wrapped.set_many(items, expires_in)
+        await self.old.delete_many(list(items))
+
+    async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
+        """See `Store.delete`; in the old store first."""
+        before = await self.old.delete(key)
+        after = await self.wrapped.delete(key)
+        return True if before or after else None if before is None or after is None else False
+
+    async def delete_many(self, keys: Iterable[str]) -> int | None:
+        """See `Store.delete_many`; in the old store first."""
+        names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
+        before = await self.old.delete_many(names)
+        after = await self.wrapped.delete_many(names)
+        return None if before is None or after is None else before + after
+
+    async def delete_all(self) -> None:
+        """See `Store.delete_all`; in the old store first."""
+        await self.old.delete_all()
+        await self.wrapped.delete_all()
+
+    async def delete_expired(self) -> None:
+        """See `Store.delete_expired`."""
+        await self.old.delete_expired()
+        await self.wrapped.delete_expired()
+
+    # ------------------------------------------------------------------ atomic operations
+
+    async def _found(self, key: str) -> tuple[Store, bytes] | None:
+        """Where a key is, settled unless this only prepares, and its value."""
+        if self.prepare:
+            return await self._look(key)
+        value = await self.settle(key)
+        return None if value is None else (self.wrapped, value)
+
+    async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
+        """See `Store.add`."""
+        data = self._value("add", value)
+        if expires_in is not None and self._check("add", milliseconds, expires_in) <= 0:
+            return await self._found(key) is None
+        while await self._found(key) is None:
+            if await self._create(key, data, expires_in):
+                return True
+        return False
+
+    async def touch(self, key: str, expires_in: Expiry | None) -> bool:
+        """See `Store.touch`."""
+        while (found := await self._found(key)) is not None:
+            if await found[0].touch(key, expires_in):
+                return True
+        return False
+
+    async def pop(self, key: str) -> bytes | None:
+        """See `Store.pop`."""
+        while (found := await self._found(key)) is not None:
+            if await found[0].compare_and_set(key, found[1], None):
+                return found[1]
+        await self._pop_nothing(key)
+        return None
+
+    async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
+        """See `Store.increment`."""
+        if expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0:
+            found = await self._found(key)
+            return (
+                by if found is None else await self._added(key, found, by) or await self.increment(key, by, expires_in)
+            )
+        while True:
+            found = await self._found(key)
+            if found is None:
+                if expires_in == 0 or await self._create(key, b"%d" % next_counter(b"0", by), expires_in):
+                    return by
+            elif (number := await self._added(key, found, by)) is not None:
+                return number
+
+    async def _added(self, key: str, found: tuple[Store, bytes], by: int) -> int | None:
+        """Add to a counter that is there; None if it has changed meanwhile."""
+        store, value = found
+        number = self._check("increment", lambda value: next_counter(value, by), value)
+        return number if await store.compare_and_set(key, value, b"%d" % number, keep_ttl=True) else None
+
+    async def compare_and_set(
+        self,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        expires_in: Expiry | None = None,
+        *,
+        keep_ttl: bool = False,
+    ) -> bool:
+        """See `Store.compare_and_set`."""
+        if new is not None:
+            self._value("compare_and_set", new)
+        span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
+        while True:
+            found = await self._found(key)
+            if found is None:
+                if old is not None or new is None or (span is not None and span <= 0):
+                    return old is None
+                if await self._create(key, new, expires_in):
+                    return True
+            elif found[1] != old:
+                return False
+            elif await found[0].compare_and_set(key, old, new, expires_in, keep_ttl=keep_ttl):
+                return True

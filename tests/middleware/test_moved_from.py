@@ -1,0 +1,182 @@
+"""``moved_from``: random schedules on two stores, with processes that prepare, that move, and that die in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import storeconf
+from storeconf import GuardedStore, MemoryStore, Store
+from storeconf.middleware.moved_from import MovedFromStore
+from tests.above.backends import in_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+class Slow(GuardedStore):
+    """A store at which others come in between: each call waits a random number of turns."""
+
+    chance: random.Random
+
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        for _ in range(self.chance.randrange(4)):
+            await asyncio.sleep(0)
+        result = await call(*args, **kwargs)
+        for _ in range(self.chance.randrange(4)):
+            await asyncio.sleep(0)
+        return result
+
+
+class World:
+    """An old store, a new one, and processes that look at both."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.old, self.new = MemoryStore(), MemoryStore()
+
+    def process(self, *, prepare: bool = False) -> MovedFromStore:
+        stores = []
+        for store in (self.new, self.old):
+            slow = Slow(store)
+            slow.chance = self.chance
+            stores.append(slow)
+        return MovedFromStore(stores[0], stores[1], prepare=prepare)
+
+    async def run(self, *calls: Coroutine[Any, Any, Any], die: int = 0) -> list[Any]:
+        """Run calls at once; ``die`` of them are cancelled somewhere on their way."""
+        tasks = [asyncio.create_task(call) for call in calls]
+        for task in tasks[:die]:
+            for _ in range(self.chance.randrange(30)):
+                await asyncio.sleep(0)
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def final(self) -> bytes | None:
+        return await MovedFromStore(self.new, self.old, prepare=False).get("k")
+
+
+SEEDS = 60
+
+
+@pytest.mark.parametrize("die", [0, 2])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_nothing_deleted_comes_back_and_nothing_is_lost(die: int, mixed: bool) -> None:
+    @in_loop
+    async def work() -> None:
+        for seed in range(SEEDS):
+            world = World(seed)
+            reading = [world.process(prepare=mixed and bool(number % 2)) for number in range(4)]
+            other = world.process(prepare=mixed and bool(seed % 2))
+            for name, change, want in (
+                ("delete", other.delete("k"), {None}),
+                ("set", other.set("k", b"2"), {b"2"}),
+                ("read", other.get("k"), {b"1"}),
+            ):
+                await world.new.delete_all()
+                await world.old.set("k", b"1", expires_in=60)
+                results = await world.run(*(each.get("k") for each in reading), change, die=die)
+                assert await world.final() in want, (seed, name)
+                for result in results[die:4]:
+                    assert result in {b"1", *want}, (seed, name, result)
+            await MovedFromStore(world.new, world.old, prepare=False).tidy("k")
+            assert await world.old.get("k") is None
+
+    work()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_no_increment_is_lost_or_counted_twice(mixed: bool, there: bool) -> None:
+    @in_loop
+    async def work() -> None:
+        for seed in range(SEEDS):
+            world = World(seed)
+            if there:
+                await world.old.set("k", b"100")
+            processes = [world.process(prepare=mixed and bool(number % 2)) for number in range(4)]
+            results = await world.run(*(each.increment("k") for each in processes for _ in range(2)))
+            start = 100 if there else 0
+            assert sorted(results) == list(range(start + 1, start + 9)), (seed, results)
+            assert await world.final() == b"%d" % (start + 8)
+
+    work()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_only_one_pops_and_only_one_adds(mixed: bool) -> None:
+    @in_loop
+    async def work() -> None:
+        for seed in range(SEEDS):
+            world = World(seed)
+            await world.old.set("k", b"1")
+            processes = [world.process(prepare=mixed and bool(number % 2)) for number in range(4)]
+            results = await world.run(*(each.pop("k") for each in processes), *(each.get("k") for each in processes))
+            assert [result for result in results[:4] if result is not None] == [b"1"], (seed, results)
+            assert await world.final() is None
+            added = await world.run(*(each.add("k", b"%d" % at) for at, each in enumerate(processes)))
+            assert sorted(added) == [False, False, False, True], (seed, added)
+            assert await world.final() == b"%d" % added.index(True)
+
+    work()
+
+
+@in_loop
+async def test_values_keep_their_expiry_and_every_operation_finds_them() -> None:
+    for prepare in (False, True):
+        world = World(0)
+        store = MovedFromStore(world.new, world.old, prepare=prepare)
+        await world.old.set_many({f"k{number}": b"%d" % number for number in range(9)}, expires_in=60)
+        assert await store.exists("k0")
+        assert await store.expires_in("k0") == 60
+        assert await world.new.get("k0") is None
+        assert await store.get_many([f"k{number}" for number in range(4)] + ["none"]) == {
+            f"k{number}": b"%d" % number for number in range(4)
+        }
+        assert sorted([key async for key in store.keys()]) == [f"k{number}" for number in range(9)]
+        found = await store.get_with_expiry("k4")
+        assert found is not None
+        assert found[0] == b"4"
+        assert 59 < (found[1] or 0) <= 60
+        assert await store.touch("k5", 100)
+        assert await store.expires_in("k5") == 100
+        assert await store.increment("k6") == 7
+        assert await store.expires_in("k6") == 60
+        assert not await store.add("k7", b"x")
+        assert await store.compare_and_set("k7", b"7", b"x", keep_ttl=True)
+        await store.set("k8", b"y", keep_ttl=True)
+        assert await store.expires_in("k8") == 60
+        assert await store.delete("k8")
+        assert await store.delete_many(["k0", "k7", "none"]) == 2
+        await store.set_many({"k1": b"z", "new": b"z"})
+        assert await store.get("new") == b"z"
+        assert await store.get("k2", renew_for=200) == b"2"
+        assert await store.expires_in("k2") == 200
+        await store.delete_all()
+        assert [key async for key in store.keys()] == []
+        with pytest.raises(storeconf.StoreValueError):
+            await store.set("k", b"\x93SCm\x01" + b"x" * 40)
+
+
+@in_loop
+async def test_a_layout_moves_namespaces_too() -> None:
+    layout: dict[str, Any] = {
+        "stores": {
+            "before": {"type": "memory"},
+            "s": {"type": "memory", "middleware": {"moved_from": "before", "ttl": "1h", "compress": {"min_size": 0}}},
+        }
+    }
+    registry = storeconf.load(layout, environ={})
+    async with registry:
+        old: Store = registry["before"]
+        await old.with_namespace("n").set("k", b"v" * 100)
+        await old.set("j", b"w")
+        s = registry["s"]
+        assert await s.with_namespace("n").get("k") == b"v" * 100
+        assert await s.get_or_set("j", lambda: b"other") == b"w"
+        assert [place async for place in old.walk()] == []
