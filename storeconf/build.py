@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from storeconf.plan import Chain, FactoryStep, Plan, Step
-    from storeconf.plugin import Backend, ValueSource
+    from storeconf.plugin import Backend, Middleware, ValueSource
 
 __all__ = ["Builder", "ReloadResult", "StoreFactory", "unknown_store"]
 
@@ -295,7 +295,22 @@ class Builder:
         return self.root(HIDDEN_ROOT, step.backend, step.sources)
 
     def _context(self, name: str, chain: Chain = (), sources: Mapping[str, ValueSource] = _NO_SOURCES) -> BuildContext:
-        return BuildContext(name, self.plan.environment, self._call, _logger, dict(chain), sources)
+        below = partial(self._names_below, name)
+        return BuildContext(name, self.plan.environment, self._call, _logger, dict(chain), sources, below)
+
+    def _names_below(self, name: str, link: Middleware) -> tuple[str, ...]:
+        """The names of the namespaces from the store that names a link of its chain to the store of that name."""
+        step, factory = self._steps.get(name), self.plan.default_factory
+        parent: str | None = None if factory is None else factory.parent
+        last: tuple[str, ...] = (name,)
+        if step is not None:
+            parent, last = step.parent, step.path[-1:]
+        names: tuple[str, ...] = ()
+        while parent is not None and any(each is link for _, each in self._steps[parent].chain):
+            names = (*last, *names)
+            above = self._steps[parent]
+            parent, last = above.parent, above.path[-1:]
+        return names
 
     def _call(self, name: str) -> Store:
         step = self._steps.get(name)

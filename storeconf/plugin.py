@@ -164,6 +164,10 @@ class ValueSource(Protocol):
         ...
 
 
+def _no_names(middleware: Middleware) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext:
     """What a backend or middleware is told while its store is built. Building does no I/O.
@@ -172,7 +176,8 @@ class BuildContext:
     store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`. ``chain``: all
     middleware of the store that is being built, by kind, for middleware that depends on another's settings.
     ``sources``: the backend's settings that came from files, by dotted path (``password``, ``sentinel.password``), for
-    what reads a credential again when it connects.
+    what reads a credential again when it connects. ``names_below(middleware)``: the names of the namespaces from the
+    store that names this middleware to the one that is being built, which may inherit it.
     """
 
     name: str
@@ -181,6 +186,7 @@ class BuildContext:
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("storeconf"))
     chain: Mapping[str, Middleware] = field(default_factory=dict)
     sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False)
+    names_below: Callable[[Middleware], tuple[str, ...]] = field(default=_no_names, repr=False)
 
 
 class Backend(Settings):

@@ -14,6 +14,9 @@ value or none by then, the provisional entry is dead and is removed.
 A new entry for a key that neither store has is made with a mark, too: whoever makes it looks whether the old store has
 got one meanwhile, from a process that only prepares, and gives way then. Others wait for that a moment.
 ``docs/decisions/0015-moved-from.md`` has the reasons.
+
+Longer than other modules, because every operation has a way of its own through the two stores, with and without
+``prepare``, and they are right only together.
 """
 
 from __future__ import annotations
@@ -75,6 +78,8 @@ class MovedFrom(Middleware):
     def wrap(self, inner: Store, context: BuildContext) -> Store:
         """Return a store that carries entries over."""
         old = without_policies(context.store(self.store))
+        for name in context.names_below(self):
+            old = old.with_namespace(name)
         for store in (inner, old):
             missing = sorted({"add", "compare_and_set"} - store.capabilities.atomic)
             if missing:

@@ -180,3 +180,26 @@ async def test_a_layout_moves_namespaces_too() -> None:
         assert await s.with_namespace("n").get("k") == b"v" * 100
         assert await s.get_or_set("j", lambda: b"other") == b"w"
         assert [place async for place in old.walk()] == []
+
+
+@in_loop
+async def test_stores_that_inherit_it_take_from_the_same_namespace() -> None:
+    layout: dict[str, Any] = {
+        "stores": {
+            "before": {"type": "memory", "namespace": "shop"},
+            "main": {"type": "memory", "namespace": "shop", "middleware": {"moved_from": "before"}},
+            "a": {"parent": "main"},
+            "b": {"parent": "a", "namespace": "inner"},
+        },
+        "default_factory": {"parent": "main"},
+    }
+    registry = storeconf.load(layout, environ={})
+    async with registry:
+        before: Store = registry["before"]
+        await before.set("k", b"main")
+        await before.with_namespace("a").set("k", b"a")
+        await before.with_namespace("a").with_namespace("inner").set("k", b"b")
+        await before.with_namespace("other").set("k", b"other")
+        for name in ("main", "a", "b", "other"):
+            assert await registry.get(name).get("k") == name.encode()
+        assert [place async for place in before.walk()] == []
