@@ -103,6 +103,10 @@ class _Marked(NamedTuple):
         start = len(_MARK)
         return cls(data[start : start + 1], data[start + 1 : _HEAD], data[_HEAD:])
 
+    def of_kind(self, kind: bytes) -> _Marked:
+        """Return the same with another mark."""
+        return _Marked(kind, self.token, self.value)
+
     def dump(self) -> bytes:
         """Return the entry."""
         return _MARK + self.kind + self.token + self.value
@@ -174,7 +178,7 @@ class MovedFromStore(StoreWrapper):
             if await _unchanged(new, key, provisional):
                 await self._decide(key, marked, new)  # whoever made it is gone
             return
-        decided = marked._replace(kind=_DECIDED).dump()
+        decided = marked.of_kind(_DECIDED).dump()
         while True:
             there = await old.get(key)
             if there == marked.value:
@@ -194,7 +198,7 @@ class MovedFromStore(StoreWrapper):
         if marked.kind == _CREATED:
             if await _unchanged(old, key, there):  # whoever made it is gone
                 await old.compare_and_set(key, there, None if await new.get(key) else marked.value, keep_ttl=True)
-        elif await new.get(key) != marked._replace(kind=_PROVISIONAL).dump():
+        elif await new.get(key) != marked.of_kind(_PROVISIONAL).dump():
             # Decided, and its provisional entry is gone: it was finished, and perhaps changed or deleted since.
             await old.compare_and_set(key, there, None)
 
