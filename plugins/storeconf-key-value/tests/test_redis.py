@@ -1,4 +1,4 @@
-"""storeconf's own suite over py-key-value's store for Redis, on a real server."""
+"""storeconf's own suite over py-key-value's stores for Redis and Valkey, on a real server."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ def port() -> Iterator[int]:
             server.wait()
 
 
-def built(port: int) -> storeconf.Store:
+def built(port: int, kind: str = "redis") -> storeconf.Store:
     context = BuildContext(name="tested", environment=None, store=lambda name: storeconf.MemoryStore())
-    return KeyValueBackend.model_validate({"store": "redis", "options": {"port": port}}).build(context)
+    return KeyValueBackend.model_validate({"store": kind, "options": {"port": port}}).build(context)
 
 
 class TestRedis(StoreConformance):
     """Several event loops at once, forks, and a thousand concurrent calls included."""
 
+    kind = "redis"
     model_examples = 3
 
     @pytest.fixture(autouse=True)
@@ -60,7 +61,17 @@ class TestRedis(StoreConformance):
         self.port = port
 
     def make_store(self) -> Any:
-        return built(self.port).with_namespace(self.unique)
+        return built(self.port, self.kind).with_namespace(self.unique)
+
+
+# Valkey's client complains of being freed with the event loop in which it was made.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Importing from 'glide:DeprecationWarning")
+class TestValkey(TestRedis):
+    """It can't list its keys."""
+
+    kind = "valkey"
+    threads = False  # Valkey's client hangs
 
 
 def test_one_store_in_one_loop_after_another(port: int) -> None:

@@ -35,11 +35,12 @@ class Kind:
     path: str | None = None
     persistent: bool = True
     shared: bool = True
+    lists: bool = False
 
     @property
     def capabilities(self) -> Capabilities:
         """What a storeconf store on it can do: the library has no atomic operations."""
-        return Capabilities(persistent=self.persistent, shared=self.shared)
+        return Capabilities(persistent=self.persistent, shared=self.shared, lists=self.lists)
 
     def load(self) -> type[Any]:
         """Import the class; ImportError when the library's extra is not installed."""
@@ -60,22 +61,24 @@ def _of(name: str, cls: str, **rest: Any) -> Kind:
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "aerospike": _of("aerospike", "AerospikeStore"),
+        "aerospike": _of("aerospike", "AerospikeStore", lists=True),
         "azure_tables": _of("azure_tables", "AzureTablesStore"),
         "chdb": _of("chdb", "ChDBStore", path="database_path", shared=False),
-        "disk": Kind("storeconf_key_value.disk:ListedDiskStore", "disk", path="directory"),
+        "disk": Kind("storeconf_key_value.disk:ListedDiskStore", "disk", path="directory", lists=True),
         "duckdb": _of("duckdb", "DuckDBStore", path="database_path", shared=False),
         "dynamodb": _of("dynamodb", "DynamoDBStore", shared=False),  # its reads may lag behind others' writes
-        "elasticsearch": _of("elasticsearch", "ElasticsearchStore", shared=False),  # likewise
+        "elasticsearch": _of("elasticsearch", "ElasticsearchStore", shared=False, lists=True),  # likewise
         "filetree": _of("filetree", "FileTreeStore", path="data_directory", shared=False),
         "firestore": _of("firestore", "FirestoreStore"),
         "keyring": _of("keyring", "KeyringStore", shared=False),
         "memcached": _of("memcached", "MemcachedStore", persistent=False),
-        "memory": _of("memory", "MemoryStore", persistent=False, shared=False),
+        "memory": _of("memory", "MemoryStore", persistent=False, shared=False, lists=True),
         "mongodb": _of("mongodb", "MongoDBStore"),
-        "opensearch": _of("opensearch", "OpenSearchStore", shared=False),  # its reads may lag behind others' writes
+        "opensearch": _of(
+            "opensearch", "OpenSearchStore", shared=False, lists=True
+        ),  # its reads may lag behind others' writes
         "postgresql": _of("postgresql", "PostgreSQLStore"),
-        "redis": _of("redis", "RedisStore"),
+        "redis": _of("redis", "RedisStore", lists=True),
         "rocksdb": _of("rocksdb", "RocksDBStore", path="path", shared=False),
         "s3": _of("s3", "S3Store"),
         "valkey": _of("valkey", "ValkeyStore"),
