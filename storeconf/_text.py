@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NewType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
+    "Redacted",
     "escaped",
     "escaped_json",
     "MASK",
@@ -106,6 +107,9 @@ def slips(word: str, meant: str) -> int:
 
 
 MASK: Final = "***"
+
+Redacted = NewType("Redacted", str)
+"""A text without secrets: only the redactor makes it, and whoever prints a message or an error takes nothing else."""
 
 _ANYTHING: Final = r"(?:(?!:-)[^}])*"
 _BODY: Final = rf"(?:[A-Za-z_][A-Za-z0-9_]*(?::\?{_ANYTHING})?|[A-Za-z][A-Za-z0-9_-]*:(?!-){_ANYTHING})"

@@ -26,6 +26,7 @@ from storeconf.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from storeconf._text import Redacted
     from storeconf.config.document import Looks
     from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
@@ -94,7 +95,7 @@ class Layout:
         """The effective layout as plain data in the language's own shape; with ``masked=False`` secrets too."""
         return dump(self._assembly, self._validated, masked=masked)
 
-    def redact(self, text: str) -> str:
+    def redact(self, text: str) -> Redacted:
         """A text that other code made, such as an exception's, without any part of this layout's secrets."""
         return self._assembly.report.redactor.foreign(text)
 

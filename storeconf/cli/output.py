@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
-from storeconf._text import escaped, escaped_json
+from storeconf._text import Redacted, escaped, escaped_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,10 +111,10 @@ def write(content: bytes) -> None:
 def message(text: str) -> None:
     """Print to stderr, unless only errors are wanted."""
     if not is_quiet():
-        _to_stderr(text)
+        _to_stderr(_without_secrets(text))
 
 
-def _to_stderr(text: str) -> None:
+def _to_stderr(text: Redacted) -> None:
     click.echo(text, err=True, color=wants_color(sys.stderr))
 
 
@@ -233,7 +233,7 @@ def complain(diagnostics: Sequence[Diagnostic]) -> None:
     if diagnostics:
         from storeconf.diagnostics.render import render_text
 
-        _to_stderr(render_text(diagnostics, color=wants_color(sys.stderr)))
+        _to_stderr(Redacted(render_text(diagnostics, color=wants_color(sys.stderr))))  # as all diagnostics are
 
 
 def error(text: str, environment: str | None = None) -> None:
@@ -247,24 +247,25 @@ def warning(text: str, environment: str | None = None) -> None:
         _labelled("warning", "yellow", text, environment)
 
 
-def hide(redact: Callable[[str], str]) -> None:
-    """Hide a layout's secrets in all further errors and warnings of this command."""
+def hide(redact: Callable[[str], Redacted]) -> None:
+    """Hide a layout's secrets in all further messages of this command."""
     context = click.get_current_context(silent=True)
     if context is not None:
         context.find_root().meta.setdefault(_REDACTORS, []).append(redact)
 
 
-def _without_secrets(text: str) -> str:
+def _without_secrets(text: str) -> Redacted:
+    """Go through the redactors of the layouts that this command has read; before that, it knows no secret."""
     context = click.get_current_context(silent=True)
     for redact in () if context is None else context.find_root().meta.get(_REDACTORS, ()):
         text = redact(text)
-    return text
+    return Redacted(text)
 
 
 def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
-    text = _without_secrets(text)
+    shown = _without_secrets(text)
     first = f"{environment}: " if environment is not None else ""
-    _to_stderr(f"{first}{style(kind, fg=color, bold=True)}: {text}")
+    _to_stderr(Redacted(f"{first}{style(kind, fg=color, bold=True)}: {shown}"))
 
 
 # ---------------------------------------------------------------------- progress

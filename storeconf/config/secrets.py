@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
-from storeconf._text import MASK, REFERENCE, SECRET_NAME, credentials_in, mask_url, nearest, starred_line
+from storeconf._text import MASK, REFERENCE, SECRET_NAME, Redacted, credentials_in, mask_url, nearest, starred_line
 from storeconf.config.fields import fields_of
 from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
 from storeconf.diagnostics import Diagnostic
@@ -68,14 +68,15 @@ class Redactor:
 
     # ------------------------------------------------------------------ the doors
 
-    def text(self, text: str) -> str:
+    def text(self, text: str) -> Redacted:
         """A text of storeconf's own, without secrets."""
         text = mask_url(text)
-        return self._whole.sub(MASK, text) if self._whole is not None and self._may_hold_one(text) else text
+        hidden = self._whole.sub(MASK, text) if self._whole is not None and self._may_hold_one(text) else text
+        return Redacted(hidden)
 
-    def foreign(self, text: str) -> str:
+    def foreign(self, text: str) -> Redacted:
         """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
-        return _without_parts(self.text(text), self._all)
+        return Redacted(_without_parts(self.text(text), self._all))
 
     def diagnostic(self, each: Finding) -> Diagnostic:
         """A diagnostic without secrets, and with the lines that it is about."""
