@@ -10,9 +10,9 @@ import json
 import re
 from datetime import timedelta
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
 
 from storeconf._text import MASK, REFERENCE, SECRET_NAME, escaped, mask_url
 from storeconf.config.fields import ANY, Expect, fields_of
@@ -63,6 +63,10 @@ def masked(assembly: Assembly, validated: Validated, path: TreePath, value: obje
         return [masked(assembly, validated, (*path, index), each) for index, each in enumerate(value)]
     if isinstance(value, str) and REFERENCE.fullmatch(value):
         return value
+    if type(value) is int:
+        spec = validated.stores.get(str(path[1])) if path[0] == "stores" and len(path) > 2 else None
+        backend = getattr(spec if path[0] == "stores" else validated.default_factory, "backend", None)
+        return value if backend is None else _number(type(backend), str(path[-1]), value)
     return _Walk(assembly, validated, True, written=True).value(expected(validated, path), value, None, path)
 
 
@@ -91,6 +95,19 @@ def expected(validated: Validated, path: TreePath) -> Expect:
             expect = _SECRET_VALUE if SECRET_NAME.fullmatch(step) else ANY
         model = expect.model
     return expect
+
+
+def _number(model: type[BaseModel], key: str, value: int) -> int | str:
+    """A number as its field shows it: an octal one as a text with its digits."""
+    field = model.model_fields.get(fields_of(model).attributes.get(key, key))
+    if field is None or not any(isinstance(each, PlainSerializer) for each in field.metadata):
+        return value
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata)])  # type: ignore[arg-type]
+    try:
+        shown = adapter.dump_python(adapter.validate_python(value))
+    except ValidationError:  # the value of a lower layer, which need not fit
+        return value
+    return shown if isinstance(shown, str) else value
 
 
 class _Walk:
@@ -173,12 +190,9 @@ class _Walk:
         fields = fields_of(type(model))
         if key not in fields.expects:
             return self.value(self._unknown(key), value, None, path)
-        attribute = fields.attributes[key]
-        actual = getattr(model, attribute)
-        if type(value) is int and type(actual) is int:  # which its kind may show as a text, as octal numbers are
-            shown = type(model).__pydantic_serializer__.to_python(model, include={attribute}).get(attribute)
-            return shown if isinstance(shown, str) else value
-        return self.value(fields.expects[key], value, actual, path)
+        if type(value) is int:
+            value = _number(type(model), key, value)
+        return self.value(fields.expects[key], value, getattr(model, fields.attributes[key]), path)
 
     def _unknown(self, key: str) -> Expect:
         return _SECRET_VALUE if SECRET_NAME.fullmatch(key) else ANY

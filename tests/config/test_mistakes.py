@@ -259,6 +259,9 @@ def test_a_mode_is_shown_in_octal(mode: str) -> None:
     assert store(f"type: file, path: ., mode: {mode}") == ()
     shown = storeconf.read_layout("storeconf.yaml", environ={}).dump()["stores"]["a"]["mode"]
     assert str(shown) in ("0750", "750")
+    origin = storeconf.read_layout("storeconf.yaml", environ={}).origin("stores.a.mode")
+    assert origin is not None
+    assert str(origin.value) in ("0750", "750")
 
 
 def test_two_dollars_of_a_default_are_one() -> None:
