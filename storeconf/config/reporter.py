@@ -42,6 +42,7 @@ __all__ = [
 _LONGEST: Final = 40
 
 _LEADING_ZERO: Final = re.compile(r"([+-]?)0+(?=[0-9])")
+_GROUPED: Final = re.compile(r"[1-9][0-9]{0,2}(?:[_, ][0-9]{3})+")
 SHELL: Final = re.compile(r"\$\([A-Za-z_][A-Za-z0-9_]*\)")
 SHELL_HINT: Final = "$(NAME) is not substituted in a layout; write ${NAME}"
 
@@ -190,6 +191,8 @@ def _retyped(name: str, value: object, expect: Expect) -> str | None:
                 plain = _LEADING_ZERO.sub(r"\1", value)
                 return f"write it without leading zeros: {name}: {plain}"
             return f"write it without quotes: {name}: {value}"
+        if classes & {int, float} and _GROUPED.fullmatch(value):
+            return f"write it without separators: {name}: {re.sub('[_, ]', '', value)}"
         if SHELL.search(value):
             return SHELL_HINT
         if list in classes:

@@ -298,8 +298,10 @@ class SettingsReader:
             near = nearest(value, [choice for choice in spot.expect.choices if isinstance(choice, str)])
             text += f", not {shown(value)}"
             hint = None if near is None else f"did you mean {near!r}?"
-        if hint is None and isinstance(value, str) and SHELL.search(value):
+        if isinstance(value, str) and SHELL.search(value):
             hint = SHELL_HINT
+        elif hint is None and isinstance(value, str) and "," in value and isinstance(where[-1], int):
+            hint = f"this is one item; to set the whole list by a variable, use {variable_name(where[:-1])}"
         self._report.add(fault.code, f"{name} {text}", where, hint=hint)
 
     def _whole(self, fault: _Complaint, spot: _Spot, where: TreePath, values: dict[str, Any]) -> None:

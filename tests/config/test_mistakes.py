@@ -207,6 +207,9 @@ def test_an_unknown_store_names_the_place_that_removes_it(field: str) -> None:
         ("stores: {main: {type: memory, max_entries: '$(SIZE)'}}", "${NAME}"),
         ("stores: {main: {type: redis, namespace: a, cluster: '${NODES}'}}", "STORECONF__STORES__MAIN__CLUSTER"),
         ("stores: {main: {type: redis, namespace: a, url: 'redis://h:$(PORT)'}}", "${NAME}"),
+        ("stores: {main: {type: memory, max_size: $(SIZE)}}", "${NAME}"),
+        ("stores: {main: {type: memory, max_entries: 1_000}}", "max_entries: 1000"),
+        ("stores: {main: {type: redis, namespace: a, cluster: ['${COMMAS}']}}", "STORECONF__STORES__MAIN__CLUSTER"),
         ("stores:\n  main:{type: memory}\n", "space"),
         ("stores:\n  main:\n    type:memory\n", "space"),
         ("stores:\n  main: {type: memory, max_entries:5}\n", "space"),
@@ -215,7 +218,7 @@ def test_an_unknown_store_names_the_place_that_removes_it(field: str) -> None:
 def test_a_hint_fits_the_mistake(text: str, hint: str, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(MAIN)
     (tmp_path / "shared").mkdir()
-    (found,) = problems({"storeconf.yaml": text}, environ={"NODES": '["a:1"]'})
+    (found,) = problems({"storeconf.yaml": text}, environ={"NODES": '["a:1"]', "COMMAS": "a:1,b:2"})
     assert hint in (found.hint or "")
 
 
@@ -233,6 +236,12 @@ def test_an_empty_environment_is_explained() -> None:
     (found,) = problems({"storeconf.yaml": MAIN}, environment="")
     assert found.environments == ()
     assert "empty" in found.message
+
+
+def test_a_key_of_yaml_has_a_greatest_length() -> None:
+    (found,) = problems({"storeconf.yaml": f"stores:\n  {'k' * 1100}: {{type: memory}}\n"})
+    assert (found.line, found.column) == (2, 3)
+    assert "1,024" in found.message
 
 
 def test_a_quoted_merge_key_is_an_unknown_field() -> None:

@@ -22,6 +22,7 @@ __all__ = ["explain"]
 _CONTROL: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BEYOND: Final = re.compile(r"\\U(?!000|0010)")
 _LINE: Final = re.compile(r"[^\r\n]*")
+_LONGEST_KEY: Final = 1024  # YAML's own limit for a key that is not in brackets
 _QUOTE: Final = "put the string in quotes"
 
 
@@ -77,6 +78,11 @@ def _mapping_value(text: str, at: int, opened: int, context: str) -> Problem:
         return tab
     start, line = _line(text, at)
     before = line[: at - start]
+    key = before.strip()
+    if len(key) > _LONGEST_KEY:
+        return Problem(
+            "SC107", "a key can't have more than 1,024 characters", start + line.find(key), start + line.find(key) + 1
+        )
     if re.search(r":\s+\S", before):
         return Problem(
             "SC107", "a second ': ' in one line", at, hint="put the value in quotes if it contains a colon and a space"
