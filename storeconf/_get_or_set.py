@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from storeconf._arguments import key_text, value_bytes
-from storeconf._lifecycle import require_asyncio
+from storeconf._lifecycle import CLOSING, require_asyncio
 from storeconf._root import Handle, life_of, refresh_of, targets_of
 from storeconf._single_flight import DeadlockError, FlightEndedError
 from storeconf.errors import (
@@ -171,28 +171,32 @@ class Computation:
         return data  # type: ignore[no-any-return]  # where objects are kept, it may be any
 
     async def fly(self, flight: Flight) -> bytes:
-        """Run as a call in progress, which closing waits for; its own calls go on meanwhile."""
+        """Run the flight, which closing waits for as for a call; its own calls go on meanwhile."""
         life, task = life_of(self.store), asyncio.current_task()
-        with life.calls:
-            life.inside.add(task)
-            try:
-                return await self.run(flight)
-            finally:
-                life.inside.discard(task)
+        if life.abandoned and life.state == CLOSING:  # another thread began that before it saw this flight
+            await life.let_close()
+        life.inside.add(task)
+        try:
+            return await self.run(flight)
+        finally:
+            life.inside.discard(task)
 
 
 async def computed(computation: Computation) -> bytes:
     """Return what the computation gives, or one of the same key that is in progress; see `Store.get_or_set`."""
     require_asyncio()
-    store, key = computation.store, computation.key
-    try:
-        return await life_of(store).flights.join(store.namespaces, key, computation.fly, targets_of(store))
-    except FlightEndedError:
-        raise StoreClosedError(
-            f"store {store.name!r} was closed before the factory was done", store=store.name, operation="get_or_set"
-        ) from None
-    except DeadlockError as error:
-        raise deadlock(store, error) from None
+    store, key, life = computation.store, computation.key, life_of(computation.store)
+    while True:
+        try:
+            return await life.flights.join(store.namespaces, key, computation.fly, targets_of(store))
+        except FlightEndedError:
+            if life.abandoned:
+                continue  # a reload fails no call: the root opens again for this one
+            raise StoreClosedError(
+                f"store {store.name!r} was closed before the factory was done", store=store.name, operation="get_or_set"
+            ) from None
+        except DeadlockError as error:
+            raise deadlock(store, error) from None
 
 
 def deadlock(store: Computing, error: DeadlockError) -> StoreDeadlockError:

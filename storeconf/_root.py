@@ -253,7 +253,7 @@ class RootLife(LifeCycle):
         self._tasks: set[asyncio.Task[None]] = set()
         self.guests = 0
         self.inside: set[asyncio.Task[Any] | None] = set()
-        self.flights = Flights()
+        self.flights = Flights(self._count_flight)
         self.observed = self.coherence is not None
 
     async def acquire(self) -> None:
@@ -337,6 +337,15 @@ class RootLife(LifeCycle):
                 await calls.wait()
         await self.close(unless_held=True)
 
+    async def let_close(self) -> None:
+        """Within a call: wait until the closing in progress has ended, which does not wait for this call meanwhile."""
+        calls = self.calls
+        calls.__exit__()
+        try:
+            await self.until_settled()
+        finally:
+            calls.__enter__()
+
     def refuse(self) -> None:
         """Let calls on an abandoned root fail from now on: the registry that it belonged to is closed."""
         self.abandoned = False
@@ -346,6 +355,12 @@ class RootLife(LifeCycle):
         if self.coherence is not None:
             self.coherence.forget()
         self.owner.do_forget()
+
+    def _count_flight(self) -> Callable[[], object]:
+        """Count a flight as a call from when it begins, which is before its task runs; return what ends that."""
+        calls = self.calls
+        calls.__enter__()
+        return calls.__exit__
 
     def limit_opening(self, seconds: float) -> None:
         """Let opening take no longer than that."""
@@ -421,17 +436,12 @@ class RootCaller:
         life = self._life
         while life.state != OPEN:
             require_asyncio()
+            if life.state == CLOSING and asyncio.current_task() in life.inside:
+                return
             if life.abandoned and life.state == CLOSING:
-                calls = life.calls
-                calls.__exit__()  # for closing waits for calls
-                try:
-                    await life.until_settled()
-                finally:
-                    calls.__enter__()
+                await life.let_close()
             elif life.state == NEW or life.abandoned:
                 await life.open(reopen=life.abandoned)
-            elif life.state == CLOSING and asyncio.current_task() in life.inside:
-                return
             else:
                 raise StoreClosedError(
                     f"store {self.name!r} is closed; open it, or its registry, again", store=self.name

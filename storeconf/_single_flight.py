@@ -173,6 +173,8 @@ class Flight:
 class Flights:
     """The flights of one root's callers, and those whose values are stored in this root."""
 
+    begun: Callable[[], Callable[[], object]]
+    """Is told that a flight begins; returns what is told that it has ended."""
     _under_way: dict[Flight, asyncio.AbstractEventLoop] = field(default_factory=dict, init=False)
     _flights: dict[Slot, Flight] = field(default_factory=dict, init=False)
     """Those that can be joined."""
@@ -284,6 +286,7 @@ class Flights:
         for root, path in targets:
             root.flights.add_target((path, key), flight)
             root.observe()
+        ended = self.begun()
 
         def land(task: asyncio.Task[bytes]) -> None:
             self._drop(slot, flight)
@@ -293,6 +296,7 @@ class Flights:
                 root.observe()
             # What inherits the context of the flight may live long: it must not keep the result.
             flight.running, flight.task = False, None
+            ended()
             if not task.cancelled():
                 task.exception()  # every waiter has its own copy; without waiters nobody needs it
 

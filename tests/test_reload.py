@@ -322,6 +322,34 @@ def test_an_old_root_stays_until_its_last_use_has_ended(backend: str, tmp_path: 
 
 
 @in_loop
+async def test_no_factory_fails_because_of_a_reload(tmp_path: Path) -> None:
+    stores = [{"type": "file", "path": "data"}, MEMORY]
+    layout = Layout(tmp_path, s=stores[0])
+    made, ended = [0], asyncio.Event()
+
+    async def compute(s: storeconf.Store, pause: float) -> int:
+        count = 0
+        while not ended.is_set():
+            count += 1
+
+            async def factory() -> str:
+                made[0] += 1
+                await asyncio.sleep(pause)
+                return "made"
+
+            assert await s.get_or_set(f"{pause} {count}", factory) == b"made"
+        return count
+
+    async with layout.registry:
+        s = layout.registry.get("s")
+        tasks = [asyncio.create_task(compute(s, pause)) for pause in (0, 0.001, 0.002)]
+        for turn in range(200):
+            await layout.change(s=stores[turn % 2 == 0])
+        ended.set()
+        assert sum(await asyncio.gather(*tasks)) == made[0]  # each once
+
+
+@in_loop
 async def test_who_has_entered_a_handle_holds_what_it_leads_to(tmp_path: Path) -> None:
     layout = Layout(tmp_path, a=MEMORY)
     a = layout.registry.get("a")
