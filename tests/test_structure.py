@@ -314,6 +314,17 @@ def is_set_on_self(node: ast.Attribute) -> bool:
     return isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
 
 
+def test_only_the_redactor_makes_redacted_texts() -> None:
+    """Type checkers let nothing else be printed as a message; `cli.output` hands texts on that went through it."""
+    makers = {
+        module_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Redacted"
+    }
+    assert makers == {"config.secrets", "cli.output"}
+
+
 def test_no_two_classes_have_one_name() -> None:
     counted = Counter(
         node.name.lstrip("_")

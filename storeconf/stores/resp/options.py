@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from storeconf._pace import OwnThread
+from storeconf._text import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,6 @@ class ServerOptions:
 
 
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
-MASK = "***"
 DEFAULT_PORT = 6379
 
 
