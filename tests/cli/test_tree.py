@@ -33,6 +33,7 @@ environments: {production: {}}
 @pytest.fixture(autouse=True)
 def _layout(directory: Path) -> None:
     (directory / "storeconf.yaml").write_text(LAYOUT)
+    (directory / "ca.pem").touch()
 
 
 def test_the_tree_shows_what_hangs_together() -> None:
