@@ -81,7 +81,7 @@ def _fault_of_fields(model: type[Any], base: type[Any], reserved: Collection[str
     for attribute, shown in fields.items():
         if shown in reserved:
             return f"has a field {shown!r}, a name that every store has in a layout"
-        if attribute in vars(base) and attribute not in base.model_fields:
+        if attribute in _own(base) and attribute not in base.model_fields:
             return f"has a field {attribute!r}, which hides {base.__name__}.{attribute}"
     for each in (model, *_models_in(model)):
         for shown in (_shown(name, info) for name, info in each.model_fields.items()):
@@ -92,8 +92,13 @@ def _fault_of_fields(model: type[Any], base: type[Any], reserved: Collection[str
     return None
 
 
+def _own(base: type[Any]) -> dict[str, Any]:
+    """What storeconf's classes of a model define, and not Pydantic's."""
+    return {name: each for kind in reversed(base.__mro__) if _is_own(kind) for name, each in vars(kind).items()}
+
+
 def _fault_of_methods(model: type[Any], base: type[Any]) -> str | None:
-    for name, there in vars(base).items():
+    for name, there in _own(base).items():
         if isinstance(there, FunctionType) and not name.startswith("_"):
             fault = override_fault(name, inspect.getattr_static(model, name), there, by_name=False)
             if fault is not None:

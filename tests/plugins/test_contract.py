@@ -374,6 +374,50 @@ def test_what_the_caller_did_wrong_and_what_is_ours_stays() -> None:
     assert issubclass(StoreError, StoreconfError)
 
 
+class Odd(storeconf.StoreWrapper):
+    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+        if key == "odd":
+            raise KeyError("no luck with hunter22")
+        return await self.wrapped.get(key, renew_for)
+
+
+class OddGuard(GuardedStore):
+    async def around(self, operation: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if args[:1] == ("odd",):
+            raise KeyError("no luck with hunter22")
+        return await call(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [Odd, OddGuard])
+def test_what_middleware_raises_comes_out_as_a_store_error(kind: type[storeconf.StoreWrapper]) -> None:
+    class Odds(Middleware):
+        kind: ClassVar[str] = "mine"
+        token: SecretStr = SecretStr("hunter" + "22")
+
+        def wrap(self, inner: storeconf.Store, context: storeconf.BuildContext) -> storeconf.Store:
+            return kind_of_store(inner)
+
+    kind_of_store = kind
+
+    async def main() -> None:
+        layout = {"stores": {"main": {"type": "memory", "middleware": {"mine": {"token": "hunter22"}}}}}
+        async with storeconf.read_layout(layout, environ={}, catalog=catalog_with(Odds)).compile() as registry:
+            store = registry["main"]
+            with pytest.raises(
+                StoreError, match="the middleware 'mine' of store 'main' failed in get: KeyError"
+            ) as caught:
+                await store.get("odd")
+            assert (caught.value.store, caught.value.operation) == ("main", "get")
+            assert "hunter22" not in str(caught.value)
+            assert isinstance(caught.value.__cause__, KeyError)
+            await store.set("k", "v")
+            assert await store.get("k") == b"v"
+            with pytest.raises(TypeError, match="a key must be a str"):
+                await store.get(3)  # type: ignore[arg-type]  # on purpose
+
+    asyncio.run(main())
+
+
 # ---------------------------------------------------------------------- nobody else suffers
 
 
