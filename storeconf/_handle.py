@@ -153,6 +153,12 @@ class PublishedHandle(StoreWrapper):
         life.guests -= 1
         await life.release()
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what only this kind of store has, such as what its middleware counts."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.wrapped, name)
+
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
         return self.wrapped._targets()  # noqa: SLF001  # a store's own
 

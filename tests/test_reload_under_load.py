@@ -163,4 +163,4 @@ def test_no_call_fails_and_nothing_is_lost(backend: str, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hundred_tasks_and_two_hundred_reloads(backend: str, tmp_path: Path) -> None:
-    run(backend, tmp_path, tasks=100, reloads=200, seconds=55)
+    run(backend, tmp_path, tasks=100, reloads=200, seconds=10)

@@ -318,8 +318,8 @@ def test_a_thousand_caches_of_one_root_do_not_look_at_one_another() -> None:
 
 def test_settings() -> None:
     assert Cache().max_age.total_seconds() == 10
-    stores = compiled({"main": {"type": "far", "middleware": {"cache": True}}})
-    assert type(stores["main"]).__name__ == "CacheStore"
+    stores: Any = compiled({"main": {"type": "far", "middleware": {"cache": True}}})
+    assert type(stores["main"].wrapped).__name__ == "CacheStore"
     for wrong in ({"max_age": 0}, {"max_entries": 0}, {"max_size": 0}, {"max_age": "soon"}, {"misses": True}):
         with pytest.raises(ValidationError):
             Cache(**wrong)
