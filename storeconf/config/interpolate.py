@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storeconf._text import nearest
+from storeconf._text import SECRET_NAME, nearest
 from storeconf.config.document import BYTE_ORDER_MARK, MARKED, SecretFile, SecretResolution, SecretText, read_secret
 from storeconf.config.language import Reference, parse_references
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath
@@ -189,6 +189,8 @@ class Interpolation:
         """Warn of a secret file that holds nothing, or an invisible mark in front."""
         if value and not value.startswith(BYTE_ORDER_MARK):
             return
+        if not value and not any(SECRET_NAME.fullmatch(str(step)) for step in path[-2:]):
+            return  # where nothing may be meant
         place = _inside(layer, path, text, *reference.span)
         code, reason = ("SC810", MARKED) if value else ("SC805", "is empty")
         message = f"the file {reference.argument!r} {reason}"
