@@ -21,7 +21,13 @@ from storeconf._arguments import LOCKS, key_text, milliseconds
 from storeconf._handle import PublishedHandle
 from storeconf._lifecycle import run_shielded
 from storeconf._pace import backoff
-from storeconf.errors import StoreError, StoreLockBusyError, StoreLockLostError, UnsupportedOperationError
+from storeconf.errors import (
+    StoreconfError,
+    StoreError,
+    StoreLockBusyError,
+    StoreLockLostError,
+    UnsupportedOperationError,
+)
 from storeconf.middleware.wrapper import without_policies
 
 if TYPE_CHECKING:
@@ -232,7 +238,7 @@ class StoreLock:
             for mine in holding:
                 if await self._entries.compare_and_set(self._lease_key, mine, None):
                     return
-        except StoreError:
+        except StoreconfError:  # perhaps a store that a reload has removed
             pass
 
     # ------------------------------------------------------------------ keeping it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from storeconf import (
     StoreLockBusyError,
     StoreLockLostError,
     StoreUnavailableError,
+    UnknownStoreError,
     UnsupportedOperationError,
     lock,
 )
@@ -246,6 +248,27 @@ async def test_a_cancellation_while_it_is_taken_leaves_no_lease(
             await held.__aexit__(None, None, None)
         async with lock(registry["s"], "a", wait=10):
             pass
+
+
+def test_a_store_that_a_reload_has_removed_leaves_no_error_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "storeconf.json"
+
+    @in_loop
+    async def work() -> None:
+        file.write_text('{"stores": {"s": {"type": "memory"}}}')
+        async with storeconf.load(file, environ={}) as registry:
+            store = registry["s"]
+            file.write_text("{}")
+            await registry.reload()
+            with pytest.raises(UnknownStoreError):
+                await lock(store, "l").__aenter__()
+            await asyncio.sleep(0.01)
+
+    work()
+    gc.collect()
+    assert caplog.text == ""
 
 
 @in_loop

@@ -376,6 +376,28 @@ def test_closing_ends_the_connections_of_other_loops() -> None:
     assert len(seen) == 1
 
 
+def test_a_loop_keeps_its_new_connections_when_its_old_ones_end() -> None:
+    store = RedisStore.with_client(shared().url, namespace="again")
+    used, reopened = threading.Event(), threading.Event()
+
+    async def other() -> bytes | None:
+        await store.set("k", b"v")
+        used.set()
+        reopened.wait()  # without giving way: the old connections end after the new ones have been asked for
+        return await store.get("k")
+
+    async def main() -> bytes | None:
+        async with asyncio.timeout(20):
+            working = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
+            async with store:
+                await asyncio.to_thread(used.wait)
+            async with store:
+                reopened.set()
+                return await working
+
+    assert asyncio.run(main()) == b"v"
+
+
 def test_a_store_that_is_left_open_says_so() -> None:
     async def work() -> None:
         store = RedisStore.with_client(shared().url, namespace="left")

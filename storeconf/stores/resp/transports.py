@@ -165,7 +165,7 @@ class Transports:
                 with suppress(StopIteration):
                     guard.__anext__().send(None)
                 held = self._held[loop] = (transport, guard)
-        self.last = held[0]
+            self.last = held[0]
         return held[0]
 
     def __len__(self) -> int:
@@ -191,7 +191,9 @@ class Transports:
 
     def drop(self, transport: Transport) -> None:
         """Forget a transport that is closed."""
-        self._held.pop(transport.loop, None)
+        held = self._held.get(transport.loop)
+        if held is not None and held[0] is transport:  # its loop may have another one by now
+            self._held.pop(transport.loop, None)
         if self.last is transport:
             self.last = None
 
