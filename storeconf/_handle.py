@@ -112,6 +112,10 @@ class PublishedHandle(StoreWrapper):
             child.bind(made)
             return child
 
+    def __copy__(self) -> Self:
+        """Return another handle that follows the name: one that shared what this one has kept could not be switched."""
+        return type(self)(self.handles, self.known_as, self.find, self.parent)
+
     def forget_store(self) -> None:
         """Find the store again when something of it is asked for."""
         self._inside = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -359,6 +360,21 @@ async def test_who_has_entered_a_handle_holds_what_it_leads_to(tmp_path: Path) -
         await a.set("k", "v")
         await closed(old)
     assert [a.is_open] == [False]
+
+
+@in_loop
+async def test_copies_of_handles_follow_the_name_too(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, a=MEMORY)
+    async with layout.registry:
+        a = layout.registry.get("a")
+        for store in (a, a.with_namespace("n")):
+            other = copy.copy(store)
+            await other.set("k", "v")
+            assert await store.get("k") == b"v"
+            await layout.change(a={"type": "file", "path": "data"})
+            assert await other.get("k") is await store.get("k") is None
+            await layout.change(a=MEMORY)
+            assert await other.get("k") is await store.get("k") is None
 
 
 @in_loop
