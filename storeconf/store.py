@@ -604,6 +604,7 @@ class StoreBase(Store, Hooks):
     """Whether a store that was opened by a call alone deserves a ResourceWarning when it is left open: false where
     nothing needs to be given back. One that somebody entered and never left deserves it anyway."""
 
+    capabilities: Capabilities
     _root: StoreBase
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

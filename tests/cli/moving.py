@@ -26,17 +26,17 @@ LAYOUT = """
 stores:
   old: {type: file, path: var/old}
   pages: {parent: old, middleware: {ttl: {default: 1h, max: 2h}, compress: gzip}}
-  letters: {parent: pages, middleware: {encrypt: one}}
+  letters: {parent: pages, middleware: {encrypt: the first of the keys}}
   new: {type: file, path: var/new}
   straight: {type: file, path: var/straight}
   new_pages: {parent: new, namespace: pages, middleware: {ttl: 5s, compress: {algorithm: gzip, min_size: 1}}}
-  new_letters: {parent: new_pages, namespace: letters, middleware: {encrypt: two}}
+  new_letters: {parent: new_pages, namespace: letters, middleware: {encrypt: the second of the keys}}
   again: {use: pages}
   guarded: {parent: new, middleware: {read_only: {}}}
   small: {parent: new, middleware: {limit: {value_size: 4}}}
   hasty: {parent: new, middleware: {on_error: miss, fallback: old}}
 environments:
-  production: {default_factory: {parent: new, middleware: {encrypt: three}}}
+  production: {default_factory: {parent: new, middleware: {encrypt: the third of the keys}}}
   other: {stores: {old: {path: var/other}, new: {path: var/other_new}}}
   twin: {}
 """

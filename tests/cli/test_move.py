@@ -211,7 +211,7 @@ def test_values_that_can_not_be_read_are_told() -> None:
         "production: error: 'plain' in 'letters': the value can't be read: it was not encrypted (accept_plain: true "
         "would read it)\nproduction: copied 1 key from 'letters' to 'new', 1 failed\n"
     )
-    done = run("copy", "letters", "other:new", "--set", "stores.letters.middleware.encrypt=another")
+    done = run("copy", "letters", "other:new", "--set", "stores.letters.middleware.encrypt=another of the keys")
     assert done.status == 1
     assert "'good' in 'production:letters': " in done.err
     assert "is encrypted with a key that is not among the configured ones" in done.err
