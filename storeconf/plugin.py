@@ -238,10 +238,6 @@ class Backend(Settings):
         location = self.location()
         return () if location is None else (location,)
 
-    def warnings(self) -> list[tuple[str, str]]:
-        """See `Settings.warnings`."""
-        return super().warnings()
-
     def keeps_objects(self) -> bool:
         """Whether the store, so set up, keeps Python objects as they are; middleware for bytes is then an error."""
         return self.capabilities.objects

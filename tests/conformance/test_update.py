@@ -98,6 +98,7 @@ class TestDictStore(StoreConformance):
         return DictStore()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # one test of the suite leaves stores open
 def test_all_atomic_operations_come_from_the_one_hook() -> None:
     assert DictStore.capabilities.atomic == Capabilities.ALL_ATOMIC
 
