@@ -6,7 +6,8 @@ VERSIONS := 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WORKERS ?= 2
+# One more than there are cores: many tests wait for servers, clocks and processes.
+WORKERS ?= 3
 # The tests of the inner loop: under a minute on two cores, without servers that each test starts, and without subprocesses.
 FAST := tests/config tests/middleware tests/transfer tests/stores/test_memory*.py tests/stores/test_file_format.py \
     tests/stores/test_file_directory.py $(filter-out tests/test_bulk.py tests/test_demo.py tests/test_docs.py \

@@ -35,6 +35,8 @@ def now() -> int:
 class DictStore(StoreBase):
     """A dict, whose update is optimistic: it reads, waits, and begins again if somebody else was faster."""
 
+    warn_if_left_open = False
+
     def __init__(self) -> None:
         super().__init__()
         self.entries: dict[tuple[Path, str], Pair] = {}
@@ -98,7 +100,6 @@ class TestDictStore(StoreConformance):
         return DictStore()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # one test of the suite leaves stores open
 def test_all_atomic_operations_come_from_the_one_hook() -> None:
     assert DictStore.capabilities.atomic == Capabilities.ALL_ATOMIC
 
