@@ -93,6 +93,8 @@ def expected(validated: Validated, path: TreePath) -> Expect:
             expect = inner
         elif isinstance(step, str):
             expect = _SECRET_VALUE if SECRET_NAME.fullmatch(step) else ANY
+        if expect.secret:
+            break  # and so is all that it contains
         model = expect.model
     return expect
 

@@ -405,6 +405,18 @@ def test_no_part_of_a_secret_is_shown_of_a_damaged_file(
     assert not shown(case.canaries, done.both + caplog.text), command
 
 
+@pytest.mark.parametrize("place", sorted(PLACES))
+def test_a_secret_in_a_layer_is_shown_by_no_command(place: str, workplace: Path) -> None:
+    for way in ("literal", "section", "overlay"):
+        case = Case(stores=json.loads(json.dumps(BASE)))
+        plant(case, place, way, "k2" * 5, "")
+        write(case, "yaml")
+        path = "stores." + ".".join((PLACES[place])[:-1])
+        for command in (*COMMANDS, ["explain", path, "--format", "json"], ["explain", path]):
+            if command[0] not in ("ping", "stats", "get"):
+                assert not shown(case.canaries, run(*command).both), (way, command)
+
+
 # ---------------------------------------------------------------------- the doors
 
 SAMPLE = [
