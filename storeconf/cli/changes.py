@@ -47,7 +47,7 @@ _CARRY: Final = (
 )
 
 _ANY: Final = "*"
-"""Stands for every name that the default factory gives a store."""
+"""Represents every name for which the default factory makes a store."""
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class _VariablesReader:
                 )
                 if not _is_setting(found.path):
                     return
-                value = Placeholder("?")  # what needs this setting is no further mistake
+                value = Placeholder("?")  # so that what needs this setting is not reported as well
             else:
                 if found.from_file:
                     value = self._tainted(value, self._environ[name])
@@ -440,7 +440,7 @@ def read_overrides(
             report.add(fault.code, message, path, place=_PLACE, hint=fault.hint, lacking=True)
             if fault.code != "SC305" or not _is_setting(path):
                 continue
-            patched = at(place, Placeholder("?"))  # what needs this setting is no further mistake
+            patched = at(place, Placeholder("?"))  # so that what needs this setting is not reported as well
         patch = merge.combine(patch, patched, one_layer=True)
         tree = merge.apply(tree, patched)
     return Layer("override", patch, request.directory, plain=False) if patch else None

@@ -163,12 +163,12 @@ class LmdbStore(StoreBase):
             async for stored, key in self._walk("walk", first, behind):
                 start = prefix_of(stored)
                 if start != last:
-                    last, names = start, self._read("walk", lambda transaction: transaction.names_of(start))  # noqa: B023
+                    last, names = start, self._read("walk", lambda transaction: transaction.names_of(start))  # noqa: B023 - used at once
                 yield names[len(path) :], key
 
     async def _walk(self, operation: str, first: bytes, behind: bytes) -> AsyncIterator[tuple[bytes, str]]:
         while True:
-            page = self._read(operation, lambda transaction: list(transaction.live(first, behind, PAGE)))  # noqa: B023
+            page = self._read(operation, lambda transaction: list(transaction.live(first, behind, PAGE)))  # noqa: B023 - used at once
             for stored, key in page:
                 if key is not None:
                     yield stored, key
@@ -185,7 +185,7 @@ class LmdbStore(StoreBase):
             if start:
                 await asyncio.sleep(0)
             batch = [(key, place(path, key)) for key in keys[start : start + PAGE]]
-            found = self._read("get_many", lambda transaction: [(key, transaction.read(at)) for key, at in batch])  # noqa: B023
+            found = self._read("get_many", lambda transaction: [(key, transaction.read(at)) for key, at in batch])  # noqa: B023 - used at once
             values |= {key: entry.value for key, entry in found if entry is not None}
         return values
 
