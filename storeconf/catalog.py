@@ -62,7 +62,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "moved_from": "storeconf.middleware.moved_from:MovedFrom",
             "compress": "storeconf.middleware.compress:Compress",
             "encrypt": "storeconf.middleware.encrypt:Encrypt",
-            "breaker": "storeconf.middleware.breaker:Breaker",
+            "breaker": "storeconf.middleware.resilience:Breaker",
             "retry": "storeconf.middleware.retry:Retry",
             "timeout": "storeconf.middleware.timeout:Timeout",
         },

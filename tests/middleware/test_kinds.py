@@ -18,7 +18,6 @@ from storeconf import (
     StoreValueError,
 )
 from storeconf.middleware import encrypt
-from storeconf.middleware.breaker import Breaker
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.encrypt import Encrypt
 from storeconf.middleware.fallback import Fallback
@@ -26,6 +25,7 @@ from storeconf.middleware.limit import Limit
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.on_error import MissStore, OnError
 from storeconf.middleware.read_only import ReadOnly
+from storeconf.middleware.resilience import Breaker
 from storeconf.middleware.retry import Retry
 from storeconf.middleware.timeout import Timeout
 from tests.middleware.making import made, run, wrapped
