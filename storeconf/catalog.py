@@ -63,8 +63,8 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "compress": "storeconf.middleware.compress:Compress",
             "encrypt": "storeconf.middleware.encrypt:Encrypt",
             "breaker": "storeconf.middleware.resilience:Breaker",
-            "retry": "storeconf.middleware.retry:Retry",
-            "timeout": "storeconf.middleware.timeout:Timeout",
+            "retry": "storeconf.middleware.resilience:Retry",
+            "timeout": "storeconf.middleware.resilience:Timeout",
         },
         "resolver": {},
     }

@@ -18,8 +18,7 @@ from storeconf.middleware.fallback import Fallback
 from storeconf.middleware.limit import Limit
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.read_only import ReadOnly
-from storeconf.middleware.retry import Retry
-from storeconf.middleware.timeout import Timeout
+from storeconf.middleware.resilience import Retry, Timeout
 from storeconf.middleware.ttl import Ttl
 from storeconf.plan import HIDDEN_ROOT, Plan
 from storeconf.plugin import Backend, Middleware

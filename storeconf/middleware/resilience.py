@@ -1,16 +1,27 @@
-"""``breaker``: stop asking a backend that keeps failing, so that an outage costs no waiting."""
+"""``breaker``, ``retry`` and ``timeout``: how long to wait for a backend, and when to ask it again.
+
+``breaker`` stops asking a backend that keeps failing, so that an outage costs no waiting; ``retry`` repeats what failed
+because the backend was unavailable, where repeating is safe; ``timeout`` bounds each attempt.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from storeconf._pace import backoff
+from storeconf._root import life_of
+from storeconf._single_flight import is_storing
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import GuardedStore, pass_through
+from storeconf.middleware.wrapper import CatchingStore, GuardedStore, pass_through
+from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware
+from storeconf.store import PingResult
+from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     import logging
@@ -18,7 +29,7 @@ if TYPE_CHECKING:
 
     from storeconf.store import Store
 
-__all__ = ["Breaker"]
+__all__ = ["Breaker", "Retry", "Timeout"]
 
 
 class Breaker(Middleware):
@@ -145,3 +156,180 @@ class BreakerStore(GuardedStore):
             self._circuit.abandoned()
             raise
         self._circuit.succeeded(self.name)
+
+
+# ---------------------------------------------------------------- repeating
+
+
+class Retry(Middleware):
+    """Repeat failed calls, waiting longer each time."""
+
+    kind: ClassVar[str] = "retry"
+    shorthand_field: ClassVar[str | None] = "attempts"
+
+    attempts: int = Field(default=3, ge=1, le=100, description="How often a call is tried in all.", examples=[3])
+    backoff: Duration = Field(
+        default=timedelta(milliseconds=50),
+        description="The longest wait before the second attempt; it doubles with each further one. Each wait is "
+        "drawn at random below that.",
+        examples=["50ms"],
+    )
+    max_backoff: Duration = Field(
+        default=timedelta(seconds=2), description="No wait is longer than this.", examples=["2s"]
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if min(self.backoff, self.max_backoff) <= timedelta(0):
+            raise ValueError("backoff and max_backoff must be greater than zero")
+        return self
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that tries again."""
+        if self.attempts == 1:
+            return inner
+        return RetryStore(inner, self.attempts, self.backoff.total_seconds(), self.max_backoff.total_seconds())
+
+
+class RetryStore(CatchingStore):
+    """Repeats a call after `StoreUnavailableError` and `StoreTimeoutError`."""
+
+    _runs_without_loop: ClassVar[bool] = True
+    is_policy = False
+
+    def __init__(self, inner: Store, attempts: int, backoff: float, max_backoff: float) -> None:
+        self._attempts = attempts
+        self._backoff = backoff
+        self._max_backoff = max_backoff
+        super().__init__(inner)
+
+    async def on_unavailable(
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""
+        unknown, deleted = error.outcome_unknown, 0
+        for attempt in range(1, self._attempts):
+            if not self._safe(operation, error, *args):
+                break
+            if operation == "delete_many":
+                deleted += _partial_count(error)
+            await asyncio.sleep(backoff(attempt - 1, first=self._backoff, longest=self._max_backoff, jitter=1))
+            try:
+                result = await call(*args, **kwargs)
+            except StoreError as again:
+                # Whatever ends the call, an earlier attempt may have taken effect.
+                if unknown and not again.outcome_unknown:
+                    again.add_note("an earlier attempt may have taken effect")
+                unknown = again.outcome_unknown = unknown or again.outcome_unknown
+                if not isinstance(again, StoreUnavailableError | StoreTimeoutError):
+                    raise
+                error = again
+            else:
+                return result if not deleted or result is None else deleted + result
+        if deleted and isinstance(error, StoreUnavailableError | StoreTimeoutError):
+            error.partial = deleted + _partial_count(error)
+        raise error
+
+    @staticmethod
+    def _safe(operation: str, error: StoreError, *args: Any) -> bool:
+        if isinstance(error, StoreRefusedError):
+            return error.code == "READONLY"  # the primary has moved; whatever else is refused stays so for long
+        if not error.outcome_unknown or OPERATIONS[operation].repeatable(args):
+            return True
+        return operation == "add" and is_storing()  # what get_or_set has added, it finds when it adds it again
+
+
+def _partial_count(error: StoreError) -> int:
+    """How many keys the reachable part of a bulk deletion has removed."""
+    partial = getattr(error, "partial", None)
+    return partial if isinstance(partial, int) else 0
+
+
+# ---------------------------------------------------------------- an upper bound
+
+
+class Timeout(Middleware):
+    """The longest that one attempt of a call may take."""
+
+    kind: ClassVar[str] = "timeout"
+    shorthand_field: ClassVar[str | None] = "per_attempt"
+
+    per_attempt: Duration = Field(
+        description="How long one attempt of a call may take; then it fails with StoreTimeoutError.", examples=["2s"]
+    )
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.per_attempt <= timedelta(0):
+            raise ValueError("per_attempt must be greater than zero")
+        return self
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store whose calls end in time; those of the memory store end at once anyway."""
+        if type(inner) is MemoryStore:
+            return inner
+        return TimeoutStore(inner, self.per_attempt.total_seconds())
+
+
+class TimeoutStore(GuardedStore):
+    """Cancels a call that takes too long."""
+
+    is_policy = False
+    keeps_keys = True
+
+    def __init__(self, inner: Store, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(inner)
+        if self.namespaces == self.root.namespaces:  # the chain of the root itself
+            life_of(self).limit_opening(seconds)
+
+    def on_bind(self) -> None:
+        """Leave alone the operations that never wait."""
+        # Only what the class itself declares: a subclass of it may wait.
+        self.pass_through(*vars(type(self.wrapped)).get("synchronous_operations", ()))
+
+    async def ping(self) -> PingResult:
+        """See `Store.ping`; too late an answer is a failure."""
+        try:
+            return await super().ping()
+        except StoreTimeoutError as error:
+            return PingResult(ok=False, error=f"{type(error).__name__}: {error}")
+
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the call for no longer than allowed."""
+        try:
+            async with asyncio.timeout(self._seconds) as clock:
+                return await call(*args, **kwargs)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise self._late(operation) from error
+
+    async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Bound the wait for each key."""
+        while True:
+            try:
+                async with asyncio.timeout(self._seconds) as clock:
+                    key = await anext(keys)
+            except StopAsyncIteration:
+                return
+            except TimeoutError as error:
+                if not clock.expired():
+                    raise
+                raise self._late("keys") from error
+            yield key
+
+    def _late(self, operation: str) -> StoreTimeoutError:
+        return StoreTimeoutError(
+            f"store {self.name!r} did not finish {operation} within {self._seconds:g} s",
+            store=self.name,
+            operation=OPERATIONS[operation].method,
+            outcome_unknown=OPERATIONS[operation].has_outcome,
+        )

@@ -25,9 +25,7 @@ from storeconf.middleware.limit import Limit
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.on_error import MissStore, OnError
 from storeconf.middleware.read_only import ReadOnly
-from storeconf.middleware.resilience import Breaker
-from storeconf.middleware.retry import Retry
-from storeconf.middleware.timeout import Timeout
+from storeconf.middleware.resilience import Breaker, Retry, Timeout
 from tests.middleware.making import made, run, wrapped
 from tests.middleware.metering import metering
 from tests.middleware.unreliable import Unreliable
