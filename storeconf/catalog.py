@@ -56,7 +56,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "limit": "storeconf.middleware.limit:Limit",
             "ttl": "storeconf.middleware.ttl:Ttl",
             "on_error": "storeconf.middleware.on_error:OnError",
-            "fallback": "storeconf.middleware.fallback:Fallback",
+            "fallback": "storeconf.middleware.outage:Fallback",
             "refresh": "storeconf.middleware.refresh:Refresh",
             "cache": "storeconf.middleware.cache:Cache",
             "moved_from": "storeconf.middleware.moved_from:MovedFrom",
