@@ -55,7 +55,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "read_only": "storeconf.middleware.read_only:ReadOnly",
             "limit": "storeconf.middleware.limit:Limit",
             "ttl": "storeconf.middleware.ttl:Ttl",
-            "on_error": "storeconf.middleware.on_error:OnError",
+            "on_error": "storeconf.middleware.outage:OnError",
             "fallback": "storeconf.middleware.outage:Fallback",
             "refresh": "storeconf.middleware.refresh:Refresh",
             "cache": "storeconf.middleware.cache:Cache",

@@ -1,8 +1,8 @@
-"""``fallback``: while a backend is unavailable, another store of the layout takes its calls.
+"""``fallback`` and ``on_error``: what answers while a backend is unavailable, another store or an empty one.
 
-What was written to the other store must not come back in the next outage, when the backend may have deleted or replaced
-it. So the keys that were taken over are remembered. Their entries in the other store are deleted as soon as a call for
-them succeeds on the backend, and all of them once no call has failed for a while.
+What was written to the other store of ``fallback`` must not come back in the next outage, when the backend may have
+deleted or replaced it. So the keys that were taken over are remembered. Their entries in the other store are deleted as
+soon as a call for them succeeds on the backend, and all of them once no call has failed for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from weakref import WeakValueDictionary
 
 from pydantic import Field
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from storeconf._root import RootLife
     from storeconf.store import Expiry, Store, Value
 
-__all__ = ["Fallback"]
+__all__ = ["Fallback", "OnError"]
+
 
 LOG_EVERY = 10.0
-"""Seconds between two log lines of one store."""
+"""Seconds between two log lines of one store: an outage must not fill the disk as well."""
 
 QUIET = 10.0
 """Seconds without a failed call after which an outage is over."""
@@ -276,3 +277,92 @@ class FallbackStore(CatchingStore):
         if operation == "delete_many" and isinstance(done, int) and result is not None:
             return min(done + result, len(set(keys)))
         return result
+
+
+# ---------------------------------------------------------------- an empty store
+
+
+class OnError(Middleware):
+    """How an unavailable backend appears to the application."""
+
+    kind: ClassVar[str] = "on_error"
+    shorthand_field: ClassVar[str | None] = "action"
+
+    action: Literal["raise", "miss"] = Field(
+        default="raise",
+        description="`raise`: the call fails. `miss`: reads find nothing and plain writes do nothing, logged and "
+        "counted; add, increment, compare_and_set, delete_all and keys still raise. If the server refuses writes, "
+        "deletions and pop raise too, because the value could still be read.",
+        examples=["miss"],
+    )
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """That nothing was chosen."""
+        if "action" in self.model_fields_set:
+            return []
+        return [("", "on_error without an action means raise, as without on_error; write on_error: miss, or raise")]
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that behaves so."""
+        return MissStore(inner, context.logger) if self.action == "miss" else inner
+
+
+class _Failures:
+    """The failures of one store with all its namespaces."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.count = 0
+        self._logger = logger
+        self._logged = 0
+        self._next = 0.0
+
+    def add(self, store: str, operation: str, error: Exception) -> None:
+        self.count += 1
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LOG_EVERY
+            since, self._logged = self.count - self._logged, self.count
+            self._logger.warning(
+                "store %r %s; %s treated as a miss (%d since the last such message): %s",
+                store,
+                "refuses writes" if isinstance(error, StoreRefusedError) else "is unavailable",
+                operation,
+                since,
+                error,
+            )
+
+
+class MissStore(CatchingStore):
+    """Answers for an unavailable backend as an empty store would. ``misses`` counts how often."""
+
+    _runs_without_loop: ClassVar[bool] = True
+    tolerates_outages = True
+
+    def __init__(self, inner: Store, logger: logging.Logger) -> None:
+        self._failures = _Failures(logger)
+        super().__init__(inner)
+
+    @property
+    def misses(self) -> int:
+        """How many calls failed and were answered as misses, namespaces included."""
+        return self._failures.count
+
+    async def on_unavailable(
+        self,
+        operation: str,
+        error: StoreError,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Return a miss, where that is promised."""
+        row = OPERATIONS[operation]
+        if not row.may_miss:
+            raise error
+        # A refused removal raises: the value could still be read.
+        if isinstance(error, StoreRefusedError) and (row.effect not in ("write", "renew") or row.ends(args)):
+            raise error
+        self._failures.add(self.name, operation, error)
+        if operation == "renew" and isinstance(error, StoreRefusedError):
+            return await self.get(args[0])
+        return row.missed(getattr(error, "partial", None))
