@@ -53,7 +53,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
         "middleware": {
             "metrics": "storeconf.middleware.metrics:Metrics",
             "read_only": "storeconf.middleware.read_only:ReadOnly",
-            "limit": "storeconf.middleware.limit:Limit",
+            "limit": "storeconf.middleware.refusal:Limit",
             "ttl": "storeconf.middleware.ttl:Ttl",
             "on_error": "storeconf.middleware.outage:OnError",
             "fallback": "storeconf.middleware.outage:Fallback",

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from storeconf.errors import PluginError, StoreError, StoreValueError
 from storeconf.middleware.coded import CodecStore, NotCoded
-from storeconf.middleware.limit import Limit
+from storeconf.middleware.refusal import Limit
 from storeconf.plugin import BuildContext, Middleware, Size
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from storeconf import (
 from storeconf.middleware import encrypt
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.encrypt import Encrypt
-from storeconf.middleware.limit import Limit
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.outage import Fallback, MissStore, OnError
 from storeconf.middleware.read_only import ReadOnly
+from storeconf.middleware.refusal import Limit
 from storeconf.middleware.resilience import Breaker, Retry, Timeout
 from tests.middleware.making import made, run, wrapped
 from tests.middleware.metering import metering

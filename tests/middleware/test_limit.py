@@ -10,7 +10,7 @@ import pytest
 
 import storeconf
 from storeconf import MemoryStore, StoreValueError
-from storeconf.middleware.limit import Limit
+from storeconf.middleware.refusal import Limit
 from storeconf.plugin import BuildContext
 
 if TYPE_CHECKING:
