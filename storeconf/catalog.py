@@ -52,7 +52,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
         },
         "middleware": {
             "metrics": "storeconf.middleware.metrics:Metrics",
-            "read_only": "storeconf.middleware.read_only:ReadOnly",
+            "read_only": "storeconf.middleware.refusal:ReadOnly",
             "limit": "storeconf.middleware.refusal:Limit",
             "ttl": "storeconf.middleware.ttl:Ttl",
             "on_error": "storeconf.middleware.outage:OnError",

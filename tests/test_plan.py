@@ -16,8 +16,7 @@ from storeconf.errors import PluginError
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.outage import Fallback
-from storeconf.middleware.read_only import ReadOnly
-from storeconf.middleware.refusal import Limit
+from storeconf.middleware.refusal import Limit, ReadOnly
 from storeconf.middleware.resilience import Retry, Timeout
 from storeconf.middleware.ttl import Ttl
 from storeconf.plan import HIDDEN_ROOT, Plan

@@ -1,4 +1,8 @@
-"""``limit``: refuse keys and values that are too large before they travel, and read no larger ones."""
+"""``limit`` and ``read_only``: calls that are refused before they reach the backend.
+
+``limit`` refuses keys and values that are too large, and reads no larger ones; a handle with ``read_only`` reads and
+never writes: it guards the handle, not the data.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from storeconf._pace import Pace
-from storeconf.errors import Damage, StoreError, StoreTimeoutError, StoreUnavailableError, StoreValueError, report
+from storeconf.errors import (
+    Damage,
+    StoreError,
+    StoreReadOnlyError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    StoreValueError,
+    report,
+)
 from storeconf.middleware.wrapper import GuardedStore, pass_through
 from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware, Size
@@ -16,10 +28,9 @@ from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
-
-__all__ = ["Limit"]
+__all__ = ["Limit", "ReadOnly"]
 
 
 class Limit(Middleware):
@@ -228,3 +239,51 @@ class LimitStore(GuardedStore):
 
 async def _refused(error: Exception) -> Any:
     raise error
+
+
+# ---------------------------------------------------------------- writes
+
+
+class ReadOnly(Middleware):
+    """Refuse everything that would change data."""
+
+    kind: ClassVar[str] = "read_only"
+    shorthand_field: ClassVar[str | None] = "enabled"
+
+    enabled: bool = Field(default=True, description="Whether writes are refused.", examples=[True])
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that refuses writes."""
+        return ReadOnlyStore(inner) if self.enabled else inner
+
+
+@pass_through(*named(lambda operation: operation.effect == "read" and operation.name != "get"))
+class ReadOnlyStore(GuardedStore):
+    """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
+
+    _runs_without_loop: ClassVar[bool] = True
+
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Let plain reads through; most of them don't come this way."""
+        if operation == "get":
+            return await call(*args, **kwargs)
+        raise self._refusal(operation)
+
+    async def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], Value | Awaitable[Value]],
+        expires_in: Expiry | None = None,
+        *,
+        background: bool = False,
+    ) -> bytes:
+        """Return the value; a missing one is refused before the factory works for nothing."""
+        value = await self.get(key)
+        if value is None:
+            raise self._refusal("get_or_set")
+        return value
+
+    def _refusal(self, operation: str) -> StoreReadOnlyError:
+        return StoreReadOnlyError(f"store {self.name!r} is read-only here", store=self.name, operation=operation)

@@ -22,8 +22,7 @@ from storeconf.middleware.compress import Compress
 from storeconf.middleware.encrypt import Encrypt
 from storeconf.middleware.metrics import Metrics
 from storeconf.middleware.outage import Fallback, MissStore, OnError
-from storeconf.middleware.read_only import ReadOnly
-from storeconf.middleware.refusal import Limit
+from storeconf.middleware.refusal import Limit, ReadOnly
 from storeconf.middleware.resilience import Breaker, Retry, Timeout
 from tests.middleware.making import made, run, wrapped
 from tests.middleware.metering import metering
