@@ -9,7 +9,7 @@ import pytest
 
 import storeconf
 from storeconf import StoreRefusedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware import fallback
+from storeconf.middleware import outage
 from tests.middleware.unreliable import CATALOG, Line, line_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def test_a_parent_that_deletes_all_ends_what_its_children_took_over() -> None:
 
 
 def test_everything_is_deleted_once_no_call_has_failed_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "QUIET", 0.05)
+    monkeypatch.setattr(outage, "QUIET", 0.05)
 
     async def check(store: storeconf.Store, line: Line, registry: storeconf.StoreRegistry) -> None:
         other = registry["other"].with_namespace("app").with_namespace("s")
@@ -135,7 +135,7 @@ def test_everything_is_deleted_once_no_call_has_failed_for_a_while(monkeypatch: 
 
 def test_the_next_outage_serves_nothing_of_one_that_was_over(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
-    monkeypatch.setattr(fallback, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock)}))
+    monkeypatch.setattr(outage, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock)}))
 
     async def check(store: storeconf.Store, line: Line, registry: storeconf.StoreRegistry) -> None:
         nonlocal clock
@@ -157,7 +157,7 @@ def test_the_next_outage_serves_nothing_of_one_that_was_over(monkeypatch: pytest
 
 
 def test_few_keys_are_remembered_and_the_oldest_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "MOST_KEYS", 10)
+    monkeypatch.setattr(outage, "MOST_KEYS", 10)
 
     async def check(store: storeconf.Store, line: Line, registry: storeconf.StoreRegistry) -> None:
         line.down = StoreUnavailableError
