@@ -48,7 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("stores.resp.driver", "stores.resp.protocol", "stores.file.directory"),
     ("stores.resp.connect", "stores.resp.connection", "stores.file.reading", "stores.file.syncing"),
     ("stores.resp.keys", "stores.file.writing"),
-    ("stores.resp.transport", "stores.file.loop_writing", "stores.file.operations"),
+    ("stores.resp.transport", "stores.file.operations"),
     ("stores.resp.bulk", "stores.resp.cluster", "stores.resp.sentinel", "stores.file.worker"),
     ("stores.resp.transports",),
     ("stores.resp.store", "stores.file.store"),

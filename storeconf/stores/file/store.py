@@ -23,11 +23,10 @@ from storeconf.store import Capabilities, StoreBase, key_text
 from storeconf.stores.file import system
 from storeconf.stores.file.directory import Directory, translate
 from storeconf.stores.file.format import entry_name, key_prefix, namespace_name
-from storeconf.stores.file.loop_writing import LoopWriter
 from storeconf.stores.file.operations import ReadOperations, WriteOperations, milliseconds_left
 from storeconf.stores.file.reading import ELSEWHERE, Busy, CachedReader, Elsewhere, EntryReader
 from storeconf.stores.file.syncing import SyncGroup
-from storeconf.stores.file.worker import Turns, Worker
+from storeconf.stores.file.worker import LoopWriter, Turns, Worker
 from storeconf.stores.file.writing import EntryWriter
 
 if TYPE_CHECKING:
