@@ -80,7 +80,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("sync",),
     ("transfer.dump_format",),
     ("transfer.endpoint",),
-    ("transfer.transfer",),
     ("integrations._session_ends", "integrations._windows"),
     ("transfer", "integrations._sessions", "cli.output"),
     ("cli.completion", "cli.described", "cli.stores"),
