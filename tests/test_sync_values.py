@@ -293,7 +293,7 @@ def test_an_interrupt_right_after_the_lock_was_taken_gives_it_back(
         run_in_background(work)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("storeconf.sync.values.run_in_background", run_and_be_interrupted)
+    monkeypatch.setattr("storeconf.sync.run_in_background", run_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt), lock(store, "l"):
         pass
     monkeypatch.undo()
