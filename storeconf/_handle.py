@@ -6,14 +6,16 @@ where callers find it without any code of ours. A handle that is switched forget
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet, WeakValueDictionary
 
 from storeconf._root import life_of
 from storeconf.errors import UnknownStoreError
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware.wrapper import StoreWrapper, bind_again
 from storeconf.operations import METHODS
 from storeconf.store import Capabilities, Store, StoreBase
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from storeconf._root import RootLife
 
 __all__ = ["GoneStore", "PublishedHandle", "PublishedHandles"]
+
+_logger = logging.getLogger("storeconf")
 
 _FOLLOWED = (
     *METHODS,
@@ -70,6 +74,7 @@ class PublishedHandle(StoreWrapper):
         self._inside: Store | None = None
         self._taken: list[str] = []
         self._guests = 0  # who has entered this very handle
+        self._on_wrap = handles.add_follower
         handles.add(self)
 
     @property
@@ -182,11 +187,18 @@ class PublishedHandles:
     """Guards what follows, and every change of a handle."""
     _alive: WeakSet[PublishedHandle] = field(default_factory=WeakSet, init=False)
     _named: WeakValueDictionary[str, PublishedHandle] = field(default_factory=WeakValueDictionary, init=False)
+    _followers: WeakSet[StoreWrapper] = field(default_factory=WeakSet, init=False)
+    """The wrappers that applications have put around handles, and those around these."""
 
     def add(self, handle: PublishedHandle) -> None:
         """Know a handle as long as anybody holds it."""
         with self.lock:
             self._alive.add(handle)
+
+    def add_follower(self, wrapper: StoreWrapper) -> None:
+        """Know a wrapper around a handle as long as anybody holds it."""
+        with self.lock:
+            self._followers.add(wrapper)
 
     def named(self, name: str, find: Callable[[], Store]) -> PublishedHandle:
         """Return the handle of that name, the same one as long as anybody holds it; a new one finds its store so."""
@@ -230,6 +242,22 @@ class PublishedHandles:
                 handle.forget_store()
             for handle, before in entered:
                 handle.hold_instead(before)
+            self._bind_followers({id(handle) for handle in found})
+
+    def _bind_followers(self, found: set[int]) -> None:
+        """Let the wrappers around these handles take what they keep from the stores that the handles have found."""
+        followers: list[tuple[int, StoreWrapper]] = []
+        for wrapper in self._followers:
+            inside, depth = wrapper.wrapped, 0
+            while isinstance(inside, StoreWrapper) and not isinstance(inside, PublishedHandle):
+                inside, depth = inside.wrapped, depth + 1
+            if id(inside) in found:
+                followers.append((depth, wrapper))
+        for _, wrapper in sorted(followers, key=itemgetter(0)):  # whose methods the ones around it keep
+            try:
+                bind_again(wrapper)
+            except Exception:
+                _logger.exception("%r failed in on_bind after a reload", type(wrapper).__qualname__)
 
 
 class GoneStore(StoreBase):

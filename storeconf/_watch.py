@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Contents: TypeAlias = dict[tuple[Path, bool], object]
 
-__all__ = ["watch"]
+__all__ = ["check_watch", "watch"]
 
 _logger = logging.getLogger("storeconf")
 
@@ -43,11 +43,23 @@ def watch(registry: StoreRegistry, interval: float = 1, *, sighup: bool = False)
 
     Raises TypeError for a registry that was made without a layout.
     """
-    if looks_of(registry) is None:
-        raise TypeError("this registry was made without a layout, so there is nothing to watch")
+    _check_layout(registry)
     if interval <= 0:
         raise ValueError(f"interval must be above zero, not {interval}")
     return _watching(registry, interval, sighup)
+
+
+def check_watch(registry: StoreRegistry, *, watch: bool, sighup: bool) -> None:
+    """Raise if what an integration was asked for is not possible: TypeError without a layout, ValueError for SIGHUP."""
+    if sighup and not watch:
+        raise ValueError("sighup=True needs watch=True: without it nothing reloads the layout")
+    if watch:
+        _check_layout(registry)
+
+
+def _check_layout(registry: StoreRegistry) -> None:
+    if looks_of(registry) is None:
+        raise TypeError("this registry was made without a layout, so there is nothing to watch")
 
 
 @asynccontextmanager

@@ -265,13 +265,20 @@ class StoreRegistry:
         return result if result.error is None else replace(result, error=self._redact(result.error))
 
     async def delete_expired(self) -> None:
-        """Drop what has expired from every store; a failure keeps none of the others from it."""
+        """Drop what has expired from every store; a failure keeps none of the others from it.
+
+        Registered handles whose store is no longer in the layout are passed over.
+        """
         roots = self._layout_roots()
         targets: dict[int, Any] = {id(root): root for root in roots}
         for store in dict(self._stores).values():
             if not isinstance(store, Store) or id(store.root) not in targets:
                 targets[id(store)] = store
-        calls = [target.delete_expired() for target in targets.values() if hasattr(target, "delete_expired")]
+        calls = [
+            target.delete_expired()
+            for target in targets.values()
+            if hasattr(target, "delete_expired") and not _is_gone(target)
+        ]
         results = await asyncio.gather(*calls, return_exceptions=True)
         _raise("expired entries could not be deleted", [each for each in results if isinstance(each, BaseException)])
 
@@ -463,8 +470,9 @@ class StoreRegistry:
         """Everything that opening enters, in that order, each once: roots, and the stores of other libraries."""
         found: dict[int, Any] = {id(root): root for root in self._layout_roots()}
         for store in dict(self._stores).values():
-            resource = store.root if isinstance(store, Store) else store
-            found.setdefault(id(resource), resource)
+            if not _is_gone(store):
+                resource = store.root if isinstance(store, Store) else store
+                found.setdefault(id(resource), resource)
         return list(found.values())
 
     async def _enter(self, resource: Any) -> None:
@@ -484,7 +492,7 @@ class StoreRegistry:
     def _take(self, store: Any) -> None:
         """Hold what came while the registry is open. Nobody can be awaited here, so it opens at its first use."""
         resource = store.root if isinstance(store, Store) else store
-        if id(resource) in self._leaves:
+        if id(resource) in self._leaves or _is_gone(store):
             return
         if isinstance(resource, Store):
             life = life_of(resource)
@@ -543,6 +551,11 @@ def looks_of(registry: StoreRegistry) -> dict[tuple[Path, bool], object] | None:
     if layout is None:
         return None
     return dict.fromkeys(layout.looks.found) | ({} if last is None else last.found)
+
+
+def _is_gone(store: object) -> bool:
+    """Whether a registered store leads to one that the layout no longer has: a handle, or a wrapper around one."""
+    return isinstance(store, Store) and isinstance(store.root, GoneStore)
 
 
 def _memory_store(name: str) -> Store:

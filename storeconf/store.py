@@ -129,6 +129,9 @@ class Store(RootCaller, _Litestars):
     _maker: Maker | None = None
     """Whose code this is, if a layout has made it."""
 
+    _on_wrap: Callable[[Any], object] | None = None
+    """Is called with each wrapper around this store, where a reload may let this store lead to another root."""
+
     _root: Store
     _hooks: Hooks
     """The root, as the public methods call it."""

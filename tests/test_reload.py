@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import ConfigError, MemoryStore, StoreClosedError, StoreError, UnknownStoreError
+from storeconf import ConfigError, MemoryStore, StoreClosedError, StoreError, StoreWrapper, UnknownStoreError
 from tests.above.backends import in_loop, root
 from tests.servers import shared
 from tests.test_call_counts import entered
@@ -375,6 +375,98 @@ async def test_copies_of_handles_follow_the_name_too(tmp_path: Path) -> None:
             assert await other.get("k") is await store.get("k") is None
             await layout.change(a=MEMORY)
             assert await other.get("k") is await store.get("k") is None
+
+
+class Shout(StoreWrapper):
+    """Middleware of an application, which puts it around a handle itself."""
+
+    bound = 0
+
+    def on_bind(self) -> None:
+        self.bound += 1
+
+    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+        value = await self._get(key, renew_for)
+        return None if value is None else value.upper()
+
+
+@in_loop
+async def test_wrappers_around_handles_follow_the_name_too(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, a=MEMORY, s={"parent": "a"})
+    async with layout.registry:
+        s = layout.registry.get("s")
+        inner = Shout(s)
+        stores: list[storeconf.Store] = [inner, Shout(inner), Shout(s).with_namespace("n"), StoreWrapper(s)]
+        for store in stores:
+            await store.set("k", "old")
+            assert (await store.get("k") or b"").lower() == b"old"
+            assert await store.exists("k")
+        before = inner.bound
+        await layout.change(a=MEMORY, b=MEMORY, s={"parent": "b", "middleware": {"ttl": "1h"}})
+        assert inner.bound == before + 1
+        b = layout.registry.get("b")
+        for store in stores:
+            assert not await store.exists("k")
+            assert [await store.get("k"), store.root, store.default_expiry] == [None, b.root, 3600]
+            await store.set("k", "new")
+            assert (await store.get("k") or b"").lower() == b"new"
+            assert await store.delete("k")
+        async with stores[1]:
+            await layout.change(a=MEMORY, b={"type": "file", "path": "data"}, s={"parent": "b"})
+            await inner.set("k", "in a file")
+            assert await stores[1].get("k") == b"IN A FILE"
+            assert await s.get("k") == b"in a file"
+        await layout.change(a=MEMORY)
+        for store in stores:
+            with pytest.raises(UnknownStoreError, match="'s'"):
+                await store.get("k")
+    assert [inner.is_open, b.is_open] == [False, False]
+
+
+@in_loop
+async def test_a_wrapper_that_can_not_be_bound_again_does_not_keep_a_reload_from_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(StoreWrapper):
+        def on_bind(self) -> None:
+            if not self.capabilities.persistent:
+                raise RuntimeError("files only")
+
+    layout = Layout(tmp_path, a={"type": "file", "path": "data"}, b={"type": "file", "path": "data2"})
+    async with layout.registry:
+        picky, other = Picky(layout.registry["a"]), Shout(layout.registry["b"])
+        await layout.change(a=MEMORY, b=MEMORY)
+        await picky.set("k", "v")
+        assert await layout.registry["a"].get("k") == b"v"
+        assert other.root is layout.registry["b"].root
+    assert "files only" in caplog.text
+
+
+@in_loop
+async def test_registered_handles_whose_store_is_gone_are_passed_over(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, a=MEMORY, s=MEMORY)
+    registry = layout.registry
+    registry.register("mine", registry.get("s"))
+    registry.register("wrapped", Shout(registry.get("s")))
+    async with registry:
+        await layout.change(a=MEMORY)
+        await registry.delete_expired()
+        assert {name: result.ok for name, result in (await registry.ping()).items()} == {
+            "a": True,
+            "mine": False,
+            "wrapped": False,
+        }
+        with pytest.raises(UnknownStoreError, match="'s'"):
+            await registry["mine"].get("k")
+        registry.register("late", registry["mine"])
+        await layout.change(a=MEMORY, b=MEMORY)
+    async with registry:  # which does not open them
+        assert await registry["a"].get("k") is None
+        await layout.change(a=MEMORY, s=MEMORY)
+        await registry["mine"].set("k", "v")
+        assert await registry["wrapped"].get("k") == b"V"
+        mine = registry["mine"].root
+    assert [mine.is_open] == [False]
 
 
 @in_loop

@@ -24,6 +24,7 @@ from litestar.plugins import InitPlugin
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 from litestar.types import Empty
 
+from storeconf._watch import check_watch
 from storeconf._watch import watch as watching
 from storeconf.errors import UnknownStoreError
 from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
@@ -296,15 +297,16 @@ class StoreconfPlugin(InitPlugin):
 
     The layout is read when the plugin is made, so that a wrong one keeps the application from starting. Sessions,
     response caching and rate limiting look their stores up by name: listed ones, or those of the default factory,
-    which are closed with the others. With ``watch`` the layout is reloaded when its files change; see
-    `storeconf.watch`.
+    which are closed with the others. With ``watch`` the layout is reloaded when its files change, with ``sighup``, too,
+    also when the process receives SIGHUP; see `storeconf.watch`.
     """
 
-    def __init__(self, source: Source = None, *, environment: str | None = None, watch: bool = False) -> None:
+    def __init__(
+        self, source: Source = None, *, environment: str | None = None, watch: bool = False, sighup: bool = False
+    ) -> None:
         self.registry: StoreRegistry = registry_from(source, environment)
-        self._watch = watch
-        if watch:
-            watching(self.registry)  # which refuses a registry without a layout
+        self._watch, self._sighup = watch, sighup
+        check_watch(self.registry, watch=watch, sighup=sighup)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Give the application our registry; stores that it was given as well are registered there."""
@@ -317,7 +319,7 @@ class StoreconfPlugin(InitPlugin):
         app_config.stores = stores
         # Litestar enters stores after the lifespans of the application, which may want to use them, and leaves them
         # before its listeners have come to their end and before its on_shutdown hooks, which may want to as well.
-        lifetime = _RegistryLifetime(self.registry, watch=self._watch)
+        lifetime = _RegistryLifetime(self.registry, watch=self._watch, sighup=self._sighup)
         app_config.lifespan.insert(0, lifetime)
         app_config.on_shutdown.append(lifetime.end)
         return app_config
@@ -330,16 +332,16 @@ class _RegistryLifetime(AbstractAsyncContextManager[None]):
     failed. So leaving this only marks for the hook that there is something to close.
     """
 
-    def __init__(self, registry: StoreRegistry, *, watch: bool) -> None:
+    def __init__(self, registry: StoreRegistry, *, watch: bool, sighup: bool) -> None:
         self._registry = registry
-        self._watch = watch
+        self._watch, self._sighup = watch, sighup
         self._watches: dict[asyncio.AbstractEventLoop, AbstractAsyncContextManager[None]] = {}
         self._left = 0  # how often it was entered and left; an application may run in several loops at once
 
     async def __aenter__(self) -> None:
         await self._registry.__aenter__()
         if self._watch:
-            watch = self._watches[asyncio.get_running_loop()] = watching(self._registry)
+            watch = self._watches[asyncio.get_running_loop()] = watching(self._registry, sighup=self._sighup)
             await watch.__aenter__()
 
     async def __aexit__(self, *_: object) -> None:

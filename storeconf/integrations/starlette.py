@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations at run time
 from starlette.routing import BaseRoute, Router
 
+from storeconf._watch import check_watch
 from storeconf._watch import watch as watching
 from storeconf.integrations._session_ends import revoke_sessions
 from storeconf.integrations._sessions import (
@@ -114,19 +115,20 @@ def lifespan(
     environment: str | None = None,
     then: Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]] | None = None,
     watch: bool = False,
+    sighup: bool = False,
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Return a lifespan that opens the layout's registry with the application and closes it with it.
 
     ``source`` is a source of `storeconf.load`, or a registry; it is read now, so that a wrong layout keeps the
     application from starting. ``then`` is a lifespan of your own that runs while the registry is open; it may register
-    stores. With ``watch`` the layout is reloaded when its files change; see `storeconf.watch`.
+    stores. With ``watch`` the layout is reloaded when its files change, with ``sighup``, too, also when the process
+    receives SIGHUP; see `storeconf.watch`.
 
     The application does not start (UnknownStoreError) if ``store("…")`` or `SessionMiddleware` names a store that is
     neither listed nor registered, unless there is a default factory.
     """
     registry = registry_from(source, environment)
-    if watch:
-        watching(registry)  # which refuses a registry without a layout
+    check_watch(registry, watch=watch, sighup=sighup)
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -137,7 +139,7 @@ def lifespan(
             for name in names_of(app):
                 registry.require(name)
             if watch:
-                await stack.enter_async_context(watching(registry))
+                await stack.enter_async_context(watching(registry, sighup=sighup))
             yield {**(state or {}), STATE: registry}
 
     return run

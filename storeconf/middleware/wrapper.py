@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from contextlib import suppress
 from functools import wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
@@ -22,10 +23,11 @@ from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from types import TracebackType
 
     from storeconf._root import RootLife
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "pass_through", "without_policies"]
+__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "bind_again", "pass_through", "without_policies"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,6 +124,9 @@ class StoreWrapper(Store):
 
     def _bind(self, inner: Store) -> None:
         self.wrapped = inner
+        if (on_wrap := inner._on_wrap) is not None:  # noqa: SLF001  # an attribute of every store
+            self._on_wrap = on_wrap
+            on_wrap(self)
         # The two that must be fast are taken at once: an attribute that the class has as well is slower.
         self._get, self._set = inner.get, inner.set
         self._life = life_of(inner)
@@ -135,7 +140,11 @@ class StoreWrapper(Store):
         self.on_bind()
 
     def on_bind(self) -> None:
-        """Prepare this handle: ``wrapped`` is set. Called at making, and again for the handle of each namespace."""
+        """Prepare this handle: ``wrapped`` is set.
+
+        Called at making, again for the handle of each namespace, and after a reload that has given the handle inside,
+        one that a registry gave out, another store.
+        """
 
     def pass_through(self, *operations: str) -> None:
         """Leave these operations of this handle as they are; to be called in `on_bind`."""
@@ -153,6 +162,20 @@ class StoreWrapper(Store):
             del link.__dict__[name]
         link._bind(inner)  # noqa: SLF001  # of this class
         return link
+
+    async def __aenter__(self) -> Self:  # type: ignore[override]  # as in `Store`
+        if self._on_wrap is None:
+            return await super().__aenter__()
+        await self.wrapped.__aenter__()  # which a reload lets hold another root
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._on_wrap is None:
+            await super().__aexit__(kind, error, trace)
+        else:
+            await self.wrapped.__aexit__(kind, error, trace)
 
     async def _pop_nothing(self, key: str) -> None:
         """Count a ``pop`` that finds nothing, and does not call the wrapped store, as a deletion."""
@@ -205,6 +228,14 @@ def _passed_through(error: Exception) -> bool:
             return True
         trace = trace.tb_next
     return False
+
+
+def bind_again(wrapper: StoreWrapper) -> None:
+    """Let a wrapper take what it keeps from the store inside again, because that leads to another one now."""
+    for name in wrapper._kept | {"_refresh"}:  # noqa: SLF001  # of this module
+        with suppress(AttributeError):  # it has not been asked for; using ``__dict__`` makes objects slower
+            delattr(wrapper, name)
+    wrapper._bind(wrapper.wrapped)  # noqa: SLF001  # of this module
 
 
 def without_policies(store: Store) -> Store:
