@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,3 +43,14 @@ def blocking_is_an_error() -> Iterator[None]:
         # for its own version on the disk. Whoever imports in a loop has chosen to.
         watch.functions["io.TextIOWrapper.read"].can_block_in("importlib/metadata/__init__.py", "read_text")
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_file_store_is_left_open() -> Iterator[None]:
+    """A file store that a test leaves open keeps a thread, which tests after it would take for one of theirs."""
+    yield
+    until = time.monotonic() + 10
+    while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("storeconf-file")]:
+        gc.collect()  # a store that nobody refers to any longer ends its thread
+        assert time.monotonic() < until, f"a file store was left open: {left}"
+        time.sleep(0.01)

@@ -237,7 +237,8 @@ def test_a_forked_child_uses_connections_of_its_own(kind: str, tmp_path: Path, v
     main: dict[str, Any] = {"type": "file", "path": str(tmp_path / "stores")}
     if kind == "valkey":
         main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "b"}
-    cache = cache_on({"stores": {"pages": main}})
+    registry = sync.load({"stores": {"pages": main}})
+    cache = cache_on(registry.wrapped)
     cache.set("n", 0)
     forked = multiprocessing.get_context("fork")
     children = [forked.Process(target=lambda: [cache.incr("n") for _ in range(10)]) for _ in range(3)]
@@ -247,6 +248,7 @@ def test_a_forked_child_uses_connections_of_its_own(kind: str, tmp_path: Path, v
         child.join(30)
         assert child.exitcode == 0
     assert cache.get("n") == 30
+    registry.close()
 
 
 def test_an_outage_is_an_error_or_what_the_layout_makes_of_it() -> None:
