@@ -67,6 +67,8 @@ __all__ = [
     "key_text",
     "milliseconds",
     "next_counter",
+    "numbered_add",
+    "numbers_in_one_step",
     "run_shielded",
     "survives_delete_all",
     "taken_name",
@@ -74,7 +76,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from storeconf._get_or_set import RefreshPolicy
@@ -343,6 +345,26 @@ class Store(RootCaller, _Litestars):
         expiry = None if expires_in is None else self._check("add", milliseconds, expires_in)
         return await self._change((key,), self._hooks.do_add(self._path, key, data, expiry), "add")
 
+    async def _add_numbered(self, key: str, value: bytes, expires_in: Expiry, counter: str) -> int | None:
+        """As ``add``; but if the key is missing, raise a counter, append its number to the value, and return it.
+
+        All in one step; returns None if the key is there.
+        """
+        key, counter = self._checked_key("add", key), self._checked_key("add", counter)
+        work = self._root._do_add_numbered(self._path, key, value, milliseconds(expires_in), counter)  # noqa: SLF001  # of this class
+        return await self._change((key, counter), work, "add")
+
+    @property
+    def _numbers_in_one_step(self) -> bool:
+        """Whether a root has that hook for the running event loop."""
+        return False
+
+    async def _do_add_numbered(
+        self, path: tuple[str, ...], key: str, value: bytes, expiry: int, counter: str
+    ) -> int | None:
+        """The hook for `_add_numbered`, of roots only."""
+        raise NotImplementedError
+
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """Give the key a new expiry, None for never; whether the key was there. Atomic."""
         self._require("touch")
@@ -550,6 +572,16 @@ class Store(RootCaller, _Litestars):
                 store=self.name,
                 operation=operation,
             )
+
+
+def numbered_add(store: Store) -> Callable[[str, bytes, Expiry, str], Coroutine[Any, Any, int | None]]:
+    """For locks: the `add` of a store without middleware that numbers what it stores; see `numbers_in_one_step`."""
+    return store._add_numbered  # noqa: SLF001  # of this module
+
+
+def numbers_in_one_step(store: Store) -> bool:
+    """Whether the backend does `numbered_add`, as far as that is known."""
+    return store.root._numbers_in_one_step  # noqa: SLF001  # of this module
 
 
 NamespacedStore = Store

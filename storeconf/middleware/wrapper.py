@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -18,7 +18,7 @@ from storeconf._contract import check_store_class
 from storeconf._root import life_of, maker_of, raise_foreign, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreconfError, StoreError, StoreTimeoutError, StoreUnavailableError
-from storeconf.operations import METHODS, Operation
+from storeconf.operations import METHODS, OPERATIONS, Operation
 from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
 if TYPE_CHECKING:
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from storeconf._root import RootLife
 
-__all__ = ["CatchingStore", "GuardedStore", "StoreWrapper", "Wrapped", "bind_again", "pass_through", "without_policies"]
+__all__ = [
+    "CatchingStore",
+    "GuardedStore",
+    "StoreWrapper",
+    "Wrapped",
+    "bind_again",
+    "pass_through",
+    "within_guards",
+    "without_policies",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -246,6 +255,22 @@ def without_policies(store: Store) -> Store:
     if store.is_policy:
         return inner
     return store if inner is store.wrapped else store.around_another(inner)
+
+
+def within_guards(
+    store: Store, operation: str, call: Callable[[Store], Callable[..., Coroutine[Any, Any, R]]]
+) -> Callable[..., Coroutine[Any, Any, R]] | None:
+    """Return a call on the store below all middleware, each of which guards it as it does that operation.
+
+    The arguments begin with those of the operation. Return None if one of them does more than to guard the operation.
+    """
+    if not isinstance(store, StoreWrapper):
+        return call(store)
+    method = OPERATIONS[operation].method
+    if not isinstance(store, GuardedStore) or getattr(type(store), method) is not getattr(GuardedStore, method):
+        return None
+    inner = within_guards(store.wrapped, operation, call)
+    return None if inner is None else partial(store.around, operation, inner)
 
 
 class GuardedStore(StoreWrapper):

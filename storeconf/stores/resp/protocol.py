@@ -14,6 +14,7 @@ with suppress(ImportError):
     hiredis = import_module("hiredis")
 
 __all__ = [
+    "ADD_NUMBERED",
     "GET_AND_RENEW",
     "GET_WITH_EXPIRY",
     "INCREMENT",
@@ -186,11 +187,15 @@ def unpack(data: bytes) -> list[bytes]:
 
 
 class Script:
-    """A script on one key. It returns what it reads, never computes with it: Lua's numbers have 53 bits."""
+    """A script on one key, or on several of one server, of which the others are the first arguments.
 
-    __slots__ = ("_alone", "hash", "text")
+    It returns what it reads, never computes with it: Lua's numbers have 53 bits.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("_alone", "_keys", "hash", "text")
+
+    def __init__(self, text: str, keys: int = 1) -> None:
+        self._keys = keys
         self.text: bytes = text.strip().encode()
         self.hash: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
         self._alone = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
@@ -199,11 +204,11 @@ class Script:
         """Return the call that servers understand which have seen the script."""
         if not arguments:
             return self._alone + b"$%d\r\n%b\r\n" % (len(key), key)
-        return pack(b"EVALSHA", self.hash, 1, key, *arguments)
+        return pack(b"EVALSHA", self.hash, self._keys, key, *arguments)
 
     def by_text(self, key: bytes, *arguments: bytes | int) -> bytes:
         """Return the call that every server understands, and learns the script from."""
-        return pack(b"EVAL", self.text, 1, key, *arguments)
+        return pack(b"EVAL", self.text, self._keys, key, *arguments)
 
 
 GET_AND_RENEW = Script("""
@@ -222,6 +227,20 @@ if value then
 end
 return false
 """)
+
+ADD_NUMBERED = Script(
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return false
+end
+redis.call('INCR', KEYS[2])
+local number = redis.call('GET', KEYS[2])
+redis.call('SET', KEYS[1], ARGV[1] .. number, 'PX', ARGV[2])
+return number
+""",
+    keys=2,
+)
+"""SET NX of a value to which the next number of a counter is appended. INCR comes first: it may be refused."""
 
 POP = Script("""
 local value = redis.call('GET', KEYS[1])

@@ -34,7 +34,7 @@ from storeconf.store import (
 from storeconf.stores.resp import protocol
 from storeconf.stores.resp.bulk import MISSING, delete_tree, send_all, walk
 from storeconf.stores.resp.driver import load_driver
-from storeconf.stores.resp.errors import ReplyError, TransportError, is_forbidden, translate
+from storeconf.stores.resp.errors import ReplyError, TransportError, code_of, is_forbidden, translate
 from storeconf.stores.resp.keys import InvalidationFilter
 from storeconf.stores.resp.keys import key_layout as layout_named
 from storeconf.stores.resp.options import ServerOptions, ServerUrl
@@ -169,7 +169,7 @@ class ServerStore(StoreBase):
             life.run_in_background(root._give_up(earlier, (life.renew_calls(), life.renew_iterations())))
 
     def _forget_server(self) -> None:
-        self._has_getdel = self._reads_by_script = True
+        self._has_getdel = self._reads_by_script = self._has_all_keys = True
         if (near := self._life.coherence) is not None:
             near.all_changed()
 
@@ -482,6 +482,24 @@ class ServerStore(StoreBase):
             return not await self.do_exists(path, key)
         name = self._key(path, key)
         return await self._do(pack(b"SET", name, value, b"NX", *_terms(expiry, False)), name, ONCE) is not None
+
+    @property
+    def _numbers_in_one_step(self) -> bool:
+        return self._has_all_keys and not self._transports.here().spreads
+
+    async def _do_add_numbered(
+        self, path: tuple[str, ...], key: str, value: bytes, expiry: int, counter: str
+    ) -> int | None:
+        """A script on two keys, which one node of a Cluster refuses that is used as a server."""
+        names = self._key(path, key), self._key(path, counter)
+        try:
+            number = await self._run(protocol.ADD_NUMBERED, names[0], ONCE, names[1], value, expiry)
+        except StoreError as error:
+            if isinstance(error.__cause__, ReplyError) and code_of(error.__cause__) == "CROSSSLOT":
+                self._has_all_keys = False
+                raise UnsupportedOperationError("the server is a node of a Cluster") from error
+            raise
+        return None if number is None else int(number)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
         """PEXPIRE, UNLINK for what is over, and a script for what becomes permanent."""
