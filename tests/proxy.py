@@ -34,9 +34,18 @@ class Proxy:
         self.reading.set()
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, limit=1 << 16)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listen()
         return self
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls, limit=1 << 16)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def use(self, tls: ssl.SSLContext) -> None:
+        """Shake hands in another way from now on; connections stay."""
+        self._tls = tls
+        self._server.close()
+        await self._listen()
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()

@@ -314,16 +314,19 @@ def test_reading_that_hangs_holds_up_neither_the_store_nor_the_application(
         release.set()
 
 
-def test_a_cluster(secret: Path) -> None:
-    with cluster() as nodes:
+@pytest.mark.parametrize("kind", ["valkey-9.1", pytest.param("redis-8.2", marks=pytest.mark.slow)])
+def test_a_cluster(kind: str, secret: Path) -> None:
+    with cluster(kind) as nodes:
         for node in nodes:
             new_user(node)
 
         async def work() -> None:
             store = {
+                "type": kind.partition("-")[0],
                 "cluster": [node.address for node in nodes],
                 "username": "shop",
                 "password": f"${{file:{secret}}}",
+                "retries": 0,
             }
             async with load(store) as registry:
                 await registry["checkout"].set_many({f"k{i}": b"v" for i in range(100)})
@@ -331,19 +334,29 @@ def test_a_cluster(secret: Path) -> None:
                     rotate(node, secret)
                 await answers(registry["checkout"])
                 assert len(await registry["checkout"].get_many([f"k{i}" for i in range(100)])) == 100
+                secret.write_text("wrong-secret")
+                for node in nodes:
+                    node.ask("CLIENT", "KILL", "USER", "shop")
+                async with asyncio.timeout(5):
+                    while "refused the login" not in str(error := await outcome(registry["checkout"])):
+                        await asyncio.sleep(0.02)
+                assert str(secret) in str(error)
+                assert "wrong-secret" not in str(error)
 
         asyncio.run(work())
 
 
-def test_sentinels_and_what_they_watch(secret: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["valkey-9.1", pytest.param("redis-8.2", marks=pytest.mark.slow)])
+def test_sentinels_and_what_they_watch(kind: str, secret: Path, tmp_path: Path) -> None:
     of_sentinels = tmp_path / "of-sentinels"
     of_sentinels.write_text("old-secret")
-    with sentinels(count=1, password="old-secret") as watched:
+    with sentinels(kind, count=1, password="old-secret") as watched:
         new_user(watched.primary)
 
         async def work() -> None:
             sentinel = {"nodes": watched.nodes, "service": "shop", "password": f"${{file:{of_sentinels}}}"}
             store = {"sentinel": sentinel, "username": "shop", "password": f"${{file:{secret}}}"}
+            store["type"] = kind.partition("-")[0]
             async with load(store) as registry:
                 await registry["checkout"].set("k", b"v")
                 of_sentinels.write_text("wrong")

@@ -25,7 +25,7 @@ from storeconf.stores.resp.protocol import MORE, PUSH, make_reader, pack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from storeconf.stores.resp.driver import ServerEndpoint
+    from storeconf.stores.resp.driver import ServerEndpoint, Tls
     from storeconf.stores.resp.options import Login
 
 __all__ = ["RawConnection", "connect", "connect_raw"]
@@ -321,10 +321,14 @@ class _Attempt:
         guesses = []
         if not code or code in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"):
             guesses.append("may not use TLS on this port")
-        assert self._endpoint.tls is not None
-        if self._endpoint.tls.cert_file is None and (not code or "ALERT" in code):
-            guesses.append("may require a client certificate")
+        tls = self._endpoint.tls
+        assert tls is not None
+        if not code or "ALERT" in code:
+            guesses.append(_about_client_certificate(tls))
         text = "the TLS handshake failed" + (f"; the server {', or '.join(guesses)}" if guesses else "")
+        if code == "CERTIFICATE_VERIFY_FAILED":
+            trusted = "the system's CA certificates" if tls.ca_file is None else f"the CA file {tls.ca_file!r}"
+            text += f"; its certificate was checked against {trusted}"
         return self._failure(error if str(error) else ConnectionResetError(HUNG_UP), text=text)
 
     def _ended(self, why: BaseException) -> NotConnectedError:
@@ -337,9 +341,15 @@ class _Attempt:
             text = "the answer is not RESP, the protocol of Redis and Valkey"
         if self._endpoint.path is None and tls is None:
             text += "; the server may expect TLS on this port"
-        elif tls is not None and tls.cert_file is None:
-            text += "; the server may require a client certificate"
+        elif tls is not None:
+            text += f"; the server {_about_client_certificate(tls)}"
         return self._failure(why, text=text)
+
+
+def _about_client_certificate(tls: Tls) -> str:
+    if tls.cert_file is None:
+        return "may require a client certificate"
+    return f"may have refused the certificate in {tls.cert_file!r}"
 
 
 @lru_cache(maxsize=256)

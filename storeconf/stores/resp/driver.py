@@ -359,12 +359,12 @@ def _holds_certificate(path: str) -> bool:
 
 
 def _identity(path: str | None) -> object:
-    """What changes with a file's content; None where the file is missing."""
+    """What changes with a file's content, even one of the same length and time; None where the file is missing."""
     try:
         found = None if path is None else Path(path).stat()
     except (OSError, ValueError):
         return None
-    return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _reason(error: Exception) -> str:
