@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from storeconf.errors import UnsupportedOperationError as UnsupportedOperationError
     from storeconf.layout import Layout as Layout
     from storeconf.layout import read_layout as read_layout
+    from storeconf.middleware import GuardedStore as GuardedStore
+    from storeconf.middleware import StoreWrapper as StoreWrapper
     from storeconf.middleware.coded import CodecStore as CodecStore
-    from storeconf.middleware.wrapper import GuardedStore as GuardedStore
-    from storeconf.middleware.wrapper import StoreWrapper as StoreWrapper
     from storeconf.operations import DELETE as DELETE
     from storeconf.operations import KEEP as KEEP
     from storeconf.plan import Plan as Plan
@@ -105,7 +105,7 @@ _HOME = {
     ),
     "storeconf.layout": ("Layout", "read_layout"),
     "storeconf.middleware.coded": ("CodecStore",),
-    "storeconf.middleware.wrapper": ("GuardedStore", "StoreWrapper"),
+    "storeconf.middleware": ("GuardedStore", "StoreWrapper"),
     "storeconf.operations": ("DELETE", "KEEP"),
     "storeconf.plan": ("Plan",),
     "storeconf.plugin": (

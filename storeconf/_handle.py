@@ -15,7 +15,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from storeconf._root import life_of
 from storeconf.errors import UnknownStoreError
-from storeconf.middleware.wrapper import StoreWrapper, bind_again
+from storeconf.middleware import StoreWrapper, bind_again
 from storeconf.operations import METHODS
 from storeconf.store import Capabilities, Store, StoreBase
 

@@ -30,7 +30,7 @@ from storeconf.errors import (
     StoreLockLostError,
     UnsupportedOperationError,
 )
-from storeconf.middleware.wrapper import within_guards, without_policies
+from storeconf.middleware import within_guards, without_policies
 from storeconf.store import numbered_add, numbers_in_one_step
 
 if TYPE_CHECKING:

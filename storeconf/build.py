@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from storeconf._root import Maker, described, hides
 from storeconf.errors import PluginError, StoreconfError, UnknownStoreError
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.plan import HIDDEN_ROOT
 from storeconf.plugin import BuildContext, unchanged
 from storeconf.plugin import maker as maker_name

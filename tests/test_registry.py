@@ -21,9 +21,9 @@ from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 from storeconf.build import NamespaceTakenError
 from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.errors import PluginError, StoreClosedError, StoreError, UnknownStoreError
+from storeconf.middleware import StoreWrapper
 from storeconf.middleware.outage import Fallback
 from storeconf.middleware.refusal import Limit
-from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plan import Plan
 from storeconf.plugin import Backend, BuildContext, Middleware
 from storeconf.registry import StoreRegistry, compile_plan

@@ -123,8 +123,8 @@ def move_command(source: Source, store: str, form: str) -> None:
     With the namespaces below it. Afterwards the middleware can be removed. The status is 1 if anything remains in the
     old store.
     """
+    from storeconf.middleware import StoreWrapper
     from storeconf.middleware.moved_from import MovedFromStore
-    from storeconf.middleware.wrapper import StoreWrapper
 
     layout = source.layout()
     registry, found = store_of(layout, store)

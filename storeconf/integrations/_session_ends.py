@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from storeconf.middleware.wrapper import without_policies
+from storeconf.middleware import without_policies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping

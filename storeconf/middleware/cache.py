@@ -14,7 +14,7 @@ from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace, batches
 from storeconf._root import life_of
 from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.operations import Hooks, read_each
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
 from storeconf.store import Capabilities, Expiry, Store, Value, key_text

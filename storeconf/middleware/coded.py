@@ -26,7 +26,7 @@ from storeconf.errors import (
     UnsupportedOperationError,
     report,
 )
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.store import (
     Capabilities,
     Expiry,

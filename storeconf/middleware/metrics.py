@@ -9,7 +9,7 @@ from pydantic import Field
 
 from storeconf._lifecycle import NoLoopError
 from storeconf.errors import PluginError, StoreError
-from storeconf.middleware.wrapper import GuardedStore
+from storeconf.middleware import GuardedStore
 from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware
 

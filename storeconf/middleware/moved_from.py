@@ -29,7 +29,7 @@ from pydantic import Field
 
 from storeconf._root import targets_of
 from storeconf.errors import PluginError, StoreError, StoreValueError, UnsupportedOperationError
-from storeconf.middleware.wrapper import StoreWrapper, without_policies
+from storeconf.middleware import StoreWrapper, without_policies
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from storeconf._root import targets_of
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import CatchingStore
+from storeconf.middleware import CatchingStore
 from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Middleware, StoreName
 

@@ -26,7 +26,7 @@ from storeconf._pace import backoff
 from storeconf._root import life_of, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreClosedError, StoreDeadlockError, StoreError
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.plugin import BuildContext, Duration, Middleware, Share
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from storeconf.errors import (
     StoreValueError,
     report,
 )
-from storeconf.middleware.wrapper import GuardedStore, pass_through
+from storeconf.middleware import GuardedStore, pass_through
 from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes

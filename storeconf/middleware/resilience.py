@@ -17,7 +17,7 @@ from storeconf._pace import backoff
 from storeconf._root import life_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.middleware.wrapper import CatchingStore, GuardedStore, pass_through
+from storeconf.middleware import CatchingStore, GuardedStore, pass_through
 from storeconf.operations import OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware
 from storeconf.store import PingResult

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from storeconf.errors import StoreRefusedError
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.operations import read_each
 from storeconf.plugin import BuildContext, Duration, Middleware
 from storeconf.store import Expiry, ExpiryRules, Store, Value, milliseconds

@@ -17,8 +17,8 @@ from storeconf._background import background_loop, check_thread, drive, run_in_b
 from storeconf._handle import PublishedHandle
 from storeconf._lifecycle import NoLoopError
 from storeconf._root import refresh_of
+from storeconf.middleware import StoreWrapper
 from storeconf.middleware.cache import CacheStore
-from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.registry import StoreRegistry
 from storeconf.registry import load as load_registry
 

@@ -12,8 +12,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, Self
 
 from storeconf.errors import UnknownStoreError, UnsupportedOperationError
+from storeconf.middleware import GuardedStore, StoreWrapper
 from storeconf.middleware.encrypt import EncryptStore
-from storeconf.middleware.wrapper import GuardedStore, StoreWrapper
 from storeconf.registry import compile_plan
 from storeconf.store import Store, StoreBase
 from storeconf.transfer.dump_format import Address

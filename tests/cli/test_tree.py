@@ -92,7 +92,7 @@ PLUGIN = """
 from typing import ClassVar, Literal
 
 import storeconf
-from storeconf.middleware.wrapper import StoreWrapper
+from storeconf.middleware import StoreWrapper
 from storeconf.stores import MemoryStore
 
 

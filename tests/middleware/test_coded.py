@@ -10,9 +10,9 @@ import pytest
 
 import storeconf
 from storeconf import MemoryStore, Store, StoreError, UnsupportedOperationError
+from storeconf.middleware import StoreWrapper
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.encrypt import Encrypt
-from storeconf.middleware.wrapper import StoreWrapper
 from storeconf.plugin import BuildContext, Middleware
 from tests.conformance.plain import PlainStore
 from tests.middleware.making import longest_step
