@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storeconf.testing import memory as _memory
+from storeconf import testing as _testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +21,12 @@ __all__ = ["clock", "memory_registry"]
 
 
 @pytest.fixture
-def clock() -> _memory.Clock:
+def clock() -> _testing.Clock:
     """The time of this test's stores, which stands still until the test advances it."""
-    return _memory.Clock()
+    return _testing.Clock()
 
 
 @pytest.fixture
-def memory_registry(clock: _memory.Clock) -> Callable[..., StoreRegistry]:
+def memory_registry(clock: _testing.Clock) -> Callable[..., StoreRegistry]:
     """`storeconf.testing.memory_registry` on this test's clock."""
-    return partial(_memory.memory_registry, clock=clock)
+    return partial(_testing.memory_registry, clock=clock)
