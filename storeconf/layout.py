@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from storeconf.catalog import BUILT_IN, Catalog
+from storeconf.config import AliasSpec, Request
 from storeconf.config.dump import dump, masked
 from storeconf.config.pipeline import run
 from storeconf.config.reporter import merged, report_unused, silence
-from storeconf.config.specs import AliasSpec, Request
 from storeconf.config.tree import MISSING, dotted, lookup, path_in
 from storeconf.config.variables import Variable, iter_variables
 from storeconf.errors import ConfigError, PluginError
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from storeconf._text import Redacted
+    from storeconf.config import DefaultFactorySpec, Links, Overrides, Source, StoreSpec
     from storeconf.config.document import Looks
     from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
     from storeconf.config.reporter import Acknowledged, Reporter
-    from storeconf.config.specs import DefaultFactorySpec, Links, Overrides, Source, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.diagnostics import Diagnostic, Origin

@@ -11,15 +11,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from storeconf.catalog import BUILT_IN
+from storeconf.config import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
 from storeconf.config.fields import store_fields
-from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec, StoreSpec
 from storeconf.config.tree import Tainted
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from storeconf.config.specs import Links
+    from storeconf.config import Links
     from storeconf.plugin import Backend, Middleware, ValueSource
     from storeconf.store import Capabilities
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
+from storeconf.config import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.errors import PluginError
 from storeconf.middleware.compress import Compress
 from storeconf.middleware.metrics import Metrics
@@ -26,7 +26,7 @@ from storeconf.store import Capabilities
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from storeconf.config.specs import StoreSpec
+    from storeconf.config import StoreSpec
 
 
 class Box(Backend):

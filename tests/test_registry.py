@@ -19,7 +19,7 @@ from litestar.stores.memory import MemoryStore as LitestarMemoryStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
 from storeconf.build import NamespaceTakenError
-from storeconf.config.specs import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
+from storeconf.config import AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.errors import PluginError, StoreClosedError, StoreError, UnknownStoreError
 from storeconf.middleware import StoreWrapper
 from storeconf.middleware.outage import Fallback
@@ -33,7 +33,7 @@ from storeconf.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from storeconf.config.specs import StoreSpec
+    from storeconf.config import StoreSpec
     from storeconf.store import Store
 
 happened: list[str] = []

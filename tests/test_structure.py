@@ -62,7 +62,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("_handle", "_lock", "_typed"),
     ("config.readers",),
     ("catalog", "config.document"),
-    ("config.fields", "config.schema", "config.specs"),
+    ("config.fields", "config.schema", "config"),
     ("config.merge", "plan"),
     ("config.layers",),
     ("config.secrets",),

@@ -21,8 +21,8 @@ from storeconf import __version__
 from storeconf._text import nearest
 from storeconf.cli.completion import complete_environments, complete_files, complete_overrides
 from storeconf.cli.output import be_quiet, complain, error, hide, warning
+from storeconf.config import Stream
 from storeconf.config.document import MAX_BYTES
-from storeconf.config.specs import Stream
 from storeconf.errors import ConfigError, StoreconfError
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr
 from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
 from storeconf._text import MASK, mask_url
 from storeconf.cli.output import escaped, warning
+from storeconf.config import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.dump import shown
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
-from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.tree import dotted, lookup
 from storeconf.errors import StoreconfError
 from storeconf.plan import Step
@@ -29,9 +29,9 @@ from storeconf.store import Capabilities, Store, StoreBase
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from storeconf.config import DefaultFactorySpec, StoreSpec
     from storeconf.config.fields import Expect
     from storeconf.config.language import EnvelopeField
-    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.diagnostics import Origin
     from storeconf.layout import Layout

@@ -21,8 +21,8 @@ from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, lookup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from storeconf.config import DefaultFactorySpec, StoreSpec
     from storeconf.config.pipeline import Assembly
-    from storeconf.config.specs import DefaultFactorySpec, StoreSpec
     from storeconf.config.validate import Validated
 
 __all__ = ["Line", "dump", "expected", "masked", "shown", "toml_lines", "yaml_lines"]

@@ -19,9 +19,9 @@ from storeconf.errors import PluginError
 from storeconf.plugin import ResolveContext
 
 if TYPE_CHECKING:
+    from storeconf.config import Request
     from storeconf.config.layers import Layer, Place
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import Request
 
 __all__ = ["Interpolation"]
 

@@ -27,8 +27,8 @@ from storeconf.config.validate import Validated, validate
 from storeconf.config.variables import OURS, at, declared, parse_overrides, read_overrides, read_variables
 
 if TYPE_CHECKING:
+    from storeconf.config import Request
     from storeconf.config.document import Document
-    from storeconf.config.specs import Request
 
 __all__ = ["Assembly", "assemble", "run"]
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from storeconf._text import nearest
+from storeconf.config import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.fields import fields_of, store_fields
 from storeconf.config.reporter import MOST_SOUGHT, listed
-from storeconf.config.specs import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.tree import dotted
 from storeconf.plugin import Settings, maker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from storeconf.config import DefaultFactorySpec, Links, StoreSpec
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import DefaultFactorySpec, Links, StoreSpec
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.diagnostics import Note

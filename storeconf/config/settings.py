@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from storeconf.catalog import Part
+    from storeconf.config import Request
     from storeconf.config.fields import Expect, Fields
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import Request
 
 __all__ = ["SettingsReader"]
 

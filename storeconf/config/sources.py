@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storeconf._text import nearest, slips
+from storeconf.config import Stream
 from storeconf.config.addresses import PREFIX
 from storeconf.config.document import parse, read
 from storeconf.config.language import CANDIDATES, FORBIDDEN, NAME_RULE, NOT_HERE, SUFFIXES, valid_name
 from storeconf.config.layers import Layer, Place, place_of
-from storeconf.config.specs import Stream
 from storeconf.config.tree import Removals, TreePath, parse_path
 from storeconf.diagnostics import Note
 from storeconf.errors import ConfigError
@@ -31,10 +31,10 @@ from storeconf.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from storeconf.config import Request
     from storeconf.config.document import Document
     from storeconf.config.merge import Merge
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import Request
 
 __all__ = ["Files", "Part", "candidates_in", "chosen_environment", "environments_of", "layers_of", "plain_data"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from storeconf._text import almost, nearest
+from storeconf.config import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.fields import Expect, fields_of
 from storeconf.config.language import (
     ALIAS,
@@ -25,7 +26,6 @@ from storeconf.config.language import (
 )
 from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
 from storeconf.config.settings import NO_SPACE, SPACE_HINT, SettingsReader
-from storeconf.config.specs import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, dotted, leaves
 from storeconf.store import check_name
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from storeconf.catalog import Part
+    from storeconf.config import Links, Request, StoreSpec
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import Links, Request, StoreSpec
     from storeconf.plugin import Backend, Middleware, Settings, ValueSource
 
 __all__ = ["Validated", "validate"]

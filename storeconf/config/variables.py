@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from storeconf.catalog import Catalog
+    from storeconf.config import Overrides, Request
     from storeconf.config.fields import Expect
     from storeconf.config.merge import Merge
     from storeconf.config.reporter import Reporter
-    from storeconf.config.specs import Overrides, Request
     from storeconf.diagnostics import Severity
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from storeconf.catalog import Catalog
+from storeconf.config import Request
 from storeconf.config.pipeline import Assembly
 from storeconf.config.pipeline import assemble as put_together
-from storeconf.config.specs import Request
 from storeconf.config.tree import Tainted
 from storeconf.layout import working_directory
 
