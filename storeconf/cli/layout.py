@@ -296,7 +296,8 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
     diagnostics = merged(each for _, report in reports for each in report.diagnostics)
     failing = [each for each in diagnostics if strict or each.severity == "error"]
     diagnostics = failing if is_quiet() else diagnostics
-    shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout))
+    layout = next((file for _, report in reports for file in report.files), None)
+    shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout), layout=layout)
     if shown:
         data(shown)
     if form == "text":

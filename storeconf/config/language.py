@@ -130,9 +130,9 @@ TOP: Final[Mapping[str, EnvelopeField]] = MappingProxyType(
         ),
         "acknowledge": EnvelopeField(
             "Warnings that are known and not shown again: from each code to the dotted paths at which, or below "
-            "which, it is accepted.",
+            'which, it is accepted, or "*" for everywhere, also for warnings without a path.',
             {"$ref": "#/definitions/acknowledge"},
-            ({"SC801": ["stores.sessions"]},),
+            ({"SC801": ["stores.sessions"], "SC804": ["*"]},),
         ),
         "environments": EnvelopeField(
             "The changes for each environment, by its name; they take precedence over general values.",

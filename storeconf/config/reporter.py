@@ -2,7 +2,8 @@
 
 The reporter is created before the first file is read, and passed to every stage. Code that examines a text without
 knowing its location raises a `Fault`, which its caller reports. `acknowledge` at the top level of a layout silences
-known warnings, by code and path: an entry silences what is at its path and below it. Errors can't be acknowledged.
+known warnings, by code and path: an entry silences what is at its path and below it, ``"*"`` the code wherever it
+occurs, also where a warning has no path. Errors can't be acknowledged.
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ SHELL_HINT: Final = "$(NAME) is not substituted in a layout; write ${NAME}"
 
 MOST_SOUGHT: Final = 50
 """Unknown stores for which near ones are sought: beyond it a layout is not misspelt, and time would be lost."""
+
+_EVERYWHERE: Final = "*"
+
+_OF_SURROUNDINGS: Final = frozenset({"SC803", "SC804", "SC805", "SC806", "SC807", "SC810"})
+"""Warnings that depend on where the layout is read: on the options of the call, variables, secret files and packages.
+
+Their acknowledgement is not unused only because it is not needed here.
+"""
 
 _ASSIGNMENT: Final = re.compile(r"\s*[\w.-]+\s*[:=]")
 """The beginning of a field and its value that YAML read as one text; the value may be a secret."""
@@ -260,9 +269,11 @@ class Acknowledged:
 
     def covers(self, each: Finding) -> bool:
         """Whether it silences a problem."""
-        if each.severity != "warning" or each.code != self.code or each.path is None:
+        if each.severity != "warning" or each.code != self.code:
             return False
-        return each.path == self.path or each.path.startswith(f"{self.path}.")
+        if self.path == _EVERYWHERE:
+            return True
+        return each.path is not None and f"{each.path}.".startswith(f"{self.path}.")
 
 
 def silence(tree: Mapping[str, Any], report: Reporter) -> dict[Acknowledged, Place]:
@@ -276,13 +287,15 @@ def silence(tree: Mapping[str, Any], report: Reporter) -> dict[Acknowledged, Pla
         if not covering:
             kept.append(each)
     report.found[:] = kept
-    return {entry: report.history.place(entry.at) for entry in entries if entry not in used}
+    unused = (entry for entry in entries if entry not in used and entry.code not in _OF_SURROUNDINGS)
+    return {entry: report.history.place(entry.at) for entry in unused}
 
 
 def report_unused(unused: Mapping[Acknowledged, Place], report: Reporter) -> None:
     """Warn of entries that match nothing."""
     for entry, place in unused.items():
-        message = f"{entry.code} is acknowledged at {entry.path}, but does not occur there"
+        where, there = ("", "") if entry.path == _EVERYWHERE else (f" at {entry.path}", " there")
+        message = f"{entry.code} is acknowledged{where}, but does not occur{there}"
         report.add("SC808", message, entry.at, place=place, severity="warning", hint="remove the entry", lacking=True)
 
 
@@ -306,6 +319,7 @@ def _entries(node: Any, report: Reporter) -> Iterator[Acknowledged]:
         for number, text in enumerate(paths):
             path = parse_path(text) if isinstance(text, str) else None
             if path is None:
-                report.wrong_type((*at, number), "a dotted path, such as stores.main.tls", text)
+                what = 'a dotted path, such as stores.main.tls, or "*" for everywhere'
+                report.wrong_type((*at, number), what, text)
             else:
                 yield Acknowledged(code, dotted(path), (*at, number))

@@ -467,7 +467,8 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             "unrecognized-variable",
             "A variable begins with STORECONF_, and storeconf does not read it.",
             "Unset the variable, or leave it: it does nothing. Kubernetes injects such variables for a service called "
-            "storeconf; `enableServiceLinks: false` in the pod's spec prevents that.",
+            "storeconf; `enableServiceLinks: false` in the pod's spec prevents that, and `acknowledge: "
+            '{SC804: ["*"]}` silences it.',
         ),
         "SC805": Code(
             "empty-secret-file",
@@ -485,12 +486,13 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             "missing-package",
             "A store needs an optional package that is not installed.",
             "Install the extra that the hint names into the environment that runs the application. If the application "
-            "has it and only this environment does not, the warning can be ignored here.",
+            "has it and only this environment does not, `acknowledge` the warning in the layout.",
         ),
         "SC808": Code(
             "unused-acknowledgement",
             "An entry of `acknowledge` matches no warning.",
-            "Remove the entry, or correct its code or path: it silences warnings at its path and below, and no errors.",
+            "Remove the entry, or correct its code or path: it silences warnings at its path and below (with `*` "
+            "everywhere), and no errors.",
         ),
         "SC809": Code(
             "mistyped-overlay",

@@ -60,13 +60,19 @@ _LAYERS: Final = {
 _STYLES: Final = {"error": "1;31", "warning": "1;33", "bold": "1", "frame": "1;34", "hint": "36"}
 
 
-def render(diagnostics: Sequence[Diagnostic], format: Format = "text", *, color: bool = False) -> str:
-    """Return the diagnostics in one of `FORMATS`, without a newline at the end; ``color`` concerns text only."""
+def render(
+    diagnostics: Sequence[Diagnostic], format: Format = "text", *, color: bool = False, layout: str | None = None
+) -> str:
+    """Return the diagnostics in one of `FORMATS`, without a newline at the end.
+
+    ``color`` concerns text only. ``layout`` is the file at which SARIF places problems that are in no file, such as
+    those of variables: GitHub's code scanning refuses a whole report if one result is in none.
+    """
     if format == "text":
         return render_text(diagnostics, color=color)
     if format == "github":
         return "\n".join(_github(placed(each)) for each in diagnostics)
-    data = as_json(diagnostics) if format == "json" else _sarif(diagnostics)
+    data = as_json(diagnostics) if format == "json" else _sarif(diagnostics, layout)
     text = json.dumps(data, indent=2, ensure_ascii=False)
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -212,13 +218,14 @@ def _property(text: str) -> str:
 # ---------------------------------------------------------------- SARIF 2.1.0
 
 
-def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, Any]:
+def _sarif(diagnostics: Sequence[Diagnostic], layout: str | None) -> dict[str, Any]:
     codes = sorted({each.code for each in diagnostics})
+    located = [placed(each if each.file is not None else replace(each, file=layout)) for each in diagnostics]
     driver = {"name": "storeconf", "version": __version__, "rules": [_rule(code) for code in codes]}
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(placed(each), codes.index(each.code)) for each in diagnostics],
+        "results": [_result(each, codes.index(each.code)) for each in located],
     }
     return {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
 

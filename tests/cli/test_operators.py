@@ -79,6 +79,40 @@ def test_warnings_are_acknowledged_by_code_and_path(directory: Path, entry: str,
     assert sorted(each["code"] for each in done.json["diagnostics"]) == expected
 
 
+def test_a_warning_without_a_path_is_acknowledged_everywhere(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes injects such variables; the schema in editors must know the entry, too."""
+    text = "stores: {a: {type: memory}}\nenvironments: {production: {}}\n"
+    (directory / "x.yaml").write_text(text)
+    (directory / "x.productoin.yaml").write_text("{}\n")
+    monkeypatch.setenv("STORECONF_PORT", "80")
+
+    def codes(*arguments: str) -> list[str]:
+        done = run("validate", "x.yaml", "--format", "json", *arguments)
+        return sorted(each["code"] for each in done.json["diagnostics"])
+
+    assert codes() == ["SC804", "SC809"]
+    (directory / "x.yaml").write_text(f'{text}acknowledge: {{SC804: ["*"], SC809: ["*"]}}\n')
+    assert codes() == []
+    assert run("validate", "x.yaml", "--strict").status == 0
+    assert "SC803" in run("show", "-f", "x.yaml").err
+    (directory / "x.yaml").write_text(f'{text}acknowledge: {{SC803: ["*"], SC804: ["*"], SC809: ["*"]}}\n')
+    assert run("show", "-f", "x.yaml").err == ""
+    assert codes() == []
+    monkeypatch.delenv("STORECONF_PORT")
+    assert codes() == []  # what the surroundings cause need not occur everywhere
+    (directory / "x.productoin.yaml").unlink()
+    assert codes() == ["SC808"]
+    assert "SC809 is acknowledged, but does not occur\n" in run("validate", "x.yaml").out
+
+
+def test_everywhere_is_every_path(directory: Path) -> None:
+    (directory / "x.yaml").write_text(f'{RISKY}acknowledge: {{SC801: ["*"]}}\n')
+    assert run("validate", "x.yaml", "--strict").status == 0
+    for wrong in ("**", "stores.*.tls", "*.a", ""):
+        (directory / "x.yaml").write_text(f"{RISKY}acknowledge: {{SC801: ['{wrong}']}}\n")
+        assert run("validate", "x.yaml", "--strict").status == 1, wrong
+
+
 def test_errors_can_not_be_acknowledged(directory: Path) -> None:
     (directory / "x.yaml").write_text("stores: {a: {type: memory, max_entries: x}}\nacknowledge: {SC503: [stores.a]}\n")
     done = run("validate", "x.yaml", "--format", "json")
@@ -294,6 +328,18 @@ def test_all_missing_packages_are_reported_at_once() -> None:
     assert {each["code"] for each in done.json["diagnostics"]} == {"SC807"}
     assert run("validate", "--strict").status == 1
     assert run("show").err == ""
+
+
+@pytest.mark.usefixtures("_no_packages")
+def test_a_package_that_only_some_machines_lack_is_acknowledged(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "storeconf.yaml").write_text(f"{BAD}acknowledge: {{SC807: [stores.bad, stores.odd.middleware]}}\n")
+    assert run("validate", "--strict").status == 0
+    assert run("show").err == ""  # which does not look for packages
+    monkeypatch.undo()
+    monkeypatch.chdir(directory)
+    assert run("validate", "--strict").status == 0
 
 
 def test_ping_reaches_the_stores_whose_packages_are_there(directory: Path) -> None:

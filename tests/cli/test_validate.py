@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import sarif
 from tests.cli.running import run
 
 if TYPE_CHECKING:
@@ -127,10 +128,24 @@ def test_forms_for_build_servers(directory: Path) -> None:
     assert github.status == 1
     assert [line.split(" ")[0] for line in github.out.splitlines()] == ["::error", "::error"]
     assert f"file={directory / 'bad.yaml'},line=3,endLine=3,col=24,endColumn=35" in github.out
-    sarif = run("validate", "bad.yaml", "--format", "sarif")
-    assert sarif.status == 1
-    assert sarif.json["version"] == "2.1.0"
-    assert [result["ruleId"] for result in sarif.json["runs"][0]["results"]] == ["SC501", "SC504"]
+    done = run("validate", "bad.yaml", "--format", "sarif")
+    assert done.status == 1
+    assert [result["ruleId"] for result in sarif.check(done.out)["runs"][0]["results"]] == ["SC501", "SC504"]
+
+
+def test_sarif_satisfies_its_schema_and_places_every_problem(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "storeconf.yaml").write_text("stores: {main: {type: memory}}\nextends: [nowhere.yaml]\n")
+    monkeypatch.setenv("STORECONF__STORES__MAIN__MAX_ENTRIES", "x")
+    monkeypatch.setenv("STORECONF_STRAY", "x")
+    for arguments in ((), ("bad.yaml", "good.yaml"), ("-",), ("missing.yaml",)):
+        done = run("validate", *arguments, "--format", "sarif", stdin=b"stores: {main: {type: memroy}}\n")
+        log = sarif.check(done.out)
+        assert "STORECONF_STRAY" in done.out
+        assert len(log["runs"][0]["results"]) > 1
+    monkeypatch.delenv("STORECONF_STRAY")
+    monkeypatch.delenv("STORECONF__STORES__MAIN__MAX_ENTRIES")
+    (directory / "storeconf.yaml").write_text("stores: {main: {type: memory}}\n")
+    assert sarif.check(run("validate", "--format", "sarif").out)["runs"][0]["results"] == []
 
 
 def test_where_nothing_is_wrong_nothing_is_printed() -> None:

@@ -11,6 +11,7 @@ import yaml
 from storeconf.catalog import Catalog
 from storeconf.diagnostics.render import Format, render, render_text
 from storeconf.layout import check_layout
+from tests import sarif
 from tests.config.marked import Case, place
 
 if TYPE_CHECKING:
@@ -349,6 +350,8 @@ def test_exactly_what_is_marked_is_found(case: Case, tmp_path: Path, monkeypatch
     assert sorted((each.code, place(each)) for each in report.diagnostics) == sorted(expected), text
     for words in case.says:
         assert words in text
+    log = sarif.check(render(report.diagnostics, "sarif", layout="storeconf.yaml"))
+    assert [each["ruleId"] for each in log["runs"][0]["results"]] == [each.code for each in report.diagnostics]
 
 
 def test_notes_that_stand_in_variables_are_shown_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

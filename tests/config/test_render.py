@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from textwrap import dedent
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from storeconf.diagnostics import Diagnostic, Note
 from storeconf.diagnostics.codes import CODES
 from storeconf.diagnostics.render import FORMATS, render, summary
 from storeconf.errors import ConfigError
+from tests import sarif
 
 UNKNOWN = Diagnostic(
     "SC501",
@@ -169,7 +169,7 @@ def test_github_escapes_what_would_end_a_command() -> None:
 
 
 def test_sarif() -> None:
-    shown = json.loads(render([UNKNOWN, CIRCLE, VARIABLE, NOWHERE], "sarif"))
+    shown = sarif.check(render([UNKNOWN, CIRCLE, VARIABLE, NOWHERE], "sarif"), located=False)
     assert shown["version"] == "2.1.0"
     (run,) = shown["runs"]
     rules = run["tool"]["driver"]["rules"]
@@ -192,8 +192,24 @@ def test_sarif() -> None:
     assert nowhere["locations"] == [{"physicalLocation": {"artifactLocation": {"uri": "missing.yaml"}}}]
 
 
+def test_sarif_of_nothing() -> None:
+    assert sarif.check(render([], "sarif"))["runs"][0]["results"] == []
+
+
+def test_sarif_places_what_is_in_no_file_at_the_layout() -> None:
+    """Without it, GitHub's code scanning refuses the whole file."""
+    at_variable = replace(VARIABLE, notes=(Note("set here", variable="STORECONF__STORES__MAIN__URL"),))
+    lost = replace(NOWHERE, file=None)
+    results = sarif.check(render([UNKNOWN, at_variable, lost], "sarif", layout="conf/storeconf.yaml"))["runs"][0][
+        "results"
+    ]
+    for each in results:
+        assert each["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "conf/storeconf.yaml"
+    assert ["region" in each["locations"][0]["physicalLocation"] for each in results] == [True, False, False]
+
+
 def test_sarif_names_files_as_uris() -> None:
-    shown: dict[str, Any] = json.loads(render([replace(UNKNOWN, file="my files/é.yaml")], "sarif"))
+    shown = sarif.check(render([replace(UNKNOWN, file="my files/é.yaml")], "sarif"))
     location = shown["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
     assert location["artifactLocation"]["uri"] == "my%20files/%C3%A9.yaml"
 
