@@ -203,8 +203,8 @@ KILLED = [
         "no-transactions",
         "shared_atomic_operations_between_processes",
         "_in_transaction",
-        "BEGIN IMMEDIATE",
-        "SAVEPOINT a; RELEASE a",
+        'database.execute("BEGIN IMMEDIATE")',
+        "return work(database, _now())",
     ),
     Mutant(
         "cancellation-is-swallowed",
