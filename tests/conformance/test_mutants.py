@@ -273,7 +273,9 @@ def passes(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> bool:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mutant", KILLED, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_killed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not passes(mutant, monkeypatch)
+    # Whether processes meet is a matter of luck, which a busy machine can lack once.
+    tries = 3 if mutant.test.endswith("between_processes") else 1
+    assert not all(passes(mutant, monkeypatch) for _ in range(tries))
 
 
 @pytest.mark.parametrize("mutant", SURVIVING, ids=lambda mutant: mutant.name)
