@@ -24,7 +24,7 @@ __all__ = ["race"]
 _RACERS = 3
 _ROUNDS = 12
 _BURST = 16
-"""Calls of one kind that each process makes in a row, beside the same calls of the others: one alone seldom meets one."""
+"""How many calls of one kind each process makes in a row: a single one seldom overlaps with one of another process."""
 
 _SECONDS = 8.0
 """No further round begins after this; a store on a slow server gets through fewer."""
@@ -142,7 +142,7 @@ class _Racer:
         self.gate.meet(self.number)
 
     async def change(self, operation: str) -> None:
-        """The first process sets and deletes a key while the others give it a new expiry, again and again."""
+        """The first process sets and deletes a key repeatedly while the others give it a new expiry."""
         store = self.store
         self.decide(False)
         if self.number == 0:
