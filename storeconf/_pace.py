@@ -1,11 +1,11 @@
 """What keeps the event loop free and servers calm: long loops that give way, blocking work in threads, and back-off.
 
-Imports nothing of storeconf.
+Imports nothing of storeconf, and asyncio only where it is used: without it, a check of a layout takes a sixth less
+time.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import threading
@@ -41,6 +41,8 @@ class Pace:
 
     async def rest(self) -> None:
         """Let others run."""
+        import asyncio
+
         await asyncio.sleep(0)
         self._until = monotonic() + _STEP
 
@@ -104,6 +106,8 @@ class OwnThread(Generic[T]):
 
     async def run(self) -> T:
         """Return what the work returns, or raise what it raises. Being cancelled does not end the work."""
+        import asyncio
+
         running = self._running
         # A forked child inherits what was under way, but not the thread.
         if running is None or running.done() or self._process != os.getpid():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from storeconf._root import Maker, described, hides
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from storeconf.plan import Chain, FactoryStep, Plan, Step
     from storeconf.plugin import Backend, Middleware, ValueSource
 
-__all__ = ["Builder", "ReloadResult", "StoreFactory", "unknown_store"]
+__all__ = ["NO_HANDLES", "Builder", "Handles", "ReloadResult", "StoreFactory", "unknown_store"]
 
 R = TypeVar("R")
 
 _logger = logging.getLogger("storeconf")
 _MOST_NAMES = 10
+_MOST_OF_ONE = 10_000
+"""Names that are remembered to lead to the one store that all of them have."""
 _NO_SOURCES: Mapping[str, ValueSource] = MappingProxyType({})
 
 
@@ -57,6 +60,48 @@ def unknown_store(name: str, names: Iterable[str]) -> UnknownStoreError:
     return UnknownStoreError(f"unknown store {name!r}; {nearest(name, names)}")
 
 
+class Handles:
+    """The stores that a factory has returned by name: the ``most`` most recently used ones, and all that are held.
+
+    Whoever finds a store in ``recent`` without a lock calls ``used``, where there is one; it raises KeyError if another
+    thread has just dropped the name. With ``one_store``, all names have the same one, which is there anyway.
+    """
+
+    def __init__(self, most: int | None = None, *, one_store: bool = False) -> None:
+        self._most = most
+        self._alive: WeakValueDictionary[str, Store] | None = None
+        if most is not None and not one_store:
+            self._alive = WeakValueDictionary()
+        self.recent: dict[str, Store] = {} if most is None else OrderedDict()
+        """The least recently used first, if their number is bounded."""
+        self.used: Callable[[str], object] | None = getattr(self.recent, "move_to_end", None)
+
+    def get(self, name: str) -> Store | None:
+        """Return the store of that name, which counts as use."""
+        store = self.recent.get(name) if self._alive is None else self._alive.get(name)
+        if store is not None:
+            self.keep(name, store)
+        return store
+
+    def keep(self, name: str, store: Store) -> None:
+        """Keep a store that is used now; the one that was used least recently may have to go."""
+        self.recent[name] = store
+        if self._most is None or self.used is None:
+            return
+        self.used(name)
+        if self._alive is not None:
+            self._alive[name] = store
+        if len(self.recent) > self._most:
+            cast("OrderedDict[str, Store]", self.recent).popitem(last=False)  # in one step, for others use names
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.recent or (self._alive is not None and name in self._alive)
+
+
+NO_HANDLES: Final = Handles()
+"""Those of a registry that has no factory."""
+
+
 class StoreFactory(Protocol):
     """Makes the stores of unlisted names. The registry calls it from one thread at a time."""
 
@@ -65,6 +110,9 @@ class StoreFactory(Protocol):
 
     declared: bool
     """Whether the layout has a default factory; without one, each name gets private memory."""
+
+    handles: Handles
+    """What `get` has returned, for a registry that looks there before it takes its lock."""
 
     def get(self, name: str) -> Store:
         """Return what the registry gives out for that name, the same as long as anyone holds it, or raise."""
@@ -355,34 +403,6 @@ def _checked(maker: Maker, name: str, build: Callable[..., object], *given: obje
     return made
 
 
-class _Handles:
-    """The stores of a factory: the most recently used ones, and all that somebody holds."""
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._recent: dict[str, Store] = {}
-        self._alive: WeakValueDictionary[str, Store] = WeakValueDictionary()
-
-    def get(self, name: str) -> Store | None:
-        if self._most is None:
-            return self._recent.get(name)
-        store = self._alive.get(name)
-        if store is not None:
-            self.keep(name, store)
-        return store
-
-    def keep(self, name: str, store: Store) -> None:
-        self._recent.pop(name, None)
-        self._recent[name] = store
-        if self._most is not None:
-            self._alive[name] = store
-            if len(self._recent) > self._most:
-                del self._recent[next(iter(self._recent))]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._recent or name in self._alive
-
-
 class _NamespacePerName:
     """Each name is a namespace of one store, with a chain of its own."""
 
@@ -393,19 +413,19 @@ class _NamespacePerName:
         self._step = step
         self._publish = publish
         self._parent = builder.under(step)
-        self._handles = _Handles(step.max_stores)
+        self.handles = Handles(step.max_stores)
         self._same_needs = builder.needs_as_before(HIDDEN_ROOT, step.needs)
         self.root: Store | None = self._parent.root
 
     def get(self, name: str) -> Store:
-        made = self._handles.get(name)
+        made = self.handles.get(name)
         if made is None:
             made = self._publish(name, self.find(name))
-            self._handles.keep(name, made)
+            self.handles.keep(name, made)
         return made
 
     def holds(self, name: str) -> bool:
-        return name in self._handles
+        return name in self.handles
 
     def follow(self, before: StoreFactory) -> bool:
         if not isinstance(before, _NamespacePerName):
@@ -436,11 +456,16 @@ class _OneForAll:
         self._target = target
         self._store = store
         self._publish = publish
+        self.handles = Handles(_MOST_OF_ONE, one_store=True)
         self.root: Store | None = store.root
 
     def get(self, name: str) -> Store:
-        check_name(name)
-        return self._publish(self._target, self._store)
+        made = self.handles.get(name)
+        if made is None:
+            check_name(name)
+            made = self._publish(self._target, self._store)
+            self.handles.keep(name, made)
+        return made
 
     def find(self, name: str) -> Store:
         return self._store
@@ -460,6 +485,7 @@ class _Forbidden:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = names
+        self.handles = Handles()
 
     def get(self, name: str) -> Store:
         raise unknown_store(name, self._names)
@@ -483,11 +509,11 @@ class _Unlisted:
         self._memory = memory
         self._publish = publish
         self._made: dict[str, Store] = {}
-        self._published: dict[str, Store] = {}
+        self.handles = Handles()
         self.root: Store | None = None
 
     def get(self, name: str) -> Store:
-        made = self._published.get(name)
+        made = self.handles.get(name)
         if made is None:
             if name not in self._made:
                 check_name(name)
@@ -498,7 +524,8 @@ class _Unlisted:
                 _logger.warning(
                     "store %r is not in the layout and is kept in memory; %s", name, nearest(name, self._names)
                 )
-            made = self._published[name] = self._publish(name, self._made[name])
+            made = self._publish(name, self._made[name])
+            self.handles.keep(name, made)
         return made
 
     def find(self, name: str) -> Store:
@@ -512,6 +539,6 @@ class _Unlisted:
     def follow(self, before: StoreFactory) -> bool:
         if not isinstance(before, _Unlisted):
             return False
-        self._made, self._published = before._made, before._published  # noqa: SLF001  # of this class
+        self._made, self.handles = before._made, before.handles  # noqa: SLF001  # of this class
         self.root = before.root
         return True

@@ -17,7 +17,6 @@ Imports nothing of storeconf but what stores take as arguments, errors, and the 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from copy import copy
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from storeconf._arguments import milliseconds, next_counter
-from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
 
@@ -516,6 +514,10 @@ async def read_each(
     If the backend is unavailable for some of them, its error carries the values of the others as ``partial``. Keys that
     were not asked for by then are read by ``read_many``, so that no further one waits for the backend.
     """
+    import asyncio  # here, as in `storeconf._pace`
+
+    from storeconf._lifecycle import require_asyncio
+
     require_asyncio()
     found: dict[str, bytes] = {}
     unavailable: StoreUnavailableError | StoreTimeoutError | None = None

@@ -17,7 +17,10 @@ from weakref import WeakKeyDictionary
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from storeconf._arguments import parse_duration, parse_share, parse_size
-from storeconf.store import Capabilities, Store
+from storeconf.operations import Capabilities
+
+if TYPE_CHECKING:
+    from storeconf.store import Store
 
 __all__ = [
     "API_VERSION",

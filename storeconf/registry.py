@@ -20,7 +20,7 @@ from storeconf._handle import GoneStore, PublishedHandles
 from storeconf._lifecycle import CLOSING, OPEN, STATES, LifeCycle, run_shielded, within
 from storeconf._pace import OwnThread
 from storeconf._root import CLOSE_LIMIT, OPEN_LIMIT, life_of
-from storeconf.build import Builder, unknown_store
+from storeconf.build import NO_HANDLES, Builder, unknown_store
 from storeconf.config.document import Looks
 from storeconf.errors import UnknownStoreError, UnsupportedOperationError
 from storeconf.store import PingResult, Store
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
     from storeconf._root import RootLife
-    from storeconf.build import ReloadResult, StoreFactory
+    from storeconf.build import Handles, ReloadResult, StoreFactory
     from storeconf.diagnostics import Diagnostic
     from storeconf.plan import Plan
 
@@ -137,6 +137,7 @@ class StoreRegistry:
         self._memory: Callable[[], Store] = MemoryStore
         self._handles = PublishedHandles()
         self._factory: StoreFactory | None = None
+        self._found: Handles = NO_HANDLES  # of the factory
         self._life = LifeCycle(self._begin, self._end, self._reset)
         self._reset()
 
@@ -160,6 +161,7 @@ class StoreRegistry:
         else:
             registry._factory = builder.factory(memory, registry._publish)
             registry._stores = registry._handles.of_all(builder.targets(), registry._find)
+        registry._found = registry._factory.handles
         return registry
 
     def _reset(self) -> None:
@@ -179,7 +181,19 @@ class StoreRegistry:
         The same object comes back as long as anyone holds it.
         """
         store = self._stores.get(name)
-        return self._unlisted(name) if store is None else store
+        if store is not None:
+            return store
+        found = self._found
+        store = found.recent.get(name)
+        if store is None or self._life.state >= CLOSING:
+            return self._unlisted(name)
+        used = found.used
+        if used is not None:
+            try:  # noqa: SIM105  # entering a context takes longer than all the rest
+                used(name)
+            except KeyError:
+                pass  # another thread has just dropped it
+        return store
 
     def require(self, name: str) -> Store:
         """Return the store of that name, as `get` does, but only if somebody has declared it.
@@ -375,6 +389,7 @@ class StoreRegistry:
             self._layout, self._redact, self._builder, self._factory = layout, layout.redact, builder, factory
             self._stores = self._handles.of_all(builder.targets(), self._find) | self._registered
             self._handles.switch(partial(self._moves, old_builder, same_unlisted))
+            self._found = factory.handles
             resources = self._resources()
             there = {id(resource) for resource in resources}
             gone = [root for root in old_roots if id(root) not in there]

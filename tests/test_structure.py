@@ -268,6 +268,17 @@ def test_loading_a_layout_imports_only_what_it_names() -> None:
     assert not {name for name in loaded if name.startswith(("storeconf.backends.server", "storeconf.stores.file"))}
 
 
+def test_checking_a_layout_imports_no_event_loop_and_no_store(tmp_path: Path) -> None:
+    file = tmp_path / "storeconf.yaml"
+    file.write_text("stores: {a: {type: memory}, b: {type: file, path: var, create: true}, c: {parent: a}}\n")
+    loaded = loaded_after(
+        f"from storeconf.cli.app import storeconf\nstoreconf(['validate', {str(file)!r}], standalone_mode=False)"
+    )
+    assert "storeconf.config.pipeline" in loaded
+    assert not loaded & {"asyncio", "ssl", "storeconf.store", "storeconf.registry"}
+    assert not {name for name in loaded if name.startswith("storeconf.stores.")}
+
+
 def test_every_public_name_can_be_imported_and_is_sorted() -> None:
     assert storeconf.__all__ == sorted(storeconf.__all__)
     for name in storeconf.__all__:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from storeconf.operations import Capabilities
 from storeconf.plugin import Backend, ConfigPath
-from storeconf.store import Capabilities
-from storeconf.stores.file import FileStore
 
 if TYPE_CHECKING:
     from storeconf.plugin import BuildContext
+    from storeconf.stores.file import FileStore
 
 __all__ = ["FileBackend", "FileMode"]
 
@@ -64,7 +64,7 @@ FileMode = Annotated[
 class FileBackend(Backend):
     """Keeps every key in a file of its own, below one directory of a local file system."""
 
-    capabilities: ClassVar[Capabilities] = FileStore.capabilities
+    capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
 
     type: Literal["file"] = Field(default="file", description="Keep the entries in a directory.", examples=["file"])
     path: ConfigPath = Field(
@@ -105,6 +105,8 @@ class FileBackend(Backend):
 
     def build(self, context: BuildContext) -> FileStore:
         """Make the store; the directory is made when it opens."""
+        from storeconf.stores.file import FileStore
+
         return FileStore(
             self.path,
             create_directories=self.create,

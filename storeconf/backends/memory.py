@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from storeconf.operations import Capabilities
 from storeconf.plugin import Backend, Size
-from storeconf.store import Capabilities
-from storeconf.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from storeconf.plugin import BuildContext
     from storeconf.store import Store
+    from storeconf.stores.memory import MemoryStore
 
 
 __all__ = ["MemoryBackend"]
@@ -24,7 +24,7 @@ __all__ = ["MemoryBackend"]
 class MemoryBackend(Backend):
     """Keeps everything in a dict of this process: nothing is shared, nothing outlives the process."""
 
-    capabilities: ClassVar[Capabilities] = MemoryStore.capabilities
+    capabilities: ClassVar[Capabilities] = Capabilities(atomic=Capabilities.ALL_ATOMIC)
 
     type: Literal["memory"] = Field(
         default="memory", description="Keep the entries in this process.", examples=["memory"]
@@ -69,10 +69,14 @@ class MemoryBackend(Backend):
         """Give the store other bounds; but bytes do not become objects."""
         if self == before:
             return super().adopt(root, context, before, context_before)
+        from storeconf.stores.memory import MemoryStore
+
         if not isinstance(root, MemoryStore) or self.keeps_objects() != before.keeps_objects():
             return None
         return partial(root.set_bounds, self.max_entries, self.max_size)
 
     def build(self, context: BuildContext) -> MemoryStore:
         """Make an empty store."""
+        from storeconf.stores.memory import MemoryStore
+
         return MemoryStore(max_entries=self.max_entries, max_size=self.max_size, objects=self.objects)

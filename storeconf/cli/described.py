@@ -1,30 +1,26 @@
 """What the commands show of a layout: its values, where each was set, and its stores in few words.
 
-A description of a store has its settings without secrets, namespace, chain, and the operations that it does not offer.
+A description of a store has its settings without secrets, namespace and chain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, PlainSerializer, Secret, SecretBytes, SecretStr
 
 from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
 from storeconf._text import MASK, mask_url
-from storeconf.cli.output import escaped, warning
+from storeconf.cli.output import escaped
 from storeconf.config import AliasSpec, ChildSpec, RootSpec
 from storeconf.config.dump import shown
 from storeconf.config.fields import fields_of
 from storeconf.config.language import ALIAS, CHILD, COMMON, FACTORY, TOP
 from storeconf.config.tree import dotted, lookup
-from storeconf.errors import StoreconfError
 from storeconf.plan import Step
-from storeconf.plugin import Backend
-from storeconf.registry import compile_plan
-from storeconf.store import Capabilities, Store, StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
     from storeconf.diagnostics import Origin
     from storeconf.layout import Layout
     from storeconf.plan import FactoryStep, Plan
-    from storeconf.plugin import BuildContext, Middleware, Settings
+    from storeconf.plugin import Middleware, Settings
 
 __all__ = [
     "Described",
@@ -44,7 +40,6 @@ __all__ = [
     "Setting",
     "followed",
     "history_of",
-    "abilities",
     "leaves",
     "origin_fields",
     "origin_of",
@@ -395,49 +390,3 @@ def _value(value: Any, expect: Expect) -> str:
     if expect.path and Path(value).is_relative_to(Path.cwd()):
         return shown(str(Path(value).relative_to(Path.cwd())))  # easier to read from there
     return shown(value)
-
-
-# ---------------------------------------------------------------------- missing operations
-
-
-class _StandIn(StoreBase):
-    """Can do nothing, but has the capabilities of a backend's store."""
-
-    def __init__(self, capabilities: Capabilities) -> None:
-        super().__init__()
-        self.capabilities = capabilities
-
-    def do_attach(self, parent: Self) -> None:
-        self.capabilities = parent.capabilities
-
-
-class _StandInBackend(Backend):
-    offered: Capabilities
-
-    def build(self, context: BuildContext) -> Store:
-        return _StandIn(self.offered)
-
-
-def abilities(plan: Plan) -> Mapping[str, Capabilities]:
-    """What each store offers, which its backend and the links of its chain decide, by name."""
-    offered = {step.name: step.backend.capabilities for step in plan.steps}
-    if any(step.chain for step in plan.steps):
-        try:
-            registry = compile_plan(_without_libraries(plan))
-        except StoreconfError as failure:
-            warning(f"can't determine which operations the middleware supports: {failure}", plan.environment)
-        else:
-            offered = {name: registry[name].capabilities for name in registry}
-    return offered
-
-
-def _without_libraries(plan: Plan) -> Plan:
-    """The same plan with stand-ins for the backends."""
-    backends = {
-        id(step.backend): _StandInBackend(
-            type=step.backend.type, namespace=step.backend.namespace, offered=step.backend.capabilities
-        )
-        for step in plan.steps
-    }
-    steps = tuple(replace(step, backend=backends[id(step.backend)]) for step in plan.steps)
-    return replace(plan, steps=steps, default_factory=None)

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from storeconf.cli.app import Source, format_option, on_layout
-from storeconf.cli.described import Described, abilities
+from storeconf.cli.described import Described
 from storeconf.cli.graph import FORBIDDEN, HIDDEN, UNLISTED
-from storeconf.cli.output import can_show, columns, data, emit_json, heading, lines, style, terminal_width, wrapped
-from storeconf.operations import limits_of, missing_in
+from storeconf.cli.output import (
+    can_show,
+    columns,
+    data,
+    emit_json,
+    heading,
+    lines,
+    style,
+    terminal_width,
+    warning,
+    wrapped,
+)
+from storeconf.errors import StoreconfError
+from storeconf.operations import Capabilities, limits_of, missing_in
+from storeconf.plugin import Backend
+from storeconf.registry import compile_plan
+from storeconf.store import Store, StoreBase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from storeconf.cli.described import Link
-    from storeconf.operations import Capabilities
     from storeconf.plan import FactoryStep, Plan, Step
+    from storeconf.plugin import BuildContext
 
 __all__ = ["tree_command"]
 
@@ -34,7 +50,7 @@ def tree_command(source: Source, form: str) -> None:
     """
     layout = source.layout()
     plan = layout.plan()
-    offered = abilities(plan)
+    offered = _abilities(plan)
     described = Described(layout, plan)
     if form == "json":
         factory = plan.default_factory
@@ -145,3 +161,49 @@ def _nodes(described: Described, plan: Plan, offered: Mapping[str, Capabilities]
                 name: most for name in ("max_key_size", "max_value_size") if (most := getattr(offered[step.name], name))
             },
         }
+
+
+# ---------------------------------------------------------------------- missing operations
+
+
+class _StandIn(StoreBase):
+    """Can do nothing, but has the capabilities of a backend's store."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        super().__init__()
+        self.capabilities = capabilities
+
+    def do_attach(self, parent: Self) -> None:
+        self.capabilities = parent.capabilities
+
+
+class _StandInBackend(Backend):
+    offered: Capabilities
+
+    def build(self, context: BuildContext) -> Store:
+        return _StandIn(self.offered)
+
+
+def _abilities(plan: Plan) -> Mapping[str, Capabilities]:
+    """What each store offers, which its backend and the links of its chain decide, by name."""
+    offered = {step.name: step.backend.capabilities for step in plan.steps}
+    if any(step.chain for step in plan.steps):
+        try:
+            registry = compile_plan(_without_libraries(plan))
+        except StoreconfError as failure:
+            warning(f"can't determine which operations the middleware supports: {failure}", plan.environment)
+        else:
+            offered = {name: registry[name].capabilities for name in registry}
+    return offered
+
+
+def _without_libraries(plan: Plan) -> Plan:
+    """The same plan with stand-ins for the backends."""
+    backends = {
+        id(step.backend): _StandInBackend(
+            type=step.backend.type, namespace=step.backend.namespace, offered=step.backend.capabilities
+        )
+        for step in plan.steps
+    }
+    steps = tuple(replace(step, backend=backends[id(step.backend)]) for step in plan.steps)
+    return replace(plan, steps=steps, default_factory=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from storeconf._arguments import check_name
 from storeconf._text import almost, nearest
 from storeconf.config import NO_MIDDLEWARE, AliasSpec, ChildSpec, DefaultFactorySpec, RootSpec
 from storeconf.config.fields import Expect, fields_of
@@ -27,7 +28,6 @@ from storeconf.config.language import (
 from storeconf.config.reporter import MOST_SOUGHT, listed, shown, words_for
 from storeconf.config.settings import NO_SPACE, SPACE_HINT, SettingsReader
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, dotted, leaves
-from storeconf.store import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -276,26 +276,28 @@ class Deadlines:
     is then taken out; whoever takes it and finds it still in the future queues it again, now in the lane of the time
     that is left. In all, a deadline moves once per eightfold of its span.
 
+    `MemoryStore.set` writes `add` out for a span whose lane is in ``lane_of``.
+
     A deadline can't be withdrawn: who takes one out knows by identity of the float whether it still stands. Not
     thread-safe.
     """
 
-    __slots__ = ("_lane_of", "_lanes", "_rounds", "queued")
+    __slots__ = ("_lanes", "_rounds", "lane_of", "queued")
 
     def __init__(self) -> None:
         self.queued = 0
         self._lanes: dict[int, _DeadlineLane] = {}
-        self._lane_of: dict[float, _DeadlineLane] = {}
+        self.lane_of: dict[float, _DeadlineLane] = {}
         self._rounds = self._endless_rounds()
 
     def add(self, place: object, key: str, due: float, span: float) -> None:
         """Queue a deadline that is ``span`` seconds away."""
-        lane = self._lane_of.get(span)
+        lane = self.lane_of.get(span)
         if lane is None:
             lane = self._lane(span)
-            if len(self._lane_of) >= _REMEMBERED:
-                self._lane_of.clear()
-            self._lane_of[span] = lane
+            if len(self.lane_of) >= _REMEMBERED:
+                self.lane_of.clear()
+            self.lane_of[span] = lane
         lane.extend((place, key, due))
         self.queued += 1
 
@@ -312,7 +314,7 @@ class Deadlines:
                 yield self._take(lane)
             if not lane:
                 del self._lanes[floor]
-                self._lane_of.clear()
+                self.lane_of.clear()
 
     def any(self) -> tuple[Any, str, float]:
         """Take out some deadline; going on so comes by all that were queued. There must be one."""

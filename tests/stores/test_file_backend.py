@@ -53,7 +53,7 @@ def test_it_builds_what_it_says(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
     made = FileBackend(path=tmp_path / "data").build(context())
     assert (made.create_directories, made.must_exist) == (True, False)
-    assert backend.capabilities is FileStore.capabilities
+    assert backend.capabilities == FileStore.capabilities
 
 
 def test_directories_in_each_other_collide_however_they_are_written(tmp_path: Path) -> None:

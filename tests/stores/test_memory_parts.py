@@ -227,4 +227,4 @@ def test_many_different_spans_take_few_lanes() -> None:
         span = 0.001 + number * 1.7
         deadlines.add(None, f"k{number}", 1000.0 + span, span)
     assert len(deadlines._lanes) < 200
-    assert len(deadlines._lane_of) <= 1024
+    assert len(deadlines.lane_of) <= 1024
