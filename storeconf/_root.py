@@ -434,13 +434,13 @@ class RootCaller:
     async def _ready(self) -> None:
         """Prepare a call on a root that is not open: open a new one, refuse on a closed one."""
         life = self._life
-        while life.state != OPEN:
+        while (state := life.state) != OPEN:  # read once: another thread may change it meanwhile
             require_asyncio()
-            if life.state == CLOSING and asyncio.current_task() in life.inside:
+            if state == CLOSING and asyncio.current_task() in life.inside:
                 return
-            if life.abandoned and life.state == CLOSING:
+            if life.abandoned and state == CLOSING:
                 await life.let_close()
-            elif life.state == NEW or life.abandoned:
+            elif state == NEW or life.abandoned:
                 await life.open(reopen=life.abandoned)
             else:
                 raise StoreClosedError(

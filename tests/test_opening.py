@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import trio
 
 import storeconf
-from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, StoreRegistry, StoreTimeoutError
+from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, StoreRegistry, StoreTimeoutError, _root
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -167,6 +168,19 @@ def test_a_timeout_of_the_backend_itself_stays_its_own(short_limit: None) -> Non
 
 
 # ---------------------------------------------------------------------- without asyncio
+
+
+def test_a_store_that_another_thread_opens_at_that_moment_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+
+    def open_in_another_thread() -> None:
+        monkeypatch.undo()
+        thread = threading.Thread(target=lambda: asyncio.run(store.set("other", b"v")))
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(_root, "require_asyncio", open_in_another_thread)  # called after the state has been read
+    asyncio.run(store.set("k", b"v"))
 
 
 def drive(work: Coroutine[Any, Any, Any]) -> Any:
