@@ -13,6 +13,7 @@ import types
 import weakref
 from asyncio import _get_running_loop
 from concurrent.futures import Future as ThreadFuture
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from storeconf.errors import StoreTimeoutError
@@ -95,9 +96,11 @@ def resume(call: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any, Any
 
 async def within(seconds: float, work: Awaitable[T], what: str, operation: str | None = None) -> T:
     """Await ``work``, and cancel it after that time: then a StoreTimeoutError says that ``what`` timed out."""
-    limit = asyncio.timeout(seconds)
+    limit = asyncio.timeout(None)
     try:
         async with limit:
+            # A timer that was cancelled stays in the loop until its time, with its context: not with the caller's.
+            Context().run(limit.reschedule, asyncio.get_running_loop().time() + seconds)
             return await work
     except TimeoutError as error:
         if not limit.expired():

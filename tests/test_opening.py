@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import trio
 
 import storeconf
-from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, StoreRegistry, StoreTimeoutError, _root
+from storeconf import (
+    Backend,
+    BuildContext,
+    Catalog,
+    FileStore,
+    MemoryStore,
+    Store,
+    StoreRegistry,
+    StoreTimeoutError,
+    _root,
+)
+from storeconf.stores import ValkeyStore
+from tests.servers import shared
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
 
 class Hangs(MemoryStore):
@@ -163,6 +179,53 @@ def test_a_timeout_of_the_backend_itself_stays_its_own(short_limit: None) -> Non
     async def main() -> None:
         with pytest.raises(TimeoutError, match="its own"):
             await Fails().__aenter__()
+
+    asyncio.run(main())
+
+
+# ---------------------------------------------------------------------- the first caller
+
+
+class Request:
+    """What an application keeps in a context variable for the length of a request."""
+
+
+request: ContextVar[Request] = ContextVar("request")
+
+KINDS: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda path: MemoryStore(),
+    "file": lambda path: FileStore(path),
+    "server": lambda path: ValkeyStore.with_client(shared().url, namespace="first-caller"),
+    "server with a near cache": lambda path: load(
+        {"s": {"type": "valkey", "url": shared().url, "namespace": "first-caller", "middleware": {"cache": "1m"}}}
+    )["s"],
+    "given up": lambda path: Hangs(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_does_not_keep_the_context_of_the_caller_for_whom_it_opened(kind: str, tmp_path: Path) -> None:
+    async def call(store: Store) -> weakref.ref[Request]:
+        mine = Request()
+        request.set(mine)
+        use = asyncio.ensure_future(store.set("k", b"v", 60))
+        if kind == "given up":
+            await asyncio.sleep(0)
+            use.cancel()
+        await asyncio.wait([use])
+        await asyncio.gather(*([] if use.cancelled() else [store.get("k")]))
+        return weakref.ref(mine)
+
+    async def main() -> None:
+        store = KINDS[kind](tmp_path)
+        # A timer that is due sooner, behind which cancelled ones stay in the loop.
+        timer = asyncio.get_running_loop().call_later(20, str)
+        kept = await asyncio.create_task(call(store))
+        await asyncio.sleep(0)
+        gc.collect()
+        assert kept() is None
+        timer.cancel()
+        await store.root.aclose()
 
     asyncio.run(main())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextvars import Context
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -168,7 +169,7 @@ class _Outages:
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.get_running_loop()
             left = max(0.0, self._failed + QUIET - time.monotonic()) if seconds is None else seconds
-            self._loop.call_later(left, self._look, self._loop)
+            self._loop.call_later(left, self._look, self._loop, context=Context())  # not the caller's
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = None

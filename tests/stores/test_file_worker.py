@@ -7,6 +7,8 @@ import errno
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -508,3 +510,24 @@ def test_bulk_calls_never_hold_the_loop_for_long(monkeypatch: pytest.MonkeyPatch
             asyncio.run(main(directory))
     finally:
         gc.unfreeze()
+
+
+AT_EXIT = """
+import asyncio, atexit, sys
+
+loop = asyncio.new_event_loop()
+atexit.register(lambda: (loop.run_until_complete(asyncio.wait_for(store.aclose(), 5)), print("closed")))
+
+from storeconf import FileStore  # what was registered before runs after all finalizers
+
+store = FileStore(sys.argv[1], durability=sys.argv[2])
+loop.run_until_complete(store.set("k", b"v"))
+"""
+
+
+@BOTH
+def test_closing_when_the_interpreter_has_run_all_finalizers(tmp_path: Path, durability: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT, tmp_path, durability], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")

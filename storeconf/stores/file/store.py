@@ -154,7 +154,8 @@ class FileStore(StoreBase):
                 if not fsync:
                     self._in_loop, self._overwriting, self._home_thread = in_loop, WriteOperations(in_loop), get_ident()
         except BaseException:
-            self._abandon()
+            self._abandon.detach()
+            _stop(self._workers)
             self._reset_workers()
             raise
 
@@ -172,7 +173,8 @@ class FileStore(StoreBase):
         """End the worker; what it has not begun by then fails."""
         workers = self._workers
         if self._abandon is not None:
-            self._abandon()
+            self._abandon.detach()
+        _stop(workers)  # not by the finalizer, which does nothing once the interpreter has run all that are left
         self._reset_workers()
         for worker in workers:
             await worker.wait()

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from concurrent.futures import Future as ThreadFuture
 from contextlib import suppress
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
@@ -59,7 +60,7 @@ class Lane:
         # Half as dear as call_soon_threadsafe, but one can do without: on macOS, or when there are no descriptors left.
         with suppress(AttributeError, OSError):
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            loop.add_reader(self._bell, self._take)
+            Context().run(loop.add_reader, self._bell, self._take)  # without the variables of whoever calls first
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Have the worker do something; the future of its outcome."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from binascii import crc_hqx
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from random import shuffle
@@ -181,7 +182,7 @@ class ClusterTransport(Transport):
     def _want_table(self) -> None:
         """See to it that the table is read, at most once in a while however many want it."""
         if self._reading is None and not self._closed:
-            self._reading = self.loop.create_task(self._read_table())
+            self._reading = Context().run(self.loop.create_task, self._read_table())
             self._reading.add_done_callback(self._have_table)
 
     def _have_table(self, reading: asyncio.Task[None]) -> None:

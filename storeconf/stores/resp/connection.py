@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from storeconf._pace import backoff
@@ -238,7 +239,7 @@ class Connection:
     def _arm(self) -> None:
         self._marks.clear()
         self._silent = 0
-        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick)
+        self._timer = self.loop.call_later(self._timeout / (TICKS + 1), self._tick, context=Context())
 
     def _tick(self) -> None:
         pending, marks = self._pending, self._marks
@@ -282,7 +283,8 @@ class Connection:
     def _begin(self) -> None:
         if self._state == IDLE:
             self._state = CONNECTING
-            self._connecting = self.loop.create_task(self._attempt())
+            # What the loop keeps for the connection must not keep the variables of the caller who came first.
+            self._connecting = Context().run(self.loop.create_task, self._attempt())
             self._connecting.add_done_callback(self._attempt_ended)
         elif self._state == PAUSING:
             assert self._why is not None

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
 from storeconf._arguments import OWN_NAMES, STALE
@@ -221,12 +222,16 @@ class InvalidationListener:
         self._asked: tuple[bytes, ...] = ()
         self._seen: tuple[bytes, ...] | None = None
         self._told_of_refusal = False
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task = self._started()
+
+    def _started(self) -> asyncio.Task[None]:
+        """Begin to listen, without the variables of the caller who happened to come first."""
+        return Context().run(asyncio.get_running_loop().create_task, self._work())
 
     def ensure_running(self) -> None:
         """Listen again if more keys are cached than were asked for, or if somebody has cancelled the task."""
         if self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work())
+            self._task = self._started()
         wanted = self._invalidations.prefixes
         if wanted is not self._seen:
             self._seen = wanted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ class SentinelTransport(StandaloneTransport):
 
     async def _connect_to_primary(self, template: ServerEndpoint) -> tuple[RawConnection, str]:
         if self._watcher is None or self._watcher.done():  # done: cancelled by somebody
-            self._watcher = self.loop.create_task(self._watch())
+            self._watcher = Context().run(self.loop.create_task, self._watch())
         deadline = self.loop.time() + self._connect_timeout
         address = await self._find(deadline)
         if self._promoted is not None and self._is_outdated(address):
