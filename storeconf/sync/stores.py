@@ -452,7 +452,7 @@ def close_at_exit(registry: StoreRegistry) -> None:
     """Close a registry that is used in the background loop when the process ends: its library has no hook for that."""
     global _at_exit
     if _at_exit is None:
-        # Not by atexit: stores need finalizers to close, and those work until the last of them has run, but no longer.
+        # Not by atexit: a plugin's store may need finalizers to close, and those work until the last of them has run.
         _at_exit = weakref.finalize(StoreRegistry, _close_all)
     _to_close.add(registry)
 
