@@ -362,9 +362,7 @@ class Worker:
                 batch = self._queue.get_nowait()
                 if batch is not None:
                     lane, calls = batch
-                    lane.give(
-                        [(future, None, StoreClosedError("the store was closed meanwhile")) for future, _, _ in calls]
-                    )
+                    lane.give([(call[0], None, StoreClosedError("the store was closed meanwhile")) for call in calls])
 
 
 _LARGEST = LARGE + 8192
