@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from storeconf._get_or_set import Computing, Factory, RefreshPolicy
+    from storeconf._root import RootLife
     from storeconf._single_flight import Flight
     from storeconf.store import Expiry, Store, Value
 
@@ -104,14 +106,10 @@ class Refresh(Middleware):
 
 
 class _Events:
-    """What happened on one store with all its namespaces. Each kind of event is logged now and then.
-
-    ``leases`` are those that this process holds, by path and key.
-    """
+    """What happened on one store with all its namespaces. Each kind of event is logged now and then."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self.served = 0
-        self.leases: dict[tuple[tuple[str, ...], str], _Lease] = {}
         self._logger = logger
         self._next: dict[str, float] = {}
         self._since: dict[str, int] = {}
@@ -291,7 +289,7 @@ class Refreshing(Computation):
         shared = self._refresher.shared
         lease = None
         if shared is not None:
-            lease = _Lease(self._refresher.leases, self.key, shared, self._refresher.events, flight)
+            lease = _Lease(self._refresher.leases, self.key, shared, flight)
         try:
             value = None if lease is None else await self._turn(lease)
             if value is not None:
@@ -370,17 +368,21 @@ class Refreshing(Computation):
         return await super().keep(data)
 
 
+_held: WeakKeyDictionary[RootLife, dict[tuple[tuple[str, ...], str], _Lease]] = WeakKeyDictionary()
+"""The leases that this process holds on a root, by path and key: a change may come through another chain."""
+
+
 class _Lease:
     """The right to compute the value of one key, among all processes that share the backend."""
 
-    def __init__(self, leases: Store, key: str, seconds: float, events: _Events, flight: Flight) -> None:
+    def __init__(self, leases: Store, key: str, seconds: float, flight: Flight) -> None:
         self.seconds = seconds
         self.possible = True
         self._leases = leases
         self._key = key
         self.nonce = secrets.token_hex(16).encode()
         self.held = False
-        self._mine, self._place = events.leases, (leases.namespaces, key)
+        self._mine, self._place = _held.setdefault(life_of(leases), {}), (leases.namespaces, key)
         self.flight = flight
 
     async def take(self) -> bool:

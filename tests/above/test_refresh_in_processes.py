@@ -116,12 +116,22 @@ async def test_the_copy_is_served_while_another_process_computes(tmp_path: Path)
         assert await other["s"].get_or_set("k", lambda: pytest.fail("it is there"), 60) == b"new"
 
 
+@pytest.mark.parametrize("other", ["s", "child", "beside"])
 @in_loop
-async def test_a_newer_change_of_this_process_is_not_kept_waiting(tmp_path: Path) -> None:
-    """A flight that a change has overtaken still computes, and its lease is taken over."""
+async def test_a_newer_change_of_this_process_is_not_kept_waiting(other: str, tmp_path: Path) -> None:
+    """A flight that a change has overtaken still computes, and its lease is taken over, through whatever chain."""
+    refresh = {"refresh": {"shared": "60s"}}
     settings = layout("valkey", tmp_path, refresh={"shared": "60s"})
+    settings["stores"]["child"] = {"parent": "s", "namespace": "below"}
+    settings["stores"]["t"] = {"parent": "s", "namespace": "other", "middleware": refresh}
     async with load(settings) as registry:
-        store, may_end, begun = registry["s"], asyncio.Event(), asyncio.Event()
+        store = registry["s"]
+        later = store
+        if other == "child":
+            store, later = store.with_namespace("below"), registry["child"]
+        elif other == "beside":
+            store, later = registry["t"], registry["s"].with_namespace("other")
+        may_end, begun = asyncio.Event(), asyncio.Event()
 
         async def slow() -> bytes:
             begun.set()
@@ -130,12 +140,12 @@ async def test_a_newer_change_of_this_process_is_not_kept_waiting(tmp_path: Path
 
         first = asyncio.create_task(store.get_or_set("k", slow, 60))
         await begun.wait()
-        await store.delete("k")
-        assert await asyncio.wait_for(store.get_or_set("k", lambda: b"newer", 60), 5) == b"newer"
+        await later.delete("k")
+        assert await asyncio.wait_for(later.get_or_set("k", lambda: b"newer", 60), 5) == b"newer"
         may_end.set()
         assert await first == b"overtaken"
         assert await store.get("k") == b"newer"
-        assert not await store.wrapped.with_namespace(LEASES).exists("k")  # type: ignore[attr-defined]  # as above
+        assert not await store.wrapped.with_namespace(LEASES).exists("k")  # type: ignore[attr-defined]  # it is a wrapper
 
 
 @pytest.mark.parametrize("policy", [{"on_error": "miss"}, {"fallback": "other"}])
