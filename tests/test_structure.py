@@ -80,7 +80,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("sync",),
     ("transfer.dump_format",),
     ("transfer.endpoint",),
-    ("integrations._session_ends", "integrations._windows"),
+    ("integrations",),
     ("transfer", "integrations._sessions", "cli.output"),
     ("cli.completion", "cli.described", "cli.stores"),
     (
@@ -93,7 +93,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "cli.app",
     ),
     (
-        "integrations",
+        "integrations.fastapi",
         "cli.authoring",
         "cli.changes",
         "cli.data",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from storeconf.errors import StoreTimeoutError, StoreUnavailableError
-from storeconf.integrations._session_ends import SessionBounds, check_age
+from storeconf.integrations import SessionBounds, check_age
 from storeconf.registry import StoreRegistry, load
 
 if TYPE_CHECKING:

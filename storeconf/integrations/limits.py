@@ -20,8 +20,8 @@ from limits.storage import SlidingWindowCounterSupport, Storage
 
 from storeconf._background import check_thread, run_in_background
 from storeconf.errors import StoreError
+from storeconf.integrations import hit_fixed, hit_sliding, read_fixed, read_sliding
 from storeconf.integrations._sessions import registry_from
-from storeconf.integrations._windows import hit_fixed, hit_sliding, read_fixed, read_sliding
 from storeconf.registry import StoreRegistry
 from storeconf.sync.stores import close_at_exit, close_unused
 

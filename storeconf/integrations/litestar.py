@@ -27,9 +27,8 @@ from litestar.types import Empty
 from storeconf._watch import check_watch
 from storeconf._watch import watch as watching
 from storeconf.errors import UnknownStoreError
-from storeconf.integrations._session_ends import SessionBounds, check_age, revoke_sessions
+from storeconf.integrations import SessionBounds, check_age, hit_fixed, read_fixed, revoke_sessions
 from storeconf.integrations._sessions import DEFAULT_AGE, registry_from
-from storeconf.integrations._windows import hit_fixed, read_fixed
 from storeconf.registry import StoreRegistry
 from storeconf.store import ExpiryRules, Store, introduce_to_litestar
 

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Router
 
 from storeconf._watch import check_watch
 from storeconf._watch import watch as watching
-from storeconf.integrations._session_ends import revoke_sessions
+from storeconf.integrations import revoke_sessions
 from storeconf.integrations._sessions import (
     DEFAULT_STORE,
     STATE,
