@@ -101,7 +101,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "cli.graph",
         "cli.layout",
         "cli.move",
-        "cli.tree",
         "testing",
     ),
     ("cli", "__main__"),

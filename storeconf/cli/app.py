@@ -164,7 +164,8 @@ class Commands(click.Group):
         **dict.fromkeys(("init", "schema", "plugins", "new-plugin"), "authoring"),
         "completion": "completion",
         **dict.fromkeys(("validate", "show", "diff", "env"), "layout"),
-        **{name: name for name in ("changes", "explain", "tree", "graph")},
+        **dict.fromkeys(("explain", "tree"), "explain"),
+        **{name: name for name in ("changes", "graph")},
         **dict.fromkeys(("ping", "keys", "get", "set", "delete", "clear", "prune", "stats", "raw-key"), "data"),
         **dict.fromkeys(("copy", "move", "dump", "restore"), "move"),
     }
