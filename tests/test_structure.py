@@ -51,7 +51,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("stores.resp.transport", "stores.file.operations"),
     ("stores.resp.bulk", "stores.resp.cluster", "stores.resp.sentinel", "stores.file.worker"),
     ("stores.resp.transports",),
-    ("stores.resp.store", "stores.file.store"),
+    ("stores.resp.store", "stores.file"),
     (
         "stores",
         "middleware",

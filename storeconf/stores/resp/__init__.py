@@ -1,6 +1,7 @@
 """Stores on servers that speak RESP: Redis and Valkey, standalone, behind Sentinel, or as a Cluster.
 
-The layers, each of which knows only those below it: `reader` and `commands` (bytes), `settings` (what the client
-library says about a connection), `connection` (one multiplexed connection), `standalone`, `sentinel`, `cluster` and
-`foreign` (transports: how a command finds its server), `store` (the promises). Knows nothing of configuration.
+The layers, each of which knows only those below it: `protocol` (bytes), `driver` (what the client library says about a
+connection), `connect` and `connection` (one multiplexed connection), `transport`, `sentinel` and `cluster` (how a
+command finds its server), `transports` (which of them a root has), `store` (the promises).
+Knows nothing of configuration.
 """
