@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NewType
 
@@ -21,6 +22,7 @@ __all__ = [
     "REFERENCE",
     "SECRET_NAME",
     "almost",
+    "broken",
     "close",
     "credentials_in",
     "hidden_by",
@@ -45,6 +47,23 @@ def printable(text: str, *, newlines: bool = False) -> str:
         each if each.isprintable() or (newlines and each == "\n") else each.encode("unicode_escape").decode("ascii")
         for each in text
     )
+
+
+def broken(text: str, width: int | None, first: int = 0, indent: int = 0) -> list[str]:
+    """The text in lines that fit into ``width`` columns, broken at spaces alone, so that words can still be copied.
+
+    ``first`` columns of the first line and ``indent`` of the others are taken. None is without a limit.
+    """
+    if width is None:
+        return [text]
+    found: list[str] = []
+    for each in text.split("\n"):
+        taken = indent if found else first
+        found += textwrap.wrap(
+            each, width, initial_indent=" " * taken, subsequent_indent=" " * indent,
+            break_long_words=False, break_on_hyphens=False, replace_whitespace=False, expand_tabs=False,
+        ) or [" " * taken]  # fmt: skip
+    return [line[indent if at else first :] for at, line in enumerate(found)]
 
 
 def escaped(text: str) -> str:

@@ -12,7 +12,7 @@ import click
 
 from storeconf import __version__
 from storeconf.cli.app import format_option, on_no_layout
-from storeconf.cli.output import columns, data, emit_json, error, escaped, json_text, lines, message, style
+from storeconf.cli.output import data, emit_json, error, escaped, json_text, message, print_table, style
 from storeconf.config.schema import SCHEMA_ID
 from storeconf.operations import LISTING, limits_of
 
@@ -107,7 +107,7 @@ def plugins_command(form: str) -> None:
             rows += [[""]] if rows else []
             rows.append([style(part, bold=True, underline=True)])
         rows.append(_row(entry))
-    lines(columns(rows))
+    print_table(rows)
 
 
 def _row(entry: CatalogEntry) -> list[str]:

@@ -17,7 +17,6 @@ from storeconf._arguments import parse_duration
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_stores
 from storeconf.cli.output import (
-    columns,
     data,
     emit_json,
     error,
@@ -26,6 +25,7 @@ from storeconf.cli.output import (
     lines,
     message,
     on_terminal,
+    print_table,
     readable_size,
     readable_time,
     style,
@@ -180,7 +180,7 @@ def stats_command(source: Source, store: str, form: str) -> None:
         if stats[name] is not None:
             rows.append([label, readable_time(timedelta(seconds=stats[name]))])
     data(heading(layout, style(store, bold=True)))
-    lines(columns(rows))
+    print_table(rows)
 
 
 async def _count(store: Store) -> dict[str, Any]:
@@ -369,7 +369,7 @@ def ping_command(source: Source, stores: tuple[str, ...], form: str) -> None:
         emit_json({"environment": layout.environment, "ping": found})
     else:
         data(heading(layout))
-        lines(columns(_rows(plan, results)))
+        print_table(_rows(plan, results))
     if not all(result.ok for result in results.values()):
         raise SystemExit(1)
 

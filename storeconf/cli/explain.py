@@ -26,17 +26,15 @@ from storeconf.cli.described import (
 from storeconf.cli.graph import FORBIDDEN, HIDDEN, UNLISTED
 from storeconf.cli.output import (
     can_show,
-    columns,
     data,
     emit_json,
     error,
     escaped,
     heading,
-    lines,
+    print_table,
     style,
     terminal_width,
     warning,
-    wrapped,
 )
 from storeconf.config.dump import shown
 from storeconf.config.tree import dotted, lookup
@@ -181,7 +179,7 @@ def _show_text(layout: Layout, path: str, answer: _Answer) -> None:
     if answer.is_default and answer.setting is not None:
         value = answer.setting.value
         rows.insert(0, [style("(none)" if value is None else shown(value), bold=True), "", "default"])
-    lines(f"  {line}" for line in columns(rows))
+    print_table(rows, indent="  ")
     if answer.setting is not None and answer.setting.description is not None:
         data()
         _paragraph(answer.setting.description, dim=True)
@@ -255,7 +253,7 @@ def tree_command(source: Source, form: str) -> None:
         return
     data(heading(layout))
     rows = [*_rows(described, plan, offered), _factory(described, plan.default_factory)]
-    lines(_fitted(rows, terminal_width()))
+    print_table(rows)
 
 
 def _root(text: str) -> str:
@@ -315,24 +313,6 @@ def _factory(described: Described, factory: FactoryStep | None) -> list[str]:
     root = _root(described.root(factory)) if factory.kind == "root" else ""
     path = ":".join((*described.namespaces(factory), "<name>"))
     return [name, path, "  ".join(filter(None, [root, _chain(described.chain(factory))]))]
-
-
-def _fitted(rows: list[list[str]], width: int | None) -> Iterator[str]:
-    """The rows in columns, the last of which is broken where the terminal ends."""
-    lines = columns(rows)
-    if width is None or max(len(click.unstyle(line)) for line in lines) <= width:
-        yield from lines
-        return
-    first = columns([[*row[:-1], "."] for row in rows])
-    indent = max(len(click.unstyle(line)) for line in first) - 1
-    if width - indent < 30:
-        yield from lines
-        return
-    for row, start in zip(rows, first, strict=True):
-        head = start[:-1]
-        for part in wrapped(row[-1], width - indent):
-            yield (head + part).rstrip()
-            head = " " * indent
 
 
 _LIMITS = ("max_key_size", "max_value_size")

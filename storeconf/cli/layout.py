@@ -14,7 +14,7 @@ from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_environments_or_files, complete_files
 from storeconf.cli.described import history_of, leaves, origin_fields, origin_of, place_of, setting_at, with_defaults
 from storeconf.cli.output import (
-    columns,
+    commented,
     data,
     emit_json,
     escaped,
@@ -25,7 +25,9 @@ from storeconf.cli.output import (
     lines,
     message,
     on_terminal,
+    print_table,
     style,
+    terminal_width,
     wants_color,
     where,
 )
@@ -91,7 +93,7 @@ def env_command(source: Source, form: str) -> None:
     for owner, group in groupby(rows, key=lambda each: each.owner):
         table += [[], [style(owner, bold=True)]] if owner else []
         table += (_line(each, owner) for each in group)
-    lines(columns(table))
+    print_table(table)
 
 
 def _line(row: _Row, owner: str) -> list[str]:
@@ -169,7 +171,7 @@ def show_command(source: Source, origins: bool, defaults: bool, form: str) -> No
                 rows.append([line, style(f"# {place_of(origin_of(layout, path))}", dim=True)])
             else:
                 rows.append([line])
-        lines(columns(rows))
+        lines(commented(rows, terminal_width()))
 
 
 # ---------------------------------------------------------------------- diff
@@ -227,7 +229,7 @@ def diff_command(source: Source, first: str, second: str, form: str) -> None:
         for each in changes:
             mark, color = _MARKS[each.kind]
             rows.append([style(f"{mark} {dotted(each.path)}", fg=color), each.text])
-        lines(columns(rows))
+        print_table(rows)
     else:
         message(f"no differences between {escaped(first)} and {escaped(second)}")
     if changes:
@@ -297,7 +299,9 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
     failing = [each for each in diagnostics if strict or each.severity == "error"]
     diagnostics = failing if is_quiet() else diagnostics
     layout = next((file for _, report in reports for file in report.files), None)
-    shown = render(diagnostics, cast("Format", form), color=wants_color(sys.stdout), layout=layout)
+    shown = render(
+        diagnostics, cast("Format", form), color=wants_color(sys.stdout), width=terminal_width(), layout=layout
+    )
     if shown:
         data(shown)
     if form == "text":

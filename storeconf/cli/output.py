@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
-from storeconf._text import Redacted, escaped, escaped_json
+from storeconf._text import Redacted, broken, escaped, escaped_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ __all__ = [
     "be_quiet",
     "can_show",
     "columns",
+    "commented",
     "complain",
     "counted",
     "data",
@@ -33,6 +33,7 @@ __all__ = [
     "error",
     "escaped",
     "files_of",
+    "fitted",
     "heading",
     "hide",
     "is_quiet",
@@ -40,6 +41,7 @@ __all__ = [
     "lines",
     "message",
     "on_terminal",
+    "print_table",
     "progress",
     "readable_size",
     "readable_time",
@@ -70,9 +72,20 @@ def wants_color(stream: TextIO | None) -> bool:
     return on_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
-def terminal_width() -> int | None:
-    """The columns of the terminal that stdout is, None where it is none."""
-    return shutil.get_terminal_size().columns if on_terminal(sys.stdout) else None
+_NARROWEST: Final = 40
+"""A terminal that has fewer columns breaks the lines as it likes."""
+
+
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """The columns of the terminal that the stream is, by default stdout; None if it is not one, or is too narrow."""
+    stream = sys.stdout if stream is None else stream
+    if not on_terminal(stream):
+        return None
+    try:
+        width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(stream.fileno()).columns
+    except ValueError:
+        width = os.get_terminal_size(stream.fileno()).columns
+    return width if width >= _NARROWEST else None
 
 
 def can_show(text: str) -> bool:
@@ -99,6 +112,11 @@ def lines(texts: Iterable[str]) -> None:
     shown = "\n".join(texts)
     if shown:
         data(shown)
+
+
+def print_table(rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
+    """Print rows of cells to stdout, aligned and fitted to the terminal."""
+    lines(fitted(rows, terminal_width(), indent=indent))
 
 
 def write(content: bytes) -> None:
@@ -221,6 +239,56 @@ def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:
     ]
 
 
+_PAGE: Final = 120
+"""The width of what is not printed on a terminal, for the comments of lines."""
+
+_LEAST: Final = 20
+"""A column that would be narrower is moved below the others."""
+
+
+def commented(rows: Iterable[Sequence[str]], width: int | None) -> list[str]:
+    """Align the comments of lines, their second cells, behind the longest line that is not most of the width."""
+    table = [list(row) for row in rows]
+    most = (width or _PAGE) * 2 // 3
+    at = max((_length(row[0]) for row in table if len(row) > 1 and _length(row[0]) <= most), default=0)
+    return [row[0] + " " * (at - _length(row[0])) + "  " + row[1] if len(row) > 1 else row[0] for row in table]
+
+
+def fitted(rows: Iterable[Sequence[str]], width: int | None, *, indent: str = "") -> list[str]:
+    """Align rows as `columns` does, in lines of at most ``width`` characters; None is without a limit.
+
+    The last cell of a row is broken where the terminal ends. Where the cells before it leave too little room, all but
+    the first are moved below that.
+    """
+    table = [list(row) for row in rows]
+    aligned = columns(table)
+    room = None if width is None else width - len(indent)
+    if room is None or max(map(_length, aligned), default=0) <= room:
+        return [(indent + line).rstrip() for line in aligned]
+    heads = [line[:-1] for line in columns([[*row[:-1], "."] for row in table])]
+    lengths = zip(map(_length, aligned), map(_length, heads), strict=True)
+    if all(length <= room or room - start >= _LEAST for length, start in lengths):
+        return [
+            line
+            for row, head in zip(table, heads, strict=True)
+            for line in _hanging(row[-1] if row else "", indent + head, len(indent), room)
+        ]
+    below = iter(columns([row[1:] for row in table]))
+    found = []
+    for row, rest in zip(table, below, strict=True):
+        found += [(indent + row[0]).rstrip()] if row else [""]
+        found += _hanging(rest, f"{indent}      ", len(indent), room) if len(row) > 1 else []
+    return found
+
+
+def _hanging(text: str, head: str, indent: int, room: int) -> Iterator[str]:
+    """The text behind the head, its further lines below its first."""
+    start = len(click.unstyle(head))
+    for part in wrapped(text, room + indent - start):
+        yield (head + part).rstrip()
+        head = " " * start
+
+
 # ---------------------------------------------------------------------- messages
 
 _REDACTORS = "storeconf.redactors"
@@ -233,7 +301,8 @@ def complain(diagnostics: Sequence[Diagnostic]) -> None:
     if diagnostics:
         from storeconf.diagnostics.render import render_text
 
-        _to_stderr(Redacted(render_text(diagnostics, color=wants_color(sys.stderr))))  # as all diagnostics are
+        shown = render_text(diagnostics, color=wants_color(sys.stderr), width=terminal_width(sys.stderr))
+        _to_stderr(Redacted(shown))  # as all diagnostics are
 
 
 def error(text: str, environment: str | None = None) -> None:
@@ -263,8 +332,8 @@ def _without_secrets(text: str) -> Redacted:
 
 
 def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
-    shown = _without_secrets(text)
     first = f"{environment}: " if environment is not None else ""
+    shown = "\n  ".join(broken(_without_secrets(text), terminal_width(sys.stderr), len(f"{first}{kind}: "), 2))
     _to_stderr(Redacted(f"{first}{style(kind, fg=color, bold=True)}: {shown}"))
 
 

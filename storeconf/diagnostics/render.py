@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from storeconf import __version__
-from storeconf._text import printable
+from storeconf._text import broken, printable
 from storeconf.diagnostics.codes import CODES
 
 if TYPE_CHECKING:
@@ -57,19 +57,28 @@ _LAYERS: Final = {
     "override": "an override",
     "mapping": "the mapping",
 }
+_INDENT: Final = 4
+"""The columns by which further lines of a message are moved in."""
+
 _STYLES: Final = {"error": "1;31", "warning": "1;33", "bold": "1", "frame": "1;34", "hint": "36"}
 
 
 def render(
-    diagnostics: Sequence[Diagnostic], format: Format = "text", *, color: bool = False, layout: str | None = None
+    diagnostics: Sequence[Diagnostic],
+    format: Format = "text",
+    *,
+    color: bool = False,
+    width: int | None = None,
+    layout: str | None = None,
 ) -> str:
     """Return the diagnostics in one of `FORMATS`, without a newline at the end.
 
-    ``color`` concerns text only. ``layout`` is the file at which SARIF places problems that are in no file, such as
-    those of variables: GitHub's code scanning refuses a whole report if one result is in none.
+    ``color`` and ``width``, the columns of a terminal, concern text only. ``layout`` is the file at which SARIF places
+    problems that are in no file, such as those of variables: GitHub's code scanning refuses a whole report if one
+    result is in none.
     """
     if format == "text":
-        return render_text(diagnostics, color=color)
+        return render_text(diagnostics, color=color, width=width)
     if format == "github":
         return "\n".join(_github(placed(each)) for each in diagnostics)
     data = as_json(diagnostics) if format == "json" else _sarif(diagnostics, layout)
@@ -99,9 +108,12 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
     return {"format": 1, "diagnostics": [{key: getattr(each, key) for key in _KEYS} for each in diagnostics]}
 
 
-def render_text(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """All problems, one block each, with excerpts and carets; coloured by ANSI sequences only if asked."""
-    return "\n\n".join(_block(each, color) for each in diagnostics)
+def render_text(diagnostics: Iterable[Diagnostic], *, color: bool = False, width: int | None = None) -> str:
+    """All problems, one block each, with excerpts and carets; coloured by ANSI sequences only if asked.
+
+    With a ``width``, texts are broken between words, and of a longer line of a file the part around the caret is shown.
+    """
+    return "\n\n".join(_block(each, color, width) for each in diagnostics)
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
@@ -135,47 +147,75 @@ def _place(each: Diagnostic | Note) -> str | None:
     return f"{each.file}:{each.line}:{each.column}"
 
 
-def _block(each: Diagnostic, color: bool) -> str:
+def _block(each: Diagnostic, color: bool, columns: int | None) -> str:
     def styled(style: str, text: str) -> str:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if color else text
 
     excerpt = dict(each.excerpt)
     width = max((len(str(number)) for number in excerpt), default=1)
     bar, arrow, dot = (styled("frame", f"{' ' * width} {sign}") for sign in ("|", "--> ", "= "))
+    room = None if columns is None else columns - width - len(" | ")
+
+    def labelled(style: str, label: str, text: str) -> str:
+        indent = width + len(" = ")
+        shown = broken(printable(text, newlines=True), columns, indent + len(f"{label}: "), indent + 2)
+        return f"{dot}{styled(style, label)}: " + f"\n{' ' * (indent + 2)}".join(shown)
+
     environments = f"{printable(', '.join(each.environments))}: " if each.environments else ""
-    head = f"{environments}{styled(each.severity, f'{each.severity}[{each.code}]')}: "
-    lines = [head + styled("bold", printable(each.message, newlines=True))]
+    kind = f"{each.severity}[{each.code}]"
+    message = broken(printable(each.message, newlines=True), columns, len(f"{environments}{kind}: "), _INDENT)
+    head = f"{environments}{styled(each.severity, kind)}: "
+    lines = [head + f"\n{' ' * _INDENT if columns else ''}".join(styled("bold", line) for line in message)]
     arrow = arrow.replace(" -->", "-->", 1)
     where = _place(each)
     if where is not None:
         lines.append(arrow + printable(where))
     if each.line in excerpt and each.variable is None:
-        source = excerpt[each.line]
+        source, start, end = _excerpt(each, excerpt[each.line], room)
         number = styled("frame", f"{each.line:>{width}} |")
-        lines += [bar, f"{number} {source}", f"{bar} {styled(each.severity, _caret(each, source))}"]
+        caret = " " * _width(source[:start]) + "^" * max(1, _width(source[start:end]))
+        lines += [bar, f"{number} {source}", f"{bar} {styled(each.severity, caret)}"]
     if each.path is not None:
         layer = f", set by {_LAYERS.get(each.layer, each.layer)}" if each.layer else ""
         lines.append(f"{dot}{styled('bold', 'path')}: {printable(each.path)}{layer}")
     for note in each.notes:
-        lines.append(f"{dot}{styled('bold', 'note')}: {printable(note.message, newlines=True)}")
+        lines.append(labelled("bold", "note", note.message))
         at = _place(note)
         if at is not None:
             lines.append(arrow + printable(at))
         if note.line in excerpt and note.file == each.file and note.line != each.line and note.variable is None:
-            lines.append(f"{styled('frame', f'{note.line:>{width}} |')} {excerpt[note.line]}")
+            shown = _excerpt(note, excerpt[note.line], room)[0]
+            lines.append(f"{styled('frame', f'{note.line:>{width}} |')} {shown}")
     if each.hint is not None:
-        lines.append(f"{dot}{styled('hint', 'hint')}: {printable(each.hint, newlines=True)}")
+        lines.append(labelled("hint", "hint", each.hint))
     return "\n".join(lines)
 
 
-def _caret(each: Diagnostic, source: str) -> str:
-    """Spaces up to the column, then one caret below each character of the token, however wide it is shown."""
+def _excerpt(each: Diagnostic | Note, source: str, room: int | None) -> tuple[str, int, int]:
+    """A line of a file, or the part around the token that fits into ``room``, and where the token begins and ends."""
     start = (each.column or 1) - 1
-    if each.end_line is None or each.end_column is None:
+    end_line, end_column = getattr(each, "end_line", None), getattr(each, "end_column", None)
+    if end_line is None or end_column is None:
         end = start + 1
     else:
-        end = each.end_column - 1 if each.end_line == each.line else len(source.rstrip())
-    return " " * _width(source[:start]) + "^" * max(1, _width(source[start : max(end, start + 1)]))
+        end = end_column - 1 if end_line == each.line else len(source.rstrip())
+    end = max(end, start + 1)
+    if room is None or _width(source) <= room:
+        return source, start, end
+    first = 0
+    if _width(source[:end]) > room - 2:  # else only its end is cut
+        before = max(0, (room - _width(source[start:end])) // 2)
+        first = start
+        while first > 0 and _width(source[first - 1 : start]) <= before:
+            first -= 1
+    last = first
+    while last < len(source) and _width(source[first : last + 1]) <= room - 2:
+        last += 1
+    while first > 0 and _width(source[first - 1 : last]) <= room - 2:
+        first -= 1
+    left, right = "…" if first else "", "…" if last < len(source) else ""
+    shift = len(left) - first
+    return left + source[first:last] + right, start + shift, min(end, last) + shift
 
 
 def _width(text: str) -> int:
