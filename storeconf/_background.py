@@ -15,6 +15,7 @@ import threading
 from asyncio import _get_running_loop
 from collections import deque
 from contextvars import Context, copy_context
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -134,9 +135,27 @@ class BackgroundLoop:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self._wake = self._waker()
         self._waiting: deque[_Errand[Any]] = deque()
         self._woken = False
         threading.Thread(target=self._work, name="storeconf", daemon=True).start()
+
+    def _waker(self) -> Callable[[], object]:
+        """Return what makes the loop call `_begin`, from any thread.
+
+        By a descriptor of its own where there are eventfds: `call_soon_threadsafe` makes a handle in the thread, and
+        has the loop read its pipe until that is empty, which is a tenth of a call to a server nearby.
+        """
+        if not hasattr(os, "eventfd"):
+            return partial(self.loop.call_soon_threadsafe, self._begin)
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+        def woken() -> None:
+            os.eventfd_read(descriptor)
+            self._begin()
+
+        self.loop.add_reader(descriptor, woken)
+        return partial(os.eventfd_write, descriptor, 1)
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -174,7 +193,7 @@ class BackgroundLoop:
         # One that sees it woken has appended before the loop looks: it takes the mark away first.
         if not self._woken:
             self._woken = True
-            self.loop.call_soon_threadsafe(self._begin)
+            self._wake()
 
     def _wait(self, errand: _Errand[T], factory: Callable[[], Any] | None) -> T:
         mail = errand.mail
@@ -188,7 +207,7 @@ class BackgroundLoop:
                 assert factory is not None
                 self._answer(letter, factory)
         except BaseException:  # the exception of a signal's handler, or a factory's that ends the thread
-            self.loop.call_soon_threadsafe(errand.leave)
+            self.loop.call_soon_threadsafe(self._abandon, errand)
             raise
         done, outcome = letter
         if done:
@@ -207,6 +226,10 @@ class BackgroundLoop:
             if errand.left:
                 continue
             errand.task = loop.create_task(errand.serve(), context=errand.context)
+
+    def _abandon(self, errand: _Errand[Any]) -> None:
+        errand.leave()
+        self._begin()  # which a signal may have kept the thread from asking for
 
     def _answer(self, request: _FactoryCall, factory: Callable[[], Any]) -> None:
         try:

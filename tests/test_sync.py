@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tests.servers import Server, wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
     from storeconf.sync import SyncRegistry, SyncStore
 
@@ -257,6 +259,35 @@ def test_a_wait_ends_with_the_exception_of_a_signals_handler(server: Server) -> 
             os.kill(server.pid, signal.SIGCONT)
             signal.signal(signal.SIGALRM, before)
         assert store.get("k") == b"v"
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_an_exception_in_the_midst_of_a_call_delays_no_other_one(server: Server, line: int) -> None:
+    """A signal may come anywhere, such as after a thread has noted that it wakes the loop, and before it does."""
+    layout = {"stores": {"main": {"type": "valkey", "url": f"valkey://{server.address}/0", "namespace": "s"}}}
+    with storeconf.sync.load(layout, environ={}) as registry:
+        store = registry["main"]
+        store.set("k", "v")
+        lines = 0
+
+        def interrupt(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal lines
+            if frame.f_code.co_name != "_hand_over":
+                return interrupt
+            lines += event == "line"
+            if event == "line" and lines == line:
+                raise KeyboardInterrupt
+            return interrupt
+
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            with suppress(KeyboardInterrupt):
+                store.get("k")
+        finally:
+            sys.settrace(before)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(store.get, "k").result(20) == b"v"
 
 
 def test_in_a_running_event_loop_every_call_raises(registry: SyncRegistry, store: SyncStore) -> None:
