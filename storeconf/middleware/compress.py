@@ -54,8 +54,8 @@ class _Gzip:
         data = unpacker.decompress(packed, limit + 1)
         if len(data) > limit:
             raise TooLargeError
-        if not unpacker.eof:
-            raise ValueError("the data end too early")
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("the data end too early, or more follow")
         return data
 
 
@@ -77,8 +77,8 @@ class _Lz4:
         data: bytes = unpacker.decompress(packed, max_length=announced + 1)
         if len(data) > announced:
             raise TooLargeError
-        if not unpacker.eof:
-            raise ValueError("the data end too early")
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("the data end too early, or more follow")
         return data
 
 
@@ -104,8 +104,11 @@ class _Zstd:
         size = self._announced_size(packed)
         if size > limit:
             raise TooLargeError
+        if size == 0:  # the library looks no further, and nothing that is empty is packed
+            raise ValueError("the frame is empty")
         # The library takes a bound only where the frame announces no size, and 0 for none.
-        return self._own.unpack(packed) if size >= 0 else self._own.unpack(packed, max_output_size=limit or 1)  # type: ignore[no-any-return]  # as above
+        bound = 0 if size > 0 else limit or 1
+        return self._own.unpack(packed, max_output_size=bound, allow_extra_data=False)  # type: ignore[no-any-return]  # as above
 
 
 @cache

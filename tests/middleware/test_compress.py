@@ -139,15 +139,21 @@ def test_a_larger_value_is_refused_and_changes_nothing(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("bomb", [name for name in BOMBS if name != "raw"])
-def test_what_is_cut_or_flipped_is_a_miss(bomb: str) -> None:
+def test_what_is_cut_or_has_more_behind_it_is_a_miss(bomb: str) -> None:
     code, make = BOMBS[bomb]
     whole = stored_as(code, make(1000))
+    longer = [whole + b"x", whole + make(1000), whole + make(MIB), stored_as(code, make(0)) + make(1000)]
+    if bomb == "zstd of unknown size":  # which no version has written; the library does not look behind them
+        longer = []
 
     async def check() -> None:
         inner = MemoryStore()
         store = compressed(inner)
         for length in range(4, len(whole)):
             await inner.set("k", whole[:length])
+            assert await store.get("k") is None
+        for each in longer:
+            await inner.set("k", each)
             assert await store.get("k") is None
 
     asyncio.run(check())
