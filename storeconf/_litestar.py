@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Where Litestar is not installed, a star import from it adds nothing, and the empty classes are what remains; a
-    # plain import would make the base Any, and with it every misspelt method right. Where it is installed, both add
-    # the same names, of which mypy keeps the first and pyright the last: hence Litestar on both sides.
+    # Where Litestar is not installed, a star import from it adds nothing, and `object` is what remains; a plain import
+    # would make the base Any, and with it every misspelt method right. Where it is installed, both add the same name,
+    # of which mypy keeps the first and pyright the last: hence Litestar on both sides.
     # isort: off
     from litestar.stores.base import *  # noqa: F403
-    from storeconf._litestar_absent import *  # type: ignore[assignment]  # noqa: F403
+    from builtins import object as NamespacedStore  # type: ignore[assignment]  # noqa: F401, N812
     from litestar.stores.base import *  # noqa: F403
     # isort: on

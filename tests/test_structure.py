@@ -36,7 +36,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "operations",
         "_lifecycle",
         "_litestar",
-        "_litestar_absent",
         "_pace",
         "_root",
         "_single_flight",
