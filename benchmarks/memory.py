@@ -63,7 +63,7 @@ def cost(call: Callable[..., Awaitable[object]], arguments: Sequence[tuple[objec
     return nanoseconds(call, arguments, time.thread_time)
 
 
-async def calls(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 25) -> Any:
+async def calls() -> Figures:
     """Nanoseconds per awaited call; all sets but ``set new`` write over an entry."""
 
     def contender(name: str) -> Callable[[], Awaitable[dict[str, float]]]:
@@ -82,7 +82,7 @@ async def calls(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 25) 
 
         return measure
 
-    return await run({name: contender(name) for name in PEERS}, rounds)
+    return await compete({name: contender(name) for name in PEERS}, rounds=25)
 
 
 async def sizes() -> Figures:
@@ -100,7 +100,7 @@ async def sizes() -> Figures:
     return figures
 
 
-async def expiry(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 7) -> Any:
+async def expiry() -> Figures:
     """Milliseconds of delete_expired, and how long it keeps the event loop from other tasks at worst."""
 
     def contender(store: Any) -> Callable[[], Awaitable[dict[str, float]]]:
@@ -121,7 +121,7 @@ async def expiry(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 7) 
     gc.freeze()  # a collection would count as a stall of whoever happens to allocate
     gc.disable()
     try:
-        return await run({"Litestar": contender(litestar), "storeconf": contender(ours)}, rounds)
+        return await compete({"Litestar": contender(litestar), "storeconf": contender(ours)}, rounds=7)
     finally:
         gc.unfreeze()
         gc.enable()

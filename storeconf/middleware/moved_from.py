@@ -11,8 +11,10 @@ has a mark in front, with a token of its own:
 Whoever meets a provisional entry finishes it, so a process may die between any two steps. If the old store has another
 value or none by then, the provisional entry is dead and is removed.
 
-A new entry for a key that neither store has is made with a mark, too: whoever makes it looks whether the old store has
-got one meanwhile, from a process that only prepares, and gives way then. Others wait for that a moment.
+A new entry for a key that neither store has is made under a reservation of the key in the store where it is not made,
+so that a process that only prepares and one that carries entries over do not both make one. Where entries are made they
+never have a mark: processes without this middleware share the old store with those that prepare, and the new one with
+those that carry over.
 ``docs/decisions/0015-moved-from.md`` has the reasons.
 
 Longer than other modules, because every operation has a way of its own through the two stores, with and without
@@ -44,14 +46,15 @@ _MARK: Final = b"\x93SCm\x01"
 _TOKEN: Final = 16
 _HEAD: Final = len(_MARK) + 1 + _TOKEN
 
-_PROVISIONAL, _CREATED, _DECIDED = b"P", b"C", b"D"
-"""In the new store: on its way from the old one; new in both. In the old store: taken over."""
+_PROVISIONAL, _RESERVED, _DECIDED = b"P", b"R", b"D"
+"""In the new store: on its way from the old one. In either store: somebody makes the entry in the other one. In the old
+store: taken over."""
 
-_PATIENCE: Final = 2.0
-"""Seconds in which whoever makes a new entry should be done; afterwards others decide about it."""
+_LEASE: Final = 5.0
+"""Seconds after which a reservation ends by itself; whoever made it has half of that to make the entry."""
 
 _PAUSE: Final = 0.01
-"""Seconds between two looks at it."""
+"""Seconds between two looks at a reservation."""
 
 _AT_ONCE: Final = 32
 """Keys of one call that are carried over at the same time."""
@@ -112,14 +115,16 @@ class _Marked(NamedTuple):
         return _MARK + self.kind + self.token + self.value
 
 
-async def _unchanged(store: Store, key: str, data: bytes) -> bool:
-    """Whether an entry stays as it is for as long as whoever made it may take."""
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
-    while asyncio.get_running_loop().time() < deadline:
+def _is_reservation(data: bytes | None) -> bool:
+    return data is not None and (marked := _Marked.parse(data)) is not None and marked.kind == _RESERVED
+
+
+async def _end_of_reservation(store: Store, key: str) -> None:
+    """Wait until the reservation that a key may have has ended."""
+    there = data = await store.get(key)
+    while _is_reservation(data) and data == there:
         await asyncio.sleep(_PAUSE)
-        if await store.get(key) != data:
-            return False
-    return True
+        data = await store.get(key)
 
 
 class MovedFromStore(StoreWrapper):
@@ -151,7 +156,7 @@ class MovedFromStore(StoreWrapper):
         asked = False
         while True:
             data = await new.get(key)
-            if data is not None:
+            if data is not None and not _is_reservation(data):
                 marked = _Marked.parse(data)
                 if marked is None:
                     return data, asked
@@ -159,25 +164,23 @@ class MovedFromStore(StoreWrapper):
                 continue
             asked = True
             found = await old.get_with_expiry(key)
-            if found is None:
-                if await new.get(key) is None:
+            if found is None or _is_reservation(found[0]):
+                if await new.get(key) == data:
                     return None, asked
                 continue
             value, left = found
             if (marked := _Marked.parse(value)) is not None:
                 await self._tidy(key, marked)
-                continue
-            provisional = _Marked(_PROVISIONAL, os.urandom(_TOKEN), value)
-            if await new.add(key, provisional.dump(), left):
-                await self._finish(key, provisional)
+            elif data is not None:
+                await _end_of_reservation(new, key)
+            else:
+                provisional = _Marked(_PROVISIONAL, os.urandom(_TOKEN), value)
+                if await new.add(key, provisional.dump(), left):
+                    await self._finish(key, provisional)
 
     async def _finish(self, key: str, marked: _Marked) -> None:
         """Make a marked entry of the new store what it was to become, or remove it if the old store has changed."""
         new, old, provisional = self.wrapped, self.old, marked.dump()
-        if marked.kind == _CREATED:
-            if await _unchanged(new, key, provisional):
-                await self._decide(key, marked, new)  # whoever made it is gone
-            return
         decided = marked.of_kind(_DECIDED).dump()
         while True:
             there = await old.get(key)
@@ -195,9 +198,8 @@ class MovedFromStore(StoreWrapper):
     async def _tidy(self, key: str, marked: _Marked) -> None:
         """Do what is to be done with a marked entry of the old store."""
         new, old, there = self.wrapped, self.old, marked.dump()
-        if marked.kind == _CREATED:
-            if await _unchanged(old, key, there):  # whoever made it is gone
-                await old.compare_and_set(key, there, None if await new.get(key) else marked.value, keep_ttl=True)
+        if marked.kind == _RESERVED:
+            await _end_of_reservation(old, key)
         elif await new.get(key) != marked.of_kind(_PROVISIONAL).dump():
             # Decided, and its provisional entry is gone: it was finished, and perhaps changed or deleted since.
             await old.compare_and_set(key, there, None)
@@ -221,8 +223,15 @@ class MovedFromStore(StoreWrapper):
         return count
 
     async def remaining(self) -> int:
-        """Return how many keys the old store has."""
-        return sum([1 async for _ in self._remaining()])
+        """Return how many keys the old store has, without those that others are just about to make in the new one."""
+        count = 0
+        async for names, key in self._remaining():
+            place = self.old
+            for name in names:
+                place = place.with_namespace(name)
+            data = await place.get(key)
+            count += data is not None and not _is_reservation(data)
+        return count
 
     async def _remaining(self) -> AsyncIterator[tuple[tuple[str, ...], str]]:
         try:
@@ -251,15 +260,15 @@ class MovedFromStore(StoreWrapper):
         new, old = self.wrapped, self.old
         while True:
             data = await new.get(key)
-            if data is not None:
+            if data is not None and not _is_reservation(data):
                 marked = _Marked.parse(data)
                 if marked is None:
                     return new, data
                 await self._finish(key, marked)
                 continue
             there = await old.get(key)
-            if there is None:
-                if await new.get(key) is None:
+            if there is None or _is_reservation(there):
+                if await new.get(key) == data:
                     return None
             elif (marked := _Marked.parse(there)) is None:
                 return old, there
@@ -269,33 +278,30 @@ class MovedFromStore(StoreWrapper):
     async def _create(self, key: str, value: bytes, expires_in: Expiry | None) -> bool:
         """Make an entry where neither store has one; whether nobody else was first.
 
-        Each side makes its entry first and looks in the other store then, so that at least one of two sees the other.
+        Of one who prepares and one who carries over, each reserves the key where the other one makes his entry.
         """
-        created = _Marked(_CREATED, os.urandom(_TOKEN), value)
-        place = self.old if self.prepare else self.wrapped
-        if not await place.add(key, created.dump(), expires_in):
-            return False
-        made = await self._decide(key, created, place)
-        if made is None:
-            reason = "another process has decided about a new entry, because this one took too long"
-            raise StoreError(reason, store=self.name, outcome_unknown=True)
-        return made
-
-    async def _decide(self, key: str, created: _Marked, place: Store) -> bool | None:
-        """Make a new entry what it was to become, or give way to one in the old store; None: that is not known."""
         new, old = self.wrapped, self.old
+        place, other = (old, new) if self.prepare else (new, old)
+        reservation = _Marked(_RESERVED, os.urandom(_TOKEN), b"").dump()
         clock = asyncio.get_running_loop().time
         begun = clock()
-        if place is old:
-            free = await new.get(key) is None
-        else:
-            while (there := await old.get(key)) is not None and (marked := _Marked.parse(there)) is not None:
-                await self._tidy(key, marked)
-            free = there is None
-        done = await place.compare_and_set(key, created.dump(), created.value if free else None, keep_ttl=True)
-        if not done and clock() - begun > _PATIENCE / 2:
-            return None
-        return free  # if it is not there any more, it was deleted after it had been made
+        if not await other.add(key, reservation, _LEASE):
+            await _end_of_reservation(other, key)
+            return False
+        made = clock() - begun < _LEASE / 2 and await place.add(key, value, expires_in)
+        if await other.compare_and_set(key, reservation, None) or not made:
+            if not made:
+                await _end_of_reservation(place, key)
+            return made
+        if self.prepare:
+            there = await new.get(key)
+            if there is not None and _Marked.parse(there) is None:
+                # Overwritten by `set`: the entry counts if it was there before, and then it was deleted with that.
+                return not await old.compare_and_set(key, value, None)
+        elif clock() - begun >= _LEASE:
+            reason = "the reservation of a new entry has ended, because making it took too long"
+            raise StoreError(reason, store=self.name, outcome_unknown=True)
+        return True  # what ended the reservation, such as `delete_all`, has changed nothing else
 
     # ------------------------------------------------------------------ reading
 
@@ -309,26 +315,19 @@ class MovedFromStore(StoreWrapper):
                 found = await self._look(key)
                 return None if found is None else found[1]
             return await self.settle(key)
-        while True:
-            place = await self._place(key)
-            value = await place.get(key, renew_for)
-            if value is None or _Marked.parse(value) is None:
+        while (found := await self._found(key)) is not None:
+            value = await found[0].get(key, renew_for)
+            if value is not None and _Marked.parse(value) is None:
                 return value
-
-    async def _place(self, key: str) -> Store:
-        """Where a key is to be changed that exists: in the new store once it is settled, or where it is."""
-        if not self.prepare:
-            await self._settle(key)
-            return self.wrapped
-        found = await self._look(key)
-        return self.old if found is None else found[0]
+        return None
 
     async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
-        while True:
-            found = await (await self._place(key)).get_with_expiry(key)
-            if found is None or _Marked.parse(found[0]) is None:
+        while (place := await self._found(key)) is not None:
+            found = await place[0].get_with_expiry(key)
+            if found is not None and _Marked.parse(found[0]) is None:
                 return found
+        return None
 
     async def exists(self, key: str) -> bool:
         """See `Store.exists`; nothing is carried over."""
@@ -408,17 +407,33 @@ class MovedFromStore(StoreWrapper):
         await self.old.delete_many(list(items))
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
-        """See `Store.delete`; in the old store first."""
-        before = await self.old.delete(key)
-        after = await self.wrapped.delete(key)
-        return True if before or after else None if before is None or after is None else False
+        """See `Store.delete`; in the old store first, and without ending a reservation there."""
+        new, old = self.wrapped, self.old
+        while (there := await old.get(key)) is not None and not _is_reservation(there):
+            if await old.compare_and_set(key, there, None):
+                break
+        before = None if there is None else _Marked.parse(there)
+        if there is not None and before is None:
+            await new.delete(key)
+            return True
+        value = await new.pop(key)
+        after = None if value is None else _Marked.parse(value)
+        if after is None:
+            return value is not None
+        # A provisional entry is one if the old store has decided so.
+        return after.kind == _PROVISIONAL and before == after.of_kind(_DECIDED)
 
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """See `Store.delete_many`; in the old store first."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
-        before = await self.old.delete_many(names)
-        after = await self.wrapped.delete_many(names)
-        return None if before is None or after is None else before + after
+        found = await self.old.get_many(names)
+        there = [key for key, data in found.items() if not _is_reservation(data)]
+        if there:
+            await self.old.delete_many(there)
+        counted = {key for key in there if _Marked.parse(found[key]) is None}
+        await self.wrapped.delete_many(counted)
+        after = await self.wrapped.delete_many([key for key in names if key not in counted])
+        return None if after is None else len(counted) + after
 
     async def delete_all(self) -> None:
         """See `Store.delete_all`; in the old store first."""

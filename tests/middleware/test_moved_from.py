@@ -41,12 +41,12 @@ class World:
         self.old, self.new = MemoryStore(), MemoryStore()
 
     def process(self, *, prepare: bool = False) -> MovedFromStore:
-        stores = []
-        for store in (self.new, self.old):
-            slow = Slow(store)
-            slow.chance = self.chance
-            stores.append(slow)
-        return MovedFromStore(stores[0], stores[1], prepare=prepare)
+        return MovedFromStore(self.slow(self.new), self.slow(self.old), prepare=prepare)
+
+    def slow(self, store: Store) -> Store:
+        slow = Slow(store)
+        slow.chance = self.chance
+        return slow
 
     async def run(self, *calls: Coroutine[Any, Any, Any], die: int = 0) -> list[Any]:
         """Run calls at once; ``die`` of them are cancelled somewhere on their way."""
@@ -56,6 +56,12 @@ class World:
                 await asyncio.sleep(0)
             task.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def later(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Make a call some turns later."""
+        for _ in range(self.chance.randrange(40)):
+            await asyncio.sleep(0)
+        return await call
 
     async def final(self) -> bytes | None:
         return await MovedFromStore(self.new, self.old, prepare=False).get("k")
@@ -106,6 +112,57 @@ def test_no_increment_is_lost_or_counted_twice(mixed: bool, there: bool) -> None
             assert await world.final() == b"%d" % (start + 8)
 
     work()
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_processes_without_the_middleware_never_meet_a_mark(prepare: bool) -> None:
+    """Before the first step everywhere, and while it is removed: those share one store with the others."""
+
+    @in_loop
+    async def work() -> None:
+        for seed in range(SEEDS):
+            world = World(seed)
+            plain = world.slow(world.old if prepare else world.new)
+            for store in [world.process(prepare=prepare) for _ in range(3)]:
+                assert await store.get("k") is None
+            processes: list[Store] = [*(world.process(prepare=prepare) for _ in range(3)), plain, plain]
+            results = await world.run(*(world.later(each.increment("k")) for each in processes for _ in range(2)))
+            assert sorted(results) == list(range(1, 11)), (seed, results)
+            popped = await world.run(*(each.pop("k") for each in processes))
+            assert sorted(filter(None, popped)) == [b"10"]
+            added = await world.run(
+                *(each.add("k", b"v") for each in processes), *(each.get("k") for each in processes)
+            )
+            assert sorted(added[:5]) == [False, False, False, False, True], (seed, added)
+            assert set(added[5:]) <= {b"v", None}
+            deleted = await world.run(*(each.delete("k") for each in processes))
+            assert sorted(deleted) == [False, False, False, False, True], (seed, deleted)
+            assert [key async for key in world.old.keys()] == [key async for key in world.new.keys()] == []
+
+    work()
+
+
+@in_loop
+async def test_a_reservation_of_a_process_that_died_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storeconf.middleware.moved_from._LEASE", 0.5)
+    for prepare in (False, True):
+        world = World(0)
+        died = asyncio.create_task(world.process(prepare=prepare).add("k", b"v"))
+        other = world.new if prepare else world.old
+        while not await other.exists("k"):
+            await asyncio.sleep(0)
+        died.cancel()
+        await asyncio.gather(died, return_exceptions=True)
+        assert await world.process(prepare=prepare).get("k") in {None, b"v"}
+        for also in (True, False):
+            process = world.process(prepare=also)
+            assert await process.increment("n" if also else "m") == 1
+            await process.delete("k")
+            assert await process.get("k") is None
+            assert await process.add("k", b"w")
+            assert await process.get("k") == b"w"
+        await world.process().tidy("k")
+        assert await MovedFromStore(world.new, world.old, prepare=False).remaining() == 1  # "n"
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -1,0 +1,1 @@
+"""Moves between servers that are watched: real processes, and what they saw."""
