@@ -10,6 +10,7 @@ import asyncio
 import gc
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -19,18 +20,45 @@ Figures: TypeAlias = dict[str, dict[str, float]]
 """Per contender, per measure: the median."""
 
 
+Samples: TypeAlias = dict[str, dict[str, list[float]]]
+"""Per contender, per measure: the figure of each round."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several rounds gave: the median and the quartiles."""
+
+    low: float
+    median: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        """Summarize the figures of some rounds."""
+        if len(figures) == 1:
+            return cls(figures[0], figures[0], figures[0], 1)
+        low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
+        return cls(low, median, high, len(figures))
+
+
+async def sample(contenders: Mapping[str, Callable[[], Awaitable[Mapping[str, float]]]], rounds: int) -> Samples:
+    """Let each contender measure itself once in each round, in changing order; return all figures."""
+    names = list(contenders)
+    found: Samples = {name: {} for name in names}
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            for measure, figure in (await contenders[name]()).items():
+                found[name].setdefault(measure, []).append(figure)
+    return found
+
+
 async def compete(
     contenders: Mapping[str, Callable[[], Awaitable[Mapping[str, float]]]], rounds: int, figures: Figures | None = None
 ) -> Figures:
     """Let each contender measure itself once in each round, in turn; return the medians, added to ``figures``."""
     figures = {} if figures is None else figures
-    names = list(contenders)
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            for measure, figure in (await contenders[name]()).items():
-                found[name].setdefault(measure, []).append(figure)
-    for name, measures in found.items():
+    for name, measures in (await sample(contenders, rounds)).items():
         figures.setdefault(name, {}).update(
             {measure: statistics.median(values) for measure, values in measures.items()}
         )

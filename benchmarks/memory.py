@@ -63,7 +63,7 @@ def cost(call: Callable[..., Awaitable[object]], arguments: Sequence[tuple[objec
     return nanoseconds(call, arguments, time.thread_time)
 
 
-async def calls() -> Figures:
+async def calls(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 25) -> Any:
     """Nanoseconds per awaited call; all sets but ``set new`` write over an entry."""
 
     def contender(name: str) -> Callable[[], Awaitable[dict[str, float]]]:
@@ -82,7 +82,7 @@ async def calls() -> Figures:
 
         return measure
 
-    return await compete({name: contender(name) for name in PEERS}, rounds=25)
+    return await run({name: contender(name) for name in PEERS}, rounds)
 
 
 async def sizes() -> Figures:
@@ -100,7 +100,7 @@ async def sizes() -> Figures:
     return figures
 
 
-async def expiry() -> Figures:
+async def expiry(run: Callable[..., Awaitable[Any]] = compete, rounds: int = 7) -> Any:
     """Milliseconds of delete_expired, and how long it keeps the event loop from other tasks at worst."""
 
     def contender(store: Any) -> Callable[[], Awaitable[dict[str, float]]]:
@@ -121,7 +121,7 @@ async def expiry() -> Figures:
     gc.freeze()  # a collection would count as a stall of whoever happens to allocate
     gc.disable()
     try:
-        return await compete({"Litestar": contender(litestar), "storeconf": contender(ours)}, rounds=7)
+        return await run({"Litestar": contender(litestar), "storeconf": contender(ours)}, rounds)
     finally:
         gc.unfreeze()
         gc.enable()

@@ -46,6 +46,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "retry": {"retry": 3},
     "timeout": {"timeout": "30s"},
 }
+EIGHT = ("metrics", "limit", "ttl", "on_error", "breaker", "retry", "timeout", "compress")
+KINDS["these eight"] = {kind: setting for each in EIGHT for kind, setting in KINDS[each].items()}
 
 
 class Far(MemoryStore):

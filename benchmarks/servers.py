@@ -22,6 +22,7 @@ from litestar.stores.redis import RedisStore as LitestarRedisStore
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks._harness import compete, show
+from benchmarks._link import Link
 from storeconf.stores import RedisStore
 from tests.servers import KINDS, Server, cluster
 
@@ -59,27 +60,6 @@ while time.perf_counter() < end:
 """
 
 
-class Bare:
-    """Nothing but the multiplexed connection: what the store's own work is measured against."""
-
-    def __init__(self, store: RedisStore) -> None:
-        self._store = store
-        self._link: Any = None
-
-    async def open(self) -> None:
-        await self._store.exists("")
-        self._link = self._store._transports.last._connections[0]  # type: ignore[union-attr]
-
-    async def get(self, key: str) -> Any:
-        name = b"bare::" + key.encode()
-        return await self._link.call(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
-
-    async def set(self, key: str, value: bytes, seconds: int) -> Any:
-        name, span = b"bare::" + key.encode(), b"%d" % (seconds * 1000)
-        parts = (len(name), name, len(value), value, len(span), span)
-        return await self._link.call(b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % parts)
-
-
 class Plain:
     """redis-py itself."""
 
@@ -107,8 +87,8 @@ class Glide:
         return await self._client.set("glide:" + key, value, expiry=expiry)
 
 
-async def burst(call: Callable[[], Awaitable[object]], tasks: int, calls: int) -> tuple[float, float]:
-    """Calls per second of so many tasks at once, and the milliseconds within which 99 of 100 calls end."""
+async def timed(call: Callable[[], Awaitable[object]], tasks: int, calls: int) -> tuple[float, list[float]]:
+    """Calls per second of so many tasks at once, and the seconds that each call took, in order."""
     clock = time.perf_counter
     latencies: list[float] = []
 
@@ -123,7 +103,13 @@ async def burst(call: Callable[[], Awaitable[object]], tasks: int, calls: int) -
     await asyncio.gather(*(work() for _ in range(tasks)))
     took = clock() - start
     latencies.sort()
-    return len(latencies) / took, latencies[len(latencies) * 99 // 100] * 1000
+    return len(latencies) / took, latencies
+
+
+async def burst(call: Callable[[], Awaitable[object]], tasks: int, calls: int) -> tuple[float, float]:
+    """Calls per second of so many tasks at once, and the milliseconds within which 99 of 100 calls end."""
+    rate, latencies = await timed(call, tasks, calls)
+    return rate, latencies[len(latencies) * 99 // 100] * 1000
 
 
 async def contenders(server: Server, stack: AsyncExitStack) -> dict[str, Any]:
@@ -135,9 +121,8 @@ async def contenders(server: Server, stack: AsyncExitStack) -> dict[str, Any]:
         own = await glide.GlideClient.create(glide.GlideClientConfiguration([address], request_timeout=5000))
         stack.push_async_callback(own.close)
         found["valkey-glide"] = Glide(own)
-    bare = Bare(await stack.enter_async_context(RedisStore.with_client(server.url, namespace="bare")))
-    await bare.open()
-    found["bare link"] = bare
+    found["bare link"] = link = await Link.connect(server.port)
+    stack.push_async_callback(link.aclose)
     found["storeconf"] = await stack.enter_async_context(RedisStore.with_client(server.url, namespace="shop"))
     return found
 
@@ -190,7 +175,7 @@ async def alternate(
         texts.append(f"{middle:.2f} ({low:.2f}-{high:.2f})")
 
 
-async def delete(server: Server) -> None:
+async def delete(server: Server, run: Callable[..., Awaitable[Any]] = compete, rounds: int = 3) -> Any:
     """100,000 keys of 1,000,000, and the longest that another client waited for a PING."""
     server.ask("DEBUG", "POPULATE", 900_000, "other", 50)
     client = redis.asyncio.Redis.from_url(server.url)
@@ -218,11 +203,11 @@ async def delete(server: Server) -> None:
 
             return run
 
-        figures = await compete(
-            {"Litestar": contender(stores["Litestar"], "gone_:"), "storeconf": contender(ours, "gone::")}, 3
+        figures = await run(
+            {"Litestar": contender(stores["Litestar"], "gone_:"), "storeconf": contender(ours, "gone::")}, rounds
         )
     await client.aclose()
-    show(f"{server.kind}: 100,000 of 1,000,000 keys deleted", figures, ours=["storeconf"], peers=["Litestar"])
+    return figures
 
 
 async def many_of_a_cluster(nodes: list[Server]) -> None:
@@ -257,7 +242,8 @@ def main() -> None:
         with Server(kind, enable_debug_command="yes") if kind != "redis-6.2" else Server(kind) as server:
             asyncio.run(measure(server, "asyncio"))
             uvloop.run(measure(server, "uvloop"))
-            asyncio.run(delete(server))
+            title = f"{kind}: 100,000 of 1,000,000 keys deleted"
+            show(title, asyncio.run(delete(server)), ours=["storeconf"], peers=["Litestar"])
         with cluster(kind) as nodes:
             asyncio.run(many_of_a_cluster(nodes))
 

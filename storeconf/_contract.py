@@ -159,7 +159,7 @@ def override_fault(name: str, own: object, there: FunctionType, *, by_name: bool
     passes_on = not isinstance(inner, FunctionType) or inner.__code__.co_flags & inspect.CO_VARARGS
     if passes_on or _kind_fits(inner, there, by_name=by_name):
         return None
-    wanted = "an async generator" if name in ("do_keys", "do_walk", "keys", "walk") else "'async def' without 'yield'"
+    wanted = "an async generator" if _lists(name) else "'async def' without 'yield'"
     return f"has a method {name}() of the wrong kind: it must be {wanted if _is_async(there) else 'a plain function'}"
 
 
@@ -228,8 +228,7 @@ def _unknown_hook(name: str, base: type) -> str:
 def _kind_fits(own: FunctionType, there: FunctionType, *, by_name: bool) -> bool:
     generator, coroutine = inspect.CO_ASYNC_GENERATOR, inspect.CO_COROUTINE
     flags, wanted = own.__code__.co_flags, there.__code__.co_flags
-    listing = there.__name__.removeprefix(_HOOK) in ("keys", "walk")
-    if listing:  # an async generator, or a function that returns an iterator
+    if _lists(there.__name__):  # an async generator, or a function that returns an iterator
         return not flags & coroutine
     if not wanted & coroutine:
         return not flags & _ASYNC
@@ -237,7 +236,12 @@ def _kind_fits(own: FunctionType, there: FunctionType, *, by_name: bool) -> bool
 
 
 def _is_async(function: FunctionType) -> bool:
-    return bool(function.__code__.co_flags & inspect.CO_COROUTINE) or function.__name__ in ("do_keys", "do_walk")
+    return bool(function.__code__.co_flags & inspect.CO_COROUTINE) or _lists(function.__name__)
+
+
+def _lists(name: str) -> bool:
+    """Whether a method of this name gives an asynchronous iterator."""
+    return name.removeprefix(_HOOK).removeprefix("around_") in ("keys", "walk")
 
 
 def _signature(function: Callable[..., Any], bound: bool) -> str:

@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from storeconf._arguments import key_list, milliseconds
 from storeconf._coherence import Coherence
-from storeconf._lifecycle import CLOSED, CLOSING, NEW, OPEN, LifeCycle, NoLoopError, require_asyncio, within
+from storeconf._lifecycle import (
+    CLOSED,
+    CLOSING,
+    NEW,
+    OPEN,
+    LifeCycle,
+    NoLoopError,
+    require_asyncio,
+    run_shielded,
+    within,
+)
 from storeconf._pace import few, in_batches
 from storeconf._single_flight import Flights
 from storeconf.errors import (
@@ -51,8 +63,10 @@ __all__ = [
     "raise_foreign",
     "refresh_of",
     "sign",
+    "taken_over",
     "targets_of",
     "told",
+    "translated",
 ]
 
 _logger = logging.getLogger("storeconf")
@@ -516,6 +530,80 @@ class RootCaller:
             return self._check(operation, key_list, keys)  # which says what is wrong with it
         await in_batches(list(keys), lambda batch: names.extend(self._check(operation, key_list, batch)))
         return names
+
+
+def taken_over(kind: type, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The attributes under these names that a class brings in: its own, and those of a mixin that is not a store."""
+    for name in names:
+        owner = next((each for each in kind.__mro__ if name in vars(each)), kind)
+        if owner is kind or not (issubclass(owner, RootCaller) or _is_ours(owner.__module__)):
+            attribute = vars(owner).get(name)
+            if attribute is not None:
+                yield name, attribute
+
+
+def translated(name: str, method: Any) -> Any:
+    """Return a public operation of a plugin's class, whose own errors become errors of storeconf."""
+    if not isinstance(method, FunctionType) or _is_ours(method.__module__):
+        return method
+
+    def failed(error: Exception, store: Any, args: tuple[Any, ...]) -> None:
+        if not isinstance(error, StoreconfError) and not _passed_through(error):
+            operation = args[0] if name == "around" else name.removeprefix("around_")
+            raise_foreign(error, store, operation, maker_of(store))
+
+    @wraps(method)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await method(self, *args, **kwargs)
+        except Exception as error:
+            failed(error, self, args)
+            raise
+
+    @wraps(method)
+    def call_at_once(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            failed(error, self, args)
+            raise
+
+    @wraps(method)
+    async def iterate(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        found = None
+        try:
+            found = method(self, *args, **kwargs)
+            async for each in found:
+                yield each
+        except Exception as error:
+            failed(error, self, args)
+            raise
+        finally:
+            if isinstance(found, AsyncGenerator):
+                await found.aclose()
+
+    if name in ("around_keys", "keys", "walk"):
+        return iterate
+    return call_at_once if name in ("new_client", "raw_key", "with_namespace") else call
+
+
+TRANSLATED: Final = METHODS.keys() | {"around", "around_keys", "new_client", "raw_key", "walk", "with_namespace"}
+"""What classes of plugins take over and raise errors in. Not ``get_or_set``, whose factory is the application's."""
+
+
+def _is_ours(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0] == "storeconf"
+
+
+def _passed_through(error: Exception) -> bool:
+    """Whether an error came out of storeconf's own code, which refuses wrong arguments with Python's own errors."""
+    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    while trace is not None:
+        # What is shielded is the plugin's code again.
+        if _is_ours(trace.tb_frame.f_globals.get("__name__")) and trace.tb_frame.f_code is not run_shielded.__code__:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:

@@ -131,8 +131,12 @@ class Operation:
         return keys
 
     def ends(self, arguments: Sequence[Any]) -> bool:
-        """Whether a call with these arguments is a renewal by zero seconds or less, which removes the entry."""
-        return self.effect == "renew" and arguments[1] is not None and milliseconds(arguments[1]) <= 0
+        """Whether a call with these arguments writes or renews for zero seconds or less, which removes the entry."""
+        if self.effect not in ("write", "renew"):
+            return False
+        given = arguments[2:3] if self.method == "set" else arguments[1:2]
+        span = given[0] if given else None
+        return span is not None and milliseconds(span) <= 0
 
     def repeatable(self, arguments: Sequence[Any]) -> bool:
         """Whether repeating a call with these arguments loses nothing, even if the first one took effect."""

@@ -37,6 +37,7 @@ from storeconf._lifecycle import OPEN, STATES, resume, run_shielded
 from storeconf._pace import few, in_batches
 from storeconf._root import (
     CHANGES,
+    TRANSLATED,
     Maker,
     RootCaller,
     RootLife,
@@ -46,7 +47,9 @@ from storeconf._root import (
     maker_of,
     raise_foreign,
     sign,
+    taken_over,
     told,
+    translated,
 )
 from storeconf.errors import StoreconfError, StoreError, StoreRefusedError, StoreValueError, UnsupportedOperationError
 from storeconf.operations import NO_RULES, Capabilities, ExpiryRules, Hooks, PingResult
@@ -648,10 +651,12 @@ class StoreBase(Store, Hooks):
         own = vars(cls)
         if cls.do_update is not Hooks.do_update:
             cls.capabilities = replace(cls.capabilities, atomic=Capabilities.ALL_ATOMIC)
-        if "get" in own:
-            cls._get_waits = "get" not in own.get("synchronous_operations", ())
-        for name in (CHANGES & own.keys()) - own.get("notifies", frozenset()):
-            setattr(cls, name, told(name, own[name]))
+        notifies = own.get("notifies", frozenset())
+        for name, method in taken_over(cls, TRANSLATED):
+            if name == "get":
+                cls._get_waits = "get" not in own.get("synchronous_operations", ())
+            own_method = translated(name, method)
+            setattr(cls, name, told(name, own_method) if name in CHANGES - notifies else own_method)
 
     def __init__(self) -> None:
         taken = next((name for name in OWN_ATTRIBUTES if name in self.__dict__), None)

@@ -11,13 +11,12 @@ import copy
 import inspect
 from contextlib import suppress
 from functools import partial, wraps
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
 
 from storeconf._contract import check_store_class
-from storeconf._root import life_of, maker_of, raise_foreign, targets_of
+from storeconf._root import TRANSLATED, hook_of, life_of, taken_over, targets_of, translated
 from storeconf._single_flight import is_storing
-from storeconf.errors import StoreconfError, StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.operations import METHODS, OPERATIONS, Operation
 from storeconf.store import Capabilities, Expiry, ExpiryRules, Store, Value
 
@@ -122,10 +121,8 @@ class StoreWrapper(Store):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_store_class(cls, Store, _FREE)
-        if cls.__module__.partition(".")[0] != "storeconf":
-            for name in (METHODS.keys() | {"around"}) & vars(cls).keys() - {"keys"}:
-                if isinstance(vars(cls)[name], FunctionType):
-                    setattr(cls, name, _translated(name, vars(cls)[name]))
+        for name, method in taken_over(cls, TRANSLATED):
+            setattr(cls, name, translated(name, method))
         cls._kept |= {name for name, attribute in vars(cls).items() if isinstance(attribute, Wrapped)}
 
     def __init__(self, inner: Store) -> None:
@@ -162,7 +159,9 @@ class StoreWrapper(Store):
 
     def with_namespace(self, namespace: str) -> Self:
         """Return the store of a namespace below this one, with the same middleware around it."""
-        return self.around_another(self.wrapped.with_namespace(namespace))
+        inner = self.wrapped.with_namespace(namespace)
+        with hook_of(self, "with_namespace"):
+            return self.around_another(inner)
 
     def around_another(self, inner: Store) -> Self:
         """Return this middleware around another store of the same root."""
@@ -210,33 +209,6 @@ class StoreWrapper(Store):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self.wrapped!r}>"
-
-
-def _translated(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method of a plugin's class, whose own errors become errors of storeconf."""
-
-    @wraps(method)
-    async def call(self: StoreWrapper, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await method(self, *args, **kwargs)
-        except StoreconfError:
-            raise
-        except Exception as error:
-            if _passed_through(error):
-                raise
-            raise_foreign(error, self, args[0] if name == "around" else name, maker_of(self))
-
-    return call
-
-
-def _passed_through(error: Exception) -> bool:
-    """Whether an error came out of the store inside, which refuses wrong arguments with Python's own errors."""
-    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith("storeconf."):
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def bind_again(wrapper: StoreWrapper) -> None:

@@ -123,20 +123,28 @@ class CodecStore(StoreWrapper):
             return None
         try:
             value = self.decode(key, data)
-            if len(value) <= self.max_size:
-                return value
-            reason = f"it has {len(value)} bytes, and {self.max_size} are allowed"
-        except StoreError as error:
-            sign(error, self, operation)
-            raise
-        except ValueError as error:
-            # The texts of Python's own errors may contain a part of the value.
-            own = isinstance(error, NotCoded) or type(error) is ValueError
-            reason = str(error) if own else f"it can't be decoded ({type(error).__name__})"
         except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
-            raise_foreign(error, self, operation, maker_of(self), outcome_unknown=False)
-        report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
+            self._damaged(key, error, operation)
+            return None
+        if len(value) <= self.max_size:
+            return value
+        self._damaged(key, self._too_large(value), operation)
         return None
+
+    def _too_large(self, value: bytes) -> Exception:
+        return NotCoded(f"it has {len(value)} bytes, and {self.max_size} are allowed")
+
+    def _damaged(self, key: str, error: Exception, operation: str) -> None:
+        """Report a value that can't be decoded, which then counts as missing, or raise what is no damage."""
+        if isinstance(error, StoreError):
+            sign(error, self, operation)
+            raise error
+        if not isinstance(error, ValueError):
+            raise_foreign(error, self, operation, maker_of(self), outcome_unknown=False)
+        # The texts of Python's own errors may contain a part of the value.
+        own = isinstance(error, NotCoded) or type(error) is ValueError
+        reason = str(error) if own else f"it can't be decoded ({type(error).__name__})"
+        report(Damage(self.name, self.namespaces, reason, key), self.root.on_damage, self._logger)
 
     def _coded(self, operation: str, key: str, value: Value) -> bytes:
         if key.__class__ is not str or not key.isascii():
@@ -157,8 +165,18 @@ class CodecStore(StoreWrapper):
             if value is None:
                 await self._pop_nothing(key)
             return value
-        data = await self._get(key, renew_for)
-        return None if data is None else self._decoded(key, data)
+        data = await (self._get(key) if renew_for is None else self._get(key, renew_for))
+        if data is None:
+            return None
+        try:  # as `_decoded` does, without a further call
+            value = self.decode(key, data)
+        except Exception as error:  # noqa: BLE001  # a plugin's own code may fail in any way
+            self._damaged(key, error, "get")
+            return None
+        if len(value) <= self.max_size:
+            return value
+        self._damaged(key, self._too_large(value), "get")
+        return None
 
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""

@@ -149,6 +149,7 @@ _LOAD = {GZIP: gzip_codec, ZSTD: zstd_codec, LZ4: lz4_codec}
 _PACKAGES = {"zstd": {"zstandard": "storeconf[zstd]"}, "lz4": {"lz4.frame": "storeconf[lz4]"}}
 _HEADS = {code: MAGIC + bytes((VERSION, code)) for code in (RAW, GZIP, ZSTD, LZ4)}
 _HEAD = len(MAGIC) + 2
+_RAW_HEAD = _HEADS[RAW]
 
 
 class Compress(Middleware):
@@ -214,10 +215,12 @@ class CompressStore(CodecStore):
             packed = self._packer.pack(value)
             if len(packed) < size:
                 return _HEADS[self._code] + packed
-        return _HEADS[RAW] + value
+        return _RAW_HEAD + value
 
     def decode(self, key: str, value: bytes) -> bytes:
         """Unpack, but never more than ``max_size`` bytes."""
+        if value[:_HEAD] == _RAW_HEAD and len(value) - _HEAD <= self.max_size:
+            return value[_HEAD:]
         if not value.startswith(MAGIC):
             if self._accept_plain:
                 return value
@@ -225,13 +228,10 @@ class CompressStore(CodecStore):
         if len(value) < _HEAD or value[4] != VERSION or value[5] not in _HEADS:
             raise NotCoded("it has a format that this version does not know")
         code = value[5]
-        if code == RAW and len(value) - _HEAD > self.max_size:
-            raise NotCoded(f"it has more than {self.max_size} bytes")
-        body = value[_HEAD:]
         if code == RAW:
-            return body
+            raise NotCoded(f"it has more than {self.max_size} bytes")
         try:
-            return _LOAD[code]().unpack(body, self.max_size)
+            return _LOAD[code]().unpack(value[_HEAD:], self.max_size)
         except PluginError as error:
             raise StoreError(f"store {self.name!r}: a value can't be unpacked: {error}", store=self.name) from error
         except TooLargeError as error:

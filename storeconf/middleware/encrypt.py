@@ -21,7 +21,7 @@ from storeconf.middleware.coded import CodecStore, NotCoded
 from storeconf.plugin import BuildContext, Middleware, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from storeconf.store import Store
 
@@ -30,7 +30,11 @@ __all__ = ["Encrypt"]
 MAGIC = b"\x93SCe"
 VERSION = 1
 _ID, _SALT, _NONCE, _TAG = 8, 16, 12, 16
-_HEAD = len(MAGIC) + 1
+_PREFIX = MAGIC + bytes((VERSION,))
+_HEAD = len(_PREFIX)
+_AT_SALT = _HEAD + _ID
+_AT_NONCE = _AT_SALT + _SALT
+_AT_BODY = _AT_NONCE + _NONCE
 
 _SHORTEST_KEY = 8
 """Characters below which a key deserves a warning; 16 random bytes have 22 in base64."""
@@ -94,15 +98,19 @@ class _Key:
         self._secret = hashlib.sha256(b"storeconf encrypt 1" + text.encode()).digest()
         self.identifier = hmac.digest(self._secret, b"identifier", "sha256")[:_ID]
         self._ciphers: dict[bytes, Any] = {}
-        self._salt = b""
+        self._current: tuple[bytes, Callable[[bytes, bytes, bytes], bytes]]
         self._left = 0
 
-    def salt(self) -> bytes:
-        """The salt for a value that is encrypted now."""
+    def encrypt(self, value: bytes, bound_to: bytes) -> bytes:
+        """Encrypt a value under a random nonce, and put before it what decrypting needs."""
         self._left -= 1
         if self._left < 0:
-            self._salt, self._left = os.urandom(_SALT), _VALUES_PER_SALT - 1
-        return self._salt
+            salt = os.urandom(_SALT)
+            self._current = (_PREFIX + self.identifier + salt, self.cipher(salt).encrypt)
+            self._left = _VALUES_PER_SALT - 1
+        head, encrypt = self._current
+        nonce = os.urandom(_NONCE)
+        return b"".join((head, nonce, encrypt(nonce, value, bound_to)))
 
     def cipher(self, salt: bytes) -> Any:
         """The cipher for values with that salt."""
@@ -139,36 +147,36 @@ class EncryptStore(CodecStore):
         self._logger = context.logger
         super().__init__(inner)
 
-    def _bound_to(self, key: str) -> bytes:
-        return "\0".join(("", *self.namespaces)).encode() + b"\0\0" + key.encode()
+    def on_bind(self) -> None:
+        """Prepare what is authenticated with each value of this namespace, besides its key."""
+        super().on_bind()
+        self._place = "\0".join(("", *self.namespaces)) + "\0\0"
 
     def encode(self, key: str, value: bytes) -> bytes:
         """Encrypt under the first key."""
-        salt, nonce = self._first.salt(), os.urandom(_NONCE)
-        body = self._first.cipher(salt).encrypt(nonce, value, self._bound_to(key))
-        return b"".join((MAGIC, bytes((VERSION,)), self._first.identifier, salt, nonce, body))
+        return self._first.encrypt(value, (self._place + key).encode())
 
     def decode(self, key: str, value: bytes) -> bytes:
         """Decrypt; a key that is not configured is StoreError, because a miss would hide the mistake."""
-        if not value.startswith(MAGIC):
+        if value[:_HEAD] != _PREFIX or len(value) < _AT_BODY + _TAG:
+            if value.startswith(MAGIC):
+                raise NotCoded("it has a format that this version does not know")
             if self._accept_plain:
                 return value
             raise NotCoded("it was not encrypted (accept_plain: true would read it)")
-        if len(value) < _HEAD + _ID + _SALT + _NONCE + _TAG or value[_HEAD - 1] != VERSION:
-            raise NotCoded("it has a format that this version does not know")
-        at = _HEAD
-        identifier, salt = value[at : at + _ID], value[at + _ID : at + _ID + _SALT]
-        nonce, body = value[at + _ID + _SALT : at + _ID + _SALT + _NONCE], value[at + _ID + _SALT + _NONCE :]
-        known = self._keys.get(identifier)
+        known = self._keys.get(value[_HEAD:_AT_SALT])
         if known is None:
             raise StoreError(
                 f"store {self.name!r}: a value is encrypted with a key that is not among the configured ones",
                 store=self.name,
             )
-        from cryptography.exceptions import InvalidTag
-
+        decrypt = known.cipher(value[_AT_SALT:_AT_NONCE]).decrypt
         try:
-            plain: bytes = known.cipher(salt).decrypt(nonce, body, self._bound_to(key))
-        except InvalidTag as error:
+            plain: bytes = decrypt(value[_AT_NONCE:_AT_BODY], value[_AT_BODY:], (self._place + key).encode())
+        except Exception as error:
+            from cryptography.exceptions import InvalidTag
+
+            if not isinstance(error, InvalidTag):
+                raise
             raise NotCoded("it is damaged, or was moved here from another key") from error
         return plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from storeconf.plugin import BuildContext, Middleware
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
-    from storeconf.store import Store
+    from storeconf.store import Expiry, Store, Value
 
 __all__ = ["Metrics"]
 
@@ -65,13 +65,49 @@ class MetricsStore(GuardedStore):
         self._histogram = get_meter("storeconf").create_histogram(
             "storeconf.operation.duration", unit="s", description="Duration of store operations"
         )
+        # OpenTelemetry reads attributes and never changes them.
+        self._hit, self._miss = self._attributes("get", "hit"), self._attributes("get", "miss")
+        self._done = self._attributes("set", "ok")
         super().__init__(inner)
+
+    def _attributes(self, operation: str, outcome: str) -> dict[str, str]:
+        return {"store": self._store, "operation": OPERATIONS[operation].method, "outcome": outcome}
+
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """As `around` does, in fewer steps."""
+        if renew_for is not None:
+            return await self.around("renew", self._get, key, renew_for)  # type: ignore[no-any-return]  # results of all operations are untyped
+        start = perf_counter()
+        try:
+            value = await self._get(key)
+        except NoLoopError:
+            raise
+        except BaseException as error:
+            self._record("get", type(error).__name__, start)
+            raise
+        self._histogram.record(perf_counter() - start, self._miss if value is None else self._hit)
+        return value
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """As `around` does, in fewer steps."""
+        start = perf_counter()
+        try:
+            if keep_ttl:
+                await self._set(key, value, expires_in, keep_ttl=True)
+            else:
+                await self._set(key, value, expires_in)
+        except NoLoopError:
+            raise
+        except BaseException as error:
+            self._record("set", type(error).__name__, start)
+            raise
+        self._histogram.record(perf_counter() - start, self._done)
 
     async def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the call and record it."""
-        start = time.perf_counter()
+        start = perf_counter()
         outcome: str | None = "ok"
         try:
             result = await call(*args, **kwargs)
@@ -90,7 +126,7 @@ class MetricsStore(GuardedStore):
 
     async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Record the whole iteration as one call."""
-        start = time.perf_counter()
+        start = perf_counter()
         outcome = "ok"
         try:
             async for key in keys:
@@ -102,7 +138,4 @@ class MetricsStore(GuardedStore):
             self._record("keys", outcome, start)
 
     def _record(self, operation: str, outcome: str, start: float) -> None:
-        self._histogram.record(
-            time.perf_counter() - start,
-            {"store": self._store, "operation": OPERATIONS[operation].method, "outcome": outcome},
-        )
+        self._histogram.record(perf_counter() - start, self._attributes(operation, outcome))

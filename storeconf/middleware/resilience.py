@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from storeconf.store import Store
+    from storeconf.store import Expiry, Store, Value
 
 __all__ = ["Breaker", "Retry", "Timeout"]
 
@@ -83,12 +83,14 @@ class _Circuit:
             )
         self._trying = True
 
-    def raised(self, error: StoreError, store: str) -> None:
-        """A call failed; but one that the server refused was answered."""
+    def raised(self, error: BaseException, store: str) -> None:
+        """A call raised: it failed, or the server answered that it refuses, or nothing is known of the backend."""
         if isinstance(error, StoreRefusedError):
             self.succeeded(store)
-        else:
+        elif isinstance(error, StoreUnavailableError | StoreTimeoutError):
             self.failed(store)
+        else:
+            self._trying = False
 
     def failed(self, store: str) -> None:
         self._trying = False
@@ -107,10 +109,6 @@ class _Circuit:
             self.failures = 0
         self._trying = False
 
-    def abandoned(self) -> None:
-        """The call that was let through ended without telling anything of the backend."""
-        self._trying = False
-
 
 @pass_through("ping")
 class BreakerStore(GuardedStore):
@@ -124,6 +122,34 @@ class BreakerStore(GuardedStore):
         self._circuit = circuit
         super().__init__(inner)
 
+    async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
+        """As `around` does, in fewer steps where nothing has failed."""
+        circuit = self._circuit
+        if renew_for is not None or circuit.failures:
+            return await super().get(key, renew_for)
+        try:
+            value = await self._get(key)
+        except BaseException as error:
+            circuit.raised(error, self.name)
+            raise
+        if self._circuit.failures:
+            circuit.succeeded(self.name)
+        return value
+
+    async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
+        """As `around` does, in fewer steps where nothing has failed."""
+        circuit = self._circuit
+        if keep_ttl or circuit.failures:
+            await super().set(key, value, expires_in, keep_ttl=keep_ttl)
+            return
+        try:
+            await self._set(key, value, expires_in)
+        except BaseException as error:
+            circuit.raised(error, self.name)
+            raise
+        if self._circuit.failures:
+            circuit.succeeded(self.name)
+
     async def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Any:
@@ -133,11 +159,8 @@ class BreakerStore(GuardedStore):
             circuit.check(self.name, operation)
         try:
             result = await call(*args, **kwargs)
-        except (StoreUnavailableError, StoreTimeoutError) as error:
+        except BaseException as error:
             circuit.raised(error, self.name)
-            raise
-        except BaseException:
-            circuit.abandoned()
             raise
         if circuit.failures:
             circuit.succeeded(self.name)
@@ -149,11 +172,8 @@ class BreakerStore(GuardedStore):
         try:
             async for key in keys:
                 yield key
-        except (StoreUnavailableError, StoreTimeoutError) as error:
+        except BaseException as error:
             self._circuit.raised(error, self.name)
-            raise
-        except BaseException:
-            self._circuit.abandoned()
             raise
         self._circuit.succeeded(self.name)
 

@@ -7,9 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from storeconf import Capabilities, StoreError, StoreValueError, UnsupportedOperationError
-from storeconf.testing._checks import equal, holds, raises
 from storeconf.testing._expiry import OVER
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, promise, raises
 from storeconf.testing._values import optional_calls
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from storeconf import Store
 from storeconf.store import StoreBase
-from storeconf.testing._checks import equal, holds
-from storeconf.testing._suite import LONG, Suite, all_keys, promise
+from storeconf.testing._suite import LONG, Suite, all_keys, equal, holds, promise
 from storeconf.testing._values import key_calls
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from storeconf.testing._checks import equal, holds, raises, returns_none, told
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, promise, raises, returns_none, told
 
 if TYPE_CHECKING:
     from storeconf import Store

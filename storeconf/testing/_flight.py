@@ -12,8 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from storeconf import StoreDeadlockError
-from storeconf.testing._checks import equal, holds, raises
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, promise, with_others
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, promise, raises, with_others
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

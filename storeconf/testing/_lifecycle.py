@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import os
 import random
+import select
+import signal
+import stat
+import time
+import traceback
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from storeconf import Store, StoreClosedError
 from storeconf.store import StoreBase
-from storeconf.testing._checks import equal, holds, raises
-from storeconf.testing._suite import Suite, all_keys, cut_off, from_new, in_child, open_files
+from storeconf.testing._suite import Suite, all_keys, equal, from_new, holds, raises
 from storeconf.testing._values import key_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class OpeningAndClosing(Suite):
@@ -300,3 +310,80 @@ class OpeningAndClosing(Suite):
             holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
             told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
             holds(told, f"the store {name} that was left open causes a ResourceWarning")
+
+
+# ---------------------------------------------------------------- forked processes
+
+
+_CHILD_GRACE = 2.0
+"""Seconds that a forked process gets beyond its time limit before it is killed."""
+
+
+def in_child(limit: float, *works: Callable[[], None]) -> None:
+    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised.
+
+    A process that takes longer than ``limit`` seconds is killed, which is a failure, too.
+    """
+    children = [_fork(work) for work in works]
+    until = time.monotonic() + limit + _CHILD_GRACE
+    failures = []
+    for pid, read in children:
+        answered, _, _ = select.select([read], [], [], max(0.0, until - time.monotonic()))
+        if not answered:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {limit:g} s"
+        os.close(read)
+        if status or report:
+            failures.append(f"a forked process works; one ended with status {status}\n{report}")
+    if failures:
+        raise AssertionError("\n".join(failures))
+
+
+def open_files() -> set[tuple[int, int, int]]:
+    """The descriptors of this process that only one process at a time may use: sockets, and files open for writing.
+
+    Each with the device and inode of what it is: a number is given again as soon as it is free.
+    """
+    found = set()
+    for descriptor in range(3, min(1024, os.sysconf("SC_OPEN_MAX"))):
+        try:
+            status = os.fstat(descriptor)
+            mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        except OSError:
+            continue
+        if stat.S_ISSOCK(status.st_mode) or (stat.S_ISREG(status.st_mode) and mode == os.O_RDWR):
+            found.add((descriptor, status.st_dev, status.st_ino))
+    return found
+
+
+@contextmanager
+def cut_off(files: set[tuple[int, int, int]]) -> Iterator[None]:
+    """In a forked child: make useless what the parent had opened, so that using it fails instead of mixing things up.
+
+    The parent's own descriptors stay as they are.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor, _, _ in files:
+        os.dup2(nothing, descriptor)
+    yield
+    os.close(nothing)
+
+
+def _fork(work: Callable[[], None]) -> tuple[int, int]:
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        # A fork beside other threads is the very thing that is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        os.close(write)
+        return pid, read
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - told to the parent, which fails with it
+        os.write(write, traceback.format_exc().encode()[-(1 << 14) :])
+    finally:
+        os._exit(status)

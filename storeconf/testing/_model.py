@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from storeconf import StoreValueError, UnsupportedOperationError
-from storeconf.testing._checks import OvertimeError, equal, holds, limited
-from storeconf.testing._suite import all_keys
+from storeconf.testing._suite import OvertimeError, all_keys, equal, holds, limited
 
 if TYPE_CHECKING:
     from storeconf import Capabilities, Store

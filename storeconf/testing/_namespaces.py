@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from storeconf import StoreClosedError, UnsupportedOperationError
 from storeconf._arguments import OWN_NAMES, STALE
-from storeconf.testing._checks import equal, holds, raises, returns_none
-from storeconf.testing._suite import Suite, all_keys, promise
+from storeconf.testing._suite import Suite, all_keys, equal, holds, promise, raises, returns_none
 
 if TYPE_CHECKING:
     from storeconf import Store

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storeconf.operations import named
-from storeconf.testing._checks import equal, holds
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, in_child, with_others
+from storeconf.testing._lifecycle import in_child
+from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, with_others
 
 if TYPE_CHECKING:
     from storeconf import Store

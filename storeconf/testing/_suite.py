@@ -1,33 +1,38 @@
-"""The ground under the conformance suite: its hooks, its clock, and the running of one test. Imports no test runner."""
+"""The ground under the conformance suite: assertions, a time limit, its hooks, its clock, and the running of one test.
+
+The assertions work under any runner, also with ``python -O``: they say what was promised and what came instead.
+``__tracebackhide__`` keeps them out of pytest's reports. The time limit also ends code which never gives way to its
+event loop. Imports no test runner.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import ctypes
 import functools
+import inspect
 import math
-import os
-import select
+import reprlib
 import signal
-import stat
+import sys
 import tempfile
+import threading
 import time
-import traceback
 import uuid
-import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from storeconf.errors import UnsupportedOperationError
 from storeconf.operations import LISTING
 from storeconf.store import OversizeError
-from storeconf.testing._checks import equal, holds, limited, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from types import FrameType
 
     from storeconf import Capabilities, Store
+
 
 S = TypeVar("S", bound="Suite")
 T = TypeVar("T")
@@ -40,7 +45,6 @@ LONG = 3600
 
 _TICK = 0.004
 _CLOCKS_DIFFER = 0.05
-_CHILD_GRACE = 2.0
 
 
 class Suite:
@@ -236,71 +240,165 @@ async def all_keys(store: Store, prefix: str = "") -> set[str]:
     return {key async for key in store.keys(prefix)}
 
 
-def in_child(limit: float, *works: Callable[[], None]) -> None:
-    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised.
-
-    A process that takes longer than ``limit`` seconds is killed, which is a failure, too.
-    """
-    children = [_fork(work) for work in works]
-    until = time.monotonic() + limit + _CHILD_GRACE
-    failures = []
-    for pid, read in children:
-        answered, _, _ = select.select([read], [], [], max(0.0, until - time.monotonic()))
-        if not answered:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        report = os.read(read, 1 << 15).decode(errors="replace") if answered else f"it hung for {limit:g} s"
-        os.close(read)
-        if status or report:
-            failures.append(f"a forked process works; one ended with status {status}\n{report}")
-    if failures:
-        raise AssertionError("\n".join(failures))
+# ---------------------------------------------------------------- assertions
 
 
-def open_files() -> set[tuple[int, int, int]]:
-    """The descriptors of this process that only one process at a time may use: sockets, and files open for writing.
+E = TypeVar("E", bound=BaseException)
 
-    Each with the device and inode of what it is: a number is given again as soon as it is free.
-    """
-    found = set()
-    for descriptor in range(3, min(1024, os.sysconf("SC_OPEN_MAX"))):
-        try:
-            status = os.fstat(descriptor)
-            mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-        except OSError:
-            continue
-        if stat.S_ISSOCK(status.st_mode) or (stat.S_ISREG(status.st_mode) and mode == os.O_RDWR):
-            found.add((descriptor, status.st_dev, status.st_ino))
-    return found
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
+_short.maxdict = _short.maxset = _short.maxlist = 12
+
+
+def equal(actual: object, expected: object, promise: str) -> None:
+    """Fail unless ``actual`` equals ``expected`` and is of the same type: 1 is not True, a bytearray not bytes."""
+    __tracebackhide__ = True
+    if type(actual) is not type(expected) or actual != expected:
+        raise AssertionError(f"{promise}: expected {_short.repr(expected)}, got {_short.repr(actual)}")
+
+
+def within(actual: object, low: float, high: float, promise: str) -> None:
+    """Fail unless ``actual`` is a whole number from ``low`` to ``high``."""
+    __tracebackhide__ = True
+    if not isinstance(actual, int) or isinstance(actual, bool) or not low <= actual <= high:
+        raise AssertionError(f"{promise}: expected an int from {low:g} to {high:g}, got {_short.repr(actual)}")
+
+
+def holds(condition: object, promise: str) -> None:
+    """Fail unless ``condition`` is true."""
+    __tracebackhide__ = True
+    if not condition:
+        raise AssertionError(f"{promise}: it does not")
+
+
+def told(actual: object, expected: object, promise: str) -> None:
+    """Fail unless ``actual`` equals ``expected``, or is None because the backend cannot tell."""
+    __tracebackhide__ = True
+    if actual is not None:
+        equal(actual, expected, promise)
+
+
+async def returns_none(call: Awaitable[object], promise: str) -> None:
+    """Fail unless what is awaited is None."""
+    __tracebackhide__ = True
+    equal(await call, None, promise)
+
+
+async def raises(expected: type[E], call: Callable[..., Any], *arguments: object, **named: object) -> E:
+    """Call, await what comes back, and return the error; fail if it is another one or none."""
+    __tracebackhide__ = True
+    shown = [*map(_short.repr, arguments), *(f"{name}={_short.repr(value)}" for name, value in named.items())]
+    text = f"{getattr(call, '__name__', 'the call')}({', '.join(shown)})"
+    try:
+        result = call(*arguments, **named)
+        if inspect.isawaitable(result):
+            result = await result
+    except expected as error:
+        return error
+    except Exception as error:
+        raise AssertionError(f"{text}: expected {expected.__name__}, got {error!r}") from error
+    raise AssertionError(f"{text}: expected {expected.__name__}, got the result {_short.repr(result)}")
+
+
+# ---------------------------------------------------------------- a time limit
+
+
+_GRACE = 0.5
+"""Seconds that asyncio's own timeout, whose message is better, gets before this one."""
+
+_AGAIN = 0.5
+"""Seconds after which code that goes on all the same is interrupted again."""
+
+_FRAMES = 3
+"""How many of the innermost calls the message names."""
+
+
+class OvertimeError(TimeoutError):
+    """The time limit is over, and the code that runs does not give way to the event loop."""
+
+
+class _Overtime(BaseException):
+    """What is raised in the code that runs; no ``except Exception`` of a store catches it."""
+
+
+class _Watch:
+    """What is known of the code that took too long."""
+
+    place: str | None = None
+
+    def note(self, frame: FrameType | None) -> None:
+        if self.place is None:
+            calls: list[str] = []
+            while frame is not None and len(calls) < _FRAMES:
+                calls.append(f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})")
+                frame = frame.f_back
+            self.place = "".join(f" in {call}" for call in calls)
 
 
 @contextmanager
-def cut_off(files: set[tuple[int, int, int]]) -> Iterator[None]:
-    """In a forked child: make useless what the parent had opened, so that using it fails instead of mixing things up.
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `OvertimeError` if the block runs longer than this, whatever it does meanwhile.
 
-    The parent's own descriptors stay as they are.
+    Interrupts pure Python everywhere; in the main thread also calls that block, such as ``time.sleep``.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor, _, _ in files:
-        os.dup2(nothing, descriptor)
-    yield
-    os.close(nothing)
-
-
-def _fork(work: Callable[[], None]) -> tuple[int, int]:
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        # A fork beside other threads is the very thing that is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, read
-    status = 1
+    watch = _Watch()
+    in_main_thread = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001 - told to the parent, which fails with it
-        os.write(write, traceback.format_exc().encode()[-(1 << 14) :])
+        with (_by_signal if in_main_thread else _by_thread)(seconds + _GRACE, watch):
+            yield
+    except BaseException as error:
+        if watch.place is None:
+            raise
+        raise OvertimeError(
+            f"the test did not end within its time limit of {seconds:g} s: the event loop was blocked{watch.place}"
+        ) from error
+
+
+@contextmanager
+def _by_signal(seconds: float, watch: _Watch) -> Iterator[None]:
+    began = time.monotonic()
+    theirs, interval = signal.getitimer(signal.ITIMER_REAL)
+    if 0 < theirs < seconds:  # the test runner's own limit ends sooner
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        watch.note(frame)
+        with suppress(RuntimeError):  # no event loop runs
+            for task in asyncio.all_tasks():  # those that have not begun would only take their turn
+                task.cancel()
+        raise _Overtime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        yield
     finally:
-        os._exit(status)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if theirs:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, theirs - (time.monotonic() - began)), interval)
+
+
+@contextmanager
+def _by_thread(seconds: float, watch: _Watch) -> Iterator[None]:
+    """For other threads than the main one: a thread that raises the exception in this one."""
+    thread, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+
+    def interrupt() -> None:
+        wait = seconds
+        while not over.wait(wait):
+            with lock:
+                if not over.is_set():
+                    watch.note(sys._current_frames().get(thread))  # noqa: SLF001 - CPython's documented name
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Overtime))
+            wait = _AGAIN
+
+    watcher = threading.Thread(target=interrupt, name="storeconf-time-limit", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        with lock:
+            over.set()
+        watcher.join()

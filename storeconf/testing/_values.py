@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from storeconf import Store, StoreValueError
 from storeconf.operations import TABLE
-from storeconf.testing._checks import equal, holds, raises, returns_none, told
-from storeconf.testing._suite import LONG, Suite, all_keys, promise
+from storeconf.testing._suite import LONG, Suite, all_keys, equal, holds, promise, raises, returns_none, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -21,7 +21,6 @@ from hypothesis.stateful import (
 )
 
 from storeconf import StoreValueError, UnsupportedOperationError
-from storeconf.testing._checks import equal, holds
 from storeconf.testing._model import (
     COARSE,
     SLACK,
@@ -35,6 +34,7 @@ from storeconf.testing._model import (
     integer,
     is_there,
 )
+from storeconf.testing._suite import equal, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

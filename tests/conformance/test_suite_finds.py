@@ -88,9 +88,9 @@ def test_stores_that_loop_in_many_tasks_or_in_the_model_fail_within_the_limit(te
     def make(_: StoreConformance) -> Store:
         return Disagrees(MemoryStore()) if test == "test_replace_is_atomic" else Spins()
 
-    began = time.monotonic()
+    began = time.process_time()  # these stores do nothing but compute, on whatever share of the machine they get
     assert failed(make, test, time_limit=0.5) == [test]
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_store_that_hangs_in_other_threads_fails_within_the_limit() -> None:

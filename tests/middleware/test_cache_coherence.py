@@ -17,7 +17,7 @@ from storeconf import (
     StoreClosedError,
     StoreUnavailableError,
 )
-from storeconf.testing._suite import in_child
+from storeconf.testing._lifecycle import in_child
 from tests.middleware.far import Far, cached, counted, run, under_way
 
 if TYPE_CHECKING:

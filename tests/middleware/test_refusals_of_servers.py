@@ -55,7 +55,10 @@ def test_reading_goes_on_and_deleting_raises(kind: str) -> None:
         assert await store.get("k") == b"v"
         assert await store.get("k", renew_for=60) == b"v"
         assert await store.get_many(["k", "missing"]) == {"k": b"v"}
-        for removing in (store.delete("k"), store.pop("k"), store.delete_many(["k"]), store.get("k", renew_for=0)):
+        for removing in (
+            *(store.delete("k"), store.pop("k"), store.delete_many(["k"]), store.get("k", renew_for=0)),
+            *(store.set("k", "new", -1), store.set_many({"k": "new"}, expires_in=0), store.touch("k", 0)),
+        ):
             with pytest.raises(StoreRefusedError):
                 await removing
         if misses:

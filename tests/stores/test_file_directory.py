@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storeconf import FileStore, StoreError, StoreUnavailableError, StoreValueError
-from storeconf.testing._suite import in_child
+from storeconf.testing._lifecycle import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

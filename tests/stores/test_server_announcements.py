@@ -16,7 +16,7 @@ from storeconf.stores import FileStore, RedisStore, ValkeyStore
 from storeconf.stores.resp import protocol
 from storeconf.stores.resp.keys import key_layout
 from storeconf.testing import StoreConformance
-from storeconf.testing._suite import in_child
+from storeconf.testing._lifecycle import in_child
 from storeconf.testing.stateful import check_model
 from tests.servers import KINDS, Server, shared
 from tests.stores.announcing import _names, _turns, cached, in_step, listeners, pair, run, seen, the_listener, until
