@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from storeconf.middleware import GuardedStore as GuardedStore
     from storeconf.middleware import StoreWrapper as StoreWrapper
     from storeconf.middleware.coded import CodecStore as CodecStore
+    from storeconf.middleware.mirror import MirrorReport as MirrorReport
+    from storeconf.middleware.mirror import mirror_report as mirror_report
     from storeconf.operations import DELETE as DELETE
     from storeconf.operations import KEEP as KEEP
     from storeconf.plan import Plan as Plan
@@ -106,6 +108,7 @@ _HOME = {
     "storeconf.layout": ("Layout", "read_layout"),
     "storeconf.middleware.coded": ("CodecStore",),
     "storeconf.middleware": ("GuardedStore", "StoreWrapper"),
+    "storeconf.middleware.mirror": ("MirrorReport", "mirror_report"),
     "storeconf.operations": ("DELETE", "KEEP"),
     "storeconf.plan": ("Plan",),
     "storeconf.plugin": (
@@ -163,6 +166,7 @@ __all__ = [
     "Location",
     "MemoryStore",
     "Middleware",
+    "MirrorReport",
     "NamespacedStore",
     "Note",
     "Origin",
@@ -202,6 +206,7 @@ __all__ = [
     "cached",
     "load",
     "lock",
+    "mirror_report",
     "next_counter",
     "read_layout",
     "run_shielded",

@@ -346,14 +346,25 @@ class Builder:
         below = partial(self._names_below, name)
         return BuildContext(name, self.plan.environment, self._call, _logger, dict(chain), sources, below)
 
-    def _names_below(self, name: str, link: Middleware) -> tuple[str, ...]:
-        """The names of the namespaces from the store that names a link of its chain to the store of that name."""
+    def _names_below(self, name: str, link: Middleware | None) -> tuple[str, ...]:
+        """The names of the namespaces from the store that names a link of its chain to the store of that name.
+
+        Without a link: those from the root.
+        """
         step, factory = self._steps.get(name), self.plan.default_factory
+        if link is None:
+            made = step or factory
+            assert made is not None
+            root = self._steps.get(made.root or "")  # not that of a hidden root
+            own = made.path if root is None else root.path
+            return (*made.path[len(own) :], *(() if step is not None else (name,)))
+        names: tuple[str, ...] = ()
         parent: str | None = None if factory is None else factory.parent
         last: tuple[str, ...] = (name,)
         if step is not None:
             parent, last = step.parent, step.path[-1:]
-        names: tuple[str, ...] = ()
+        elif factory is not None and (parent is None or all(each is not link for _, each in self._steps[parent].chain)):
+            return last  # the default factory names it for all its stores, each of which has a namespace of its own
         while parent is not None and any(each is link for _, each in self._steps[parent].chain):
             names = (*last, *names)
             above = self._steps[parent]

@@ -59,6 +59,7 @@ BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
             "fallback": "storeconf.middleware.outage:Fallback",
             "refresh": "storeconf.middleware.refresh:Refresh",
             "cache": "storeconf.middleware.cache:Cache",
+            "mirror": "storeconf.middleware.mirror:Mirror",
             "moved_from": "storeconf.middleware.moved_from:MovedFrom",
             "compress": "storeconf.middleware.compress:Compress",
             "encrypt": "storeconf.middleware.encrypt:Encrypt",

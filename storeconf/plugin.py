@@ -167,7 +167,7 @@ class ValueSource(Protocol):
         ...
 
 
-def _no_names(middleware: Middleware) -> tuple[str, ...]:
+def _no_names(middleware: Middleware | None) -> tuple[str, ...]:
     return ()
 
 
@@ -180,7 +180,8 @@ class BuildContext:
     middleware of the store that is being built, by kind, for middleware that depends on another's settings.
     ``sources``: the backend's settings that came from files, by dotted path (``password``, ``sentinel.password``), for
     what reads a credential again when it connects. ``names_below(middleware)``: the names of the namespaces from the
-    store that names this middleware to the one that is being built, which may inherit it.
+    store that names this middleware to the one that is being built, which may inherit it; with None, those from the
+    root.
     """
 
     name: str
@@ -189,7 +190,7 @@ class BuildContext:
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("storeconf"))
     chain: Mapping[str, Middleware] = field(default_factory=dict)
     sources: Mapping[str, ValueSource] = field(default_factory=dict, repr=False)
-    names_below: Callable[[Middleware], tuple[str, ...]] = field(default=_no_names, repr=False)
+    names_below: Callable[[Middleware | None], tuple[str, ...]] = field(default=_no_names, repr=False)
 
 
 class Backend(Settings):

@@ -425,6 +425,17 @@ class _Need(NamedTuple):
     named_by: str
 
 
+_REPEATING: Final = ("fallback", "moved_from", "mirror")
+"""The kinds whose keys in another store are under the same namespace path there."""
+
+_MOVING: Final = ("moved_from", "mirror")
+"""Those that must not call a store on keys of its own."""
+
+_WOULD: Final = {"mirror": "be mirrored on", "moved_from": "be moved from"}
+_USES: Final = {"fallback": "falls back", "mirror": "is mirrored", "moved_from": "is moved from"}
+_SHARED: Final = {"fallback": "fallback's", "mirror": "mirror's", "moved_from": "old store's"}
+_TO: Final = {"fallback": "fall back to", "mirror": "be mirrored on", "moved_from": "be moved from"}
+
 _Needs = dict[str, _Need]
 """The stores that one chain calls, by the kind of middleware."""
 
@@ -442,17 +453,31 @@ class _NeedsCheck:
                 found = self._named(spec.middleware, ("stores", name, "middleware"))
                 if found:
                     named[name] = found
-        own = {}
         if factory is not None and factory.middleware:
-            own = self._named(factory.middleware, ("default_factory", "middleware"))
-            if "fallback" in own:
-                path = ("default_factory", "middleware", "fallback", "store")
-                self._relations.check_divisible(self._relations.target(own["fallback"]), path)
+            self._check_factory(factory)
         if named:
             for name in self._relations.stores:
                 self._work_out(name, named)
             self._check_cycles()
-            self._check_fallbacks()
+            self._check_places()
+
+    def _check_factory(self, factory: DefaultFactorySpec) -> None:
+        """Each of its stores is a namespace, which the stores that its chain calls repeat."""
+        relations, path = self._relations, (*FACTORY, "middleware")
+        place = None if factory.parent is None else relations.place(factory.parent)
+        for kind, store in self._named(factory.middleware, path).items():
+            target = relations.target(store)
+            if kind in _REPEATING:
+                relations.check_divisible(target, (*path, kind, "store"))
+            if kind not in _MOVING:
+                continue
+            there = relations.place(target)
+            if place is not None and there is not None:
+                rest = self._below_root(place) if kind == "mirror" else ()
+                self._check_apart("default_factory", kind, place, (there[0], (*there[1], *rest)), (*path, kind))
+            backends = {repr(root): self._backend(root) for root in (place and place[0], there and there[0]) if root}
+            self._check_capable(kind, {"default_factory": factory.backend} | backends, (*path, kind))
+            self._check_bytes(kind, there, (*path, kind))
 
     def _named(self, links: Links, path: TreePath) -> dict[str, str]:
         """The stores that a chain names, by kind; unknown ones are reported and left out."""
@@ -522,43 +547,114 @@ class _NeedsCheck:
         if len(names) == 1:
             text = f"{names[0]!r} would need itself for its {kind}"
         else:
-            text = f"circular fallback: {' -> '.join([*names, names[0]])}"
+            kinds = " and ".join(dict.fromkeys(kind for _, kind, _ in steps))
+            text = f"circular {kinds}: {' -> '.join([*names, names[0]])}"
         heirs = [name for name, _, need in steps if need.named_by != name]
         hint = f"switch it off there: {listed(heirs)}: {{middleware: {{{kind}: false}}}}" if heirs else None
         self._report.add("SC602", text, ("stores", need.named_by, "middleware", kind), notes=notes, hint=hint)
 
-    # ------------------------------------------------------------------ the keys of fallbacks
+    # ------------------------------------------------------------------ keys in the other store
 
-    def _check_fallbacks(self) -> None:
-        """A fallback's keys are in the other store, under the same namespace path."""
+    def _check_places(self) -> None:
+        """The keys that a chain keeps or looks for in another store are there under the same namespace path."""
         relations = self._relations
         own: dict[_Place, str] = {}
         for name, spec in relations.stores.items():
             place = relations.place(name)
             if place is not None and not isinstance(spec, AliasSpec):
                 own.setdefault(place, name)
-        taken: dict[_Place, str] = {}
-        for name, needs in self._needs.items():
-            need, place = needs.get("fallback"), relations.place(name)
-            if need is None or place is None:
-                continue
-            target = relations.target(need.store)
-            there = relations.place(target)
-            path = ("stores", need.named_by, "middleware", "fallback")
-            if place[1]:
-                relations.check_divisible(target, (*path, "store"))
-            if there is None:
-                continue
-            there = (there[0], (*there[1], *place[1]))
-            other = taken.setdefault(there, name)
-            if other != name:
-                self._report_shared(name, f"{other!r} falls back there too", other, path)
-            elif place[1] and own.get(there, name) != name:
-                self._report_shared(name, f"{own[there]!r} keeps its keys there", own[there], path)
+        taken: dict[_Place, tuple[str, str]] = {}
+        for kind in _REPEATING:
+            for name, needs in self._needs.items():
+                need, place = needs.get(kind), relations.place(name)
+                if need is None or place is None:
+                    continue
+                target = relations.target(need.store)
+                path = ("stores", need.named_by, "middleware", kind)
+                there = relations.place(target)
+                if need.named_by == name and kind in _MOVING:
+                    roots = {root: self._backend(root) for root in (place[0], there and there[0]) if root}
+                    self._check_capable(kind, {repr(root): backend for root, backend in roots.items()}, path)
+                    self._check_bytes(kind, there, path)
+                rest = self._names_there(kind, place, need)
+                if rest:
+                    relations.check_divisible(target, (*path, "store"))
+                if there is None:
+                    continue
+                there = (there[0], (*there[1], *rest))
+                if (
+                    kind in _MOVING
+                    and need.named_by == name
+                    and not self._check_apart(repr(name), kind, place, there, path)
+                ):
+                    continue
+                first, other = taken.setdefault(there, (kind, name))
+                if (first, other) != (kind, name):
+                    # What a fallback takes over has nothing to do with what is moved from there.
+                    if {first, kind} != {"fallback", "moved_from"}:
+                        self._report_shared(name, kind, f"{other!r} {_USES[first]} there too", other, path)
+                elif kind == "fallback" and place[1] and own.get(there, name) != name:
+                    self._report_shared(name, kind, f"{own[there]!r} keeps its keys there", own[there], path)
 
-    def _report_shared(self, name: str, why: str, other: str, path: TreePath) -> None:
+    def _names_there(self, kind: str, place: _Place, need: _Need) -> tuple[str, ...]:
+        """The names below the other store in which the keys of a place are."""
+        if kind == "mirror":
+            return self._below_root(place)
+        if kind == "moved_from":
+            named_by = self._relations.place(need.named_by)
+            return place[1][len(named_by[1]) :] if named_by else ()
+        return place[1]
+
+    def _below_root(self, place: _Place) -> tuple[str, ...]:
+        root = self._relations.place(place[0])
+        return place[1][len(root[1]) :] if root else ()
+
+    def _backend(self, root: str) -> Backend | None:
+        spec = self._relations.stores.get(root)
+        return spec.backend if isinstance(spec, RootSpec) else None
+
+    def _check_apart(self, shown: str, kind: str, place: _Place, there: _Place, path: TreePath) -> bool:
+        """Whether a store and the one that it calls have no keys in common; report it if they have."""
+        length = min(len(place[1]), len(there[1]))
+        if place[0] != there[0] or place[1][:length] != there[1][:length]:
+            return True
+        text = f"{shown} would {_WOULD[kind]} keys of its own"
+        hint = "name a store in another place; one namespace must not be inside the other"
+        self._report.add("SC608", text, path, hint=hint, lacking=True)
+        return False
+
+    def _check_capable(self, kind: str, backends: Mapping[str, Backend | None], path: TreePath) -> None:
+        """Report a backend that does not offer what `moved_from` is made of."""
+        if kind != "moved_from":
+            return
+        for shown, backend in backends.items():
+            if backend is None:
+                continue
+            missing = sorted({"add", "compare_and_set"} - backend.capabilities.atomic)
+            if missing:
+                text = f"moved_from needs atomic {' and '.join(missing)}, which {shown} ({backend.type}) does not offer"
+                hint = "copy the data with storeconf copy while nobody uses the stores"
+                self._report.add("SC609", text, path, hint=hint, key=True)
+            elif not backend.capabilities.lists:
+                text = f"{shown} ({backend.type}) can't list its keys, so storeconf move can't carry over the rest"
+                self._report.add("SC609", text, path, severity="warning", key=True)
+
+    def _check_bytes(self, kind: str, there: _Place | None, path: TreePath) -> None:
+        """Report another store that keeps objects."""
+        backend = None if there is None else self._backend(there[0])
+        if there is None or backend is None:
+            return
+        try:
+            objects = backend.keeps_objects()
+        except Exception:  # noqa: BLE001  # which is reported where that store is checked, if it matters there
+            return
+        if objects:
+            text = f"{kind} works on bytes, and {there[0]!r} keeps objects"
+            note = self._report.note(f"{there[0]!r} keeps objects", ("stores", there[0], "objects"))
+            self._report.add("SC607", text, path, key=True, notes=[note], hint=f"let {there[0]!r} keep bytes")
+
+    def _report_shared(self, name: str, kind: str, why: str, other: str, path: TreePath) -> None:
         note = self._report.note(f"{other!r} is declared here", ("stores", other), key=True)
-        text = f"{name!r} would share its fallback's keys: {why}"
-        self._report.add(
-            "SC606", text, path, notes=[note], hint=f"give {name!r} another store to fall back to", lacking=True
-        )
+        text = f"{name!r} would share its {_SHARED[kind]} keys: {why}"
+        hint = f"give {name!r} another store to {_TO[kind]}"
+        self._report.add("SC606", text, path, notes=[note], hint=hint, lacking=True)

@@ -380,14 +380,28 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         ),
         "SC606": Code(
             "shared-fallback",
-            "Two stores would keep keys in one namespace of a fallback.",
-            "Give each of them a fallback of its own; children of one store are enough.",
+            "Two stores would keep keys in one namespace of a fallback, of a mirror, or of a store that they are moved "
+            "from.",
+            "Give each of them a store of its own; children of one store are enough.",
         ),
         "SC607": Code(
             "bytes-only",
             "Middleware that requires bytes is used on a store of objects.",
             "Remove the middleware, disable an inherited one with `false`, or remove `objects: true` from the memory "
             "store.",
+        ),
+        "SC608": Code(
+            "own-keys",
+            "A store would be mirrored on, or moved from, keys of its own.",
+            "Name a store in another place: another root, or a namespace that is not inside the store and that the "
+            "store is not inside.",
+        ),
+        "SC609": Code(
+            "unfit-for-moving",
+            "`moved_from` is used with a backend that lacks an operation which it is made of.",
+            "Both stores need atomic `add` and `compare_and_set`; without them, copy the data with `storeconf copy` "
+            "while nobody uses the stores. As a warning: the backend can't list its keys, so `storeconf move` can't "
+            "carry over the rest; keep the middleware until all entries have expired.",
         ),
         # ---------------------------------------------------------------- 7xx plugins
         "SC701": Code(

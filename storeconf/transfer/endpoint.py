@@ -30,8 +30,9 @@ __all__ = ["LEFT_OUT", "Endpoint", "overlap"]
 Names = tuple[str, ...]
 """The namespaces from the store of an endpoint down to one below it."""
 
-LEFT_OUT: Final = frozenset({"cache", "fallback", "on_error", "refresh", "ttl"})
-"""Middleware that would change an expiry, answer for the store, hide an outage, or have nothing to do."""
+LEFT_OUT: Final = frozenset({"cache", "fallback", "mirror", "on_error", "refresh", "ttl"})
+"""Middleware that would change an expiry, answer for the store, hide an outage, load another store, or have nothing
+to do."""
 
 _MOST_STORES = 4096
 

@@ -46,6 +46,7 @@ MIDDLEWARE: dict[str, Settings] = {
     "OnError": {"on_error": "miss"},
     "Fallback": {"fallback": "other"},
     "Refresh": {"refresh": {"stale_if_error": "1d", "wait": "20ms", "shared": "30s"}},
+    "Mirror": {"mirror": {"store": "second", "percent": 50}},
     "CompressGzip": {"compress": {"algorithm": "gzip", "min_size": 0}},
     "CompressLz4": {"compress": {"algorithm": "lz4", "min_size": 0}},
     "CompressZstd": {"compress": {"algorithm": "zstd", "min_size": 0}},
@@ -72,7 +73,7 @@ class _Loaded(StoreConformance):
         raise NotImplementedError
 
     def make_store(self) -> Store:
-        stores = {"other": {"type": "memory"}, **self.layout()}
+        stores = {"other": {"type": "memory"}, "second": {"type": "memory"}, **self.layout()}
         return storeconf.load({"stores": stores}, environ={}).get("s")
 
 
@@ -112,6 +113,7 @@ class _Far(MemoryStore):
     """A memory store that a near cache does not take for near: it keeps what it reads here as well."""
 
 
+_suite("ValkeyMirror", _Loaded, layout=_child(BACKENDS["Valkey"], {"mirror": "second"}))
 _suite("FileRefresh", _Loaded, layout=_child(BACKENDS["File"], MIDDLEWARE["Refresh"]))
 _suite("ValkeyRefreshOfCache", _Loaded, layout=_child(BACKENDS["Valkey"], {**MIDDLEWARE["Refresh"], **CACHE}))
 _suite("MemoryCache", StoreConformance, make_store=lambda suite: _cached(_Far()))

@@ -22,37 +22,39 @@ from storeconf import (
     StoreTimeoutError,
     StoreUnavailableError,
     StoreValueError,
+    mirror_report,
 )
 from storeconf._arguments import STALE
 from storeconf.middleware import compress as compressing
 from storeconf.middleware import encrypt as encrypting
 from storeconf.operations import METHODS, OPERATIONS, TABLE
 from tests.middleware.metering import metering, recorded
+from tests.middleware.mirroring import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 BEHAVIOUR = """
-operation       metrics read_only limit   ttl    on_error fallback refresh cache  moved_from compress encrypt breaker retry timeout
-get             hit     passes    key,out renews miss     other    passes  near   carries    decodes  decodes fails   again known
-renew           hit     refuses   key,out caps   miss     other    passes  drops  carries    decodes  decodes fails   again unknown
-get_many        ok      passes    key,out renews miss     other    passes  near   carries    decodes  decodes fails   again known
-get_with_expiry hit     passes    key,out passes miss     other    passes  near   carries    decodes  decodes fails   again known
-exists          hit     passes    key     passes miss     other    passes  passes looks      passes   passes  fails   again known
-expires_in      ok      passes    key     passes miss     other    passes  passes looks      passes   passes  fails   again known
-keys            ok      passes    passes  passes raises   raises   passes  passes looks      passes   passes  fails   once  known
-ping            ok      passes    passes  passes passes   passes   passes  passes passes     passes   passes  passes  once  told
-set             ok      refuses   key,in  fills  miss     other    drops   drops  carries    encodes  encodes fails   again unknown
-set_many        ok      refuses   key,in  fills  miss     other    drops   drops  carries    encodes  encodes fails   again unknown
-delete          ok      refuses   key     passes miss     other    drops   drops  both       passes   passes  fails   again unknown
-delete_many     ok      refuses   key     passes miss     other    drops   drops  both       passes   passes  fails   again unknown
-delete_all      ok      refuses   passes  passes raises   raises   drops   drops  both       passes   passes  fails   again unknown
-delete_expired  ok      refuses   passes  passes miss     raises   passes  passes both       passes   passes  fails   again unknown
-add             ok      refuses   key,in  fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
-touch           hit     refuses   key     caps   miss     other    passes  drops  carries    passes   passes  fails   again unknown
-pop             hit     refuses   key,out passes miss     other    drops   drops  carries    decodes  decodes fails   once  unknown
-increment       ok      refuses   key     fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
-compare_and_set ok      refuses   key,in  fills  raises   raises   drops   drops  carries    encodes  encodes fails   once  unknown
+operation       metrics read_only limit   ttl    on_error fallback refresh cache  mirror  moved_from compress encrypt breaker retry timeout
+get             hit     passes    key,out renews miss     other    passes  near   repeats carries    decodes  decodes fails   again known
+renew           hit     refuses   key,out caps   miss     other    passes  drops  repeats carries    decodes  decodes fails   again unknown
+get_many        ok      passes    key,out renews miss     other    passes  near   repeats carries    decodes  decodes fails   again known
+get_with_expiry hit     passes    key,out passes miss     other    passes  near   repeats carries    decodes  decodes fails   again known
+exists          hit     passes    key     passes miss     other    passes  passes repeats looks      passes   passes  fails   again known
+expires_in      ok      passes    key     passes miss     other    passes  passes repeats looks      passes   passes  fails   again known
+keys            ok      passes    passes  passes raises   raises   passes  passes passes  looks      passes   passes  fails   once  known
+ping            ok      passes    passes  passes passes   passes   passes  passes passes  passes     passes   passes  passes  once  told
+set             ok      refuses   key,in  fills  miss     other    drops   drops  repeats carries    encodes  encodes fails   again unknown
+set_many        ok      refuses   key,in  fills  miss     other    drops   drops  repeats carries    encodes  encodes fails   again unknown
+delete          ok      refuses   key     passes miss     other    drops   drops  repeats both       passes   passes  fails   again unknown
+delete_many     ok      refuses   key     passes miss     other    drops   drops  repeats both       passes   passes  fails   again unknown
+delete_all      ok      refuses   passes  passes raises   raises   drops   drops  repeats both       passes   passes  fails   again unknown
+delete_expired  ok      refuses   passes  passes miss     raises   passes  passes passes  both       passes   passes  fails   again unknown
+add             ok      refuses   key,in  fills  raises   raises   drops   drops  repeats carries    encodes  encodes fails   once  unknown
+touch           hit     refuses   key     caps   miss     other    passes  drops  repeats carries    passes   passes  fails   again unknown
+pop             hit     refuses   key,out passes miss     other    drops   drops  repeats carries    decodes  decodes fails   once  unknown
+increment       ok      refuses   key     fills  raises   raises   drops   drops  repeats carries    encodes  encodes fails   once  unknown
+compare_and_set ok      refuses   key,in  fills  raises   raises   drops   drops  repeats carries    encodes  encodes fails   once  unknown
 """  # noqa: E501
 
 CALLS: dict[str, Callable[[Store, str, Any, Any], Awaitable[Any]]] = {
@@ -359,6 +361,19 @@ async def timeout(operation: str, word: str) -> None:
     assert caught.value.outcome_unknown == {"known": False, "unknown": True}[word]
 
 
+async def mirror(operation: str, word: str) -> None:
+    inner, other = Recorded(), Recorded()
+    await inner.set("k", b"1", 30)
+    store, _ = around("mirror", inner, other, store="other")
+    await CALLS[operation](store, key_for(operation), b"2", 60)
+    await repeated(store)
+    assert word in ("repeats", "passes")
+    assert other.calls == ([OPERATIONS[operation].method] if word == "repeats" else [])
+    report = mirror_report(store)
+    assert report is not None
+    assert (report.errors, report.differences) == (0, 0)
+
+
 async def moved_from(operation: str, word: str) -> None:
     inner, other = MemoryStore(), MemoryStore()
     await other.set("k", b"1", 30)
@@ -386,6 +401,7 @@ CHECKS: dict[str, Callable[[str, str], Coroutine[Any, Any, None]]] = {
     "fallback": fallback,
     "refresh": refresh,
     "cache": cache,
+    "mirror": mirror,
     "moved_from": moved_from,
     "compress": compress,
     "encrypt": encrypt,

@@ -1,0 +1,308 @@
+"""``mirror``: what callers do to a share of the keys is repeated on another store, to try that out.
+
+The calls to be repeated belong to a pair of roots: see `storeconf.middleware.repeated`. What is counted belongs to a
+link: one ``mirror`` in the chain of one store, with the namespaces made from it. ``docs/decisions/0016-mirror.md`` has
+the reasons.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field
+
+from storeconf._pace import Pace, batches
+from storeconf.middleware.repeated import EXPIRY_PLACE, RepeatedCall, pair_of
+from storeconf.middleware.wrapper import GuardedStore, StoreWrapper, pass_through, without_policies
+from storeconf.operations import OPERATIONS, Operation
+from storeconf.plugin import BuildContext, Middleware, StoreName
+from storeconf.store import Store, value_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Latencies", "Mirror", "MirrorReport", "mirror_report"]
+
+LOG_EVERY = 10.0
+"""Seconds between two log lines of one link."""
+
+
+class Mirror(Middleware):
+    """Repeat a share of the calls on another store, to try it out."""
+
+    kind: ClassVar[str] = "mirror"
+    shorthand_field: ClassVar[str | None] = "store"
+    requires_bytes: ClassVar[bool] = True
+
+    store: StoreName = Field(
+        description="The store on which calls are repeated in the background, those of a namespace in the same "
+        "namespace there. Callers get nothing of it: no answer, no error, no wait.",
+        examples=["candidate"],
+    )
+    percent: float = Field(
+        default=100,
+        ge=0,
+        le=100,
+        description="The share of the keys whose calls are repeated, the same keys in every process. A key in which a "
+        "call had to be dropped is left out from then on.",
+        examples=[10],
+    )
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        """Return a store that is mirrored."""
+        other = without_policies(context.store(self.store))
+        for name in context.names_below(None):
+            other = other.with_namespace(name)
+        return MirrorStore(inner, other, LinkCounts(self, other.name, context))
+
+
+# ---------------------------------------------------------------------- what is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """How long calls took, in seconds; ``p50`` and ``p99`` to a quarter of their values."""
+
+    count: int
+    mean: float
+    p50: float
+    p99: float
+    max: float
+
+
+class _Timing:
+    """Durations, in buckets of which four double."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.max = 0, 0.0, 0.0
+        self._buckets: dict[int, int] = {}
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.total += seconds
+        self.max = max(self.max, seconds)
+        bucket = math.ceil(4 * math.log2(max(seconds, 1e-9)))
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+
+    def summary(self) -> Latencies:
+        return Latencies(self.count, self.total / max(1, self.count), self._part(0.5), self._part(0.99), self.max)
+
+    def _part(self, part: float) -> float:
+        left = part * self.count
+        for bucket, count in sorted(self._buckets.items()):
+            left -= count
+            if left <= 0:
+                return min(self.max, math.pow(2.0, bucket / 4))
+        return self.max
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What became of the calls that ``mirror`` repeats, in this process since the store was made.
+
+    ``calls`` were repeated; of these, ``compared`` were compared, ``differences`` had another answer, and ``errors``
+    failed. ``dropped`` calls had no room, or the store was closed first; ``left_out`` were not repeated because a call
+    for their key had been dropped. ``pending`` calls wait for their turn, on all mirrors of one store to another.
+    ``latencies`` are those of the calls here, ``mirror_latencies`` those of the same calls on the other store.
+    """
+
+    calls: int
+    compared: int
+    differences: int
+    errors: int
+    dropped: int
+    left_out: int
+    pending: int
+    latencies: Latencies
+    mirror_latencies: Latencies
+
+
+def mirror_report(store: Store) -> MirrorReport | None:
+    """Return what the ``mirror`` in the chain of a store has counted, None if there is none."""
+    inside: Any = store
+    while isinstance(inside, StoreWrapper):
+        if isinstance(inside, MirrorStore):
+            return inside.report()
+        inside = inside.wrapped
+    return None
+
+
+class LinkCounts:
+    """One ``mirror`` in the chain of one store: its share of the keys, and what it counts."""
+
+    def __init__(self, settings: Mirror, other: str, context: BuildContext) -> None:
+        self.below = round(settings.percent / 100 * (1 << 64))
+        self._name, self._other, self._logger = context.name, other, context.logger
+        self._histogram = _histogram() if getattr(context.chain.get("metrics"), "enabled", False) else None
+        self.calls = self.compared = self.differences = self.errors = self.dropped = self.left_out = 0
+        self.here, self.there = _Timing(), _Timing()
+        self._next_line = 0.0
+        self._told = (0, 0, 0)
+
+    def count(self, operation: str, here: float, there: float, outcome: str) -> None:
+        """Count a call that was repeated."""
+        self.calls += 1
+        self.here.add(here)
+        self.there.add(there)
+        self.compared += outcome in ("same", "different")
+        self.differences += outcome == "different"
+        if self._histogram is not None:
+            method = OPERATIONS[operation].method
+            self._histogram.record(there, {"store": self._name, "operation": method, "outcome": outcome})
+
+    def tell(self, reason: str) -> None:
+        """Log what went wrong since the last line, unless that was a moment ago. Keys and values are never logged."""
+        now = time.monotonic()
+        if now < self._next_line:
+            return
+        self._next_line = now + LOG_EVERY
+        before, self._told = self._told, (self.differences, self.errors, self.dropped)
+        different, failed, dropped = (after - old for after, old in zip(self._told, before, strict=True))
+        self._logger.warning(
+            "store %r: mirror %r gave %d different answers and %d errors, and %d calls were dropped since the last "
+            "message: %s",
+            *(self._name, self._other, different, failed, dropped, reason),
+        )
+
+
+def _histogram() -> Any:
+    try:
+        from opentelemetry.metrics import get_meter
+    except ImportError:
+        return None  # which `metrics` itself tells
+    return get_meter("storeconf").create_histogram(
+        "storeconf.mirror.duration", unit="s", description="Duration of the calls that mirror repeats"
+    )
+
+
+def _may_have_happened(error: BaseException) -> bool:
+    """Whether a call that was to change something may have done so: if not, it is not repeated."""
+    return not isinstance(error, Exception) or bool(getattr(error, "outcome_unknown", False))
+
+
+# ---------------------------------------------------------------------- the store
+
+
+@pass_through("keys", "ping", "delete_expired")
+class MirrorStore(GuardedStore):
+    """Repeats calls on another store once they have ended."""
+
+    keeps_keys = True
+
+    def __init__(self, inner: Store, other: Store, link: LinkCounts) -> None:
+        self.other = other
+        self._link = link
+        self._pair = pair_of(inner, other)
+        super().__init__(inner)
+
+    def on_bind(self) -> None:
+        """Prepare the digests of this namespace's keys."""
+        self._digest = blake2b(":".join(self._path).encode() + b"::", digest_size=8)
+
+    def with_namespace(self, namespace: str) -> Self:
+        """Return the store of a namespace; it is mirrored in the same namespace of the other store."""
+        child = super().with_namespace(namespace)
+        child.other = self.other.with_namespace(namespace)
+        return child
+
+    def report(self) -> MirrorReport:
+        """Return what has been counted so far."""
+        link = self._link
+        return MirrorReport(
+            link.calls, link.compared, link.differences, link.errors, link.dropped, link.left_out, self._pair.pending,
+            link.here.summary(), link.there.summary(),
+        )  # fmt: skip
+
+    async def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the call, and let it be repeated."""
+        row = OPERATIONS[operation]
+        if row.target == "tree":
+            return await self._around_tree(row, call)
+        try:
+            mirrored = await self._mirrored(row, args, kwargs)
+        except Exception:  # noqa: BLE001  # wrong arguments, about which the store itself tells
+            mirrored = None
+        if mirrored is None:
+            return await call(*args, **kwargs)
+        changes, pair = row.changes, self._pair
+        begun, start = pair.begin(mirrored.keys, changes), time.perf_counter()
+        happened = True
+        try:
+            mirrored.answer = await call(*args, **kwargs)
+            return mirrored.answer
+        except BaseException as error:
+            mirrored.unknown = True
+            happened = changes and _may_have_happened(error)
+            raise
+        finally:
+            unsure = pair.end(begun, changes)
+            if happened:
+                mirrored.unsure = mirrored.keys if mirrored.unknown else unsure
+                mirrored.seconds = time.perf_counter() - start
+                mirrored.ended = time.monotonic()
+                pair.add(mirrored)
+
+    async def _around_tree(self, row: Operation, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        pair, start, happened = self._pair, time.perf_counter(), True
+        mirrored = RepeatedCall(self._link, self.other, row.name, {}, (), {})
+        pair.begin_tree()
+        try:
+            await call()
+        except BaseException as error:
+            mirrored.unknown = True
+            happened = _may_have_happened(error)
+            raise
+        finally:
+            pair.end_tree()
+            if happened:
+                mirrored.seconds = time.perf_counter() - start
+                mirrored.ended = time.monotonic()
+                pair.add(mirrored)
+
+    async def _mirrored(self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RepeatedCall | None:
+        """What is to be repeated of a call: that for those of its keys that are in the share, or None."""
+        if row.target == "key":
+            key = args[0]
+            digest = self._chosen(key)
+            if digest is None:
+                return None
+            if row.value == "in":
+                values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
+                args = (key, *values, *args[1 + len(values) :])
+            return RepeatedCall(self._link, self.other, row.name, {digest: key}, args, kwargs)
+        keys: dict[int, str] = {}
+        given, pace = args[0], Pace()
+        names = list(dict.fromkeys(given))
+        for batch in batches(names):
+            for key in batch:
+                if (digest := self._chosen(key)) is not None:
+                    keys[digest] = key
+            if pace.due():
+                await pace.rest()
+        if not keys:
+            return None
+        some: Any = list(keys.values())
+        if row.value == "in":
+            some = {key: value_bytes(given[key]) for key in some}
+        mirrored = RepeatedCall(self._link, self.other, row.name, keys, (some, *args[1:]), kwargs)
+        if row.value != "out" and len(keys) < len(names):
+            mirrored.comparable = False  # the answer is about all keys
+        return mirrored
+
+    def _chosen(self, key: str) -> int | None:
+        """The digest of a key that is mirrored; stable, so that all processes choose the same keys."""
+        digest = self._digest.copy()
+        digest.update(key.encode())
+        number = int.from_bytes(digest.digest())
+        if number >= self._link.below:
+            return None
+        if self._pair.leaves_out(number):
+            self._link.left_out += 1
+            return None
+        return number

@@ -1,0 +1,543 @@
+"""The calls that ``mirror`` repeats: in the order of their keys, in bounded memory, and compared where that is right.
+
+A call waits for those before it on the same keys, ``delete_all`` for all below its namespace, and those after wait for
+it. They belong to a pair of roots, because a parent's ``delete_all`` concerns its children's keys. What waits is
+bounded; a call beyond the bounds is dropped, and its keys are left out from then on, because the other store may have
+something else for them.
+
+An answer is compared if the other store must give the same one: the key was written there by this process, no other
+call was changing the key meanwhile, and the entry is not about to expire.
+
+Longer than other modules, because the order of calls, what is compared, and what is left out follow from one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+import time
+from asyncio import _get_running_loop
+from collections import deque
+from contextlib import suppress
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet, WeakValueDictionary
+
+from storeconf._arguments import milliseconds
+from storeconf._lifecycle import CLOSED, CLOSING
+from storeconf._root import CLOSE_GRACE, life_of
+from storeconf.errors import StoreClosedError, StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.operations import OPERATIONS, TABLE, Operation
+from storeconf.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from storeconf._root import Calls
+
+__all__ = ["EXPIRY_PLACE", "RepeatedCall", "RootPair", "pair_of"]
+
+MOST_CALLS = 10_000
+"""Calls that wait to be repeated on one store; further ones are dropped."""
+
+MOST_SIZE = 16 << 20
+"""Bytes of their keys and values together."""
+
+MOST_KNOWN = 50_000
+"""Keys whose answers are compared; for each further one the first is forgotten until it is written again."""
+
+AT_ONCE = 8
+"""Calls that are repeated at the same time in one event loop."""
+
+MARGIN = 1.0
+"""Seconds before its end from which an entry is not compared, and by which expiries may differ."""
+
+_PLACES: Final = 1 << 20
+"""Keys are left out by a part of their digests, so that any number of them takes 128 KiB."""
+
+_CALL_SIZE: Final = 100
+
+_TOO_MANY: Final = "too many calls wait to be repeated"
+
+EXPIRY_PLACE: Final[Mapping[str, int]] = {
+    row.name: names.index(name)
+    for row in TABLE
+    if row.name != "get"
+    for names in [getattr(Store, row.method).__code__.co_varnames[1 : getattr(Store, row.method).__code__.co_argcount]]
+    for name in ("expires_in", "renew_for")
+    if name in names
+}
+"""The place of the expiry among the arguments of each operation that has one."""
+
+
+class CallCounts(Protocol):
+    """What one ``mirror`` in the chain of one store counts."""
+
+    errors: int
+    dropped: int
+
+    def count(self, operation: str, here: float, there: float, outcome: str) -> None:
+        """Count a call that was repeated."""
+
+    def tell(self, reason: str) -> None:
+        """Log what went wrong since the last line."""
+
+
+class RepeatedCall:
+    """A call that has ended here and is to be repeated.
+
+    ``keys`` has the keys by their digests, those that were being changed by another call are ``unsure``; ``before`` is
+    how many calls it waits for, ``after`` are those that wait for it.
+    """
+
+    __slots__ = (
+        *("after", "answer", "args", "before", "calls", "comparable", "ended", "keys", "kwargs", "lane", "link"),
+        *("name", "path", "seconds", "size", "store", "unknown", "unsure"),
+    )
+
+    def __init__(
+        self,
+        link: CallCounts,
+        store: Store,
+        name: str,
+        keys: dict[int, str],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.link, self.store, self.path = link, store, store.namespaces
+        self.name, self.keys, self.args, self.kwargs = name, keys, args, kwargs
+        self.unsure: Collection[int] = ()
+        self.unknown = False  # whether it failed here, and may have taken effect
+        self.comparable = OPERATIONS[name].effect != "write"  # which has no answer
+        self.answer: Any = None
+        self.seconds = 0.0  # how long it took here
+        self.ended = 0.0
+        self.before = 0
+        self.after: list[RepeatedCall] = []
+        self.size = _CALL_SIZE + sum(map(len, keys.values())) + sum(map(_size, args))
+        self.calls: Calls
+        self.lane: _Lane | None = None
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether it is a ``delete_all``."""
+        return not self.keys
+
+    def concerns(self, path: tuple[str, ...]) -> bool:
+        """Whether it is about everything below a namespace in which the path is, or that is in the path."""
+        return self.path[: len(path)] == path[: len(self.path)]
+
+    def arguments(self, now: float) -> tuple[Any, ...]:
+        """Return its arguments; what it sets expires when it does here, however late this is."""
+        span = self.span()
+        if span is None:
+            return self.args
+        at = EXPIRY_PLACE[self.name]
+        return (*self.args[:at], span - max(0.0, now - self.ended), *self.args[at + 1 :])
+
+    def span(self) -> float | None:
+        """The seconds of the expiry among its arguments, None if there is none."""
+        at = EXPIRY_PLACE.get(self.name)
+        if at is None or len(self.args) <= at or self.args[at] is None:
+            return None
+        return milliseconds(self.args[at]) / 1000
+
+    def end(self) -> float:
+        """When what it sets expires, by the monotonic clock; infinite for what never does, or is gone at once."""
+        span = self.span()
+        return math.inf if span is None or span <= 0 else self.ended + span
+
+
+def _size(argument: Any) -> int:
+    if isinstance(argument, dict):
+        return sum(map(len, argument.values()))
+    return len(argument) if isinstance(argument, bytes) else 0
+
+
+class _Lane:
+    """The calls that one event loop repeats."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.calls: set[RepeatedCall] = set()
+        self.ready: deque[RepeatedCall] = deque()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+
+_PAIRS: WeakValueDictionary[tuple[int, int], RootPair] = WeakValueDictionary()
+_ALIVE: WeakSet[RootPair] = WeakSet()
+
+
+def pair_of(inner: Store, other: Store) -> RootPair:
+    """What all links from a root to another share."""
+    roots = (inner.root, other.root)
+    return _PAIRS.setdefault((id(roots[0]), id(roots[1])), RootPair(roots))
+
+
+class RootPair:
+    """A root, another on which it is mirrored, and the calls that wait to be repeated there.
+
+    Event loops of several threads may use it at once; each repeats the calls that it has made itself.
+    """
+
+    def __init__(self, roots: tuple[Store, Store]) -> None:
+        self._roots = roots  # held, so that no other stores get their identities
+        self._life = life_of(roots[1])
+        self._left_out: bytearray | None = None
+        self._reset()
+        _ALIVE.add(self)
+
+    def _reset(self) -> None:
+        self._mutex = threading.Lock()
+        self._lanes: list[_Lane] = []
+        self._size = 0
+        self.pending = 0
+        self._last: dict[int, RepeatedCall] = {}  # by key: the call that the next one waits for
+        self._trees: list[RepeatedCall] = []  # those of delete_all, oldest first
+        self._known: dict[int, tuple[CallCounts, float]] = {}  # keys that were written there, and when they expire
+        # Calls in progress here, by key: how many, how many that change it, how many of those have begun since.
+        self._active: dict[int, list[int]] = {}
+        self._clearing = self._cleared = 0  # the same of delete_all, in whatever namespace
+        self._closing: float | None = None
+        self._reasons: dict[CallCounts, str] = {}  # to be logged outside of the mutex
+
+    def forget_parent(self) -> None:
+        """In a forked child: leave to the parent what is to be repeated, and compare only what this process writes."""
+        self._reset()
+
+    # ------------------------------------------------------------------ in the caller's way
+
+    def leaves_out(self, key: int) -> bool:
+        """Whether calls for a key are not repeated any more."""
+        places = self._left_out
+        return places is not None and bool(places[(key % _PLACES) >> 3] >> (key & 7) & 1)
+
+    def _leave_out(self, keys: Iterable[int]) -> None:
+        if self._left_out is None:
+            self._left_out = bytearray(_PLACES >> 3)
+        for key in keys:
+            self._left_out[(key % _PLACES) >> 3] |= 1 << (key & 7)
+            self._known.pop(key, None)
+
+    def begin(self, keys: Iterable[int], changes: bool) -> tuple[int, int, list[tuple[int, int, int]]]:
+        """Note that a call for these keys begins; what comes back is for `end`."""
+        with self._mutex:
+            noted = []
+            for key in keys:
+                active = self._active.setdefault(key, [0, 0, 0])
+                before = active[1]
+                active[0] += 1
+                if changes:
+                    active[1] += 1
+                    active[2] += 1
+                noted.append((key, before, active[2]))
+            return self._clearing, self._cleared, noted
+
+    def end(self, begun: tuple[int, int, list[tuple[int, int, int]]], changes: bool) -> set[int]:
+        """Note that it has ended; return those of its keys that another call was changing meanwhile."""
+        clearing, cleared, noted = begun
+        unsure = set()
+        with self._mutex:
+            everything = clearing > 0 or cleared != self._cleared
+            for key, before, started in noted:
+                active = self._active.get(key)
+                if active is None:  # in a forked child
+                    unsure.add(key)
+                    continue
+                if everything or before or active[2] != started:
+                    unsure.add(key)
+                active[0] -= 1
+                active[1] -= changes
+                if not active[0]:
+                    del self._active[key]
+        return unsure
+
+    def begin_tree(self) -> None:
+        """Note that a ``delete_all`` begins."""
+        with self._mutex:
+            self._clearing += 1
+            self._cleared += 1
+
+    def end_tree(self) -> None:
+        """Note that it has ended."""
+        with self._mutex:
+            self._clearing = max(0, self._clearing - 1)
+
+    def add(self, call: RepeatedCall) -> None:
+        """Let a call be repeated, or drop it."""
+        loop = asyncio.get_running_loop()
+        with self._mutex:
+            lane = self._lane(loop)
+            if self._life.state in (CLOSING, CLOSED):
+                self._drop([call], "the store is closed")
+            elif call.is_tree:
+                if len(self._trees) >= MOST_CALLS:
+                    self._drop([call], _TOO_MANY)
+                elif not self._trees or not self._is_repeated_already(call):
+                    self._queue(call, lane)
+            elif self.pending >= MOST_CALLS or self._size + call.size > MOST_SIZE:
+                self._drop([call], _TOO_MANY)
+            else:
+                self._queue(call, lane)
+        self._tell()
+
+    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
+        mine = None
+        for lane in self._lanes:
+            if lane.loop is loop:
+                mine = lane
+            elif lane.calls and lane.loop.is_closed():
+                self._drop(list(lane.calls), "the event loop is closed")
+        if mine is None:
+            mine = _Lane(loop)
+            self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()] + [mine]
+        return mine
+
+    def _is_repeated_already(self, call: RepeatedCall) -> bool:
+        """Whether the last ``delete_all`` is the same, and nothing has come after it that it does not cover."""
+        last = self._trees[-1]
+        return last.path == call.path and last.before >= 0 and not last.after
+
+    def _queue(self, call: RepeatedCall, lane: _Lane) -> None:
+        if call.is_tree:
+            first = {id(each): each for lane in self._lanes for each in lane.calls if each.concerns(call.path)}
+            self._trees.append(call)
+        else:
+            first = {id(each): each for each in self._trees if each.path == call.path[: len(each.path)]}
+            for key in call.keys:
+                if (last := self._last.get(key)) is not None:
+                    first[id(last)] = last
+                self._last[key] = call
+        for each in first.values():
+            each.after.append(call)
+        call.before = len(first)
+        call.lane = lane
+        lane.calls.add(call)
+        call.calls = self._life.calls
+        call.calls.__enter__()  # so that closing waits until it is repeated
+        self.pending += 1
+        self._size += call.size
+        if not first:
+            self._make_ready(call)
+
+    def _make_ready(self, call: RepeatedCall) -> None:
+        lane = call.lane
+        assert lane is not None
+        lane.ready.append(call)
+        if len(lane.tasks) < AT_ONCE:
+            # Not at once: an eager task would run here, within the mutex. A closed loop raises; the next call drops
+            # what it was to repeat.
+            with suppress(RuntimeError):
+                if _get_running_loop() is lane.loop:
+                    lane.loop.call_soon(self._begin_task, lane)
+                else:
+                    lane.loop.call_soon_threadsafe(self._begin_task, lane)
+
+    # ------------------------------------------------------------------ in the background
+
+    def _begin_task(self, lane: _Lane) -> None:
+        if not lane.ready or len(lane.tasks) >= AT_ONCE:
+            return
+        # In a context of its own: what is repeated is part of no request and of no flight.
+        lane.loop.create_task(self._work(lane), context=Context())
+
+    async def _work(self, lane: _Lane) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        inside = self._life.inside
+        lane.tasks.add(task)
+        inside.add(task)  # so that it goes on while the store closes
+        try:
+            while lane.ready:
+                call = lane.ready.popleft()
+                if call in lane.calls:
+                    call.before = -1
+                    await self._repeat(call, lane)
+                    await asyncio.sleep(0)
+        except BaseException:  # the loop ends
+            with self._mutex:
+                self._drop(list(lane.calls), "the event loop ends")
+            self._tell()
+            raise
+        finally:
+            lane.tasks.discard(task)
+            inside.discard(task)
+
+    async def _repeat(self, call: RepeatedCall, lane: _Lane) -> None:
+        begun, answer = time.monotonic(), None
+        error: BaseException | None = None
+        if self._life.state == CLOSING:
+            self._closing = self._closing or begun
+            if begun - self._closing > CLOSE_GRACE / 2:
+                self._drop_all()
+                return
+        else:
+            self._closing = None
+        try:
+            method = getattr(call.store, OPERATIONS[call.name].method)
+            answer = await method(*call.arguments(begun), **call.kwargs)
+        except asyncio.CancelledError as failure:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            error = failure  # not of this task
+        except Exception as failure:  # noqa: BLE001  # whatever it is, it must reach nobody
+            error = failure
+        with self._mutex:
+            if call not in lane.calls:
+                return  # dropped meanwhile
+            ended = time.monotonic()
+            outcome = "unchecked" if error is None else type(error).__name__
+            if error is None:
+                outcome = self._learn(call, answer, ended)
+            else:
+                call.link.errors += 1
+                self._forget(call)
+            call.link.count(call.name, call.seconds, ended - begun, outcome)
+            if error is not None:
+                self._reasons[call.link] = _described(error)
+            elif outcome == "different":
+                self._reasons[call.link] = f"{OPERATIONS[call.name].method} had another answer"
+            self._finish(call)
+        self._tell()
+        gone = isinstance(error, StoreUnavailableError | StoreTimeoutError) and self._life.state == CLOSING
+        if gone or isinstance(error, StoreClosedError):
+            self._drop_all()
+
+    def _drop_all(self) -> None:
+        with self._mutex:
+            self._drop([call for lane in self._lanes for call in lane.calls], "the store is closed")
+        self._tell()
+
+    def _drop(self, calls: list[RepeatedCall], reason: str) -> None:
+        for call in calls:
+            call.link.dropped += 1
+            if call.is_tree:
+                self._left_out = bytearray(b"\xff") * (_PLACES >> 3)
+            self._leave_out(call.keys)
+            self._reasons[call.link] = reason
+        for call in calls:
+            self._finish(call)
+
+    def _tell(self) -> None:
+        """Log why something went wrong; without the mutex, because a handler may be anything."""
+        while self._reasons:
+            with self._mutex:
+                reasons, self._reasons = self._reasons, {}
+            for link, reason in reasons.items():
+                link.tell(reason)
+
+    def _finish(self, call: RepeatedCall) -> None:
+        """Take a call out, and let those that wait for it have their turn."""
+        lane = call.lane
+        if lane is None or call not in lane.calls:
+            return
+        lane.calls.discard(call)
+        self.pending -= 1
+        self._size -= call.size
+        for key in call.keys:
+            if self._last.get(key) is call:
+                del self._last[key]
+        if call.is_tree:
+            self._trees.remove(call)
+        for each in call.after:
+            each.before -= 1
+            if not each.before and each.lane is not None and each in each.lane.calls:
+                self._make_ready(each)
+        call.calls.__exit__()
+
+    # ------------------------------------------------------------------ comparing
+
+    def _forget(self, call: RepeatedCall) -> None:
+        """Compare no answers until the keys are written again, because this call may have failed to change them."""
+        if call.is_tree:
+            self._known.clear()
+        elif OPERATIONS[call.name].changes:
+            for key in call.keys:
+                self._known.pop(key, None)
+
+    def _learn(self, call: RepeatedCall, answer: Any, now: float) -> str:
+        """Compare the answer if it must be the same, and note what is known of the keys now; return the outcome."""
+        if call.is_tree:
+            if call.unknown:
+                self._known.clear()
+            return "unchecked"
+        known, outcome = self._known, "unchecked"
+        row = OPERATIONS[call.name]
+        checked = []
+        for key in call.keys:
+            entry = known.get(key)
+            if entry is not None and (entry[0] is not call.link or entry[1] - now < MARGIN):
+                del known[key]
+            elif entry is not None and key not in call.unsure:
+                checked.append(key)
+        if checked and call.comparable and (len(checked) == len(call.keys) or row.name == "get_many"):
+            names = {call.keys[key] for key in checked}
+            same = _same(row, call.answer, answer, names, MARGIN + now - call.ended)
+            outcome = "same" if same else "different" if same is False else "unchecked"
+        if row.changes:
+            for key in call.keys:
+                end = None if key in call.unsure else _end(call, answer, known.get(key), outcome)
+                known.pop(key, None)
+                if end is not None:
+                    known[key] = (call.link, end)
+                    if len(known) > MOST_KNOWN:
+                        del known[next(iter(known))]
+        return outcome
+
+
+def _same(row: Operation, mine: Any, theirs: Any, names: Collection[str], tolerance: float) -> bool | None:
+    """Whether two answers are the same; None if a store can't tell."""
+    if row.name == "get_many":
+        return all(mine.get(name) == theirs.get(name) for name in names)
+    if row.effect == "remove" and (mine is None or theirs is None):
+        return None
+    if row.name == "get_with_expiry" and mine is not None and theirs is not None:
+        return mine[0] == theirs[0] and _near(mine[1], theirs[1], tolerance)
+    if row.name == "expires_in" and mine not in (None, -1) and theirs not in (None, -1):
+        return _near(mine, theirs, tolerance + 1)
+    return bool(mine == theirs)
+
+
+def _near(mine: float | None, theirs: float | None, tolerance: float) -> bool:
+    return mine is theirs if mine is None or theirs is None else abs(mine - theirs) <= tolerance
+
+
+def _end(call: RepeatedCall, answer: Any, entry: tuple[CallCounts, float] | None, outcome: str) -> float | None:
+    """When a key expires after a call; None if the two stores may have different entries."""
+    before = None if entry is None else entry[1]
+    row, stays = OPERATIONS[call.name], bool(call.kwargs.get("keep_ttl"))
+    if row.effect in ("remove", "take"):
+        return math.inf
+    if row.effect == "write":
+        return before if stays else call.end()
+    if outcome == "different":
+        return None
+    if row.effect == "create":
+        if not (call.answer and answer):
+            return before
+        if row.name == "compare_and_set" and call.args[2] is None:
+            return math.inf
+        return before if stays else call.end()
+    if before is None:
+        return None
+    if row.effect == "count":
+        return min(before, call.end())
+    if not call.answer or (row.name == "renew" and before == math.inf):
+        return before
+    return call.end()
+
+
+def _described(error: BaseException) -> str:
+    """An error of the other store, whose text is fit for logs; of any other, its class."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, StoreError) else type(error).__name__
+
+
+def _after_fork() -> None:
+    for pair in list(_ALIVE):
+        pair.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
