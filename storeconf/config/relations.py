@@ -637,7 +637,7 @@ class _NeedsCheck:
                 self._report.add("SC609", text, path, hint=hint, key=True)
             elif not backend.capabilities.lists:
                 text = f"{shown} ({backend.type}) can't list its keys, so storeconf move can't carry over the rest"
-                self._report.add("SC609", text, path, severity="warning", key=True)
+                self._report.add("SC801", text, path, severity="warning", key=True)
 
     def _check_bytes(self, kind: str, there: _Place | None, path: TreePath) -> None:
         """Report another store that keeps objects."""

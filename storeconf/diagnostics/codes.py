@@ -400,8 +400,7 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             "unfit-for-moving",
             "`moved_from` is used with a backend that lacks an operation which it is made of.",
             "Both stores need atomic `add` and `compare_and_set`; without them, copy the data with `storeconf copy` "
-            "while nobody uses the stores. As a warning: the backend can't list its keys, so `storeconf move` can't "
-            "carry over the rest; keep the middleware until all entries have expired.",
+            "while nobody uses the stores.",
         ),
         # ---------------------------------------------------------------- 7xx plugins
         "SC701": Code(

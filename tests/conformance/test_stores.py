@@ -113,7 +113,6 @@ class _Far(MemoryStore):
     """A memory store that a near cache does not take for near: it keeps what it reads here as well."""
 
 
-_suite("ValkeyMirror", _Loaded, layout=_child(BACKENDS["Valkey"], {"mirror": "second"}))
 _suite("FileRefresh", _Loaded, layout=_child(BACKENDS["File"], MIDDLEWARE["Refresh"]))
 _suite("ValkeyRefreshOfCache", _Loaded, layout=_child(BACKENDS["Valkey"], {**MIDDLEWARE["Refresh"], **CACHE}))
 _suite("MemoryCache", StoreConformance, make_store=lambda suite: _cached(_Far()))

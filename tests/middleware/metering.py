@@ -23,14 +23,14 @@ def metering() -> InMemoryMetricReader:
     return reader
 
 
-def recorded(store: str) -> list[Mapping[str, AttributeValue]]:
-    """The attributes of each kind of call that was measured of a store."""
+def recorded(store: str, metric: str = "storeconf.operation.duration") -> list[Mapping[str, AttributeValue]]:
+    """The attributes of each kind of call that was measured of a store, in one of its metrics."""
     data = metering().get_metrics_data()
     found: list[Mapping[str, AttributeValue]] = []
     for resource in data.resource_metrics if data is not None else ():
         for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
+            for each in scope.metrics:
+                for point in each.data.data_points if each.name == metric else ():
                     attributes = point.attributes or {}
                     if attributes.get("store") == store:
                         found.append(attributes)
