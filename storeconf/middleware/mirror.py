@@ -78,7 +78,9 @@ class _Timing:
     """Durations, in buckets of which four double."""
 
     def __init__(self) -> None:
-        self.count, self.total, self.max = 0, 0.0, 0.0
+        self.count: int = 0
+        self.total: float = 0.0
+        self.max: float = 0.0
         self._buckets: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
@@ -134,12 +136,19 @@ def mirror_report(store: Store) -> MirrorReport | None:
 class LinkCounts:
     """One ``mirror`` in the chain of one store: its share of the keys, and what it counts."""
 
+    calls: int = 0
+    compared: int = 0
+    differences: int = 0
+    errors: int = 0
+    dropped: int = 0
+    left_out: int = 0
+
     def __init__(self, settings: Mirror, other: str, context: BuildContext) -> None:
-        self.below = round(settings.percent / 100 * (1 << 64))
+        self.below: int = round(settings.percent / 100 * (1 << 64))
         self._name, self._other, self._logger = context.name, other, context.logger
         self._histogram = _histogram() if getattr(context.chain.get("metrics"), "enabled", False) else None
-        self.calls = self.compared = self.differences = self.errors = self.dropped = self.left_out = 0
-        self.here, self.there = _Timing(), _Timing()
+        self.here: _Timing = _Timing()
+        self.there: _Timing = _Timing()
         self._next_line = 0.0
         self._told = (0, 0, 0)
 

@@ -106,19 +106,24 @@ class RepeatedCall:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        self.link, self.store, self.path = link, store, store.namespaces
-        self.name, self.keys, self.args, self.kwargs = name, keys, args, kwargs
+        self.link: CallCounts = link
+        self.store: Store = store
+        self.path: tuple[str, ...] = store.namespaces
+        self.name: str = name
+        self.keys: dict[int, str] = keys
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
         self.unsure: Collection[int] = ()
-        self.unknown = False  # whether it failed here, and may have taken effect
-        self.comparable = OPERATIONS[name].effect != "write"  # which has no answer
+        self.unknown: bool = False  # whether it failed here, and may have taken effect
+        self.comparable: bool = OPERATIONS[name].effect != "write"  # which has no answer
         self.answer: Any = None
-        self.seconds = 0.0  # how long it took here
-        self.ended = 0.0
-        self.before = 0
+        self.seconds: float = 0.0  # how long it took here
+        self.ended: float = 0.0
+        self.before: int = 0
         self.after: list[RepeatedCall] = []
-        self.size = _CALL_SIZE + sum(map(len, keys.values())) + sum(map(_size, args))
+        self.size: int = _CALL_SIZE + sum(map(len, keys.values())) + sum(map(_size, args))
         self.calls: Calls
-        self.lane: _Lane | None = None
+        self.lane: _MirrorLane | None = None
 
     @property
     def is_tree(self) -> bool:
@@ -156,7 +161,7 @@ def _size(argument: Any) -> int:
     return len(argument) if isinstance(argument, bytes) else 0
 
 
-class _Lane:
+class _MirrorLane:
     """The calls that one event loop repeats."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -191,9 +196,9 @@ class RootPair:
 
     def _reset(self) -> None:
         self._mutex = threading.Lock()
-        self._lanes: list[_Lane] = []
+        self._lanes: list[_MirrorLane] = []
         self._size = 0
-        self.pending = 0
+        self.pending: int = 0
         self._last: dict[int, RepeatedCall] = {}  # by key: the call that the next one waits for
         self._trees: list[RepeatedCall] = []  # those of delete_all, oldest first
         self._known: dict[int, tuple[CallCounts, float]] = {}  # keys that were written there, and when they expire
@@ -283,7 +288,7 @@ class RootPair:
                 self._queue(call, lane)
         self._tell()
 
-    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
+    def _lane(self, loop: asyncio.AbstractEventLoop) -> _MirrorLane:
         mine = None
         for lane in self._lanes:
             if lane.loop is loop:
@@ -291,7 +296,7 @@ class RootPair:
             elif lane.calls and lane.loop.is_closed():
                 self._drop(list(lane.calls), "the event loop is closed")
         if mine is None:
-            mine = _Lane(loop)
+            mine = _MirrorLane(loop)
             self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()] + [mine]
         return mine
 
@@ -300,7 +305,7 @@ class RootPair:
         last = self._trees[-1]
         return last.path == call.path and last.before >= 0 and not last.after
 
-    def _queue(self, call: RepeatedCall, lane: _Lane) -> None:
+    def _queue(self, call: RepeatedCall, lane: _MirrorLane) -> None:
         if call.is_tree:
             first = {id(each): each for lane in self._lanes for each in lane.calls if each.concerns(call.path)}
             self._trees.append(call)
@@ -337,13 +342,13 @@ class RootPair:
 
     # ------------------------------------------------------------------ in the background
 
-    def _begin_task(self, lane: _Lane) -> None:
+    def _begin_task(self, lane: _MirrorLane) -> None:
         if not lane.ready or len(lane.tasks) >= AT_ONCE:
             return
         # In a context of its own: what is repeated is part of no request and of no flight.
         lane.loop.create_task(self._work(lane), context=Context())
 
-    async def _work(self, lane: _Lane) -> None:
+    async def _work(self, lane: _MirrorLane) -> None:
         task = asyncio.current_task()
         assert task is not None
         inside = self._life.inside
@@ -365,7 +370,7 @@ class RootPair:
             lane.tasks.discard(task)
             inside.discard(task)
 
-    async def _repeat(self, call: RepeatedCall, lane: _Lane) -> None:
+    async def _repeat(self, call: RepeatedCall, lane: _MirrorLane) -> None:
         begun, answer = time.monotonic(), None
         error: BaseException | None = None
         if self._life.state == CLOSING:
