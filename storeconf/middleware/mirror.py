@@ -1,6 +1,6 @@
 """``mirror``: what callers do to a share of the keys is repeated on another store, to try that out.
 
-The calls to be repeated belong to a pair of roots: see `storeconf.middleware.repeated`. What is counted belongs to a
+The calls to be repeated belong to a pair of roots: see `storeconf.middleware._repeated`. What is counted belongs to a
 link: one ``mirror`` in the chain of one store, with the namespaces made from it. ``docs/decisions/0016-mirror.md`` has
 the reasons.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field
 
 from storeconf._pace import Pace, batches
-from storeconf.middleware.repeated import EXPIRY_PLACE, RepeatedCall, pair_of
+from storeconf.middleware._repeated import EXPIRY_PLACE, RepeatedCall, pair_of
 from storeconf.middleware.wrapper import GuardedStore, StoreWrapper, pass_through, without_policies
 from storeconf.operations import OPERATIONS, Operation
 from storeconf.plugin import BuildContext, Middleware, StoreName

@@ -12,7 +12,7 @@ import pytest
 
 import storeconf
 from storeconf import MemoryStore, Store, StoreUnavailableError, StoreValueError
-from storeconf.middleware import repeated as bounds
+from storeconf.middleware import _repeated as bounds
 from storeconf.operations import METHODS
 from tests.above.backends import in_loop
 from tests.middleware.metering import metering, recorded

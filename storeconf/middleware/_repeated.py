@@ -35,7 +35,7 @@ from storeconf.store import Store
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from storeconf._root import Calls
+    from storeconf._root import Calls, RootLife
 
 __all__ = ["EXPIRY_PLACE", "RepeatedCall", "RootPair", "pair_of"]
 
@@ -165,7 +165,7 @@ class _MirrorLane:
     """The calls that one event loop repeats."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.calls: set[RepeatedCall] = set()
         self.ready: deque[RepeatedCall] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -188,23 +188,25 @@ class RootPair:
     """
 
     def __init__(self, roots: tuple[Store, Store]) -> None:
-        self._roots = roots  # held, so that no other stores get their identities
-        self._life = life_of(roots[1])
+        self._roots: tuple[Store, Store] = roots  # held, so that no other stores get their identities
+        self._life: RootLife = life_of(roots[1])
         self._left_out: bytearray | None = None
         self._reset()
         _ALIVE.add(self)
 
     def _reset(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex: threading.Lock = threading.Lock()
         self._lanes: list[_MirrorLane] = []
-        self._size = 0
+        self._size: int = 0
         self.pending: int = 0
         self._last: dict[int, RepeatedCall] = {}  # by key: the call that the next one waits for
         self._trees: list[RepeatedCall] = []  # those of delete_all, oldest first
         self._known: dict[int, tuple[CallCounts, float]] = {}  # keys that were written there, and when they expire
         # Calls in progress here, by key: how many, how many that change it, how many of those have begun since.
         self._active: dict[int, list[int]] = {}
-        self._clearing = self._cleared = 0  # the same of delete_all, in whatever namespace
+        # The same of delete_all, in whatever namespace.
+        self._clearing: int = 0
+        self._cleared: int = 0
         self._closing: float | None = None
         self._reasons: dict[CallCounts, str] = {}  # to be logged outside of the mutex
 
