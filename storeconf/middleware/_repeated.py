@@ -28,7 +28,7 @@ from weakref import WeakSet, WeakValueDictionary
 from storeconf._arguments import milliseconds
 from storeconf._lifecycle import CLOSED, CLOSING
 from storeconf._root import CLOSE_GRACE, life_of
-from storeconf.errors import StoreClosedError, StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreClosedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.operations import OPERATIONS, TABLE, Operation
 from storeconf.store import Store
 
@@ -537,8 +537,10 @@ def _end(call: RepeatedCall, answer: Any, entry: tuple[CallCounts, float] | None
 
 
 def _described(error: BaseException) -> str:
-    """An error of the other store, whose text is fit for logs; of any other, its class."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, StoreError) else type(error).__name__
+    """Why a call failed there: in full where it is about the connection, else the class: a text may have a value."""
+    if isinstance(error, StoreUnavailableError | StoreTimeoutError):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__
 
 
 def _after_fork() -> None:

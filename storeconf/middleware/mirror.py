@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field
 
 from storeconf._pace import Pace, batches
+from storeconf.middleware import GuardedStore, StoreWrapper, pass_through, without_policies
 from storeconf.middleware._repeated import EXPIRY_PLACE, RepeatedCall, pair_of
-from storeconf.middleware.wrapper import GuardedStore, StoreWrapper, pass_through, without_policies
 from storeconf.operations import OPERATIONS, Operation
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Store, value_bytes
