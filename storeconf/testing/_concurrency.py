@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from storeconf import Store
 from storeconf.store import StoreBase
-from storeconf.testing._suite import LONG, Suite, all_keys, equal, holds, promise
+from storeconf.testing._suite import LONG, Suite, all_keys, check_keys, equal, holds, promise
 from storeconf.testing._values import key_calls
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class Concurrency(Suite):
         found = await asyncio.gather(*(store.exists(f"k{n}") for n in range(0, 2000, 10)))
         equal(found, [n < 1000 for n in range(0, 2000, 10)], "every exists has its own reply")
         await asyncio.gather(*(store.delete(f"k{n}") for n in range(1000)))
-        equal(await all_keys(store), set(), "every delete took effect")
+        await check_keys(store, set(), "every delete took effect")
 
     @promise
     async def test_readers_never_see_a_mixture(self, store: Store) -> None:
         """While a key is rewritten, every reader gets one whole value."""
         chance = random.Random(4)
-        values = [bytes([byte]) * 60_000 for byte in range(4)]
+        values = [bytes([byte]) * self.fitting(store, 60_000) for byte in range(4)]
         await store.set("k", values[0])
 
         async def write(turn: int) -> None:
@@ -125,11 +125,11 @@ class Concurrency(Suite):
         await asyncio.gather(write(beside), child.delete_all(), write(child))
         left = await all_keys(child)
         equal({key for key in left if key in old}, set(), "what was there is gone")
-        equal(await all_keys(beside), {f"new{n}" for n in range(60)}, "what is written beside stays")
+        await check_keys(beside, {f"new{n}" for n in range(60)}, "what is written beside stays")
         for key in left:
             equal(await child.get(key), b"new", "what was rewritten is whole")
         await write(child)
-        equal(await all_keys(child), {f"new{n}" for n in range(60)}, "nothing is deleted afterwards")
+        await check_keys(child, {f"new{n}" for n in range(60)}, "nothing is deleted afterwards")
 
     @promise
     async def test_cancelled_calls_mix_nothing_up(self, store: Store) -> None:
@@ -174,8 +174,9 @@ class Concurrency(Suite):
             if turn % 10 == 0:
                 await check()
         await check()
-        await store.delete_all()
-        equal(await all_keys(store), set(), "the store works afterwards")
+        if self.lists(store):
+            await store.delete_all()
+        await check_keys(store, set(), "the store works afterwards")
 
     @promise
     async def test_cancelled_calls_end_cancelled(self, store: Store) -> None:

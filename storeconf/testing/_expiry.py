@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, promise, raises, returns_none, told
+from storeconf.testing._suite import (
+    LONG,
+    SHORT,
+    Suite,
+    all_keys,
+    check_keys,
+    equal,
+    holds,
+    promise,
+    raises,
+    returns_none,
+    told,
+)
 
 if TYPE_CHECKING:
     from storeconf import Store
@@ -40,7 +52,7 @@ class Expiry(Suite):
         for number, span in enumerate(TINY):
             await store.set(f"k{number}", b"v", expires_in=span)
         await self.outlive(store, 0.002)
-        equal(await all_keys(store), set(), "a tiny expiry ends")
+        await check_keys(store, set(), "a tiny expiry ends")
 
     @promise
     async def test_set_with_expiry_that_is_over(self, store: Store) -> None:
@@ -53,7 +65,7 @@ class Expiry(Suite):
             equal(await store.exists("k"), False, f"set(expires_in={span!r}) ends the old value")
             await store.set_many({"k": b"old", "m": b"old"})
             await store.set_many({"k": b"v", "n": b"v"}, expires_in=span)
-            equal(await all_keys(store), {"m"}, f"set_many(expires_in={span!r}) removes its keys and no others")
+            await check_keys(store, {"m"}, f"set_many(expires_in={span!r}) removes its keys and no others")
 
     @promise
     async def test_get_or_set_with_expiry_that_is_over(self, store: Store) -> None:
@@ -108,8 +120,9 @@ class Expiry(Suite):
         equal(await store.expires_in("expires_in"), None, "expires_in of an expired key is None")
         equal(await store.get_with_expiry("with_expiry"), None, "get_with_expiry of an expired key is None")
         equal(await store.get_many(["many"]), {}, "get_many leaves expired keys out")
-        equal(await all_keys(store), set(), "keys lists no expired key")
-        equal(await all_keys(store, "li"), set(), "keys with a prefix lists no expired key")
+        await check_keys(store, set(), "keys lists no expired key")
+        if self.lists(store):
+            equal(await all_keys(store, "li"), set(), "keys with a prefix lists no expired key")
         equal(await store.get("get"), None, "get of an expired key is None")
         equal(await store.get("renew", renew_for=LONG), None, "a renewing get finds no expired key")
         equal(await store.exists("renew"), False, "a renewing get revives nothing")
@@ -208,7 +221,7 @@ class Expiry(Suite):
         else:
             await store.delete("touched")
         await self.outlive(store)
-        equal(await all_keys(store), set(), "the newest expiry ends the key")
+        await check_keys(store, set(), "the newest expiry ends the key")
 
     @promise
     async def test_keep_ttl_keeps_the_expiry(self, store: Store) -> None:
@@ -287,7 +300,7 @@ class Expiry(Suite):
         await child.delete_expired()
         await store.delete_expired()
         for handle in (store, child):
-            equal(await all_keys(handle), {"permanent", "lives"}, "delete_expired leaves what lives")
+            await check_keys(handle, {"permanent", "lives"}, "delete_expired leaves what lives")
             equal(await handle.get("lives"), b"v", "delete_expired leaves the values")
 
     @promise
@@ -296,6 +309,6 @@ class Expiry(Suite):
         await store.set_many({f"short-{n}": b"v" for n in range(300)}, expires_in=SHORT)
         await store.set_many({f"long-{n}": b"v" for n in range(300)}, expires_in=LONG)
         await self.outlive(store)
-        equal(await all_keys(store), {f"long-{n}" for n in range(300)}, "the short ones are gone, the long ones live")
+        await check_keys(store, {f"long-{n}" for n in range(300)}, "the short ones are gone, the long ones live")
         found = await store.get_many([f"{kind}-{n}" for n in range(300) for kind in ("short", "long")])
         holds(len(found) == 300, "get_many finds exactly the live ones")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from storeconf import StoreDeadlockError
-from storeconf.testing._suite import LONG, SHORT, Suite, all_keys, equal, holds, promise, raises, with_others
+from storeconf.testing._suite import LONG, SHORT, Suite, check_keys, equal, holds, promise, raises, with_others
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -161,7 +161,7 @@ class SingleFlight(Suite):
         results = await asyncio.gather(*callers, return_exceptions=True)
         equal({type(result) for result in results}, {_FactoryError}, "every caller gets the error itself")
         equal(factory.runs, 1, "the factory runs once")
-        equal(await all_keys(store), set(), "nothing is stored")
+        await check_keys(store, set(), "nothing is stored")
 
         def fails() -> bytes:
             raise _FactoryError
@@ -220,7 +220,7 @@ class SingleFlight(Suite):
             return b"outer of " + await store.get_or_set("inner", lambda: b"inner")
 
         equal(await store.get_or_set("outer", outer), b"outer of inner", "factories nest")
-        equal(await all_keys(store), {"side", "inner", "outer"}, "each stored its own")
+        await check_keys(store, {"side", "inner", "outer"}, "each stored its own")
 
     @promise
     async def test_closing_lets_a_run_finish(self, store: Store) -> None:

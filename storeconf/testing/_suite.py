@@ -28,7 +28,7 @@ from storeconf.operations import LISTING
 from storeconf.store import OversizeError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
     from types import FrameType
 
     from storeconf import Capabilities, Store
@@ -103,6 +103,16 @@ class Suite:
         """Whether the store can list its keys, and delete all of them."""
         return self.capabilities(store).lists
 
+    def takes(self, store: Store, key: str) -> bool:
+        """Whether the store's keys may be as long as this one, its namespace path included."""
+        most = self.capabilities(store).max_key_size
+        return most is None or len("::".join(filter(None, (store.namespace, key))).encode(errors="replace")) <= most
+
+    def fitting(self, store: Store, size: int) -> int:
+        """Return the size, or the largest one that the store's values may have."""
+        most = self.capabilities(store).max_value_size
+        return size if most is None else min(size, most)
+
     def handle(self) -> Store:
         """Return another new store on the running test's data, in the suite's namespace."""
         store = self.make_store()
@@ -128,7 +138,7 @@ class Suite:
         return result
 
     async def _as_far_as_it_lists(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a test up to the first step that is beyond what the store declares: a list of keys, or a size."""
+        """Run a test; one about what the store does not declare, a list of keys or a size, ends where it needs that."""
         try:
             return await work
         except UnsupportedOperationError as error:
@@ -238,6 +248,14 @@ def _plain(
 async def all_keys(store: Store, prefix: str = "") -> set[str]:
     """Return the keys of the namespace as a set."""
     return {key async for key in store.keys(prefix)}
+
+
+async def check_keys(store: Store, expected: Collection[str], promise: str) -> None:
+    """Fail unless the namespace has exactly these keys, or, where the store can't list them, these at least."""
+    if store.capabilities.lists:
+        equal(await all_keys(store), set(expected), promise)
+    else:
+        equal(set(await store.get_many(expected)), set(expected), promise)
 
 
 # ---------------------------------------------------------------- assertions

@@ -82,13 +82,17 @@ class StoreModel(History):
         fits = most is None or all(len((path + key).encode()) <= most for key in keys)
         self.keys: list[str] = keys if fits else ["k", "K"]
 
+    def fit(self, value: bytes) -> bytes:
+        """Return as much of a value as the store declares that it takes."""
+        return value[: self.capabilities.max_value_size]
+
     # ------------------------------------------------------------------ one key
 
     @rule(second=st.booleans(), at=indexes, value=values, expiry=expiries, keep=st.booleans())
     def set_value(self, second: bool, at: int, value: bytes, expiry: Any, keep: bool) -> None:
         """Set, with or without an expiry, or keeping the one that is there."""
         path, key = self.pick(at)
-        keep = keep and expiry is None
+        keep, value = keep and expiry is None, self.fit(value)
         store = self.handle(second, path)
         reply, when = self.call(lambda: store.set(key, value, expiry, keep_ttl=keep))
 
@@ -150,6 +154,7 @@ class StoreModel(History):
         """Get, or set what a factory makes."""
         path, key = self.pick(at)
         store = self.handle(second, path)
+        value = self.fit(value)
         ran = []
 
         def factory() -> bytes:
@@ -173,6 +178,7 @@ class StoreModel(History):
         """Add."""
         path, key = self.pick(at)
         store = self.handle(second, path)
+        value = self.fit(value)
         reply, when = self.call(lambda: store.add(key, value, expiry))
         if not self.offered("add", reply):
             return
@@ -249,6 +255,7 @@ class StoreModel(History):
         path, key = self.pick(at)
         keep = keep and expiry is None
         store = self.handle(second, path)
+        old, new = (None if value is None else self.fit(value) for value in (old, new))
         reply, when = self.call(lambda: store.compare_and_set(key, old, new, expiry, keep_ttl=keep))
         if not self.offered("compare_and_set", reply):
             return
@@ -271,7 +278,7 @@ class StoreModel(History):
     def set_many(self, second: bool, at: int, chosen: dict[int, bytes], expiry: Any) -> None:
         """Set several keys."""
         path = self.path(at)
-        items = {self.pick(each)[1]: value for each, value in chosen.items()}
+        items = {self.pick(each)[1]: self.fit(value) for each, value in chosen.items()}
         store = self.handle(second, path)
         reply, when = self.call(lambda: store.set_many(items, expiry))
         equal(reply, None, "set_many returns None")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
@@ -12,7 +13,7 @@ from storeconf import Capabilities, MemoryStore, Store, StoreBase, StoreValueErr
 from storeconf.catalog import Catalog
 from storeconf.config.schema import build_schema
 from storeconf.store import OversizeError
-from storeconf.testing import StoreConformance
+from storeconf.testing import StoreConformance, run_conformance
 from tests.cli import running as commands
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ class TestSmall(StoreConformance):
         return Small()
 
     def capabilities(self, store: Store) -> Capabilities:
-        from dataclasses import replace
-
         return replace(store.capabilities, shared=False)  # it is in memory, in truth
 
 
@@ -148,3 +147,55 @@ def test_copying_from_it_ends_at_once(run: Any) -> None:
 def test_a_shared_store_is_not_said_to_be_in_memory(run: Any) -> None:
     assert "in-memory" not in run("set", "main", "k", "v").err
     assert "in-memory" in run("set", "other", "k", "v").err
+
+
+class Cuts(Small):
+    async def do_set(self, path: Any, key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
+        await self.inner.do_set(path, key, value[:4000], expiry, keep_ttl)
+
+
+class IgnoresCase(Small):
+    async def do_set(self, path: Any, key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
+        await self.inner.do_set(path, key.lower(), value, expiry, keep_ttl)
+
+    async def do_get(self, path: Any, key: str, renew: int | None) -> bytes | None:
+        return await self.inner.do_get(path, key.lower(), renew)
+
+
+class DeletesMore(Small):
+    async def do_delete_many(self, path: Any, keys: list[str]) -> int:
+        await self.inner.do_delete(path, "b")
+        return await super().do_delete_many(path, keys) or 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "test"),
+    [
+        (Cuts, "test_large_values"),
+        (IgnoresCase, "test_hostile_keys_are_distinct"),
+        (DeletesMore, "test_delete_many"),
+    ],
+)
+def test_a_limit_hides_no_fault_of_anything_else(kind: type[Small], test: str) -> None:
+    class Suite(StoreConformance):
+        def make_store(self) -> Store:
+            store = kind()
+            for name in {"do_set", "do_get"} & vars(kind).keys():
+                delattr(store, name)
+            return store
+
+    assert [each.test for each in run_conformance(Suite, only=[test], output=None).failures] == [test]
+
+
+class Narrow(MemoryStore):
+    """A store that lists its keys, and takes only small ones with small values."""
+
+    capabilities = replace(MemoryStore.capabilities, max_key_size=20, max_value_size=100)
+    get, set, delete, exists = StoreBase.get, StoreBase.set, StoreBase.delete, StoreBase.exists  # type: ignore[assignment]  # those check sizes
+
+
+class TestNarrow(StoreConformance):
+    model_examples = 5
+
+    def make_store(self) -> Store:
+        return Narrow()
