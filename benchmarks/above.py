@@ -1,8 +1,8 @@
 """What is built above stores against its peers: ``python benchmarks/above.py``, about a minute.
 
 Calls per second, in turn within one process, on a Valkey server of its own: cached functions whose result is there,
-locks that one task takes and that eight tasks want, and `storeconf.sync` in one thread and in sixteen; and what a call
-of `storeconf.sync` costs in memory, in the calling thread.
+values of a type, locks that one task takes and that eight tasks want, and `storeconf.sync` in one thread and in
+sixteen; and what a call of `storeconf.sync` costs in memory, in the calling thread.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import aiocache
 import redis
 import redis.asyncio
 from aiocache.lock import RedLock
-from aiocache.serializers import JsonSerializer
+from aiocache.serializers import JsonSerializer, StringSerializer
 from cashews import Cache
+from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import storeconf
 import storeconf.sync
 from benchmarks._harness import compete, show
-from storeconf import cached, lock
+from storeconf import cached, lock, typed
 from tests.servers import Server
 
 if TYPE_CHECKING:
@@ -135,6 +136,73 @@ async def cached_functions(server: Server) -> None:
             peers=["cashews", "aiocache"],
             more_is_better=["1 task", "50 tasks"],
         )
+
+
+# ---------------------------------------------------------------------- typed values
+
+
+class Price(BaseModel):
+    sku: str
+    cents: int
+
+
+PRICE = Price(sku="bolt", cents=990)
+
+
+class PriceSerializer(StringSerializer):  # type: ignore[misc]  # untyped
+    """What an application of aiocache writes for values of one type."""
+
+    def dumps(self, value: Price) -> str:
+        return value.model_dump_json()
+
+    def loads(self, value: str | None) -> Price | None:
+        return None if value is None else Price.model_validate_json(value)
+
+
+def read_and_written(
+    set_: Callable[[str, Price], Awaitable[object]], get: Callable[[str], Awaitable[object]]
+) -> Callable[[], Awaitable[Mapping[str, float]]]:
+    async def measure() -> Mapping[str, float]:
+        async def both() -> None:
+            await set_("bolt", PRICE)
+            assert await get("bolt") == PRICE
+
+        await both()
+        return {"1 task": await rate(both, 1, 800), "50 tasks": await rate(both, 50, 40)}
+
+    return measure
+
+
+async def typed_values(server: Server) -> None:
+    async with AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(storeconf.load(layout(server), environ={}))
+        in_memory, on_server = Cache(), Cache()
+        in_memory.setup("mem://")
+        on_server.setup(f"redis://{server.address}/0")
+        stack.push_async_callback(on_server.close)
+        near = aiocache.Cache(aiocache.Cache.MEMORY, serializer=PriceSerializer())
+        far = aiocache.Cache(aiocache.Cache.REDIS, endpoint="127.0.0.1", port=server.port, serializer=PriceSerializer())
+        stack.push_async_callback(far.close)
+        for where, store, cashews, other in (
+            ("in memory", registry["memory"], in_memory, near),
+            ("on Valkey", registry["main"], on_server, far),
+        ):
+            prices = typed(store, Price)
+            figures = await compete(
+                {
+                    "storeconf": read_and_written(prices.set, prices.get),
+                    "cashews": read_and_written(cashews.set, cashews.get),
+                    "aiocache": read_and_written(other.set, other.get),
+                },
+                ROUNDS,
+            )
+            show(
+                f"A value of a Pydantic model set and read {where}, pairs per second",
+                figures,
+                ours=["storeconf"],
+                peers=["cashews", "aiocache"],
+                more_is_better=["1 task", "50 tasks"],
+            )
 
 
 # ---------------------------------------------------------------------- locks
@@ -245,7 +313,7 @@ def in_memory() -> None:
 
 def main() -> None:
     with Server("valkey-9.1") as server:
-        for part in (cached_functions, locks, without_await):
+        for part in (cached_functions, typed_values, locks, without_await):
             asyncio.run(part(server))
     in_memory()
 
