@@ -16,8 +16,8 @@ from storeconf.testing._suite import (
     promise,
     raises,
     returns_none,
-    told,
 )
+from storeconf.testing._values import key_calls
 
 if TYPE_CHECKING:
     from storeconf import Store
@@ -111,62 +111,40 @@ class Expiry(Suite):
 
     @promise
     async def test_expired_key_does_not_exist(self, store: Store) -> None:
-        """No operation that asks meets an expired key, also one that nobody has touched since."""
-        names = ("get", "renew", "exists", "expires_in", "with_expiry", "many", "delete", "delete_many", "listed")
-        for name in names:
-            await store.set(name, b"old", expires_in=SHORT)
+        """Every operation takes an expired key for a missing one, also one that nobody has touched since."""
+        calls, child = key_calls(self, store), store.with_namespace("child")
+        for number in range(len(calls)):
+            await store.set(f"old{number}", b"41", expires_in=SHORT)
+        await child.set("k", b"old", expires_in=SHORT)
         await self.outlive(store)
-        equal(await store.exists("exists"), False, "an expired key does not exist")
-        equal(await store.expires_in("expires_in"), None, "expires_in of an expired key is None")
-        equal(await store.get_with_expiry("with_expiry"), None, "get_with_expiry of an expired key is None")
-        equal(await store.get_many(["many"]), {}, "get_many leaves expired keys out")
-        await check_keys(store, set(), "keys lists no expired key")
+        for number, (name, call) in enumerate(calls.items()):
+            outcomes = []
+            for key in (f"old{number}", f"new{number}"):
+                await store.delete("fine")  # which the calls of several keys name, too
+                outcomes.append((await call(key), await store.get_with_expiry(key)))
+            equal(
+                outcomes[0], outcomes[1], f"{name} does to an expired key, and returns, what it does to a missing one"
+            )
+        await check_keys(child, set(), "keys lists no expired key")
         if self.lists(store):
-            equal(await all_keys(store, "li"), set(), "keys with a prefix lists no expired key")
-        equal(await store.get("get"), None, "get of an expired key is None")
-        equal(await store.get("renew", renew_for=LONG), None, "a renewing get finds no expired key")
-        equal(await store.exists("renew"), False, "a renewing get revives nothing")
-        told(await store.delete("delete"), False, "delete finds no expired key")
-        told(await store.delete_many(["delete_many"]), 0, "delete_many counts no expired key")
+            equal(await all_keys(child, "k"), set(), "keys with a prefix lists no expired key")
 
     @promise
     async def test_expired_key_is_missing_to_writers(self, store: Store) -> None:
-        """Operations that change take an expired key for a missing one."""
+        """What depends on the value or the expiry that is there finds neither of an expired key."""
         atomic = self.capabilities(store).atomic
-        for name in ("set", "keep", "made", "add", "touch", "pop", "compare_and_set", "create"):
+        for name in ("keep", "touch", "compare_and_set"):
             await store.set(name, b"old", expires_in=SHORT)
-        await store.set("increment", b"41", expires_in=SHORT)
         await self.outlive(store)
-        await store.set("set", b"new")
-        equal(await store.get_with_expiry("set"), (b"new", None), "set after expiry starts again")
         await store.set("keep", b"new", keep_ttl=True)
         equal(await store.get_with_expiry("keep"), (b"new", None), "no expiry is left to keep after expiry")
-        equal(await store.get_or_set("made", lambda: b"new"), b"new", "get_or_set after expiry runs the factory")
-        if "add" in atomic:
-            equal(await store.add("add", b"new"), True, "add after expiry stores")
-            equal(await store.get_with_expiry("add"), (b"new", None), "add after expiry starts again")
         if "touch" in atomic:
-            equal(await store.touch("touch", LONG), False, "touch finds no expired key")
             equal(await store.touch("touch", None), False, "touch finds no expired key")
             equal(await store.exists("touch"), False, "touch revives nothing")
-        if "pop" in atomic:
-            equal(await store.pop("pop"), None, "pop finds no expired key")
-        if "increment" in atomic:
-            equal(await store.increment("increment"), 1, "increment after expiry begins at 0")
-            equal(await store.get_with_expiry("increment"), (b"1", None), "the old expiry is gone")
         if "compare_and_set" in atomic:
-            equal(
-                await store.compare_and_set("compare_and_set", b"old", b"new"),
-                False,
-                "it finds no expired value",
-            )
+            changed = await store.compare_and_set("compare_and_set", b"old", b"new")
+            equal(changed, False, "compare_and_set finds no expired value")
             equal(await store.exists("compare_and_set"), False, "compare_and_set revives nothing")
-            equal(
-                await store.compare_and_set("create", None, b"new"),
-                True,
-                "an expired key is missing",
-            )
-            equal(await store.get_with_expiry("create"), (b"new", None), "compare_and_set after expiry starts again")
 
     @promise
     async def test_set_drops_the_old_expiry(self, store: Store) -> None:

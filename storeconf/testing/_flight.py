@@ -9,15 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from storeconf import StoreDeadlockError
+from storeconf.operations import TABLE
 from storeconf.testing._suite import LONG, SHORT, Suite, check_keys, equal, holds, promise, raises, with_others
+from storeconf.testing._values import CALLS, is_offered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from storeconf import Store
+    from storeconf.operations import Effect, Operation
+
+_LEFT: Final[dict[Effect, bytes | None]] = {
+    "write": b"new",
+    "create": b"new",
+    "count": b"1",
+    "remove": None,
+    "take": None,
+}
+"""What a call of `CALLS` leaves of a missing key, by its effect."""
+
+
+def _change(row: Operation, here: Store, above: Store) -> Awaitable[object]:
+    change: Awaitable[object] = getattr(here, row.method)() if row.target == "tree" else CALLS[row.name](here, "k")
+    return change
+
+
+def _change_above(row: Operation, here: Store, above: Store) -> Awaitable[object]:
+    return _change(row, above, above)
 
 
 class _FactoryError(Exception):
@@ -240,27 +262,15 @@ class SingleFlight(Suite):
 
     def _changes(self, store: Store) -> dict[str, tuple[Callable[[Store, Store], Awaitable[object]], bytes | None]]:
         """By name: a change of the missing key "k", made in its namespace or the store above it, and its result."""
-        atomic = self.capabilities(store).atomic
         changes: dict[str, tuple[Callable[[Store, Store], Awaitable[object]], bytes | None]] = {
-            "delete": (lambda here, above: here.delete("k"), None),
-            "delete_many": (lambda here, above: here.delete_many(["other", "k"]), None),
-            "delete_all": (lambda here, above: here.delete_all(), None),
-            "the delete_all of the store above": (lambda here, above: above.delete_all(), None),
-            "set": (lambda here, above: here.set("k", b"new"), b"new"),
             "set that expires": (lambda here, above: here.set("k", b"new", expires_in=LONG), b"new"),
             "set that is over": (lambda here, above: here.set("k", b"new", expires_in=0), None),
-            "set_many": (lambda here, above: here.set_many({"other": b"", "k": b"new"}), b"new"),
         }
-        if not self.lists(store):
-            del changes["delete_all"], changes["the delete_all of the store above"]
-        if "add" in atomic:
-            changes["add"] = (lambda here, above: here.add("k", b"new"), b"new")
-        if "increment" in atomic:
-            changes["increment"] = (lambda here, above: here.increment("k"), b"1")
-        if "pop" in atomic:
-            changes["pop"] = (lambda here, above: here.pop("k"), None)
-        if "compare_and_set" in atomic:
-            changes["compare_and_set"] = (lambda here, above: here.compare_and_set("k", None, b"new"), b"new")
+        for row in TABLE:
+            if row.changes and row.effect != "renew" and is_offered(row, self, store):
+                changes[row.name] = (partial(_change, row), _LEFT[row.effect])
+                if row.target == "tree":
+                    changes[f"the {row.name} of the store above"] = (partial(_change_above, row), None)
         return changes
 
     @promise

@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storeconf.operations import named
+from storeconf.operations import TABLE
 from storeconf.testing._lifecycle import in_child
 from storeconf.testing._suite import LONG, SHORT, Suite, check_keys, equal, holds, with_others
+from storeconf.testing._values import CALLS
 
 if TYPE_CHECKING:
     from storeconf import Store
+    from storeconf.operations import Operation
+    from storeconf.testing._values import StoreCall
 
 __all__ = ["race"]
 
@@ -95,6 +98,18 @@ def race(suite: Suite, atomic: frozenset[str], directory: Path) -> None:
     _check([json.loads((directory / str(number)).read_text()) for number in range(_RACERS)])
 
 
+def _contest(row: Operation) -> tuple[bytes | None, StoreCall]:
+    """The value of a key at the beginning, and the call with which all then try to be the one who changes it."""
+    if row.name == "compare_and_set":  # of a value, and not only of a missing key as the usual call
+        return b"old", lambda store, key: store.compare_and_set(key, b"old", b"new")
+    return b"v" if row.effect == "take" else None, CALLS[row.name]
+
+
+def _outcome(row: Operation, result: object) -> object:
+    """The number of what counts; of all else, whether the call was the one that changed the key."""
+    return result if row.effect == "count" else result not in (None, False)
+
+
 class _Racer:
     """One process. Number 0 prepares and judges, where that needs a quiet moment."""
 
@@ -115,35 +130,22 @@ class _Racer:
 
     async def round(self, turn: int) -> None:
         """A burst of each operation, which all processes begin at the same moment."""
-        store, names = self.store, [f"{turn}-{each}" for each in range(_BURST)]
-        if "increment" in self.atomic:
-            self.gate.meet(self.number)
-            for _ in names:
-                self.note("increment", await store.increment("n"))
-        if "add" in self.atomic:
-            self.gate.meet(self.number)
-            for name in names:
-                self.note("add", await store.add(f"add-{name}", str(self.number)))
-        if "pop" in self.atomic:
-            await self.prepare({f"pop-{name}": b"v" for name in names})
-            for name in names:
-                self.note("pop", await store.pop(f"pop-{name}") is not None)
-        if "compare_and_set" in self.atomic:
-            await self.prepare({f"cas-{name}": b"old" for name in names})
-            for name in names:
-                self.note("compare_and_set", await store.compare_and_set(f"cas-{name}", b"old", b"%d" % self.number))
-        for operation in ("touch", "renew"):
-            if operation in self.atomic:
-                await self.change(operation)
+        for row in TABLE:
+            if row.name in self.atomic:
+                await (self.change(row) if row.effect == "renew" else self.burst(row, turn))
 
-    async def prepare(self, items: dict[str, bytes]) -> None:
-        if self.number == 0:
-            await self.store.set_many(items)
+    async def burst(self, row: Operation, turn: int) -> None:
+        before, call = _contest(row)
+        keys = [row.name if row.effect == "count" else f"{row.name}-{turn}-{each}" for each in range(_BURST)]
+        if before is not None and self.number == 0:
+            await self.store.set_many(dict.fromkeys(keys, before))
         self.gate.meet(self.number)
+        for key in keys:
+            self.note(row.name, _outcome(row, await call(self.store, key)))
 
-    async def change(self, operation: str) -> None:
+    async def change(self, row: Operation) -> None:
         """The first process sets and deletes a key repeatedly while the others give it a new expiry."""
-        store = self.store
+        store, operation = self.store, row.name
         self.decide(False)
         if self.number == 0:
             for turn in range(_BURST):
@@ -154,7 +156,7 @@ class _Racer:
                 self.note(f"{operation} beside delete", await store.get(operation) is None)
             self.gate.over = True
         while not self.gate.over:
-            await (store.touch(operation, 60) if operation == "touch" else store.get(operation, renew_for=60))
+            await CALLS[operation](store, operation)
             if self.gate.left:
                 raise _RaceLeftError
         self.gate.meet(self.number)
@@ -164,14 +166,20 @@ class _Racer:
 
 def _check(results: list[dict[str, list[Any]]]) -> None:
     first = results[0]
-    for operation in sorted(named(lambda row: row.effect in ("create", "take"))):
-        for turn, won in enumerate(zip(*(each.get(operation, []) for each in results), strict=True)):
-            equal(sum(won), 1, f"of {len(won)} processes, exactly one succeeds with {operation} (round {turn})")
-    numbers = sorted(number for each in results for number in each.get("increment", []))
-    equal(numbers, list(range(1, len(numbers) + 1)), "increments of several processes are exact")
-    for operation in ("touch", "renew"):
-        holds(all(first.get(f"{operation} beside set", [])), f"{operation} undoes no set of another process")
-        holds(all(first.get(f"{operation} beside delete", [])), f"{operation} revives nothing that another one deleted")
+    for row in TABLE:
+        outcomes = [each.get(row.name, []) for each in results]
+        if row.effect == "count":
+            numbers = sorted(number for each in outcomes for number in each)
+            equal(
+                numbers, list(range(1, len(numbers) + 1)), f"the results of {row.name} in several processes are exact"
+            )
+        elif row.effect == "renew":
+            holds(all(first.get(f"{row.name} beside set", [])), f"{row.name} undoes no set of another process")
+            undone = f"{row.name} revives nothing that another process deleted"
+            holds(all(first.get(f"{row.name} beside delete", [])), undone)
+        elif row.atomic:
+            for turn, won in enumerate(zip(*outcomes, strict=True)):
+                equal(sum(won), 1, f"of {len(won)} processes, exactly one succeeds with {row.name} (round {turn})")
 
 
 # ---------------------------------------------------------------- the suite's part
@@ -280,21 +288,28 @@ class Sharing(Suite):
             return
         async with store, other, third:
             stores = (store, other, third)
-            if "increment" in capabilities.atomic:
-                numbers = await asyncio.gather(*(each.increment("n") for _ in range(25) for each in stores))
-                equal(sorted(numbers), list(range(1, 76)), "75 increments by three stores give 1 to 75")
-            if "add" in capabilities.atomic:
-                won = await asyncio.gather(*(each.add("a", b"v") for _ in range(5) for each in stores))
-                equal(sum(won), 1, "one add of three stores wins")
-            if "pop" in capabilities.atomic:
-                await store.set("p", b"v")
-                got = await asyncio.gather(*(each.pop("p") for _ in range(5) for each in stores))
-                equal([value for value in got if value is not None], [b"v"], "one pop of three stores gets the value")
-            if "renew" in capabilities.atomic:
-                for _ in range(10):
-                    await store.set("r", b"v", expires_in=LONG)
-                    await asyncio.gather(other.get("r", renew_for=60), store.delete("r"), third.get("r", renew_for=60))
-                    equal(await other.exists("r"), False, "a renewal of one store revives nothing")
+            for row in TABLE:
+                if row.name not in capabilities.atomic:
+                    continue
+                if row.effect == "renew":
+                    await self._renewed_while_deleted(row, *stores)
+                    continue
+                before, call = _contest(row)
+                if before is not None:
+                    await store.set(row.name, before)
+                results = await asyncio.gather(*(call(each, row.name) for _ in range(25) for each in stores))
+                outcomes = [_outcome(row, result) for result in results]
+                if row.effect == "count":
+                    equal({*outcomes}, {*range(1, 76)}, f"75 calls of {row.name} by three stores give 1 to 75")
+                else:
+                    equal(outcomes.count(True), 1, f"one {row.name} of three stores wins")
+
+    async def _renewed_while_deleted(self, row: Operation, store: Store, other: Store, third: Store) -> None:
+        renew = CALLS[row.name]
+        for _ in range(10):
+            await store.set(row.name, b"v", expires_in=LONG)
+            await asyncio.gather(renew(other, row.name), store.delete(row.name), renew(third, row.name))
+            equal(await other.exists(row.name), False, f"a {row.name} of one store revives nothing")
 
     def test_shared_atomic_operations_between_processes(self) -> None:
         """Each atomic operation is one step for processes that do it at the same moment, and so is renewing."""

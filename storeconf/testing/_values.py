@@ -11,10 +11,10 @@ from array import array
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from storeconf import Store, StoreValueError
-from storeconf.operations import TABLE
+from storeconf.operations import LISTING, TABLE
 from storeconf.testing._suite import (
     LONG,
     Suite,
@@ -48,7 +48,9 @@ class _Blob(bytes):
     pass
 
 
-_CALLS: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
+StoreCall: TypeAlias = "Callable[[Store, Any], Awaitable[object]]"
+
+CALLS: dict[str, StoreCall] = {
     "get": lambda store, key: store.get(key),
     "renew": lambda store, key: store.get(key, renew_for=60),
     "get_many": lambda store, key: store.get_many(["fine", key]),
@@ -67,7 +69,7 @@ _CALLS: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
 }
 """One call of each operation on keys; an operation of the table without one fails the suite."""
 
-_EXPIRING: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
+EXPIRING: dict[str, StoreCall] = {
     "renew": lambda store, span: store.get("k", renew_for=span),
     "set": lambda store, span: store.set("k", b"new", expires_in=span),
     "set_many": lambda store, span: store.set_many({"k": b"new"}, expires_in=span),
@@ -80,13 +82,13 @@ _EXPIRING: dict[str, Callable[[Store, Any], Awaitable[object]]] = {
 
 def optional_calls(store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation that a store need not offer, by name, as a function of the key."""
-    return {row.name: partial(_CALLS[row.name], store) for row in TABLE if row.optional}
+    return {row.name: partial(CALLS[row.name], store) for row in TABLE if row.optional}
 
 
 def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation on one key that the store offers, by name, as a function of the key."""
-    offered = [row.name for row in TABLE if row.target != "tree" and _is_offered(row, suite, store)]
-    calls: dict[str, Callable[[Any], Awaitable[object]]] = {name: partial(_CALLS[name], store) for name in offered}
+    offered = [row.name for row in TABLE if row.target != "tree" and is_offered(row, suite, store)]
+    calls: dict[str, Callable[[Any], Awaitable[object]]] = {name: partial(CALLS[name], store) for name in offered}
     calls["set, expired"] = lambda key: store.set(key, b"new", expires_in=0)
     calls["get_or_set"] = lambda key: store.get_or_set(key, lambda: b"new")
     if suite.lists(store):
@@ -96,8 +98,8 @@ def key_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable
 
 def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaitable[object]]]:
     """Every operation that takes an expiry and that the store offers, as a function of it, on the key ``k``."""
-    offered = [row.name for row in TABLE if takes_expiry(row) and _is_offered(row, suite, store)]
-    return {name: partial(_EXPIRING[name], store) for name in offered} | {
+    offered = [row.name for row in TABLE if takes_expiry(row) and is_offered(row, suite, store)]
+    return {name: partial(EXPIRING[name], store) for name in offered} | {
         "get_or_set": lambda span: store.get_or_set("missing", lambda: b"new", expires_in=span),
     }
 
@@ -107,7 +109,10 @@ def takes_expiry(row: Operation) -> bool:
     return row.effect == "renew" or "expires_in" in inspect.signature(getattr(Store, row.method)).parameters
 
 
-def _is_offered(row: Operation, suite: Suite, store: Store) -> bool:
+def is_offered(row: Operation, suite: Suite, store: Store) -> bool:
+    """Whether the store declares that it has the operation."""
+    if row.name in LISTING:
+        return suite.lists(store)
     return not row.optional or row.name in suite.capabilities(store).atomic
 
 
