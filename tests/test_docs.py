@@ -6,6 +6,7 @@ How a page is read, from top to bottom, in an empty directory of its own:
 - a ``python`` block without a title is run; an ``async`` body is not wrapped: blocks are whole programs;
 - in a ``console`` block each line that begins with ``$ `` is run by a shell, and what follows it is the output that it
   must print, where ``…`` stands for anything. ``# exits with N`` at the end of a command is the status it must have;
+- a page that mentions ``${REDIS_URL}`` or ``${VALKEY_URL}`` gets servers, whose URLs these variables contain;
 - ``<!-- not run: why -->`` on the line before a block keeps it from being run.
 """
 
@@ -20,9 +21,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
+from tests.servers import shared
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -59,8 +67,19 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def servers(page: str) -> dict[str, str]:
+    """The variables with the URLs of those servers that a page mentions."""
+    kinds = {"REDIS_URL": ("redis", "redis-8.2"), "VALKEY_URL": ("valkey", "valkey-9.1")}
+    return {
+        name: f"{scheme}://{shared(kind).address}/0" for name, (scheme, kind) in kinds.items() if f"${{{name}}}" in page
+    }
+
+
+def shell(
+    command: str, directory: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     names = {name: value for name, value in os.environ.items() if not name.startswith(("STORECONF", "PYTEST"))}
+    names |= variables
     path = f"{Path(sys.executable).parent}{os.pathsep}{names['PATH']}"
     return subprocess.run(
         ["bash", "-c", command],
@@ -79,7 +98,7 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.rstrip(), re.DOTALL) is not None
 
 
-def session(block: Block, directory: Path, where: str) -> None:
+def session(block: Block, directory: Path, where: str, variables: Mapping[str, str]) -> None:
     commands: list[tuple[str, list[str]]] = []
     for line in block.body.splitlines():
         if line.startswith("$ "):
@@ -90,7 +109,7 @@ def session(block: Block, directory: Path, where: str) -> None:
             commands[-1][1].append(line)
     for command, expected in commands:
         status = EXITS.search(command)
-        done = shell(EXITS.sub("", command), directory)
+        done = shell(EXITS.sub("", command), directory, variables)
         assert done.returncode == (int(status[1]) if status else 0), f"{where}: $ {command}\n{done.stdout}"
         if any(line.strip() for line in expected):
             shown = "\n".join(expected)
@@ -102,6 +121,7 @@ def session(block: Block, directory: Path, where: str) -> None:
     "page", [page for page in PAGES if page.parent != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
+    variables = servers(page.read_text())
     for block in blocks(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
         if block.title is not None:
@@ -113,10 +133,10 @@ def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
         if block.language == "python" and block.title is None:
             program = tmp_path / "block.py"
             program.write_text(block.body)
-            done = shell(f"{sys.executable} block.py", tmp_path)
+            done = shell(f"{sys.executable} block.py", tmp_path, variables)
             assert done.returncode == 0, f"{where}\n{done.stdout}"
         elif block.language == "console":
-            session(block, tmp_path, where)
+            session(block, tmp_path, where, variables)
 
 
 def test_the_recipes_for_pipelines_run_what_their_page_runs() -> None:

@@ -69,6 +69,8 @@ class _Place:
     chain: dict[str, Middleware] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     """The settings of the chain as written."""
+    below: tuple[str, ...] = ()
+    """The names of the namespaces from the store that names ``moved_from`` to this one, which inherits it."""
 
     def __str__(self) -> str:
         return f"{self.backend.type}: {_shown(self.path)}" if self.path else self.backend.type
@@ -107,7 +109,16 @@ class _Side:
             line.append(self.steps[line[-1].parent])
         for each in reversed(line):
             written |= self._store(each.name).get("middleware") or {}
-        return _Place(step.backend, self._store(step.root), self._path(step), dict(step.chain), written)
+        chain, path = dict(step.chain), self._path(step)
+        below = path[len(path) - self._inherited(chain, step.parent) :]
+        return _Place(step.backend, self._store(step.root), path, chain, written, below)
+
+    def _inherited(self, chain: dict[str, Middleware], parent: str | None) -> int:
+        """From how many stores above ``moved_from`` is inherited, of which the first is ``parent``."""
+        link, count = chain.get("moved_from"), 0
+        while link is not None and parent is not None and any(each is link for _, each in self.steps[parent].chain):
+            count, parent = count + 1, self.steps[parent].parent
+        return count
 
     def _of_factory(self, factory: FactoryStep, name: str) -> _Place:
         given = self._written.get("default_factory") or {}
@@ -118,7 +129,9 @@ class _Side:
             path = (*([root] if root else []), name)
             return _Place(factory.backend, given, path, dict(factory.chain), own)
         parent = self._of_step(self.steps[factory.parent])
-        return _Place(parent.backend, parent.settings, (*parent.path, name), dict(factory.chain), parent.written | own)
+        chain, path = dict(factory.chain), (*parent.path, name)
+        below = path[len(path) - self._inherited(chain, factory.parent) :]
+        return _Place(parent.backend, parent.settings, path, chain, parent.written | own, below)
 
     def _path(self, step: Step) -> tuple[str, ...]:
         """The namespace path as it is written: the plan has samples in place of unknown names."""
@@ -272,14 +285,14 @@ def compared(before: Layout, after: Layout) -> dict[str, _Verdict]:
     for name in old.names():
         place = old.place(name)
         if place is not None:
-            verdicts[name] = _verdict(name, place, new)
+            verdicts[name] = _verdict(name, place, old, new)
     for name in new.names():
         if name not in verdicts:
             verdicts[name] = _Verdict("new", f"a new store, {new.place(name)}")
     return verdicts
 
 
-def _verdict(name: str, place: _Place, new: _Side) -> _Verdict:
+def _verdict(name: str, place: _Place, old: _Side, new: _Side) -> _Verdict:
     target = new.place(name)
     if target is not None:
         found = _location(place, target)
@@ -290,6 +303,11 @@ def _verdict(name: str, place: _Place, new: _Side) -> _Verdict:
         reader = new.place(other)
         if other != name and reader is not None and _location(place, reader) is None:
             return _readable(place, reader) or _Verdict("kept", f"now called {other!r}")
+    for other in old.names():
+        reader = old.place(other)
+        if reader is not None and getattr(reader.chain.get("moved_from"), "store", None) == name:
+            reason = f"what moved_from of {other!r} has not carried over yet would be left behind"
+            return _Verdict("unknown", reason, f"run storeconf move {other} before, until nothing remains")
     return _left("the new layout has no store of that name")
 
 
@@ -304,6 +322,7 @@ def _carried(place: _Place, target: _Place, new: _Side) -> _Verdict | None:
     source = getattr(target.chain.get("moved_from"), "store", None)
     if not isinstance(source, str) or (origin := new.place(source)) is None:
         return None
+    origin = replace(origin, path=(*origin.path, *target.below))
     if _location(place, origin) is not None:
         return None
     unreadable = _readable(place, origin)

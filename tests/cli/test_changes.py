@@ -27,6 +27,11 @@ def child(**middleware: Any) -> dict[str, Any]:
     return {"main": FILE, "s": {"parent": "main", "middleware": middleware}}
 
 
+def moving(namespace: str, store: str = "before", **more: Any) -> dict[str, Any]:
+    """A server root that takes entries from another store."""
+    return server(namespace) | {"middleware": {"moved_from": {"store": store, **more}}}
+
+
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the same": ({"s": FILE}, {"s": FILE}, "kept"),
     "another description": ({"s": FILE}, {"s": FILE | {"description": "x"}}, "kept"),
@@ -90,6 +95,46 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "unreadable",
     ),
     "a smaller limit": (child(), child(limit={"value_size": 3}), "unknown"),
+    "moved from a file to a server": ({"s": FILE}, {"before": FILE, "s": moving("to-server")}, "moved"),
+    "a move that is only prepared": (
+        {"s": FILE},
+        {"before": FILE, "s": moving("prepared", store="before", prepare=True)},
+        "moved",
+    ),
+    "moved from a child": (
+        child(),
+        {"main": FILE, "before": {"parent": "main", "namespace": "s"}, "s": moving("from-child")},
+        "moved",
+    ),
+    "moved by the chain of the root": (
+        child(),
+        {"before": FILE, "main": moving("by-root"), "s": {"parent": "main"}},
+        "moved",
+    ),
+    "moved with another chain above": (
+        {"main": FILE, "s": {"parent": "main", "middleware": {"ttl": 60}}},
+        {"before": FILE, "main": moving("chain"), "s": {"parent": "main", "middleware": {"ttl": 90}}},
+        "moved",
+    ),
+    "moved from another store": (
+        {"s": FILE},
+        {"before": FILE | {"path": "other"}, "s": moving("another")},
+        "left behind",
+    ),
+    "moved from the namespace above": (child(), {"before": FILE, "s": moving("above")}, "left behind"),
+    "moved, but encrypted from now on": (
+        {"s": FILE},
+        {"before": FILE, "s": server("encrypted") | {"middleware": {"moved_from": "before", "encrypt": KEY}}},
+        "moved",
+    ),
+    "moved with its encryption": (
+        {"s": FILE | {"middleware": {"encrypt": KEY}}},
+        {
+            "before": FILE | {"middleware": {"encrypt": KEY}},
+            "s": server("with-keys") | {"middleware": {"moved_from": "before", "encrypt": OTHER}},
+        },
+        "moved",
+    ),
 }
 
 
@@ -120,7 +165,7 @@ def test_a_verdict_is_what_happens(case: str, tmp_path: Path, monkeypatch: pytes
     value = case.encode() * 20
     assert asyncio.run(stored(old, value)) == value
     found = asyncio.run(stored(new, None))
-    assert (found == value) == (effect in ("kept", "unknown")) or effect == "unknown"
+    assert (found == value) == (effect in ("kept", "moved")) or effect == "unknown"
     done = run("changes", old, new, "--format", "json")
     verdict = {each["store"]: each for each in done.json["changes"]}["s"]
     assert verdict["effect"] == effect, verdict
@@ -161,6 +206,19 @@ def test_what_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         done = run("changes", old, new, "--format", "json")
         assert [each["effect"] for each in done.json["changes"]] == [effect], (before, after, done.both)
         assert done.status == (0 if effect == "kept" else 1)
+
+
+def test_the_store_that_was_moved_from_is_removed_once_nothing_remains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    s = FILE | {"path": "x"}
+    old = write(tmp_path / "old.yaml", {"before": FILE, "s": s | {"middleware": {"moved_from": "before"}}})
+    new = write(tmp_path / "new.yaml", {"s": s})
+    done = run("changes", old, new, "--format", "json")
+    before, after = done.json["changes"]
+    assert (after["effect"], before["effect"], done.status) == ("kept", "unknown", 1)
+    assert "storeconf move s" in before["remedy"]
 
 
 def test_new_is_found_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
