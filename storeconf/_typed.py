@@ -1,4 +1,7 @@
-"""`typed`: stores whose values are of one type, validated by Pydantic; `cached`: functions whose results are kept."""
+"""`typed`: stores whose values are of one type, validated by Pydantic; `cached`: functions whose results are kept.
+
+Longer than other modules, because functions keep their results by the same rules as stores of one type.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 
 from storeconf._arguments import milliseconds
 from storeconf._get_or_set import computed_instead
+from storeconf._pace import Pace
 from storeconf.errors import StoreError, StoreValueError
 
 if TYPE_CHECKING:
@@ -149,17 +153,27 @@ class TypedStore(Generic[T]):
     async def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """See `Store.get_many`."""
         values: dict[str, T] = {}
-        for key, data in (await self.store.get_many(keys)).items():
+        found = await self.store.get_many(keys)
+        pace = Pace()
+        for key, data in found.items():
             try:
                 values[key] = self._validate(data)
             except ValidationError as error:
                 if not self._misses:
                     raise self._invalid("get_many", key, error) from None
+            if pace.due():
+                await pace.rest()
         return values
 
     async def set_many(self, mapping: Mapping[str, T], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
-        await self.store.set_many({key: self._dump("set_many", value) for key, value in mapping.items()}, expires_in)
+        items: dict[str, bytes] = {}
+        pace = Pace()
+        for key, value in list(mapping.items()):
+            items[key] = self._dump("set_many", value)
+            if pace.due():
+                await pace.rest()
+        await self.store.set_many(items, expires_in)
 
     async def get_or_set(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import BuildContext, MemoryStore, Store, StoreBase
+from storeconf import BuildContext, MemoryStore, Store, StoreBase, typed
 from storeconf.middleware.cache import Cache
 from tests.conformance.test_stores import FULL_STACK
 
@@ -105,6 +105,18 @@ def test_a_hundred_thousand_keys_hold_the_event_loop_briefly(kind: str) -> None:
             turn = await longest_turn(call)
             assert turn < LONGEST, f"{name} holds the event loop for {turn * 1000:.0f} ms"
         await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_typed_values_are_dumped_and_validated_by_turns() -> None:
+    items = {f"key-{number}": number for number in range(100_000)}
+
+    async def main() -> None:
+        store = typed(MemoryStore(), int)
+        assert await longest_turn(lambda: store.set_many(items)) < LONGEST
+        assert await longest_turn(lambda: store.get_many(items)) < LONGEST
+        assert await store.get_many(items) == items
 
     asyncio.run(main())
 

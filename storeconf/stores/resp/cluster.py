@@ -210,7 +210,11 @@ class ClusterTransport(Transport):
         try:
             address, reply = await first_answer([*known, *others], self._ask)
         except NobodyAnswersError as error:
-            raise error.failures[-1][1] from None
+            node, failure = error.failures[-1]
+            if isinstance(failure, ReplyError):
+                label = self._connection(node).label
+                raise NotConnectedError(f"{label} refused: {failure}", cause=failure) from failure
+            raise failure from None
         self._take(reply, address)
 
     async def _ask(self, address: Address) -> Any:
