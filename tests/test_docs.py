@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -155,6 +156,24 @@ def test_the_recipes_for_pipelines_run_what_their_page_runs() -> None:
         (Path(place) / "storeconf.yaml").write_text(files["storeconf.yaml"])
         for command in commands:
             assert shell(command, Path(place)).returncode == 0, command
+
+
+def test_the_table_of_lines_counts_the_programs_below_it() -> None:
+    counted: Counter[tuple[str, str]] = Counter()
+    page = (ROOT / "docs/explanation/lines.md").read_text()
+    library, job = "", None
+    for line in map(str.strip, page.splitlines()):
+        if line.startswith("## "):
+            library = line.removeprefix("## ")
+        elif line.startswith("# job: "):
+            job = line.removeprefix("# job: ")
+        elif line == "# end":
+            job = None
+        elif job is not None and line and not line.startswith("#"):
+            counted[library, job] += 1
+    rows = re.findall(r"^\| [^|]+ \(`(\w+)`\) \| (\d+) \| ([\w-]+) \| (\d+) \|", page, re.MULTILINE)
+    shown = {("storeconf", job): int(ours) for job, ours, _, _ in rows}
+    assert shown | {(peer, job): int(theirs) for job, _, peer, theirs in rows} == counted
 
 
 def test_pages_link_only_to_what_exists() -> None:
