@@ -445,6 +445,7 @@ class _NeedsCheck:
         self._relations = relations
         self._report = report
         self._needs: dict[str, _Needs] = {}
+        self._circular: set[str] = set()  # stores whose chains call each other, and those that name such middleware
 
     def check(self, factory: DefaultFactorySpec | None) -> None:
         named: dict[str, Mapping[str, str]] = {}
@@ -543,6 +544,7 @@ class _NeedsCheck:
             path = ("stores", need.named_by, "middleware", kind)
             notes.append(self._report.note(f"{name!r} needs {need.store!r} for its {kind}{inherits}", path))
             steps.append((name, kind, need))
+        self._circular.update(names, (need.named_by for _, _, need in steps))
         _, kind, need = steps[0]
         if len(names) == 1:
             text = f"{names[0]!r} would need itself for its {kind}"
@@ -585,6 +587,7 @@ class _NeedsCheck:
                 if (
                     kind in _MOVING
                     and need.named_by == name
+                    and name not in self._circular
                     and not self._check_apart(repr(name), kind, place, there, path)
                 ):
                     continue
