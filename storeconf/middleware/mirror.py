@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field
 
 from storeconf._pace import Pace, batches
-from storeconf.middleware import GuardedStore, StoreWrapper, pass_through, without_policies
+from storeconf.middleware import GuardedStore, pass_through, without_policies
 from storeconf.middleware._repeated import EXPIRY_PLACE, RepeatedCall, pair_of
 from storeconf.operations import OPERATIONS, Operation
 from storeconf.plugin import BuildContext, Middleware, StoreName
@@ -24,6 +24,8 @@ from storeconf.store import Store, value_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from storeconf.sync import SyncStore
 
 __all__ = ["Latencies", "Mirror", "MirrorReport", "mirror_report"]
 
@@ -123,14 +125,12 @@ class MirrorReport:
     mirror_latencies: Latencies
 
 
-def mirror_report(store: Store) -> MirrorReport | None:
+def mirror_report(store: Store | SyncStore) -> MirrorReport | None:
     """Return what the ``mirror`` in the chain of a store has counted, None if there is none."""
     inside: Any = store
-    while isinstance(inside, StoreWrapper):
-        if isinstance(inside, MirrorStore):
-            return inside.report()
-        inside = inside.wrapped
-    return None
+    while inside is not None and not isinstance(inside, MirrorStore):
+        inside = getattr(inside, "wrapped", None)
+    return None if inside is None else inside.report()
 
 
 class LinkCounts:

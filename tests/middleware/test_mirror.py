@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
+import storeconf.sync
 from storeconf import MemoryStore, Store, StoreUnavailableError, StoreValueError
 from storeconf.middleware import _repeated as bounds
 from storeconf.operations import METHODS
@@ -613,3 +614,15 @@ async def test_latencies_are_those_of_both_stores() -> None:
 
 def test_a_store_without_mirror_has_no_report() -> None:
     assert storeconf.mirror_report(MemoryStore()) is None
+
+
+def test_the_same_without_await() -> None:
+    stores = {"main": {"type": "memory", "middleware": {"mirror": "other", "ttl": "1h"}}, "other": {"type": "memory"}}
+    with storeconf.sync.load({"stores": stores}, environ={}) as registry:
+        main = registry["main"]
+        assert main.increment("k") == 1
+        main.set("k", b"v")
+        assert main.get("k") == b"v"
+    report = storeconf.mirror_report(main)
+    assert report is not None
+    assert (report.calls, report.compared, report.differences) == (3, 1, 0)
