@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -341,6 +342,25 @@ def test_only_the_redactor_makes_redacted_texts() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Redacted"
     }
     assert makers == {"config.secrets", "cli.output"}
+
+
+PRINTING = ("print", "click.echo", "click.secho", "click.progressbar", "click.prompt", "click.confirm")
+
+
+def test_the_command_line_prints_through_one_module() -> None:
+    """All else would print what neither the redactor nor a dump has seen."""
+    printing = {
+        module_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and is_printing(ast.unparse(node.func))
+    }
+    # The suite of conformance tests reports to a stream that its caller gives it.
+    assert printing == {"cli.output", "testing.conformance"}
+
+
+def is_printing(function: str) -> bool:
+    return function in PRINTING or re.fullmatch(r"sys\.(stdout|stderr)(\.buffer)?\.write(lines)?", function) is not None
 
 
 def test_no_two_classes_have_one_name() -> None:

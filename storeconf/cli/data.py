@@ -17,6 +17,8 @@ from storeconf._arguments import parse_duration
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_stores
 from storeconf.cli.output import (
+    ask,
+    contents,
     data,
     emit_json,
     error,
@@ -142,9 +144,9 @@ def get_command(source: Source, store: str, key: str, form: str) -> None:
     else:
         text, encoding = _text(value)
         if encoding == "utf-8" and all(each.isprintable() or each in "\t\n" for each in text):
-            click.echo(text, nl=not text.endswith("\n"))
+            contents(text)
         else:
-            click.echo(repr(value))
+            contents(repr(value))
             message(f"{readable_size(len(value))} of binary data, escaped for the terminal; a pipe gets the bytes")
 
 
@@ -313,7 +315,7 @@ def _below(layout: Layout, name: str) -> str:
 
 
 def _agreed(question: str) -> bool:
-    click.echo(question, err=True, nl=False)
+    ask(question)
     answer = sys.stdin.readline() if sys.stdin is not None else ""  # as it is where it was closed
     if not on_terminal(sys.stdin):
         message("")  # a terminal would have ended the line

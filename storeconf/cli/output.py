@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Progress",
+    "ask",
     "be_quiet",
     "can_show",
     "columns",
     "commented",
     "complain",
+    "contents",
     "counted",
     "data",
     "emit_json",
@@ -103,8 +105,13 @@ def style(text: str, **how: Any) -> str:
 
 
 def data(text: str = "") -> None:
-    """Print to stdout."""
-    click.echo(text, color=wants_color(sys.stdout))
+    """Print to stdout; what is of a layout was masked value by value, as it was dumped or described."""
+    _to_stdout(Redacted(text))
+
+
+def contents(text: str) -> None:
+    """Print what a store contains, which is never a setting, as it is; it may end its last line itself."""
+    _to_stdout(Redacted(text), ends=text.endswith("\n"))
 
 
 def lines(texts: Iterable[str]) -> None:
@@ -132,8 +139,17 @@ def message(text: str) -> None:
         _to_stderr(_without_secrets(text))
 
 
-def _to_stderr(text: Redacted) -> None:
-    click.echo(text, err=True, color=wants_color(sys.stderr))
+def ask(question: str) -> None:
+    """Print to stderr, and leave room for the answer behind it."""
+    _to_stderr(_without_secrets(question), ends=True)
+
+
+def _to_stdout(text: Redacted, *, ends: bool = False) -> None:
+    click.echo(text, nl=not ends, color=wants_color(sys.stdout))
+
+
+def _to_stderr(text: Redacted, *, ends: bool = False) -> None:
+    click.echo(text, err=True, nl=not ends, color=wants_color(sys.stderr))
 
 
 _QUIET = "storeconf.quiet"
@@ -362,7 +378,7 @@ def progress(label: str, length: int | None, *, shown: bool, count: bool = True)
     with click.progressbar(
         _endless() if length is None else None,
         length=length,
-        label=label,
+        label=_without_secrets(label),
         file=sys.stderr,
         show_pos=count,
         color=wants_color(sys.stderr),
