@@ -135,7 +135,7 @@ class CodecStore(StoreWrapper):
         return NotCoded(f"it has {len(value)} bytes, and {self.max_size} are allowed")
 
     def _damaged(self, key: str, error: Exception, operation: str) -> None:
-        """Report a value that can't be decoded, which then counts as missing, or raise what is no damage."""
+        """Report a value that can't be decoded, which then counts as missing, or raise any other error."""
         if isinstance(error, StoreError):
             sign(error, self, operation)
             raise error
