@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,6 @@ from storeconf import ConfigError, MemoryStore, StoreClosedError, StoreError, St
 from tests.above.backends import in_loop, root
 from tests.servers import shared
 from tests.test_call_counts import entered
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEMORY = {"type": "memory"}
 
@@ -231,6 +230,52 @@ async def test_memory_takes_other_bounds_in_place(tmp_path: Path) -> None:
         await layout.change(a=MEMORY, s={"parent": "a"})
         await s.set_many({f"x{number}": b"v" * 100 for number in range(50)})
         assert len([key async for key in s.keys()]) == 51
+
+
+@in_loop
+async def test_a_directory_takes_other_settings_in_place(tmp_path: Path) -> None:
+    main = {"type": "file", "path": "data"}
+    layout = Layout(tmp_path, a=main, s={"parent": "a"})
+    async with layout.registry:
+        a, s = layout.registry.get("a"), layout.registry.get("s")
+        kept, threads = a.root, threading.active_count()
+        await s.set_many({f"k{number}": "v" for number in range(600)})
+        keys, walk, ended = s.keys(), a.walk(), asyncio.Event()
+        found, walked = [await anext(keys)], [await anext(walk)]
+
+        async def work(number: int) -> int:
+            count = 0
+            while not ended.is_set():
+                count += 1
+                assert await s.increment(f"count{number}") == count
+                await s.set(f"large{number}", b"x" * 100_000)
+                assert await s.get(f"count{number}") == b"%d" % count
+            return count
+
+        tasks = [asyncio.create_task(work(number)) for number in range(8)]
+        for turn in range(20):
+            changed = main | ({"durability": "fsync", "mode": "0750", "create": False} if turn % 2 == 0 else {})
+            result = await layout.change(a=changed, s={"parent": "a"})
+            assert (result.changed, a.root) == (("a", "s"), kept)
+            await s.set(f"k{turn}", "w")
+            inside = s.wrapped  # type: ignore[attr-defined]
+            assert (inside.durability, inside.must_exist) == (("fsync", True) if turn % 2 == 0 else ("flush", False))
+            mode = Path(s.raw_key(f"k{turn}") or "").stat().st_mode & 0o777
+            assert mode == (0o640 if turn % 2 == 0 else 0o600)
+        ended.set()
+        assert min(await asyncio.gather(*tasks)) > 0
+        found += [key async for key in keys]
+        walked += [place async for place in walk]
+        assert {f"k{number}" for number in range(20, 600)} <= set(found)
+        assert {f"k{number}" for number in range(20, 600)} <= {key for _, key in walked}
+        async with asyncio.timeout(10):
+            while threading.active_count() > threads:
+                await asyncio.sleep(0.01)
+        await layout.change(a=main | {"durability": "fsync"}, s={"parent": "a"})
+        keys = s.keys()
+        await anext(keys)
+        await layout.change(a=main, s={"parent": "a"})  # closed while the iteration still needs what was before
+    assert not [thread for thread in threading.enumerate() if "storeconf-file" in thread.name]
 
 
 @in_loop

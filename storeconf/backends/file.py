@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,7 +14,10 @@ from storeconf.operations import Capabilities
 from storeconf.plugin import Backend, ConfigPath
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storeconf.plugin import BuildContext
+    from storeconf.store import Store
     from storeconf.stores.file import FileStore
 
 __all__ = ["FileBackend", "FileMode"]
@@ -102,6 +106,18 @@ class FileBackend(Backend):
     def location(self) -> tuple[str, ...]:
         """The parts of the directory's path, symbolic links resolved."""
         return ("file", *Path(os.path.realpath(self.path)).parts[1:])
+
+    def adopt(
+        self, root: Store, context: BuildContext, before: Backend, context_before: BuildContext
+    ) -> Callable[[], None] | None:
+        """Use the same directory with other settings."""
+        from storeconf.stores.file import FileStore
+
+        if self == before:
+            return super().adopt(root, context, before, context_before)
+        if not isinstance(root, FileStore) or before.location() != self.location():
+            return None
+        return partial(root.change_settings, self.build(context))
 
     def build(self, context: BuildContext) -> FileStore:
         """Make the store; the directory is made when it opens."""

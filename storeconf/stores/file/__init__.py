@@ -3,6 +3,8 @@
 `FileStore` is the half of it that runs in event loops; a worker thread touches the files.
 
 Where the kernel tells what it would have to wait for, the event loop itself reads what the kernel has in memory.
+
+Longer than other modules, because every hook is here once, as the event loop sees it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self, TypeVar, TypeVarTuple
 
 from storeconf._lifecycle import OPEN
 from storeconf._root import sign
@@ -32,8 +34,10 @@ from storeconf.stores.file.worker import LoopWriter, Turns, Worker
 from storeconf.stores.file.writing import EntryWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from asyncio import Future
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
+    from storeconf._root import Calls
     from storeconf.store import Expiry
 
 __all__ = ["FileStore"]
@@ -56,6 +60,16 @@ class _Pages:
     path: tuple[str, ...]
     prefix: str
     steps: Iterator[list[str]] | None = None
+    worker: Worker | None = None
+
+
+class _Adjustable(NamedTuple):
+    """What a reload may change."""
+
+    create_directories: bool
+    durability: Literal["flush", "fsync"]
+    mode: int
+    must_exist: bool
 
 
 class FileStore(StoreBase):
@@ -93,11 +107,29 @@ class FileStore(StoreBase):
             raise ValueError("give create_directories or must_exist, not both")
         super().__init__()
         self.path: Path = Path(path).absolute()
-        self.create_directories: bool = create_directories
-        self.durability = durability
-        self.mode: int = mode
-        self.must_exist: bool = must_exist
+        self._settings = _Adjustable(create_directories, durability, mode, must_exist)
+        self._earlier: list[tuple[tuple[Worker, ...], tuple[EntryReader, ...]]] = []
         self._reset_workers()
+
+    @property
+    def create_directories(self) -> bool:
+        """Whether the directories above it are created too."""
+        return self._root._settings.create_directories
+
+    @property
+    def durability(self) -> Literal["flush", "fsync"]:
+        """What a finished write survives."""
+        return self._root._settings.durability
+
+    @property
+    def mode(self) -> int:
+        """The permissions of directories."""
+        return self._root._settings.mode
+
+    @property
+    def must_exist(self) -> bool:
+        """Whether a missing directory is an error."""
+        return self._root._settings.must_exist
 
     def _reset_workers(self) -> None:
         self._readers: tuple[EntryReader, ...] = ()
@@ -113,10 +145,6 @@ class FileStore(StoreBase):
     def do_attach(self, parent: Self) -> None:
         """Give a namespace's handle what people look at; its path is that of its directory."""
         self.path = parent.path / namespace_name(self._path[-1])
-        self.create_directories = parent.create_directories
-        self.durability = parent.durability
-        self.mode = parent.mode
-        self.must_exist = parent.must_exist
 
     # ------------------------------------------------------------------ life cycle
 
@@ -124,6 +152,14 @@ class FileStore(StoreBase):
         """Start the worker; make and check the directory."""
         if sys.platform == "win32":
             raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
+        self._start()
+        try:
+            await self._writer.submit(self._directory.open)
+        except BaseException:
+            await self.do_close()
+            raise
+
+    def _start(self) -> None:
         fsync = self.durability == "fsync"
         directory = self._new_directory()
         writer, in_loop = EntryWriter(directory), LoopWriter(self._new_directory())
@@ -139,27 +175,43 @@ class FileStore(StoreBase):
         self._writer = Worker(name, directory, writer.group, partial(_close, writer, in_loop))
         if not fsync:
             self._reader = self._writer
-        self._directory, self._reading, self._writing = (
-            directory,
-            ReadOperations(reader),
-            WriteOperations(writer, (in_loop,)),
-        )
+        self._directory = directory
+        self._reader.reading, self._writer.writing = ReadOperations(reader), WriteOperations(writer, (in_loop,))
         self._workers = (self._reader, self._writer) if fsync else (self._writer,)
         self._readers = (reader, writer, in_loop) if fsync else (writer, in_loop)
         self._abandon = weakref.finalize(self, _stop, self._workers)
         self._abandon.atexit = False
-        self._writer.start(self._writing.sweep())
-        try:
-            await self._writer.submit(directory.open)
-            if system.has_cached_open() and system.cached_open is not None:
-                self._cached, self._find_cached = True, CachedReader(directory, system.cached_open).find
-                if not fsync:
-                    self._in_loop, self._overwriting, self._home_thread = in_loop, WriteOperations(in_loop), get_ident()
-        except BaseException:
-            self._abandon.detach()
-            _stop(self._workers)
-            self._reset_workers()
-            raise
+        self._writer.start(self._writer.writing.sweep())
+        if system.has_cached_open() and system.cached_open is not None:
+            self._cached, self._find_cached = True, CachedReader(directory, system.cached_open).find
+            if not fsync:
+                self._overwriting, self._home_thread, self._in_loop = WriteOperations(in_loop), get_ident(), in_loop
+
+    def change_settings(self, like: FileStore) -> None:
+        """Take the settings of another store of the same directory; calls in progress end as they have begun."""
+        self.path, self._settings = like.path, like._settings
+        if self._life.state != OPEN:
+            return
+        workers, readers, abandon = self._workers, self._readers, self._abandon
+        assert abandon is not None
+        self._reset_workers()
+        self._start()
+        # Whoever comes from now on waits for its turn behind this. It can't fail any more than later calls can.
+        self._writer.submit(self._directory.open).add_done_callback(_log_failure)
+        self._earlier.append((workers, readers))
+        work = self._end_earlier(workers, abandon, (self._life.renew_calls(), self._life.renew_iterations()))
+        self._life.run_in_background(work)
+
+    async def _end_earlier(
+        self, workers: tuple[Worker, ...], abandon: weakref.finalize[..., FileStore], calls: Iterable[Calls]
+    ) -> None:
+        for each in calls:
+            await each.wait()
+        abandon.detach()
+        _stop(workers)
+        for worker in workers:
+            await worker.wait()
+        self._earlier = [each for each in self._earlier if each[0] is not workers]
 
     def _new_directory(self) -> Directory:
         return Directory(
@@ -173,7 +225,8 @@ class FileStore(StoreBase):
 
     async def do_close(self) -> None:
         """End the worker; what it has not begun by then fails."""
-        workers = self._workers
+        workers = (*(worker for earlier, _ in self._earlier for worker in earlier), *self._workers)
+        self._earlier = []
         if self._abandon is not None:
             self._abandon.detach()
         _stop(workers)  # not by the finalizer, which does nothing once the interpreter has run all that are left
@@ -185,10 +238,12 @@ class FileStore(StoreBase):
         """Let go of the parent's files; its worker does not run here."""
         if self._abandon is not None:
             self._abandon.detach()
-        for worker in self._workers:
-            worker.forget()
-        for reader in self._readers:
-            reader.forget()
+        for workers, readers in (*self._earlier, (self._workers, self._readers)):
+            for worker in workers:
+                worker.forget()
+            for reader in readers:
+                reader.forget()
+        self._earlier = []
         self._reset_workers()
 
     # ------------------------------------------------------------------ operations
@@ -238,7 +293,7 @@ class FileStore(StoreBase):
             found = self._find_cached(path, key)
             if not isinstance(found, Elsewhere):
                 return found
-        return await self._reader.submit(self._reading.find, path, key)
+        return await (reader := self._reader).submit(reader.reading.find, path, key)
 
     async def _write(
         self, work: Callable[[WriteOperations, tuple[str, ...], *Ts], T], path: tuple[str, ...], *arguments: *Ts
@@ -247,23 +302,25 @@ class FileStore(StoreBase):
 
         Loops of other threads may not, because a `LoopWriter` is for one thread.
         """
-        if self._in_loop is not None and get_ident() == self._home_thread:
+        in_loop = self._in_loop
+        if in_loop is not None and get_ident() == self._home_thread:
+            overwriting = self._overwriting
             place = self._directory.places.get(path)
             if place is not None and place.read_flags == system.NO_DISK:
                 turns = self._keep_turns()
                 if monotonic() >= turns.end:
                     await turns.give()
-                if not self._in_loop.ready:
-                    await self._writer.submit(self._in_loop.prepare)
+                if not in_loop.ready:
+                    await self._writer.submit(in_loop.prepare)
                 try:
-                    return work(self._overwriting, path, *arguments)
+                    return work(overwriting, path, *arguments)
                 except Busy:
                     pass
                 except StoreError:  # some of them are OSErrors too
                     raise
                 except OSError as error:
                     raise translate(error, self._directory) from error
-        return await self._writer.submit(work, self._writing, path, *arguments)
+        return await (writer := self._writer).submit(work, writer.writing, path, *arguments)
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
         """Read, or, to renew, read under the key's lock."""
@@ -291,19 +348,20 @@ class FileStore(StoreBase):
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
         """Remove file after file, in slices; other calls get their turn."""
-        await self._writer.submit(self._writing.delete_all, path)
-        if self._in_loop is not None and get_ident() == self._home_thread:
-            self._in_loop.ready = False
-            await self._writer.submit(self._in_loop.drop_spares)
+        await (writer := self._writer).submit(writer.writing.delete_all, path)
+        in_loop = self._in_loop
+        if in_loop is not None and get_ident() == self._home_thread:
+            in_loop.ready = False
+            await self._writer.submit(in_loop.drop_spares)
 
     async def do_delete_expired(self, path: tuple[str, ...]) -> None:
         """Look at file after file, in slices."""
-        await self._writer.submit(self._writing.delete_expired, path)
+        await (writer := self._writer).submit(writer.writing.delete_expired, path)
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
         """Read what is in memory, and all the rest in one hand-over."""
         if not self._cached:
-            return await self._reader.submit(self._reading.get_many, path, keys)
+            return await (reader := self._reader).submit(reader.reading.get_many, path, keys)
         turns = self._keep_turns()
         found, rest = {}, []
         for key in keys:
@@ -315,16 +373,16 @@ class FileStore(StoreBase):
             elif entry is not None:
                 found[key] = entry[0]
         if rest:
-            found.update(await self._reader.submit(self._reading.get_many, path, rest))
+            found.update(await (reader := self._reader).submit(reader.reading.get_many, path, rest))
         return found
 
     async def do_set_many(self, path: tuple[str, ...], items: dict[str, bytes], expiry: int | None) -> None:
         """Set all in one hand-over."""
-        await self._writer.submit(self._writing.set_many, path, items, expiry)
+        await (writer := self._writer).submit(writer.writing.set_many, path, items, expiry)
 
     async def do_delete_many(self, path: tuple[str, ...], keys: list[str]) -> int:
         """Delete all in one hand-over."""
-        return await self._writer.submit(self._writing.delete_many, path, keys)
+        return await (writer := self._writer).submit(writer.writing.delete_many, path, keys)
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """Read the record."""
@@ -363,8 +421,10 @@ class FileStore(StoreBase):
 
     async def _next_page(self, pages: _Pages) -> list[str] | None:
         if pages.steps is None:  # only now the store is open
-            pages.steps = self._reading.pages(pages.path, pages.prefix)
-        return await self._reader.submit(next, pages.steps, None)
+            pages.worker = self._reader
+            pages.steps = pages.worker.reading.pages(pages.path, pages.prefix)
+        assert pages.worker is not None
+        return await pages.worker.submit(next, pages.steps, None)
 
     async def do_keys(self, path: tuple[str, ...], prefix: str) -> AsyncIterator[str]:
         """Read file after file, a page in each hand-over."""
@@ -375,8 +435,8 @@ class FileStore(StoreBase):
 
     async def do_walk(self, path: tuple[str, ...]) -> AsyncIterator[tuple[tuple[str, ...], str]]:
         """Read file after file of all directories, a page in each hand-over."""
-        pages = self._reading.tree(path)
-        while (page := await self._reader.submit(next, pages, None)) is not None:
+        pages = (reader := self._reader).reading.tree(path)
+        while (page := await reader.submit(next, pages, None)) is not None:
             for names, key in page:
                 yield names, key
 
@@ -387,7 +447,7 @@ class FileStore(StoreBase):
 
     async def do_ping(self, path: tuple[str, ...]) -> None:
         """Make, write and remove a file."""
-        await self._writer.submit(self._writing.ping)
+        await (writer := self._writer).submit(writer.writing.ping)
 
 
 def _nothing_cached(_path: tuple[str, ...], _key: str) -> Elsewhere:
@@ -410,6 +470,11 @@ def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:
 def _close(*readers: EntryReader) -> None:
     for reader in readers:
         reader.close()
+
+
+def _log_failure(opening: Future[None]) -> None:
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        _logger.error("a file store could not use its directory with other settings: %s", error)
 
 
 def _stop(workers: tuple[Worker, ...]) -> None:

@@ -3,6 +3,8 @@
 The calls of one turn of a loop go over to the thread together and come back together: waking a thread costs ten times
 what most calls cost. A lone call does not wait for the end of its turn. `Turns` is for what loops do themselves,
 `LoopWriter` for changing entries in a loop, where no disk is behind the files (tmpfs), so that nothing has to wait.
+
+Longer than other modules, because all ways on which a call may go share the time of its event loop.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from storeconf.stores.file.directory import Directory, NamespacePlace
     from storeconf.stores.file.format import Record
+    from storeconf.stores.file.operations import ReadOperations, WriteOperations
     from storeconf.stores.file.syncing import SyncGroup
     from storeconf.stores.file.writing import LockedEntry
 
@@ -182,8 +185,12 @@ class Worker:
     """A thread that does what event loops hand over, in order, and long jobs slice by slice in between.
 
     With a ``group``, what was staged there is settled before any outcome of the same batch is told. ``cleanup`` is
-    what the thread does last. Holds no store, so that a forgotten one can end it.
+    what the thread does last. Holds no store, so that a forgotten one can end it. ``reading`` and ``writing`` are what
+    may be handed over to this thread alone.
     """
+
+    reading: ReadOperations
+    writing: WriteOperations
 
     def __init__(
         self, name: str, directory: Directory, group: SyncGroup | None, cleanup: Callable[[], None] | None
