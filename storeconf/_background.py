@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from storeconf._single_flight import Flight
 
-__all__ = ["BackgroundLoop", "background_loop", "check_thread", "drive", "run_in_background"]
+__all__ = ["BackgroundLoop", "FactoryLeftError", "background_loop", "check_thread", "drive", "run_in_background"]
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a coroutine that was to wait for nothing waits")
 
 
-class _Deserted(Exception):  # noqa: N818 - a signal between threads, never seen by callers
-    """The thread that was to run the factory has left, by KeyboardInterrupt for example."""
+class FactoryLeftError(Exception):
+    """The thread that was to run the factory has left, by KeyboardInterrupt for example. Callers never see it."""
 
 
 class _FactoryCall:
@@ -108,7 +108,7 @@ class _Errand(Generic[T]):
     async def ask(self) -> Any:
         """Let the thread run its factory, and return what that made. Runs in the loop, as the factory of a flight."""
         if self.left:
-            raise _Deserted
+            raise FactoryLeftError
         self.request = _FactoryCall(asyncio.get_running_loop().create_future(), running_flight())
         self.mail.put(self.request)
         return await self.request.answer
@@ -117,7 +117,7 @@ class _Errand(Generic[T]):
         """The thread does not wait any longer. Runs in the loop."""
         self.left = True
         if self.request is not None and not self.request.answer.done():
-            self.request.answer.set_exception(_Deserted())
+            self.request.answer.set_exception(FactoryLeftError())
         if self.task is None:
             self._close()
         else:
@@ -179,7 +179,7 @@ class BackgroundLoop:
             errand.work = compute(errand.ask)
             try:
                 return self._wait(errand, factory)
-            except _Deserted:
+            except FactoryLeftError:
                 continue
 
     def begin(self, work: Coroutine[Any, Any, object]) -> None:

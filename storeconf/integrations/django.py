@@ -18,13 +18,16 @@ import os
 import pickle
 from asyncio import _get_running_loop
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends import base
 from django.core.exceptions import ImproperlyConfigured
 
-from storeconf._background import background_loop, drive, run_in_background
+from storeconf._background import FactoryLeftError, background_loop, drive, run_in_background
+from storeconf._single_flight import part_of_flight, running_flight
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
 from storeconf.registry import StoreRegistry
@@ -33,6 +36,7 @@ from storeconf.sync.stores import SyncStore, close_at_exit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from storeconf._single_flight import Flight
     from storeconf.integrations._sessions import Source
     from storeconf.store import Store
 
@@ -221,18 +225,30 @@ class StoreconfCache(_DjangosCache):
 
         Threads that want the same key at once call it once; with the middleware ``refresh`` processes do, too.
         """
-        key = self.make_and_validate_key(key, version=version)
-
-        def made() -> bytes:
-            return self._dumps(default() if callable(default) else default)
-
-        span = self.get_backend_timeout(timeout)
+        key, span = self.make_and_validate_key(key, version=version), self.get_backend_timeout(timeout)
+        made = self._maker(default)
         value = self._load(key, self._entries.get_or_set(key, made, span))
         if value is _MISSING:
             data = made()
             self._entries.set(key, data, span)
             value = self._loads(data)
         return value
+
+    async def aget_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """See `get_or_set`. ``default`` is a plain function here too, and is called in this event loop."""
+        key, span = self.make_and_validate_key(key, version=version), self.get_backend_timeout(timeout)
+        made = self._maker(default)
+        value = self._load(key, await self._entries.computed(key, made, span))
+        if value is _MISSING:
+            data = made()
+            await self._entries.awaited("set", key, data, span)
+            value = self._loads(data)
+        return value
+
+    def _maker(self, default: Any) -> Callable[[], bytes]:
+        return lambda: self._dumps(default() if callable(default) else default)
 
     # ------------------------------------------------------------------ many keys
 
@@ -321,6 +337,53 @@ class _Entries(SyncStore):
         if reach.here:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_coroutine(work), background_loop().loop))
+
+    async def computed(self, key: str, factory: Callable[[], bytes], span: float | None) -> bytes:
+        """Await ``get_or_set``; ``factory`` runs in this event loop, also where threads and other loops wait for it.
+
+        If another loop runs its factory for the same key and leaves before it has ended, this one computes instead.
+        """
+        if self._now().here:
+            return await self.awaited("get_or_set", key, factory, span)  # type: ignore[no-any-return]
+        loop, context, asked = asyncio.get_running_loop(), copy_context(), list[Future[bytes]]()
+
+        async def ask() -> bytes:
+            made = Future[bytes]()
+            asked.append(made)
+            try:
+                loop.call_soon_threadsafe(_make, made, factory, running_flight(), context=context)
+            except RuntimeError as error:  # it is closed
+                raise FactoryLeftError from error
+            try:
+                return await asyncio.wrap_future(made)
+            except asyncio.CancelledError:
+                if made.cancelled():
+                    raise FactoryLeftError from None
+                raise
+
+        while True:
+            try:
+                return await self.awaited("get_or_set", key, ask, span)  # type: ignore[no-any-return]
+            except FactoryLeftError:
+                continue
+            finally:
+                for made in asked:
+                    made.cancel()  # unless it has run
+
+
+def _make(made: Future[bytes], factory: Callable[[], bytes], flight: Flight | None) -> None:
+    if not made.set_running_or_notify_cancel():
+        return
+    try:
+        with part_of_flight(flight):
+            value = factory()
+    except Exception as error:  # noqa: BLE001 - all who wait for the value get it, but no future takes StopIteration
+        made.set_exception(RuntimeError(f"the factory raised {error!r}") if isinstance(error, StopIteration) else error)
+    except BaseException:
+        made.set_exception(FactoryLeftError())
+        raise
+    else:
+        made.set_result(value)
 
 
 async def _coroutine(work: Awaitable[Any]) -> Any:

@@ -233,14 +233,14 @@ ADD_NUMBERED = Script(
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return false
 end
-redis.call('INCR', KEYS[2])
+redis.call('INCRBY', KEYS[2], 1)
 local number = redis.call('GET', KEYS[2])
 redis.call('SET', KEYS[1], ARGV[1] .. number, 'PX', ARGV[2])
 return number
 """,
     keys=2,
 )
-"""SET NX of a value to which the next number of a counter is appended. INCR comes first: it may be refused."""
+"""SET NX of a value to which the next number of a counter is appended. INCRBY comes first: it may be refused."""
 
 POP = Script("""
 local value = redis.call('GET', KEYS[1])
