@@ -45,6 +45,8 @@ from storeconf.operations import METHODS, TABLE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 
+    Watcher = Callable[[tuple[str, ...], Collection[str] | None], None]
+
 __all__ = [
     "CHANGES",
     "CLOSE_GRACE",
@@ -243,7 +245,8 @@ class RootLife(LifeCycle):
 
     ``guests`` counts who has entered the store itself, and not a registry that holds it. ``inside`` are the tasks whose
     further calls closing waits for. ``iterations`` are those of ``keys`` and ``walk`` in progress, of which each step
-    is a call. ``observed`` is whether anybody has to be told of changes. ``on_acquire`` is called after each `acquire`.
+    is a call. ``observed`` is whether anybody has to be told of changes. ``watchers`` are called after each that has
+    succeeded, with the path and the keys, None for all at and below it. ``on_acquire`` is called after each `acquire`.
     ``abandoned``: the layout does not list the root any more; see `abandon`.
     """
 
@@ -251,6 +254,7 @@ class RootLife(LifeCycle):
         self.owner = owner
         self.coherence: Coherence | None = None
         self.on_acquire: Callable[[], None] | None = None
+        self.watchers: tuple[Watcher, ...] = ()
         self.abandoned = False
         self._open_limit = OPEN_LIMIT
         super().__init__(self._open_owner, self._close_owner, self._forget_parent)
@@ -268,7 +272,7 @@ class RootLife(LifeCycle):
         self.guests = 0
         self.inside: set[asyncio.Task[Any] | None] = set()
         self.flights = Flights(self._count_flight)
-        self.observed = self.coherence is not None
+        self.observed = self.coherence is not None or bool(self.watchers)
 
     async def acquire(self) -> None:
         """Hold it open, and open it if it is not."""
@@ -391,7 +395,29 @@ class RootLife(LifeCycle):
     def observe(self) -> None:
         """Find out whether anybody has to be told of changes."""
         with self.mutex:
-            self.observed = self.coherence is not None or self.flights.can_be_overtaken
+            self.observed = self._is_observed()
+
+    def _is_observed(self) -> bool:
+        return self.coherence is not None or self.flights.can_be_overtaken or bool(self.watchers)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call it after each change from now on that succeeds."""
+        with self.mutex:
+            self.watchers += (watcher,)
+            self.observed = True
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Call it no longer."""
+        with self.mutex:
+            self.watchers = tuple(each for each in self.watchers if each != watcher)
+            self.observed = self._is_observed()
+
+    async def reporting(self, change: Awaitable[T], path: tuple[str, ...], keys: Collection[str] | None) -> T:
+        """Await a change, and call the watchers."""
+        done = await change
+        for watcher in self.watchers:
+            watcher(path, keys)
+        return done
 
 
 def maker_of(store: Any) -> Maker:
@@ -492,8 +518,10 @@ class RootCaller:
         if not life.observed:
             return self._call(work, operation)
         if life.flights.can_be_overtaken or (keys is not None and not few(keys)):
-            return self._overtaking(keys, work, operation)
-        return self._telling(keys, self._call(work, operation))
+            change: Awaitable[T] = self._overtaking(keys, work, operation)
+        else:
+            change = self._telling(keys, self._call(work, operation))
+        return life.reporting(change, self._path, keys) if life.watchers else change
 
     async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> T:
         try:
@@ -630,10 +658,11 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         if near is not None and keys is not None and not near.concerns(path):
             near = None
         flights = life.flights if overtakes and life.flights.can_be_overtaken else None
-        if near is None and flights is None:
+        if near is None and flights is None and not (overtakes and life.watchers):
             return operation(self, *args, **kwargs)
         # Within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
-        return _tell(near, flights, path, keys, lambda: operation(self, *args, **kwargs))
+        change = _tell(near, flights, path, keys, lambda: operation(self, *args, **kwargs))
+        return life.reporting(change, path, keys) if overtakes and life.watchers else change
 
     return telling
 

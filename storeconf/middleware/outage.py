@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import Field
 
-from storeconf._root import targets_of
+from storeconf._root import life_of, targets_of
 from storeconf.errors import StoreError, StoreRefusedError, StoreTimeoutError, StoreUnavailableError
 from storeconf.middleware import CatchingStore
 from storeconf.operations import OPERATIONS
@@ -44,6 +44,9 @@ MOST_KEYS = 100_000
 """The most keys that are remembered; for each further one the oldest is forgotten, and its entry deleted."""
 
 _DELETED_AT_ONCE = 1000
+
+_LONG_AGO = -1
+"""The number of an outage before all others."""
 
 
 class Fallback(Middleware):
@@ -86,6 +89,7 @@ class _Outages:
         self._roots = roots  # held, so that no other stores get their identities
         self._logger = logger
         self._taken: dict[tuple[str, ...], tuple[Store, dict[str, int]]] = {}
+        self._places: dict[tuple[str, ...], set[tuple[str, ...]]] = {}  # of the backend's namespaces, there
         self.count = 0
         self._number = 0
         self._failed = 0.0
@@ -105,8 +109,11 @@ class _Outages:
         if self.count:
             await self._delete(other, keys, self._number - 1)
 
-    async def take(self, other: Store, keys: Collection[str], write: Callable[[], Awaitable[None]]) -> None:
+    async def take(
+        self, store: Store, other: Store, keys: Collection[str], write: Callable[[], Awaitable[None]]
+    ) -> None:
         """Write to the other store, and remember the keys."""
+        self._places.setdefault(store.namespaces, set()).add(other.namespaces)
         self._remember(other, dict.fromkeys(keys, self._number))
         try:
             await write()
@@ -151,9 +158,11 @@ class _Outages:
 
     def _remember(self, other: Store, keys: Mapping[str, int]) -> None:
         taken = self._taken.setdefault(other.namespaces, (other, {}))[1]
-        before = len(taken)
+        before, count = len(taken), self.count
         taken.update(keys)
         self.count += len(taken) - before
+        if self.count and not count:
+            life_of(self._roots[0]).watch(self._on_change)
         self._watch()
 
     def _forget(self, other: Store, keys: Iterable[str], last: int) -> dict[str, int]:
@@ -162,7 +171,17 @@ class _Outages:
         self.count -= len(gone)
         if not taken:
             self._taken.pop(other.namespaces, None)
+        if gone and not self.count:
+            life_of(self._roots[0]).unwatch(self._on_change)
         return gone
+
+    def _on_change(self, path: tuple[str, ...], keys: Collection[str] | None) -> None:
+        """Count as taken over in an outage long ago what was changed on the backend since, through whatever chain."""
+        for inner, others in list(self._places.items()):
+            if inner == path or (keys is None and inner[: len(path)] == path):
+                for at in others:
+                    taken = self._taken.get(at, (None, {}))[1]
+                    taken.update({key: _LONG_AGO for key in (list(taken) if keys is None else keys) if key in taken})
 
     def _watch(self, seconds: float | None = None) -> None:
         """Let a timer run that deletes everything once no call has failed for long enough."""
@@ -268,7 +287,7 @@ class FallbackStore(CatchingStore):
             raise error
         instead = partial(getattr(self.other, row.method), *args, **kwargs)
         if row.effect == "write":
-            return await self._outages.take(self.other, keys, instead)
+            return await self._outages.take(self, self.other, keys, instead)
         done = getattr(error, "partial", None)
         if operation == "get_many" and isinstance(done, dict):
             await self._outages.settle(self.other, done)

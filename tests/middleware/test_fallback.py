@@ -102,6 +102,38 @@ def test_a_parent_that_deletes_all_ends_what_its_children_took_over() -> None:
     run(check)
 
 
+CHANGING: dict[str, Callable[[storeconf.Store], Awaitable[Any]]] = {
+    name: SETTLING[name]
+    for name in (
+        *("set", "set_keeping", "set_many", "add", "pop", "delete", "delete_many", "increment", "compare_and_set"),
+        *("delete_all", "get_or_set"),
+    )
+} | {"touch": lambda store: store.touch("k", 0), "renew": lambda store: store.get("k", renew_for=-1)}
+
+
+@pytest.mark.parametrize("call", CHANGING)
+def test_a_change_through_another_chain_is_not_undone_by_the_next_outage(call: str) -> None:
+    async def check(store: storeconf.Store, line: Line, registry: storeconf.StoreRegistry) -> None:
+        plain = store.root.with_namespace("app").with_namespace("s")  # without the middleware
+        line.down = StoreUnavailableError
+        await store.set("k", "taken over")
+        await store.set("other", "taken over")
+        with pytest.raises(StoreUnavailableError):
+            await plain.delete("k")
+        assert await store.get("k") == b"taken over"
+        line.down = None
+        await CHANGING[call](plain)
+        line.down = StoreUnavailableError
+        assert await store.get_many(["k"]) == {}
+        # A store of a class that overrides a public bulk operation reports its whole namespace.
+        assert await store.exists("other") == (call not in ("delete_all", "set_many", "delete_many"))
+        await store.set("k", "again")
+        assert await store.get("k") == b"again"
+        assert await store.delete("k")
+
+    run(check)
+
+
 def test_everything_is_deleted_once_no_call_has_failed_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "QUIET", 0.05)
 

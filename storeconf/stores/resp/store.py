@@ -314,7 +314,7 @@ class ServerStore(StoreBase):
         ``keep_ttl`` keeps the expiry that the key has; it can't be given together with ``expires_in`` (ValueError).
         """
         root, life = self._root, self._life
-        if life.flights.can_be_overtaken:
+        if life.flights.can_be_overtaken or life.watchers:
             await super().set(key, value, expires_in, keep_ttl=keep_ttl)
             return
         near, told = life.coherence, None
