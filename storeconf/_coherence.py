@@ -64,8 +64,7 @@ class PendingRead:
 
     __slots__ = ("count",)
 
-    def __init__(self) -> None:
-        self.count: int = 0
+    count: int
 
 
 class NearSpace:
@@ -108,9 +107,10 @@ class NearBounds:
 
     def keep(self, entry: NearEntry) -> None:
         """Keep an entry in place of the one that is there, and drop others to stay within the bounds."""
-        for _ in range(FREED_AT_ONCE):
-            if not self._free_one():
-                break
+        if self._emptied:
+            for _ in range(FREED_AT_ONCE):
+                if not self._free_one():
+                    break
         table = entry.space.table
         old = table.get(entry.key)
         if old is not None:
@@ -121,7 +121,7 @@ class NearBounds:
             return
         spared = 0
         while len(self._order) >= self.max_entries or self._size + entry.size > self.max_size:
-            if self._free_one():
+            if self._emptied and self._free_one():
                 continue
             first, _ = self._order.popitem(last=False)
             if first.used and first.until > entry.begun and spared < MOST_SPARED:
@@ -168,7 +168,9 @@ class Coherence:
         self._spaces: dict[Path, list[weakref.ref[NearSpace]]] = {}
         self._most_spaces = _FEW_SPACES
         self._most_nears = _FEW_NEARS
-        self._cached: frozenset[Path] | None = frozenset()
+        self.known_cached: frozenset[Path] | None = frozenset()
+        """What `cached` has found, until another cache comes."""
+
         self._concerns: dict[Path, bool] = {}
         self._start()
 
@@ -195,17 +197,17 @@ class Coherence:
                 self._nears = [ref for ref in self._nears if ref() is not None]
                 self._most_nears = 2 * len(self._nears) + _FEW_NEARS
             self._nears.append(weakref.ref(near))
-            self._cached = None
+            self.known_cached = None
             self._concerns = {}
             return near
 
     @property
     def cached(self) -> frozenset[Path]:
         """The namespaces that are cached; found when it is asked for, as a layout may have thousands of them."""
-        cached = self._cached
+        cached = self.known_cached
         if cached is None:
             with self._lock:
-                cached = self._cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
+                cached = self.known_cached = frozenset(each.path for ref in self._nears if (each := ref()) is not None)
         return cached
 
     def space(self, near: NearCache, path: Path) -> NearSpace:
@@ -244,7 +246,9 @@ class Coherence:
             reading = space.readings.get(key)
             if reading is None:
                 reading = space.readings[key] = PendingRead()
-            reading.count += 1
+                reading.count = 1
+            else:
+                reading.count += 1
             return reading
 
     def keep(self, entry: NearEntry, reading: PendingRead) -> None:
@@ -252,7 +256,9 @@ class Coherence:
         with self._lock:
             if entry.space.readings.get(entry.key) is reading:
                 entry.space.near.bounds.keep(entry)
-            self._have_read(entry.space, entry.key, reading)
+                reading.count -= 1
+                if not reading.count:
+                    del entry.space.readings[entry.key]
 
     def give_up(self, space: NearSpace, key: str, reading: PendingRead) -> None:
         """End a reading of which there is nothing to keep."""

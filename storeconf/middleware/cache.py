@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
@@ -130,7 +131,8 @@ class CacheStore(StoreWrapper):
         return None if found is None else found[0]
 
     async def _find(self, operation: str, key: str) -> tuple[bytes, float | None] | None:
-        require_asyncio()
+        if _get_running_loop() is None:
+            require_asyncio()
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
         space, coherence = self._space, self._coherence

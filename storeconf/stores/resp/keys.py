@@ -151,7 +151,7 @@ class InvalidationFilter:
     """Turns what the servers of one root report into what its near caches drop."""
 
     def __init__(self, coherence: Coherence, layout: KeyLayout, root: tuple[str, ...]) -> None:
-        self._coherence = coherence
+        self.coherence: Coherence = coherence
         self._layout = layout
         self._root = root
         self._cached: frozenset[tuple[str, ...]] = frozenset()
@@ -160,7 +160,7 @@ class InvalidationFilter:
     @property
     def prefixes(self) -> tuple[bytes, ...]:
         """The beginnings of the keys that near caches hold; none begins like another one."""
-        cached = self._coherence.cached
+        cached = self.coherence.cached
         if cached is not self._cached:
             found: list[bytes] = []
             for prefix in sorted(map(self._layout.tree_prefix, cached)):
@@ -184,7 +184,7 @@ class InvalidationFilter:
                 self.drop_all()
                 return
             for path in paths:
-                self._coherence.changed(path, keys)
+                self.coherence.changed(path, keys)
 
     def _read(self, names: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]] | None, list[str]]]:
         """Yield what namespaces a server's keys may be of, and the keys. What is none of ours matches nothing near."""
@@ -200,7 +200,7 @@ class InvalidationFilter:
 
     def drop_all(self) -> None:
         """Drop everything, for changes may have been missed."""
-        self._coherence.all_changed()
+        self.coherence.all_changed()
 
 
 class InvalidationListener:
@@ -221,6 +221,7 @@ class InvalidationListener:
         self._connection: RawConnection | None = None
         self._asked: tuple[bytes, ...] = ()
         self._seen: tuple[bytes, ...] | None = None
+        self._seen_cached: frozenset[tuple[str, ...]] | None = None
         self._told_of_refusal = False
         self._task = self._started()
 
@@ -232,6 +233,10 @@ class InvalidationListener:
         """Listen again if more keys are cached than were asked for, or if somebody has cancelled the task."""
         if self._task.done():
             self._task = self._started()
+        cached = self._invalidations.coherence.known_cached
+        if cached is not None and cached is self._seen_cached:
+            return
+        self._seen_cached = self._invalidations.coherence.cached  # first: another thread may add a cache meanwhile
         wanted = self._invalidations.prefixes
         if wanted is not self._seen:
             self._seen = wanted

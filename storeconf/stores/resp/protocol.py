@@ -192,18 +192,19 @@ class Script:
     It returns what it reads, never computes with it: Lua's numbers have 53 bits.
     """
 
-    __slots__ = ("_alone", "_keys", "hash", "text")
+    __slots__ = ("_keys", "alone", "hash", "text")
 
     def __init__(self, text: str, keys: int = 1) -> None:
         self._keys = keys
         self.text: bytes = text.strip().encode()
         self.hash: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
-        self._alone = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
+        self.alone: bytes = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
+        """What `by_hash` puts before one key without arguments."""
 
     def by_hash(self, key: bytes, *arguments: bytes | int) -> bytes:
         """Return the call that servers understand which have seen the script."""
         if not arguments:
-            return self._alone + b"$%d\r\n%b\r\n" % (len(key), key)
+            return self.alone + b"$%d\r\n%b\r\n" % (len(key), key)
         return pack(b"EVALSHA", self.hash, self._keys, key, *arguments)
 
     def by_text(self, key: bytes, *arguments: bytes | int) -> bytes:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
     from valkey.asyncio import Valkey, ValkeyCluster
 
+    from storeconf._coherence import Coherence
     from storeconf._root import Calls
     from storeconf.stores.resp.keys import KeyLayout, Layout
     from storeconf.stores.resp.transport import Transport
@@ -87,6 +88,11 @@ class ServerStore(StoreBase):
     notifies: ClassVar[frozenset[str]] = frozenset({"get", "set"})
 
     _root: ServerStore
+    _reads_expiry: ClassVar[bool] = True  # by itself: no subclass has a hook of its own for it
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._reads_expiry = cls.do_get_with_expiry is ServerStore.do_get_with_expiry
 
     def __init__(
         self, factory: TransportFactory, *, namespace: str | None, key_layout: Layout = "storeconf", client: Any = None
@@ -249,9 +255,14 @@ class ServerStore(StoreBase):
         try:
             return await transport.call(script.by_hash(key, *arguments), key)
         except (ReplyError, TransportError) as error:
-            if isinstance(error, ReplyError) and str(error).startswith("NOSCRIPT"):
-                return await self._do(script.by_text(key, *arguments), key, kind)
-            return await self._again(transport, error, script.by_text(key, *arguments), key, kind)
+            return await self._run_again(transport, error, script, key, kind, *arguments)
+
+    async def _run_again(
+        self, transport: Transport, error: Exception, script: Script, key: bytes, kind: int, *arguments: bytes | int
+    ) -> Any:
+        if isinstance(error, ReplyError) and str(error).startswith("NOSCRIPT"):
+            return await self._do(script.by_text(key, *arguments), key, kind)
+        return await self._again(transport, error, script.by_text(key, *arguments), key, kind)
 
     def _key(self, path: tuple[str, ...], key: str) -> bytes:
         prefix = self._prefixes.get(path)
@@ -302,6 +313,45 @@ class ServerStore(StoreBase):
                 return again
         except StoreError as error:
             sign(error, self, "get")
+            raise
+        finally:
+            calls.count -= 1
+            if calls.idle is not None:
+                calls.leave()
+
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        """Return value and seconds left, in few steps: every miss of a near cache is one of these."""
+        if not self._reads_expiry:
+            return await super().get_with_expiry(key)
+        root, life = self._root, self._life
+        calls = life.calls
+        calls.count += 1  # see `Calls`
+        try:
+            if life.state != OPEN:
+                await self._ready()
+            transport = root._transports.last
+            if transport is None or transport.loop is not get_running_loop():
+                transport = root._transports.here()
+            if key.__class__ is not str or not key.isascii():
+                key_text(key)
+            name = self._prefix + key.encode()
+            if (near := life.coherence) is not None:
+                transport.listen(root._invalidations or root._listening(near))
+            failure: Exception | None = None
+            if root._reads_by_script:
+                data = protocol.GET_WITH_EXPIRY.alone + b"$%d\r\n%b\r\n" % (len(name), name)
+                try:
+                    found = await transport.call(data, name)
+                    if found is None:
+                        return None
+                    value, left = found
+                    return value, None if left < 0 else (left or 1) / 1000  # as `_left` has it
+                except (ReplyError, TransportError) as error:
+                    failure = error
+            read = await root._with_expiry(transport, name, failure)
+            return None if read is None else (read[0], None if read[1] is None else read[1] / 1000)
+        except StoreError as error:
+            sign(error, self, "get_with_expiry")
             raise
         finally:
             calls.count -= 1
@@ -546,17 +596,27 @@ class ServerStore(StoreBase):
 
     async def do_get_with_expiry(self, path: tuple[str, ...], key: str) -> tuple[bytes, int | None] | None:
         """A script that reads both, or for users who may only read three commands."""
-        near, transport = self._life.coherence, self._transports.here()
-        if near is not None:
-            # Somebody keeps what is read here near.
-            if self._invalidations is None:
-                self._invalidations = InvalidationFilter(near, self._layout, self._path)
-            transport.listen(self._invalidations)
-        name = self._key(path, key)
+        transport = self._transports.here()
+        if (near := self._life.coherence) is not None:
+            transport.listen(self._invalidations or self._listening(near))
+        return await self._with_expiry(transport, self._key(path, key))
+
+    def _listening(self, near: Coherence) -> InvalidationFilter:
+        """Return what listens for those who keep near what is read here."""
+        self._invalidations = InvalidationFilter(near, self._layout, self._path)
+        return self._invalidations
+
+    async def _with_expiry(
+        self, transport: Transport, name: bytes, failure: Exception | None = None
+    ) -> tuple[bytes, int | None] | None:
+        """Read both; ``failure`` is what came of the script on that transport, if it was tried already."""
         if not self._reads_by_script:
             return await self._read_with_expiry(name)
         try:
-            found = await self._run_on(transport, protocol.GET_WITH_EXPIRY, name, READ)
+            if failure is None:
+                found = await self._run_on(transport, protocol.GET_WITH_EXPIRY, name, READ)
+            else:
+                found = await self._run_again(transport, failure, protocol.GET_WITH_EXPIRY, name, READ)
         except StoreError as error:
             if not isinstance(error.__cause__, ReplyError) or not is_forbidden(error.__cause__):
                 raise
