@@ -12,7 +12,7 @@ WORKERS ?= 3
 FAST := tests/config tests/middleware tests/transfer tests/stores/test_memory*.py tests/stores/test_file_format.py \
     tests/stores/test_file_directory.py $(filter-out tests/test_bulk.py tests/test_demo.py tests/test_docs.py \
     tests/test_generated_docs.py,$(wildcard tests/test_*.py))
-# Further arguments for pytest: test files, or -m 'not slow'.
+# Further arguments for pytest (test files, or -m 'not slow') and for the benchmarks.
 ARGS ?=
 PIP := python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n $(WORKERS) --dist worksteal
@@ -107,9 +107,9 @@ docs: $(READY)  ## Build the documentation site; a warning is an error
 	$(BIN)/$(PIP) --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(READY)  ## Measure storeconf side by side with its peers
+bench: $(READY)  ## Measure all goals beside the peers, and write docs/performance (ARGS=--quick: in minutes)
 	$(BIN)/$(PIP) --constraint constraints.txt --group bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write docs/performance $(ARGS)
 
 clean:  ## Remove what the other targets made
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site .coverage .coverage.*

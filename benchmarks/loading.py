@@ -45,12 +45,12 @@ def server(number: int) -> dict[str, Any]:
         "url": f"redis://host{number}.example.com:6379/{number % 16}",
         "namespace": f"shop{number}",
         "description": f"The store number {number}",
-        "command_timeout": "500ms",
+        "command_timeout": "5s",
         "connect_timeout": 2.5,
         "max_connections": number + 1,
         "retries": 3,
         "tls": True,
-        "username": f"user-{number}",
+        "client_name": f"user-{number}",
     }
 
 
