@@ -86,7 +86,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("transfer.endpoint",),
     ("integrations",),
     ("transfer", "integrations._sessions", "cli.output"),
-    ("cli.completion", "cli.described", "cli.stores"),
+    ("cli.completion", "cli.described"),
     (
         "integrations.django",
         "integrations.key_value",

@@ -1,4 +1,7 @@
-"""The command group, and what its commands share: options for the layout, and errors as messages."""
+"""The command group, and what its commands share: options for the layout, its stores, and errors as messages.
+
+Stores are found by name, closed after the work, and fail readably.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,35 @@ import click
 from storeconf import __version__
 from storeconf._text import nearest
 from storeconf.cli.completion import complete_environments, complete_files, complete_overrides
-from storeconf.cli.output import be_quiet, complain, error, hide, warning
+from storeconf.cli.output import be_quiet, complain, error, failing, hide, warning
 from storeconf.config import Stream
 from storeconf.config.document import MAX_BYTES
 from storeconf.errors import ConfigError, StoreconfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from storeconf.config.language import Format
     from storeconf.layout import CheckResult, Layout
+    from storeconf.registry import StoreRegistry
+    from storeconf.store import Store
 
-__all__ = ["Source", "format_option", "on_layout", "on_no_layout", "opened", "storeconf"]
+__all__ = [
+    "Source",
+    "format_option",
+    "on_layout",
+    "on_no_layout",
+    "opened",
+    "readable",
+    "run",
+    "store_of",
+    "storeconf",
+    "warn_of",
+    "with_store",
+]
+
+T = TypeVar("T")
 
 _STDIN: Final = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 _TABLE: Final = re.compile(rb"^\[\[?[\w.\"'-]+\]\]?\s*(?:#.*)?$", re.MULTILINE)
@@ -352,3 +372,56 @@ def format_option(*names: str) -> Callable[[F], F]:
         show_default=True,
         help="How to print the result.",
     )
+
+
+# ---------------------------------------------------------------- the stores of a layout
+
+
+def with_store(layout: Layout, name: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do the work with one store."""
+    registry, store = store_of(layout, name)
+    return run(layout, registry, lambda: work(store))
+
+
+def run(layout: Layout, registry: StoreRegistry, work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work, then close the registry.
+
+    Stores open at their first use, so a broken store does not affect the others.
+    """
+
+    async def closing() -> T:
+        try:
+            return await work()
+        finally:
+            await registry.aclose()
+
+    import asyncio
+
+    with readable(layout):
+        return asyncio.run(closing())
+
+
+def store_of(layout: Layout, name: str) -> tuple[StoreRegistry, Store]:
+    """The layout's registry, and its store of that name; nothing is opened."""
+    with readable(layout):
+        registry = layout.compile()
+        store = registry.require(name)
+    warn_of(layout, name, registry, store)
+    return registry, store
+
+
+def warn_of(layout: Layout, name: str, registry: StoreRegistry, store: Store) -> None:
+    """Warn of probable mistakes: a name that is not listed, and a store that exists in this process alone."""
+    if name not in registry:
+        from storeconf.build import nearest as nearest_name
+
+        suggestion = nearest_name(name, registry)
+        warning(f"{name!r} is not listed; the default factory makes it; {suggestion}", layout.environment)
+    capabilities = store.root.capabilities
+    if not capabilities.persistent and not capabilities.shared:
+        warning(f"{name!r} is an in-memory store; this process starts with an empty one", layout.environment)
+
+
+def readable(layout: Layout) -> AbstractContextManager[None]:
+    """Turn errors of stores into messages and the status 1."""
+    return failing(layout.environment)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from storeconf._arguments import parse_duration
-from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.build import Builder
+from storeconf.cli.app import Source, format_option, on_layout, readable, run, store_of, with_store
 from storeconf.cli.completion import complete_stores
 from storeconf.cli.output import (
     ask,
@@ -34,14 +35,13 @@ from storeconf.cli.output import (
     where,
     write,
 )
-from storeconf.cli.stores import compile_possible, readable, run, store_of, with_store
-from storeconf.errors import describe
+from storeconf.errors import StoreconfError, describe
 from storeconf.plan import HIDDEN_ROOT
-from storeconf.registry import StoreRegistry
+from storeconf.registry import StoreRegistry, compile_plan
 from storeconf.store import PingResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from storeconf.layout import Layout
     from storeconf.plan import Plan
@@ -382,7 +382,7 @@ _OUR_ERROR = re.compile(r"^Store\w*Error: ")
 
 async def _ping(layout: Layout, plan: Plan, names: tuple[str, ...]) -> dict[str, PingResult]:
     """The results by name. A store that can't be made or opened keeps no other from its turn."""
-    registry, failures = compile_possible(plan, layout.redact)
+    registry, failures = _compile_possible(plan, layout.redact)
     logger = logging.getLogger("storeconf")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # the results contain the same
@@ -418,3 +418,27 @@ def _rows(plan: Plan, results: dict[str, PingResult]) -> Iterator[list[str]]:
         took = readable_time(timedelta(seconds=result.latency)) if result.ok and result.latency is not None else ""
         state = style("ok", fg="green") if result.ok else style("failed", fg="red", bold=True)
         yield [state, style(name, bold=True), took.rjust(8), about or ""]
+
+
+def _compile_possible(plan: Plan, redact: Callable[[str], str]) -> tuple[StoreRegistry, dict[str, StoreconfError]]:
+    """The registry of all stores that can be made, and why the others can't: a package is missing, a plugin fails."""
+    failures: dict[str, StoreconfError] = {}
+    builder = Builder(plan)
+    for step in plan.steps:
+        try:
+            builder.store(step.name)
+        except StoreconfError as failure:
+            failures[step.name] = failure
+    factory = plan.default_factory
+    try:
+        builder.factory()
+    except StoreconfError as failure:
+        factory, failures[HIDDEN_ROOT] = None, failure
+    if failures:
+        plan = replace(
+            plan,
+            steps=tuple(step for step in plan.steps if step.name not in failures),
+            names=tuple(name for name in plan.names if name not in failures),
+            default_factory=factory,
+        )
+    return compile_plan(plan, redact), failures

@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from storeconf.cli.app import Source, format_option, on_layout
+from storeconf.cli.app import Source, format_option, on_layout, readable, run, store_of, warn_of
 from storeconf.cli.completion import complete_endpoints, complete_files, complete_stores
-from storeconf.cli.output import counted, emit_json, error, escaped, message, on_terminal, progress, warning, where
-from storeconf.cli.stores import failing, readable, run, store_of, warn_of
+from storeconf.cli.output import (
+    counted,
+    emit_json,
+    error,
+    escaped,
+    failing,
+    message,
+    on_terminal,
+    progress,
+    warning,
+    where,
+)
 from storeconf.transfer import (
     Endpoint,
     TransferResult,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 import click
 
 from storeconf._text import Redacted, broken, escaped, escaped_json
+from storeconf.errors import StoreconfError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ __all__ = [
     "emit_json",
     "error",
     "escaped",
+    "failing",
     "files_of",
     "fitted",
     "heading",
@@ -351,6 +353,33 @@ def _labelled(kind: str, color: str, text: str, environment: str | None) -> None
     first = f"{environment}: " if environment is not None else ""
     shown = "\n  ".join(broken(_without_secrets(text), terminal_width(sys.stderr), len(f"{first}{kind}: "), 2))
     _to_stderr(Redacted(f"{first}{style(kind, fg=color, bold=True)}: {shown}"))
+
+
+@contextmanager
+def failing(environment: str | None) -> Iterator[None]:
+    """Turn errors of stores into messages and the status 1."""
+    try:
+        yield
+    except StoreconfError as failure:
+        failures: list[BaseException] = [failure]
+    except BaseExceptionGroup as group:
+        ours, others = group.split(StoreconfError)
+        if ours is None or others is not None:
+            raise
+        failures = list(_flat(ours))
+    else:
+        return
+    for each in failures:
+        error(describe(each), environment)
+    raise SystemExit(1)
+
+
+def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
 
 
 # ---------------------------------------------------------------------- progress
