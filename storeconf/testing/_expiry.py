@@ -165,8 +165,10 @@ class Expiry(Suite):
         """After a set, a renewal or a touch only the newest expiry counts, for sweeps too."""
         touches = "touch" in self.capabilities(store).atomic
         keys = ["set", "renewed", "touched", "permanent"] if touches else ["set", "renewed"]
-        span = 0.2
-        while True:
+        since = self.now()
+
+        async def change(span: float) -> None:
+            nonlocal since
             since = self.now()
             for key in keys:
                 await store.set(key, b"v", expires_in=span)
@@ -175,9 +177,8 @@ class Expiry(Suite):
             if touches:
                 await store.touch("touched", LONG)
                 await store.touch("permanent", None)
-            if self.now() - since < span:
-                break
-        await self.outlive(store, span)
+
+        await self.outlive(store, await self.within_span(0.2, change))
         await store.delete_expired()
         for key in keys:
             equal(await store.get(key), b"v", f"what was {key} outlives its first expiry")
@@ -214,9 +215,12 @@ class Expiry(Suite):
         equal(await store.get_with_expiry("permanent"), (b"w", None), "keep_ttl keeps a permanent key permanent")
         await store.set("missing", b"w", keep_ttl=True)
         equal(await store.get_with_expiry("missing"), (b"w", None), "keep_ttl on a missing key stores a permanent one")
-        await store.set("ends", b"v", expires_in=SHORT)
-        await store.set("ends", b"w", keep_ttl=True)
-        await self.outlive(store)
+
+        async def change(span: float) -> None:
+            await store.set("ends", b"v", expires_in=span)
+            await store.set("ends", b"w", keep_ttl=True)
+
+        await self.outlive(store, await self.within_span(SHORT, change))
         equal(await store.get("ends"), None, "the kept expiry ends the new value")
 
     @promise

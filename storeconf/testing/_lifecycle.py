@@ -308,7 +308,11 @@ class OpeningAndClosing(Suite):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 del left
+                until = time.monotonic() + _LAST_STEPS
                 gc.collect()
+                while alive() is not None and time.monotonic() < until:
+                    time.sleep(0.001)  # a thread of the store's may be about to drop what it has just done
+                    gc.collect()
             holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
             told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
             holds(told, f"the store {name} that was left open causes a ResourceWarning")
@@ -316,6 +320,9 @@ class OpeningAndClosing(Suite):
 
 # ---------------------------------------------------------------- forked processes
 
+
+_LAST_STEPS = 2.0
+"""Seconds that threads of a store that nobody holds any longer get to let go of it."""
 
 _CHILD_GRACE = 2.0
 """Seconds that a forked process gets beyond its time limit before it is killed."""

@@ -299,6 +299,49 @@ def test_a_right_store_whose_calls_run_in_threads_passes() -> None:
         assert failed(lambda _: InThreads(), *tests) == []
 
 
+def _slow(name: str) -> Any:
+    hook = getattr(AtomicStore, name)
+
+    async def do(self: AtomicStore, *arguments: Any) -> Any:
+        await asyncio.sleep(0.03)
+        return await hook(self, *arguments)
+
+    return do
+
+
+class Slow(AtomicStore):
+    """A right store, of which two calls take longer than the shortest expiry in the suite."""
+
+
+for _hook in ("do_set", "do_get", "do_increment", "do_touch", "do_delete"):
+    setattr(Slow, _hook, _slow(_hook))
+
+
+def test_a_right_store_that_is_slow_passes() -> None:
+    tests = [
+        "test_keep_ttl_keeps_the_expiry",
+        "test_increment_sets_expiry_only_on_creation",
+        "test_longer_expiry_replaces_a_shorter_one",
+    ]
+    assert failed(lambda _: Slow(), *tests) == []
+
+
+class LetsGoLate(AtomicStore):
+    """A right store whose thread still holds it for a moment after each call."""
+
+    warn_if_left_open = True
+    pool: ClassVar[ThreadPoolExecutor]
+
+    async def do_get(self, path: Names, key: str, renew: int | None) -> bytes | None:
+        self.pool.submit(lambda held: time.sleep(0.1), self)
+        return await super().do_get(path, key, renew)
+
+
+def test_a_right_store_that_a_thread_holds_for_a_moment_passes() -> None:
+    with ThreadPoolExecutor(1) as LetsGoLate.pool:
+        assert failed(lambda _: LetsGoLate(), "test_left_open_is_told") == []
+
+
 # ---------------------------------------------------------------------- the report
 
 
