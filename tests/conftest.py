@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("storeconf", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("storeconf")
 
 BROWSER = Path(__file__).parent / "browser"
 

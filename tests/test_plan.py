@@ -187,7 +187,7 @@ def test_places_that_contradict_one_another_are_the_plugins_error(links: dict[st
     assert all(repr(name) in str(caught.value) for name in links)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_every_order_that_exists_is_found_and_kept_to(data: st.DataObject) -> None:
     """Constraints drawn from a hidden order are always satisfiable, and always satisfied."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storeconf._arguments import format_duration, format_size, parse_duration, parse_size
@@ -182,20 +182,17 @@ def test_sizes_are_shown_short(value: int, text: str) -> None:
     assert format_size(value) == text
 
 
-@settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(0)))
 def test_a_shown_duration_reads_back(value: timedelta) -> None:
     assert parse_duration(format_duration(value)) == value
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1) | st.integers(0, 2**13).map(lambda count: count * 2**50))
 def test_a_shown_size_reads_back(value: int) -> None:
     size = min(value, 2**63 - 1)
     assert parse_size(format_size(size)) == size
 
 
-@settings(deadline=None)
 @given(st.text("0123456789.wdhmsPTHMSkKBi eE-+", max_size=120) | st.floats() | st.integers() | st.text())
 def test_anything_is_read_or_refused_with_value_error(value: object) -> None:
     for parse in (parse_duration, parse_size):
@@ -203,7 +200,6 @@ def test_anything_is_read_or_refused_with_value_error(value: object) -> None:
             parse(value)
 
 
-@settings(deadline=None)
 @given(
     st.tuples(*[st.integers(0, 999)] * 6).filter(any),
 )

@@ -42,14 +42,18 @@ def through(proxy: Proxy, middleware: dict[str, Any], namespace: str) -> StoreRe
 
 
 @pytest.mark.parametrize(
-    ("chain", "trips"),
-    [({}, 2), (GUARDS, 2), ({"ttl": {"max": "1h"}, "on_error": "miss"}, 2), ({"encrypt": {"keys": [KEY]}}, None)],
-    ids=["bare", "guarded", "policies", "encrypted"],
+    ("name", "chain", "trips"),
+    [
+        ("bare", {}, 2),
+        ("guarded", GUARDS, 2),
+        ("policies", {"ttl": {"max": "1h"}, "on_error": "miss"}, 2),
+        ("encrypted", {"encrypt": {"keys": [KEY]}}, None),
+    ],
 )
 @in_loop
-async def test_round_trips(chain: dict[str, Any], trips: int | None) -> None:
+async def test_round_trips(name: str, chain: dict[str, Any], trips: int | None) -> None:
     proxy = CountingProxy(shared().port)
-    async with proxy, through(proxy, chain, "lock-trips") as registry:
+    async with proxy, through(proxy, chain, f"lock-trips-{name}") as registry:
         tokens = []
         for turn in range(3):
             before = proxy.replies
@@ -64,10 +68,10 @@ async def test_round_trips(chain: dict[str, Any], trips: int | None) -> None:
         assert tokens == sorted(set(tokens))
 
 
-@pytest.mark.parametrize("chain", [{}, GUARDS], ids=["bare", "guarded"])
+@pytest.mark.parametrize(("name", "chain"), [("bare", {}), ("guarded", GUARDS)])
 @in_loop
-async def test_a_lost_reply_leaves_no_lease(chain: dict[str, Any]) -> None:
-    async with Proxy(shared().port) as proxy, through(proxy, chain, "lock-lost-reply") as registry:
+async def test_a_lost_reply_leaves_no_lease(name: str, chain: dict[str, Any]) -> None:
+    async with Proxy(shared().port) as proxy, through(proxy, chain, f"lock-lost-reply-{name}") as registry:
         async with lock(registry["s"], "a") as held:
             first = held.token
         proxy.cut_after = 0

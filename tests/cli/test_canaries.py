@@ -350,7 +350,6 @@ def cases(draw: Any, places: Collection[str] = tuple(PLACES)) -> Case:
 
 QUIET = settings(
     max_examples=300,
-    deadline=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

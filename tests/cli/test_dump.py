@@ -377,7 +377,7 @@ EXPIRIES = st.none() | st.integers(60_000, 1 << 45)
 
 
 @pytest.mark.parametrize("target", ["file", "server"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entries=st.dictionaries(
         st.tuples(NAMES, st.text(st.characters(exclude_categories=["Cs"]), max_size=20)),

@@ -110,7 +110,7 @@ def check(report: CheckResult) -> None:
 
 
 @pytest.mark.parametrize("form", RENDERERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     layout=LAYOUTS,
     sections=st.dictionaries(st.sampled_from(["production", "a__b"]), LAYOUTS | VALUES, max_size=2) | VALUES,
@@ -142,7 +142,7 @@ def test_any_file(
         check(check_layout(path, environment="production", **given_))  # type: ignore[arg-type]  # likewise
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(layout=LAYOUTS, overrides=LAYOUTS | st.dictionaries(WORDS, VALUES, max_size=3))
 def test_any_mapping(layout: dict[str, Any], overrides: dict[str, Any]) -> None:
     check(check_layout(layout, overrides=overrides, environ={}, catalog=Catalog.builtin()))

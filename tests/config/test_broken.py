@@ -25,7 +25,7 @@ RENDERERS: dict[Format, Any] = {"yaml": render_yaml, "toml": render_toml, "json"
 
 
 @pytest.mark.parametrize("form", RENDERERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), source=st.integers(0, 2**32).map(random.Random))
 def test_the_diagnostic_points_at_the_broken_node(form: Format, data: st.DataObject, source: random.Random) -> None:
     layout = data.draw(layouts())
@@ -57,7 +57,7 @@ def test_the_diagnostic_points_at_the_broken_node(form: Format, data: st.DataObj
     assert found.environments == (() if environment is None else (environment,))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layout=layouts(), source=st.integers(0, 2**32).map(random.Random))
 def test_what_is_not_broken_is_the_same_layout_in_every_format(layout: dict[str, Any], source: random.Random) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storeconf.config.language import Format
@@ -30,14 +30,14 @@ def test_what_the_mutations_begin_with_is_right(form: Format, text: str) -> None
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_bytes(form: Format, data: bytes) -> None:
     check(data, form)
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=30).map("".join))
 def test_tokens(form: Format, text: str) -> None:
     check(text.encode("utf-8", "surrogatepass"), form)

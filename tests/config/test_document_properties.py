@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from storeconf._text import printable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from storeconf.diagnostics import Location
 
 FORMATS: tuple[Format, ...] = get_args(Format)
-QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine, too
 SOURCES = st.integers(0, 2**32).map(random.Random)
 RENDERERS = {"yaml": render_yaml, "toml": render_toml, "json": render_json}
 
@@ -66,7 +65,7 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@settings(QUICK, max_examples=40)
+@settings(max_examples=40)
 @pytest.mark.parametrize("form", FORMATS)
 @given(data=st.data(), source=SOURCES)
 def test_every_place_holds_its_value(form: Format, data: st.DataObject, source: random.Random) -> None:
@@ -95,7 +94,7 @@ def test_every_place_holds_its_value(form: Format, data: st.DataObject, source: 
             assert key_of(shown, form) == names[-1]
 
 
-@settings(QUICK, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), source=SOURCES)
 def test_twins_in_all_formats_have_one_value(data: st.DataObject, source: random.Random) -> None:
     value = data.draw(values(nulls=False))
@@ -103,7 +102,7 @@ def test_twins_in_all_formats_have_one_value(data: st.DataObject, source: random
         assert same(read(RENDERERS[form](value, source), form).value, value)
 
 
-@settings(QUICK, max_examples=40)
+@settings(max_examples=40)
 @given(values(), SOURCES, st.sampled_from(["\n", "\r\n", "\r"]))
 def test_line_ends_change_no_place(value: dict[str, Any], source: random.Random, end: str) -> None:
     text = render_yaml(value, source)
@@ -145,7 +144,7 @@ INSIDE = {"{[a]: 1}": 1, '"\\q"': 1, "'\x07'": 1}
 """How far behind the value's beginning the fault is."""
 
 
-@settings(QUICK, max_examples=15)
+@settings(max_examples=15)
 @pytest.mark.parametrize(("form", "broken"), [(form, broken) for form in FORMATS for broken in BREAKS[form]])
 @given(data=st.data(), source=SOURCES)
 def test_a_broken_value_is_shown_where_it_is(
@@ -166,7 +165,7 @@ def test_a_broken_value_is_shown_where_it_is(
     assert problem.path in (None, printable(dotted(path)))
 
 
-@settings(QUICK, max_examples=40)
+@settings(max_examples=40)
 @pytest.mark.parametrize("form", FORMATS)
 @given(data=st.data(), source=SOURCES)
 def test_a_repeated_key_is_shown_with_the_first(form: Format, data: st.DataObject, source: random.Random) -> None:

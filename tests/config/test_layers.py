@@ -390,7 +390,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(KEYS, ANYTHING, max_size=5), st.dictionaries(KEYS, ANYTHING, max_size=3), st.booleans())
 def test_whatever_the_layers_hold_there_is_a_tree_and_problems(
     source: dict[str, Any], overrides: dict[str, Any], chosen: bool

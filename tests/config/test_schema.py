@@ -215,7 +215,7 @@ NEVER = {"SC502", "SC601", "SC602", "SC603", "SC604", "SC605", "SC606"}
 """What only all layers and all stores together can tell."""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(layout=layouts())
 def test_the_schema_accepts_what_the_models_accept(layout: dict[str, Any]) -> None:
     assert not list(VALIDATOR.iter_errors(layout))
@@ -223,7 +223,7 @@ def test_the_schema_accepts_what_the_models_accept(layout: dict[str, Any]) -> No
     assert not list(VALIDATOR.iter_errors({"environments": {"production": layout}}))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(layout=layouts(), data=st.data())
 def test_the_schema_refuses_what_the_models_refuse_where_it_can(layout: dict[str, Any], data: st.DataObject) -> None:
     changes = breaks_of(layout)

@@ -539,7 +539,7 @@ def test_every_variable_that_could_override_something_does(layout: Workplace) ->
 SEGMENTS = ("STORES", "MAIN", "MANY", "URL", "TLS", "0", "MIDDLEWARE", "TTL", "TYPE", "X_FILE", "_", "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.lists(

@@ -89,7 +89,7 @@ async def listed(handles: dict[tuple[str, ...], Store]) -> set[Place]:
     return {(path, key) for path, handle in handles.items() async for key in handle.keys()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(steps, st.sampled_from([(1, None), (3, None), (None, 25), (None, 60), (4, 50)]))
 def test_a_bounded_store_does_what_its_model_does(
     steps: list[tuple[str, tuple[str, ...], str, int, float | None]], bounds: tuple[int | None, int | None]

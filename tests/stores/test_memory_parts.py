@@ -173,7 +173,7 @@ def take_due(deadlines: Deadlines, now: float) -> tuple[set[str], int]:
 spans = st.one_of(st.integers(1, 10**7).map(lambda n: n / 8), st.sampled_from([1, 60, 3600, 86_400.0]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(["add", "wait", "any"]), spans), max_size=80))
 def test_deadlines_come_when_they_are_due_and_not_before(steps: list[tuple[str, float]]) -> None:
     now = 1000.0

@@ -51,7 +51,7 @@ def comparable(reply: Any) -> Any:
     return reply
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(REPLIES, min_size=1, max_size=5), st.integers(0, 1 << 32))
 def test_both_readers_read_alike(replies: list[bytes], seed: int) -> None:
     data = b"".join(replies)
