@@ -29,7 +29,7 @@ from storeconf._arguments import milliseconds
 from storeconf._lifecycle import CLOSED, CLOSING
 from storeconf._root import CLOSE_GRACE, life_of
 from storeconf.errors import StoreClosedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.operations import OPERATIONS, TABLE, Operation
+from storeconf.operations import TABLE, Operation
 from storeconf.store import Store
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ MOST_KNOWN = 50_000
 
 AT_ONCE = 8
 """Calls that are repeated at the same time in one event loop."""
+
+DELAY = 0.002
+"""Seconds for which calls are gathered: repeated together they take a fraction of the time, and callers come first."""
 
 MARGIN = 1.0
 """Seconds before its end from which an entry is not compared, and by which expiries may differ."""
@@ -94,14 +97,14 @@ class RepeatedCall:
 
     __slots__ = (
         *("after", "answer", "args", "before", "calls", "comparable", "ended", "keys", "kwargs", "lane", "link"),
-        *("name", "path", "seconds", "size", "store", "unknown", "unsure"),
+        *("path", "row", "seconds", "size", "store", "unknown", "unsure"),
     )
 
     def __init__(
         self,
         link: CallCounts,
         store: Store,
-        name: str,
+        row: Operation,
         keys: dict[int, str],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -109,21 +112,24 @@ class RepeatedCall:
         self.link: CallCounts = link
         self.store: Store = store
         self.path: tuple[str, ...] = store.namespaces
-        self.name: str = name
+        self.row: Operation = row
         self.keys: dict[int, str] = keys
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.unsure: Collection[int] = ()
         self.unknown: bool = False  # whether it failed here, and may have taken effect
-        self.comparable: bool = OPERATIONS[name].effect != "write"  # which has no answer
+        self.comparable: bool = row.effect != "write"  # which has no answer
         self.answer: Any = None
         self.seconds: float = 0.0  # how long it took here
         self.ended: float = 0.0
         self.before: int = 0
         self.after: list[RepeatedCall] = []
-        self.size: int = _CALL_SIZE + sum(map(len, keys.values())) + sum(map(_size, args))
         self.calls: Calls
         self.lane: _MirrorLane | None = None
+        size = _CALL_SIZE
+        for argument in args:
+            size += _size(argument)
+        self.size: int = size
 
     @property
     def is_tree(self) -> bool:
@@ -139,12 +145,12 @@ class RepeatedCall:
         span = self.span()
         if span is None:
             return self.args
-        at = EXPIRY_PLACE[self.name]
+        at = EXPIRY_PLACE[self.row.name]
         return (*self.args[:at], span - max(0.0, now - self.ended), *self.args[at + 1 :])
 
     def span(self) -> float | None:
         """The seconds of the expiry among its arguments, None if there is none."""
-        at = EXPIRY_PLACE.get(self.name)
+        at = EXPIRY_PLACE.get(self.row.name)
         if at is None or len(self.args) <= at or self.args[at] is None:
             return None
         return milliseconds(self.args[at]) / 1000
@@ -156,9 +162,12 @@ class RepeatedCall:
 
 
 def _size(argument: Any) -> int:
-    if isinstance(argument, dict):
-        return sum(map(len, argument.values()))
-    return len(argument) if isinstance(argument, bytes) else 0
+    kind = argument.__class__
+    if kind is str or kind is bytes:
+        return len(argument)
+    if kind is list:
+        return sum(map(len, argument))
+    return sum(map(len, argument)) + sum(map(len, argument.values())) if kind is dict else 0
 
 
 class _MirrorLane:
@@ -168,6 +177,7 @@ class _MirrorLane:
         self.loop: asyncio.AbstractEventLoop = loop
         self.calls: set[RepeatedCall] = set()
         self.ready: deque[RepeatedCall] = deque()
+        self.woken: bool = False  # whether tasks are about to begin
         self.tasks: set[asyncio.Task[None]] = set()
 
 
@@ -202,8 +212,11 @@ class RootPair:
         self._last: dict[int, RepeatedCall] = {}  # by key: the call that the next one waits for
         self._trees: list[RepeatedCall] = []  # those of delete_all, oldest first
         self._known: dict[int, tuple[CallCounts, float]] = {}  # keys that were written there, and when they expire
-        # Calls in progress here, by key: how many, how many that change it, how many of those have begun since.
-        self._active: dict[int, list[int]] = {}
+        # Changes here: a number for each that begins or ends, those in progress, and when the last of each key ended.
+        self._changes: int = 0
+        self._changing: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
+        self._horizon: int = 0  # the number up to which those that have ended are forgotten
         # The same of delete_all, in whatever namespace.
         self._clearing: int = 0
         self._cleared: int = 0
@@ -228,37 +241,43 @@ class RootPair:
             self._left_out[(key % _PLACES) >> 3] |= 1 << (key & 7)
             self._known.pop(key, None)
 
-    def begin(self, keys: Iterable[int], changes: bool) -> tuple[int, int, list[tuple[int, int, int]]]:
+    def begin(self, keys: Collection[int], changes: bool) -> tuple[int, int, Collection[int]]:
         """Note that a call for these keys begins; what comes back is for `end`."""
+        changing = self._changing
+        if not changes:
+            busy = {key for key in keys if key in changing} if changing else ()
+            return self._changes, -1 if self._clearing else self._cleared, busy
         with self._mutex:
-            noted = []
+            busy = {key for key in keys if key in changing}
             for key in keys:
-                active = self._active.setdefault(key, [0, 0, 0])
-                before = active[1]
-                active[0] += 1
-                if changes:
-                    active[1] += 1
-                    active[2] += 1
-                noted.append((key, before, active[2]))
-            return self._clearing, self._cleared, noted
+                changing[key] = changing.get(key, 0) + 1
+            self._changes += 1
+            return self._changes, -1 if self._clearing else self._cleared, busy
 
-    def end(self, begun: tuple[int, int, list[tuple[int, int, int]]], changes: bool) -> set[int]:
+    def end(self, keys: Collection[int], changes: bool, begun: tuple[int, int, Collection[int]]) -> Collection[int]:
         """Note that it has ended; return those of its keys that another call was changing meanwhile."""
-        clearing, cleared, noted = begun
-        unsure = set()
+        since, cleared, busy = begun
+        if not changes and self._changes == since and self._cleared == cleared:
+            return busy
+        changing, ended = self._changing, self._ended
         with self._mutex:
-            everything = clearing > 0 or cleared != self._cleared
-            for key, before, started in noted:
-                active = self._active.get(key)
-                if active is None:  # in a forked child
-                    unsure.add(key)
-                    continue
-                if everything or before or active[2] != started:
-                    unsure.add(key)
-                active[0] -= 1
-                active[1] -= changes
-                if not active[0]:
-                    del self._active[key]
+            if changes:
+                for key in keys:
+                    left = changing.get(key, 1) - 1
+                    if left:
+                        changing[key] = left
+                    else:
+                        changing.pop(key, None)
+            unsure = keys
+            if self._cleared == cleared and since >= self._horizon:
+                unsure = [key for key in keys if key in busy or key in changing or ended.get(key, 0) > since]
+            if changes:
+                self._changes += 1
+                if len(ended) >= MOST_KNOWN:
+                    ended.clear()
+                    self._horizon = self._changes
+                for key in keys:
+                    ended[key] = self._changes
         return unsure
 
     def begin_tree(self) -> None:
@@ -288,7 +307,8 @@ class RootPair:
                 self._drop([call], _TOO_MANY)
             else:
                 self._queue(call, lane)
-        self._tell()
+        if self._reasons:
+            self._tell()
 
     def _lane(self, loop: asyncio.AbstractEventLoop) -> _MirrorLane:
         mine = None
@@ -312,7 +332,10 @@ class RootPair:
             first = {id(each): each for lane in self._lanes for each in lane.calls if each.concerns(call.path)}
             self._trees.append(call)
         else:
-            first = {id(each): each for each in self._trees if each.path == call.path[: len(each.path)]}
+            first = {}
+            for each in self._trees:
+                if each.path == call.path[: len(each.path)]:
+                    first[id(each)] = each
             for key in call.keys:
                 if (last := self._last.get(key)) is not None:
                     first[id(last)] = last
@@ -333,30 +356,40 @@ class RootPair:
         lane = call.lane
         assert lane is not None
         lane.ready.append(call)
-        if len(lane.tasks) < AT_ONCE:
-            # Not at once: an eager task would run here, within the mutex. A closed loop raises; the next call drops
-            # what it was to repeat.
+        if not lane.woken and len(lane.tasks) < AT_ONCE:
+            lane.woken = True
+            # A closed loop raises; the next call drops what it was to repeat.
             with suppress(RuntimeError):
                 if _get_running_loop() is lane.loop:
-                    lane.loop.call_soon(self._begin_task, lane)
+                    self._wake(lane)
                 else:
-                    lane.loop.call_soon_threadsafe(self._begin_task, lane)
+                    lane.loop.call_soon_threadsafe(self._wake, lane)
 
     # ------------------------------------------------------------------ in the background
 
-    def _begin_task(self, lane: _MirrorLane) -> None:
-        if not lane.ready or len(lane.tasks) >= AT_ONCE:
-            return
-        # In a context of its own: what is repeated is part of no request and of no flight.
-        lane.loop.create_task(self._work(lane), context=Context())
+    def _wake(self, lane: _MirrorLane) -> None:
+        self._begin_task(lane, DELAY)
 
-    async def _work(self, lane: _MirrorLane) -> None:
+    def _begin_task(self, lane: _MirrorLane, delay: float) -> None:
+        # In a context of its own: what is repeated is part of no request and of no flight.
+        lane.loop.create_task(self._work(lane, delay), context=Context())
+
+    async def _work(self, lane: _MirrorLane, delay: float) -> None:
+        """Repeat what is ready. It needs the mutex only after it has waited: an eager task begins within it."""
         task = asyncio.current_task()
         assert task is not None
         inside = self._life.inside
         lane.tasks.add(task)
         inside.add(task)  # so that it goes on while the store closes
         try:
+            try:
+                await asyncio.sleep(delay)
+            finally:
+                if delay:
+                    lane.woken = False
+            if delay:
+                for _ in range(min(len(lane.ready) - 1, AT_ONCE - len(lane.tasks))):
+                    self._begin_task(lane, 0)
             while lane.ready:
                 call = lane.ready.popleft()
                 if call in lane.calls:
@@ -383,7 +416,7 @@ class RootPair:
         else:
             self._closing = None
         try:
-            method = getattr(call.store, OPERATIONS[call.name].method)
+            method = getattr(call.store, call.row.method)
             answer = await method(*call.arguments(begun), **call.kwargs)
         except asyncio.CancelledError as failure:
             if (task := asyncio.current_task()) is None or task.cancelling():
@@ -401,11 +434,11 @@ class RootPair:
             else:
                 call.link.errors += 1
                 self._forget(call)
-            call.link.count(call.name, call.seconds, ended - begun, outcome)
+            call.link.count(call.row.method, call.seconds, ended - begun, outcome)
             if error is not None:
                 self._reasons[call.link] = _described(error)
             elif outcome == "different":
-                self._reasons[call.link] = f"{OPERATIONS[call.name].method} had another answer"
+                self._reasons[call.link] = f"{call.row.method} had another answer"
             self._finish(call)
         self._tell()
         gone = isinstance(error, StoreUnavailableError | StoreTimeoutError) and self._life.state == CLOSING
@@ -460,7 +493,7 @@ class RootPair:
         """Compare no answers until the keys are written again, because this call may have failed to change them."""
         if call.is_tree:
             self._known.clear()
-        elif OPERATIONS[call.name].changes:
+        elif call.row.changes:
             for key in call.keys:
                 self._known.pop(key, None)
 
@@ -471,7 +504,7 @@ class RootPair:
                 self._known.clear()
             return "unchecked"
         known, outcome = self._known, "unchecked"
-        row = OPERATIONS[call.name]
+        row = call.row
         checked = []
         for key in call.keys:
             entry = known.get(key)
@@ -514,7 +547,7 @@ def _near(mine: float | None, theirs: float | None, tolerance: float) -> bool:
 def _end(call: RepeatedCall, answer: Any, entry: tuple[CallCounts, float] | None, outcome: str) -> float | None:
     """When a key expires after a call; None if the two stores may have different entries."""
     before = None if entry is None else entry[1]
-    row, stays = OPERATIONS[call.name], bool(call.kwargs.get("keep_ttl"))
+    row, stays = call.row, bool(call.kwargs.get("keep_ttl"))
     if row.effect in ("remove", "take"):
         return math.inf
     if row.effect == "write":

@@ -160,8 +160,7 @@ class LinkCounts:
         self.compared += outcome in ("same", "different")
         self.differences += outcome == "different"
         if self._histogram is not None:
-            method = OPERATIONS[operation].method
-            self._histogram.record(there, {"store": self._name, "operation": method, "outcome": outcome})
+            self._histogram.record(there, {"store": self._name, "operation": operation, "outcome": outcome})
 
     def tell(self, reason: str) -> None:
         """Log what went wrong since the last line, unless that was a moment ago. Keys and values are never logged."""
@@ -240,7 +239,7 @@ class MirrorStore(GuardedStore):
         if mirrored is None:
             return await call(*args, **kwargs)
         changes, pair = row.changes, self._pair
-        begun, start = pair.begin(mirrored.keys, changes), time.perf_counter()
+        begun, start = pair.begin(mirrored.keys, changes), time.monotonic()
         happened = True
         try:
             mirrored.answer = await call(*args, **kwargs)
@@ -250,16 +249,16 @@ class MirrorStore(GuardedStore):
             happened = changes and _may_have_happened(error)
             raise
         finally:
-            unsure = pair.end(begun, changes)
+            unsure = pair.end(mirrored.keys, changes, begun)
             if happened:
                 mirrored.unsure = mirrored.keys if mirrored.unknown else unsure
-                mirrored.seconds = time.perf_counter() - start
                 mirrored.ended = time.monotonic()
+                mirrored.seconds = mirrored.ended - start
                 pair.add(mirrored)
 
     async def _around_tree(self, row: Operation, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
-        pair, start, happened = self._pair, time.perf_counter(), True
-        mirrored = RepeatedCall(self._link, self.other, row.name, {}, (), {})
+        pair, start, happened = self._pair, time.monotonic(), True
+        mirrored = RepeatedCall(self._link, self.other, row, {}, (), {})
         pair.begin_tree()
         try:
             await call()
@@ -270,8 +269,8 @@ class MirrorStore(GuardedStore):
         finally:
             pair.end_tree()
             if happened:
-                mirrored.seconds = time.perf_counter() - start
                 mirrored.ended = time.monotonic()
+                mirrored.seconds = mirrored.ended - start
                 pair.add(mirrored)
 
     async def _mirrored(self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RepeatedCall | None:
@@ -284,7 +283,7 @@ class MirrorStore(GuardedStore):
             if row.value == "in":
                 values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
                 args = (key, *values, *args[1 + len(values) :])
-            return RepeatedCall(self._link, self.other, row.name, {digest: key}, args, kwargs)
+            return RepeatedCall(self._link, self.other, row, {digest: key}, args, kwargs)
         keys: dict[int, str] = {}
         given, pace = args[0], Pace()
         names = list(dict.fromkeys(given))
@@ -299,7 +298,7 @@ class MirrorStore(GuardedStore):
         some: Any = list(keys.values())
         if row.value == "in":
             some = {key: value_bytes(given[key]) for key in some}
-        mirrored = RepeatedCall(self._link, self.other, row.name, keys, (some, *args[1:]), kwargs)
+        mirrored = RepeatedCall(self._link, self.other, row, keys, (some, *args[1:]), kwargs)
         if row.value != "out" and len(keys) < len(names):
             mirrored.comparable = False  # the answer is about all keys
         return mirrored

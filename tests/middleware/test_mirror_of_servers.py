@@ -23,9 +23,9 @@ from tests.servers import Server, shared
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TASKS = 20
-PAUSE = 0.01
-"""Seconds between two calls of a task: an application that is busy, but not at its limit, where p99 is a queue."""
+TASKS = 15
+PAUSE = 0.05
+"""Seconds between two calls of a task, together 300 calls a second: at the limit of an event loop, p99 is a queue."""
 
 
 def layout(candidate: dict[str, Any]) -> storeconf.StoreRegistry:
@@ -78,18 +78,23 @@ async def ratio(registry: storeconf.StoreRegistry, calls: int) -> float:
 
 
 @pytest.mark.slow
-@in_loop
-async def test_callers_wait_no_longer() -> None:
-    async with layout(redis()) as registry:
+def test_callers_wait_no_longer() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(110), layout(redis()) as registry:
+            await check(registry)
+
+    async def check(registry: storeconf.StoreRegistry) -> None:
         for name in ("plain", "mirrored"):
-            await latencies(registry[name], 400)
-        found = [await ratio(registry, 2000)]
+            await latencies(registry[name], 100)
+        found = [await ratio(registry, 400)]
         while found[-1] > 1.1 and len(found) < 3:  # the machine may have something else to do
-            found.append(await ratio(registry, 2000))
+            found.append(await ratio(registry, 400))
         assert min(found) <= 1.1, found
         report = await repeated(registry["mirrored"])
         assert (report.differences, report.errors, report.dropped) == (0, 0, 0)
-        assert report.compared > 1000
+        assert report.compared > 300
+
+    asyncio.run(main())
 
 
 @pytest.fixture
