@@ -24,6 +24,7 @@ def valkey() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ["file", "valkey"])
 def test_reports(environment: str, valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORECONF_ENV", environment)
