@@ -45,7 +45,7 @@ GROUPS: Final[Mapping[Part, str]] = MappingProxyType(
 BUILT_IN: Final[Mapping[Part, Mapping[str, str]]] = MappingProxyType(
     {
         "backend": {
-            "memory": "storeconf.backends.memory:MemoryBackend",
+            "memory": "storeconf.backends:MemoryBackend",
             "file": "storeconf.backends.file:FileBackend",
             "redis": "storeconf.backends.server:RedisBackend",
             "valkey": "storeconf.backends.server:ValkeyBackend",

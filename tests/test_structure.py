@@ -44,7 +44,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("stores.resp.transports",),
     ("stores.resp", "stores.resp.store", "stores.file", "stores._space"),
     ("stores.memory",),
-    ("stores", "backends", "backends.file", "backends.memory", "backends.server"),
+    ("stores", "backends", "backends.file", "backends.server"),
     ("middleware", "middleware._repeated"),
     (
         "middleware.cache",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import click
 
 from storeconf._text import broken
+from storeconf.backends import MemoryBackend
 from storeconf.backends.file import FileBackend
-from storeconf.backends.memory import MemoryBackend
 from storeconf.backends.server import ServerBackend
 from storeconf.catalog import BUILT_IN
 from storeconf.cli.app import Source, format_option, on_layout

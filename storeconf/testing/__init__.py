@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from storeconf.backends.memory import MemoryBackend
+from storeconf.backends import MemoryBackend
 from storeconf.errors import ConfigError
 from storeconf.layout import check_layout
 from storeconf.plan import FactoryStep, Step

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from storeconf import MemoryStore
-from storeconf.backends.memory import MemoryBackend
+from storeconf.backends import MemoryBackend
 from storeconf.plugin import BuildContext
 
 if TYPE_CHECKING:
