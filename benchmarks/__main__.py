@@ -78,7 +78,7 @@ def statement(quick: bool, load: tuple[float, ...]) -> str:
     facts = {
         "machine": f"{processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}, {systems}",
         "load of the machine": f"{load[0]:.1f} before and {after[0]:.1f} after"
-        + (" (other work was running: the ratios hold, the absolute figures do not)" if load[0] > 1 else ""),
+        + (" (other work was running: spreads are wide, and absolute figures mean little)" if load[0] > 1 else ""),
         "versions": f"Python {platform.python_version()}, {versions}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "command": f"`make bench{' ARGS=--quick' if quick else ''}`",

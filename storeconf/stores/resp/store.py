@@ -602,7 +602,7 @@ class ServerStore(StoreBase):
         return await self._with_expiry(transport, self._key(path, key))
 
     def _listening(self, near: Coherence) -> InvalidationFilter:
-        """Return what listens for those who keep near what is read here."""
+        """Return what listens to the server for those near caches."""
         self._invalidations = InvalidationFilter(near, self._layout, self._path)
         return self._invalidations
 
