@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field
 
 from storeconf._pace import Pace, batches
+from storeconf.errors import UnsupportedOperationError
 from storeconf.middleware import GuardedStore, pass_through, without_policies
 from storeconf.middleware._repeated import EXPIRY_PLACE, RepeatedCall, pair_of
 from storeconf.operations import OPERATIONS, Operation
@@ -110,7 +111,7 @@ class MirrorReport:
 
     ``calls`` were repeated; of these, ``compared`` were compared, ``differences`` had another answer, and ``errors``
     failed. ``dropped`` calls had no room, or the store was closed first; ``left_out`` were not repeated because a call
-    for their key had been dropped. ``pending`` calls wait for their turn, on all mirrors of one store to another.
+    for their key had been dropped, or because the other store can't have their namespace. ``pending`` calls wait for their turn, on all mirrors of one store to another.
     ``latencies`` are those of the calls here, ``mirror_latencies`` those of the same calls on the other store.
     """
 
@@ -202,7 +203,7 @@ class MirrorStore(GuardedStore):
     keeps_keys = True
 
     def __init__(self, inner: Store, other: Store, link: LinkCounts) -> None:
-        self.other = other
+        self.other: Store | None = other
         self._link = link
         self._pair = pair_of(inner, other)
         super().__init__(inner)
@@ -212,9 +213,13 @@ class MirrorStore(GuardedStore):
         self._digest = blake2b(":".join(self._path).encode() + b"::", digest_size=8)
 
     def with_namespace(self, namespace: str) -> Self:
-        """Return the store of a namespace; it is mirrored in the same namespace of the other store."""
+        """Return the store of a namespace; it is mirrored in the same namespace of the other store, if it has any."""
         child = super().with_namespace(namespace)
-        child.other = self.other.with_namespace(namespace)
+        if self.other is not None:
+            try:
+                child.other = self.other.with_namespace(namespace)
+            except UnsupportedOperationError:  # keys without a prefix, which callers must not notice
+                child.other = None
         return child
 
     def report(self) -> MirrorReport:
@@ -229,11 +234,14 @@ class MirrorStore(GuardedStore):
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the call, and let it be repeated."""
-        row = OPERATIONS[operation]
+        row, other = OPERATIONS[operation], self.other
+        if other is None:
+            self._link.left_out += 1
+            return await call(*args, **kwargs)
         if row.target == "tree":
-            return await self._around_tree(row, call)
+            return await self._around_tree(row, other, call)
         try:
-            mirrored = await self._mirrored(row, args, kwargs)
+            mirrored = await self._mirrored(row, other, args, kwargs)
         except Exception:  # noqa: BLE001  # wrong arguments, about which the store itself tells
             mirrored = None
         if mirrored is None:
@@ -256,9 +264,9 @@ class MirrorStore(GuardedStore):
                 mirrored.seconds = mirrored.ended - start
                 pair.add(mirrored)
 
-    async def _around_tree(self, row: Operation, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+    async def _around_tree(self, row: Operation, other: Store, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         pair, start, happened = self._pair, time.monotonic(), True
-        mirrored = RepeatedCall(self._link, self.other, row, {}, (), {})
+        mirrored = RepeatedCall(self._link, other, row, {}, (), {})
         pair.begin_tree()
         try:
             await call()
@@ -273,7 +281,9 @@ class MirrorStore(GuardedStore):
                 mirrored.seconds = mirrored.ended - start
                 pair.add(mirrored)
 
-    async def _mirrored(self, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RepeatedCall | None:
+    async def _mirrored(
+        self, row: Operation, other: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RepeatedCall | None:
         """What is to be repeated of a call: that for those of its keys that are in the share, or None."""
         if row.target == "key":
             key = args[0]
@@ -283,7 +293,7 @@ class MirrorStore(GuardedStore):
             if row.value == "in":
                 values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
                 args = (key, *values, *args[1 + len(values) :])
-            return RepeatedCall(self._link, self.other, row, {digest: key}, args, kwargs)
+            return RepeatedCall(self._link, other, row, {digest: key}, args, kwargs)
         keys: dict[int, str] = {}
         given, pace = args[0], Pace()
         names = list(dict.fromkeys(given))
@@ -298,7 +308,7 @@ class MirrorStore(GuardedStore):
         some: Any = list(keys.values())
         if row.value == "in":
             some = {key: value_bytes(given[key]) for key in some}
-        mirrored = RepeatedCall(self._link, self.other, row, keys, (some, *args[1:]), kwargs)
+        mirrored = RepeatedCall(self._link, other, row, keys, (some, *args[1:]), kwargs)
         if row.value != "out" and len(keys) < len(names):
             mirrored.comparable = False  # the answer is about all keys
         return mirrored

@@ -12,7 +12,7 @@ import pytest
 
 import storeconf
 import storeconf.sync
-from storeconf import MemoryStore, Store, StoreUnavailableError, StoreValueError
+from storeconf import MemoryStore, Store, StoreUnavailableError, StoreValueError, UnsupportedOperationError
 from storeconf.middleware import _repeated as bounds
 from storeconf.operations import METHODS
 from tests.above.backends import in_loop
@@ -200,6 +200,21 @@ async def test_entries_expire_there_when_they_do_here() -> None:
         assert there is not None
         assert there[1] == pytest.approx(here[1], abs=0.2)
     assert not await other.exists("over")
+
+
+@in_loop
+async def test_a_namespace_that_the_other_store_cant_have_is_left_out() -> None:
+    class Raw(MemoryStore):
+        def do_attach(self, parent: Raw) -> None:
+            raise UnsupportedOperationError("its keys are raw")
+
+    main = mirrored(Raw())
+    part = main.with_namespace("part").with_namespace("more")
+    await part.set("k", b"v")
+    assert await part.get("k") == b"v"
+    await main.set("k", b"v")
+    report = await repeated(main)
+    assert (report.calls, report.left_out) == (1, 2)
 
 
 # ---------------------------------------------------------------------- order
