@@ -111,8 +111,9 @@ class MirrorReport:
 
     ``calls`` were repeated; of these, ``compared`` were compared, ``differences`` had another answer, and ``errors``
     failed. ``dropped`` calls had no room, or the store was closed first; ``left_out`` were not repeated because a call
-    for their key had been dropped, or because the other store can't have their namespace. ``pending`` calls wait for their turn, on all mirrors of one store to another.
-    ``latencies`` are those of the calls here, ``mirror_latencies`` those of the same calls on the other store.
+    for their key had been dropped, or because the other store can't have their namespace. ``pending`` calls wait for
+    their turn, on all mirrors of one store to another. ``latencies`` are those of the calls here, ``mirror_latencies``
+    those of the same calls on the other store.
     """
 
     calls: int

@@ -4,66 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import storeconf
 import storeconf.sync
-from storeconf import MemoryStore, Store, StoreUnavailableError, StoreValueError, UnsupportedOperationError
+from storeconf import MemoryStore, StoreUnavailableError, StoreValueError, UnsupportedOperationError
 from storeconf.middleware import _repeated as bounds
-from storeconf.operations import METHODS
 from tests.above.backends import in_loop
 from tests.middleware.metering import metering, recorded
-from tests.middleware.mirroring import repeated, report_of, until
-from tests.middleware.test_laws import Line, around
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-
-class Slow(MemoryStore):
-    """A mirror whose calls wait until it is ``open_gate``d, and that records them in the order in which they run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.ran: list[tuple[str, Any]] = []
-        self.waiting = 0
-
-    def do_attach(self, parent: Slow) -> None:
-        super().do_attach(parent)
-        self.gate, self.ran, self.waiting = parent.gate, parent.ran, 0
-
-
-def gated(method: str) -> Callable[..., Any]:
-    own = getattr(MemoryStore, method)
-
-    async def call(self: Slow, *args: Any, **kwargs: Any) -> Any:
-        self.waiting += 1
-        await self.gate.wait()
-        self.ran.append((method, args[0] if args else None))
-        return await own(self, *args, **kwargs)
-
-    return call
-
-
-for _method in METHODS:
-    if _method not in ("keys", "ping"):
-        setattr(Slow, _method, gated(_method))
-
-
-def mirrored(other: Store, inner: Store | None = None, **settings: Any) -> Store:
-    store: Store = around("mirror", inner or MemoryStore(), other, store="other", **settings)[0]
-    return store
-
-
-def layout(**stores: Any) -> storeconf.StoreRegistry:
-    return storeconf.load({"stores": stores}, environ={})
-
+from tests.middleware.mirroring import Slow, layout, mirrored, repeated, report_of, until
+from tests.middleware.test_laws import Line
 
 # ---------------------------------------------------------------------- what is repeated, and where
 
@@ -445,154 +397,6 @@ async def test_any_number_of_keys_is_left_out_in_the_same_memory(monkeypatch: py
     assert before.dropped >= 1990  # a few were left out already
     assert report.left_out - before.left_out >= 2000
     assert report.calls >= 1900
-
-
-# ---------------------------------------------------------------------- closing, reloading, loops, forks
-
-
-@in_loop
-async def test_closing_lets_the_rest_be_repeated(tmp_path: Path) -> None:
-    registry = layout(
-        main={"type": "memory", "middleware": {"mirror": "other"}}, other={"type": "file", "path": str(tmp_path)}
-    )
-    async with registry:
-        for number in range(300):
-            await registry["main"].set(f"k{number}", b"v")
-        assert report_of(registry["main"]).pending
-    report = report_of(registry["main"])
-    assert (report.calls, report.dropped, report.pending) == (300, 0, 0)
-    async with registry:
-        assert len([key async for key in registry["other"].keys()]) == 300
-
-
-@in_loop
-async def test_closing_does_not_wait_for_a_mirror_that_is_gone() -> None:
-    class Gone(MemoryStore):
-        async def set(self, *args: Any, **kwargs: Any) -> None:
-            await asyncio.sleep(0.01)
-            raise StoreUnavailableError("the line is cut")
-
-    other = Gone()
-    store = mirrored(other)
-    async with other:
-        for number in range(3000):
-            await store.set(f"k{number}", b"v")
-        begun = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - begun < 2
-    report = report_of(store)
-    assert not report.pending
-    assert report.dropped > 2900
-    await store.set("new", b"v")
-    assert report_of(store).dropped == report.dropped + 1
-
-
-@in_loop
-async def test_a_reload_keeps_what_waits_and_what_is_counted(tmp_path: Path) -> None:
-    file = tmp_path / "storeconf.yaml"
-    mirror = "main: {type: memory, middleware: {mirror: {store: other, percent: %s}}}\n  other: {type: file, path: var}"
-    file.write_text(f"stores:\n  {mirror % 100}\n")
-    registry = storeconf.load(file, environ={})
-    async with registry:
-        main = registry["main"]
-        for number in range(200):
-            await main.set(f"k{number}", str(number))
-        await registry.reload()
-        assert report_of(main).calls + report_of(main).pending == 200
-        file.write_text(f"stores:\n  {mirror % 50}\n")
-        await registry.reload()
-        for number in range(200):
-            await main.set(f"k{number}", b"again")
-        first = await repeated(main)
-        assert 50 < first.calls < 150
-        assert not first.dropped
-        assert first.differences == 0
-        file.write_text("stores:\n  main: {type: memory}\n")
-        for number in range(200):
-            await main.set(f"k{number}", b"at last")
-        await registry.reload()
-        assert storeconf.mirror_report(main) is None
-        other = storeconf.FileStore(tmp_path / "var")
-        async with other:
-            await_all = {f"k{number}" for number in range(200)}
-            async with asyncio.timeout(20):
-                while (found := await other.get_many(await_all)) and b"again" in found.values():
-                    await asyncio.sleep(0.01)
-            assert list(found.values()).count(b"at last") == first.calls
-
-
-def test_calls_of_several_threads_and_loops_keep_the_order_of_each_key(tmp_path: Path) -> None:
-    inner, other = MemoryStore(), storeconf.FileStore(tmp_path, create_directories=True)
-    store = mirrored(other, inner)
-    turn = [threading.Semaphore(1), *(threading.Semaphore(0) for _ in range(2))]
-
-    async def work(number: int) -> None:
-        for step in range(50):
-            await asyncio.to_thread(turn[number].acquire)
-            await store.set("k", f"{step}-{number}")
-            turn[(number + 1) % 3].release()
-        await repeated(store)
-
-    threads = [threading.Thread(target=lambda at=at: asyncio.run(work(at))) for at in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    async def last() -> bytes | None:
-        try:
-            return await other.get("k")
-        finally:
-            await other.aclose()
-
-    assert asyncio.run(last()) == b"49-2"
-    report = report_of(store)
-    assert (report.calls, report.dropped, report.errors) == (150, 0, 0)
-
-
-def test_a_loop_that_ends_leaves_nothing_behind() -> None:
-    other = Slow()
-    store = mirrored(other)
-
-    async def ends() -> None:
-        for number in range(50):
-            await store.set(f"k{number}", b"v")
-        await store.delete_all()
-        await asyncio.sleep(0)
-
-    asyncio.run(ends())
-    assert report_of(store).pending == 0
-    assert report_of(store).dropped > 0
-
-
-def test_a_forked_child_leaves_what_waits_to_its_parent() -> None:
-    other = Slow()
-    store = mirrored(other)
-
-    async def child() -> int:
-        other.gate = asyncio.Event()
-        other.gate.set()
-        await store.set("child", b"v")
-        report = await repeated(store)
-        return report.calls + 10 * report.dropped
-
-    async def parent() -> int:
-        for number in range(20):
-            await store.set(f"k{number}", b"v")
-        pid = os.fork()
-        if not pid:
-            asyncio.events._set_running_loop(None)
-            try:
-                os._exit(asyncio.run(child()))
-            finally:
-                os._exit(99)
-        other.gate.set()
-        await repeated(store)
-        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-        return os.waitstatus_to_exitcode(status)
-
-    assert asyncio.run(parent()) == 1
-    report = report_of(store)
-    assert (report.calls, report.dropped) == (20, 0)
 
 
 # ---------------------------------------------------------------------- what is told
