@@ -12,6 +12,7 @@ import pytest
 import storeconf
 from storeconf import BuildContext, MemoryStore, Store, StoreBase, typed
 from storeconf.middleware.cache import Cache
+from storeconf.middleware.moved_from import MovedFromStore
 from tests.conformance.test_stores import FULL_STACK
 
 if TYPE_CHECKING:
@@ -105,6 +106,24 @@ def test_a_hundred_thousand_keys_hold_the_event_loop_briefly(kind: str) -> None:
             turn = await longest_turn(call)
             assert turn < LONGEST, f"{name} holds the event loop for {turn * 1000:.0f} ms"
         await store.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_many_keys_are_carried_over_by_turns(prepare: bool) -> None:
+    items = {f"key-{number}": b"v" for number in range(20_000)}
+
+    async def main() -> None:
+        old = MemoryStore()
+        store = MovedFromStore(MemoryStore(), old, prepare=prepare)
+        await old.set_many(items)
+        calls: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: store.get_many(items),
+            lambda: store.set_many(items),
+        )
+        for call in calls:
+            assert await longest_turn(call) < LONGEST
 
     asyncio.run(main())
 

@@ -42,7 +42,7 @@ from storeconf.store import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["CodecStore", "NotCoded"]
+__all__ = ["CodecStore", "NotCoded", "Tries"]
 
 
 MOST_TRIES = 40
@@ -52,8 +52,8 @@ _SHORTEST_CAP, _LONGEST_CAP = 0.06, 0.5
 """Seconds before a further try, at most. All tries on a fast backend end within two seconds or so."""
 
 
-class _Tries:
-    """The pauses between the tries of one call."""
+class Tries:
+    """The pauses between the tries of one call, which compares what it has read."""
 
     __slots__ = ("_began", "_longest")
 
@@ -231,7 +231,7 @@ class CodecStore(StoreWrapper):
         What reads as missing, or can't be read, stays.
         """
         with self._named(operation):
-            tries = _Tries()
+            tries = Tries()
             for attempt in range(MOST_TRIES):
                 await tries.begin(attempt)
                 found = (await self._get(key), 0) if permanent else await self.wrapped.get_with_expiry(key)
@@ -259,7 +259,7 @@ class CodecStore(StoreWrapper):
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
         with self._named("increment"):
             async with self._turn(key):
-                tries = _Tries()
+                tries = Tries()
                 for attempt in range(MOST_TRIES):
                     await tries.begin(attempt)
                     stored = await self._get(key)
@@ -298,7 +298,7 @@ class CodecStore(StoreWrapper):
         self._offer("compare_and_set")
         data = None if new is None else self._coded("compare_and_set", key, new)
         with self._named("compare_and_set"):
-            tries = _Tries()
+            tries = Tries()
             for attempt in range(MOST_TRIES):
                 await tries.begin(attempt)
                 stored = await self._get(key)

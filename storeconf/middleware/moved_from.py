@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
 from pydantic import Field
 
+from storeconf._pace import Pace
 from storeconf._root import targets_of
 from storeconf.errors import PluginError, StoreError, StoreValueError, UnsupportedOperationError
 from storeconf.middleware import StoreWrapper, without_policies
+from storeconf.middleware.coded import Tries
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
 
@@ -55,6 +57,12 @@ _LEASE: Final = 5.0
 
 _PAUSE: Final = 0.01
 """Seconds between two looks at a reservation."""
+
+_MOST_TRIES: Final = 200
+"""Times that a call looks at its key again because others have changed it. Many may want one key."""
+
+_QUICK_TRIES: Final = 2
+"""Tries without a pause before them, after the first: carrying an entry over takes two."""
 
 _AT_ONCE: Final = 32
 """Keys of one call that are carried over at the same time."""
@@ -119,6 +127,23 @@ def _is_reservation(data: bytes | None) -> bool:
     return data is not None and (marked := _Marked.parse(data)) is not None and marked.kind == _RESERVED
 
 
+class _BoundedTries:
+    """The tries of one call: they have pauses between them, and an end, in case that a store refuses every change."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pauses = Tries()
+        self._count = 0
+
+    async def next(self) -> None:
+        """Begin another try; StoreError if there have been too many."""
+        if self._count == _MOST_TRIES:
+            name = self._store.name
+            raise StoreError(f"store {name!r}: the entry changed during each of {_MOST_TRIES} tries", store=name)
+        await self._pauses.begin(max(0, self._count - _QUICK_TRIES))
+        self._count += 1
+
+
 async def _end_of_reservation(store: Store, key: str) -> None:
     """Wait until the reservation that a key may have has ended."""
     there = data = await store.get(key)
@@ -154,7 +179,9 @@ class MovedFromStore(StoreWrapper):
         """As `settle`; also whether the old store was asked, because the new one had nothing."""
         new, old = self.wrapped, self.old
         asked = False
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             data = await new.get(key)
             if data is not None and not _is_reservation(data):
                 marked = _Marked.parse(data)
@@ -182,7 +209,9 @@ class MovedFromStore(StoreWrapper):
         """Make a marked entry of the new store what it was to become, or remove it if the old store has changed."""
         new, old, provisional = self.wrapped, self.old, marked.dump()
         decided = marked.of_kind(_DECIDED).dump()
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             there = await old.get(key)
             if there == marked.value:
                 if not await old.compare_and_set(key, there, decided, keep_ttl=True):
@@ -250,6 +279,7 @@ class MovedFromStore(StoreWrapper):
         async def work() -> None:
             for key in waiting:
                 await self._settle(key)
+                await asyncio.sleep(0)  # stores in memory never wait
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(keys))):
@@ -258,7 +288,9 @@ class MovedFromStore(StoreWrapper):
     async def _look(self, key: str) -> tuple[Store, bytes] | None:
         """Where a key is, and its value; nothing is carried over."""
         new, old = self.wrapped, self.old
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             data = await new.get(key)
             if data is not None and not _is_reservation(data):
                 marked = _Marked.parse(data)
@@ -387,7 +419,9 @@ class MovedFromStore(StoreWrapper):
             if asked:
                 await self.old.delete(key)  # what a process that prepares may have written there meanwhile
             return
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             found = await self._look(key)
             if found is None:
                 if await self._create(key, data, expires_in):
@@ -399,8 +433,11 @@ class MovedFromStore(StoreWrapper):
         """See `Store.set_many`."""
         items = {key: self._value("set_many", value) for key, value in mapping.items()}
         if self.prepare:
+            pace = Pace()
             for key, value in items.items():
                 await self.set(key, value, expires_in)
+                if pace.due():
+                    await pace.rest()
             return
         await self._settle_all(items)
         await self.wrapped.set_many(items, expires_in)
@@ -409,9 +446,11 @@ class MovedFromStore(StoreWrapper):
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
         """See `Store.delete`; in the old store first, and without ending a reservation there."""
         new, old = self.wrapped, self.old
+        tries = _BoundedTries(self)
         while (there := await old.get(key)) is not None and not _is_reservation(there):
             if await old.compare_and_set(key, there, None):
                 break
+            await tries.next()
         before = None if there is None else _Marked.parse(there)
         if there is not None and before is None:
             await new.delete(key)
@@ -459,23 +498,29 @@ class MovedFromStore(StoreWrapper):
         data = self._value("add", value)
         if expires_in is not None and self._check("add", milliseconds, expires_in) <= 0:
             return await self._found(key) is None
+        tries = _BoundedTries(self)
         while await self._found(key) is None:
             if await self._create(key, data, expires_in):
                 return True
+            await tries.next()
         return False
 
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """See `Store.touch`."""
+        tries = _BoundedTries(self)
         while (found := await self._found(key)) is not None:
             if await found[0].touch(key, expires_in):
                 return True
+            await tries.next()
         return False
 
     async def pop(self, key: str) -> bytes | None:
         """See `Store.pop`."""
+        tries = _BoundedTries(self)
         while (found := await self._found(key)) is not None:
             if await found[0].compare_and_set(key, found[1], None):
                 return found[1]
+            await tries.next()
         await self._pop_nothing(key)
         return None
 
@@ -486,7 +531,9 @@ class MovedFromStore(StoreWrapper):
             return (
                 by if found is None else await self._added(key, found, by) or await self.increment(key, by, expires_in)
             )
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             found = await self._found(key)
             if found is None:
                 if expires_in == 0 or await self._create(key, b"%d" % next_counter(b"0", by), expires_in):
@@ -513,7 +560,9 @@ class MovedFromStore(StoreWrapper):
         if new is not None:
             self._value("compare_and_set", new)
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
+        tries = _BoundedTries(self)
         while True:
+            await tries.next()
             found = await self._found(key)
             if found is None:
                 if old is not None or new is None or (span is not None and span <= 0):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import GuardedStore, MemoryStore, Store
+from storeconf import GuardedStore, MemoryStore, Store, StoreError
+from storeconf.middleware import moved_from
 from storeconf.middleware.moved_from import MovedFromStore
 from tests.above.backends import in_loop
 
@@ -260,3 +261,31 @@ async def test_stores_that_inherit_it_take_from_the_same_namespace() -> None:
         for name in ("main", "a", "b", "other"):
             assert await registry.get(name).get("k") == name.encode()
         assert [place async for place in before.walk()] == []
+
+
+class Refusing(MemoryStore):
+    """A store in which no compare-and-set ever succeeds."""
+
+    async def compare_and_set(self, *args: Any, **kwargs: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@in_loop
+async def test_a_store_that_refuses_every_change_is_given_up(prepare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved_from, "_MOST_TRIES", 8)
+    calls: dict[str, Callable[[MovedFromStore], Coroutine[Any, Any, Any]]] = {
+        "set": lambda store: store.set("k", "new"),
+        "delete": lambda store: store.delete("k"),
+        "pop": lambda store: store.pop("k"),
+        "increment": lambda store: store.increment("k"),
+        "compare_and_set": lambda store: store.compare_and_set("k", b"1", b"2"),
+    }
+    for name, call in calls.items():
+        old, new = Refusing(), Refusing()
+        await old.set("k", "1")
+        store = MovedFromStore(new, old, prepare=prepare)
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreError, match="changed during each of 8 tries"):
+                await call(store)
+        assert await old.get("k") == b"1", name
