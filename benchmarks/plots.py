@@ -27,6 +27,9 @@ PLOTS = {
 }
 """The plots, in the order of the page."""
 
+_ORDER = ("storeconf", "Litestar", "redis-py", "valkey-glide", "bare link", "floor", "cashews", "aiocache")
+"""Contenders whose color is the same in all panels; the others get those that are left."""
+
 mpl.rcParams.update({"svg.hashsalt": "storeconf", "svg.fonttype": "none", "font.size": 9})
 
 
@@ -53,12 +56,24 @@ def draw(panels: Sequence[Panel], directory: Path) -> list[str]:
 
 def _lines(axes: Axes, panel: Panel) -> None:
     positions = sorted({x for points in panel.lines.values() for x, _ in points})
+    known = [each for each in _ORDER if each in panel.lines]
+    others = iter(f"C{number}" for number in range(10) if number >= len(_ORDER) or not known)
     for name, points in panel.lines.items():
         ours = name.startswith("storeconf")
+        color = f"C{_ORDER.index(name)}" if name in known else next(others, None)
         x, y = zip(*sorted(points), strict=True)
         if panel.x == "percentile":
             x = tuple(positions.index(each) for each in x)
-        axes.plot(x, y, marker="o", markersize=3, linewidth=2.2 if ours else 1.1, label=name, zorder=3 if ours else 2)
+        axes.plot(
+            x,
+            y,
+            marker="o",
+            markersize=3,
+            linewidth=2.2 if ours else 1.1,
+            label=name,
+            color=color,
+            zorder=3 if ours else 2,
+        )
     if panel.x == "percentile":
         axes.set_xticks(range(len(positions)), [f"p{each:g}" for each in positions])
     else:
@@ -75,7 +90,7 @@ def _bars(axes: Axes, panel: Panel) -> None:
     figures = [panel.lines[name][0][1] for name in names]
     bars = axes.barh(names, figures, color=["C0" if name.startswith("storeconf") else "C7" for name in names])
     axes.bar_label(bars, fmt="{:,.2f}", padding=3, fontsize=7)
-    if max(figures) > 30 * max(min(figures), 1e-9) > 0:
+    if min(figures) > 0 and max(figures) > 30 * min(figures):
         axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.invert_yaxis()
