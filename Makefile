@@ -64,18 +64,18 @@ test-newest:  ## Run all tests on the newest versions there are, whatever constr
 	tools/set-up .venv-newest $(PYTHON) --upgrade --upgrade-strategy eager
 	.venv-newest/bin/$(PYTEST) $(ARGS)
 
-# Chromium, node and npm are Debian's packages of these names, or any that are installed. The language servers come from
+# Chromium, node, npm, zsh and fish are Debian's packages of these names, or any that are installed. The language servers come from
 # npm, in the versions of tests/browser/package.json.
 $(VENV)/editors/node_modules: tests/browser/package.json $(READY)
 	mkdir -p $(@D) && cp $< $(@D)
 	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --silent
 	touch $@
 
-BROWSER_NEEDS := for each in node npm; do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+BROWSER_NEEDS := for each in node npm zsh fish; do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
     command -v chromium chromium-browser google-chrome >/dev/null || missing="$$missing chromium"
-test-browser: $(READY)  ## Test the page in Chromium and the schema in editors' servers (needs chromium, node, npm)
+test-browser: $(READY)  ## Test the page in Chromium, the schema in editors' servers, completion in shells (needs chromium, node, npm, zsh, fish)
 	@missing=; $(BROWSER_NEEDS); [ -z "$$missing" ] || \
-	    { echo "make test-browser needs$$missing; on Debian: apt-get install chromium nodejs npm" >&2; exit 2; }
+	    { echo "make test-browser needs$$missing; on Debian: apt-get install chromium nodejs npm zsh fish" >&2; exit 2; }
 	@$(MAKE) --no-print-directory $(VENV)/editors/node_modules
 	$(BIN)/python -m pytest -n 0 $(or $(ARGS),tests/browser)
 

@@ -25,7 +25,7 @@ BROWSER = Path(__file__).parent / "browser"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what needs a browser or an editor's programs, unless it is named: `make test-browser` installs them."""
+    """Leave out what needs a browser, editors' programs or other shells, unless named: see `make test-browser`."""
     named = any("tests/browser" in argument for argument in config.args)
     return True if collection_path == BROWSER and not named else None
 

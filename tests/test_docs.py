@@ -7,7 +7,9 @@ How a page is read, from top to bottom, in an empty directory of its own:
 - in a ``console`` block each line that begins with ``$ `` is run by a shell, and what follows it is the output that it
   must print, where ``…`` stands for anything. ``# exits with N`` at the end of a command is the status it must have;
 - a page that mentions ``${REDIS_URL}`` or ``${VALKEY_URL}`` gets servers, whose URLs these variables contain;
-- ``<!-- not run: why -->`` on the line before a block keeps it from being run.
+- ``<!-- not run: why -->`` on the line before a block keeps it from being run;
+- in the README, the tutorial and the how-tos, only packages that the page tells to install can be imported, so that it
+  works in a fresh environment as written.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, entry_points, packages_distributions
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.servers import shared
 
@@ -37,6 +42,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Their examples are meant to fail; tests/test_generated_docs.py runs them and compares what they print.
 GENERATED = ROOT / "docs" / "reference" / "diagnostics"
+FOLLOWED = [page for page in PAGES if page.parent.name == "how-to" or page.name in ("README.md", "tutorial.md")]
 
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^\n]+ -->\n+)?^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```$",
@@ -74,6 +80,72 @@ def servers(page: str) -> dict[str, str]:
     return {
         name: f"{scheme}://{shared(kind).address}/0" for name, (scheme, kind) in kinds.items() if f"${{{name}}}" in page
     }
+
+
+# ---------------------------------------------------------------------- a fresh environment
+
+INSTALLS = re.compile(r"pip install ([^`\n#]+)")
+EXTRAS = re.compile(r"storeconf\[[\w,-]+\]")
+
+BLOCKER = """
+import sys
+
+class Blocker:
+    hidden = frozenset({hidden})
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.hidden:
+            raise ModuleNotFoundError(f"No module named {{name!r}}: the page does not tell to install it", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def named(text: str) -> set[str]:
+    """The requirements that a page tells to install; storeconf is always one."""
+    found = {"storeconf", "pip", "setuptools", *EXTRAS.findall(text)}
+    for line in INSTALLS.findall(text):
+        found.update(word for word in re.split(r"[\s\"']+", line.strip()) if re.fullmatch(r"[a-z][\w.\[\],-]+", word))
+    return found
+
+
+def installed(requirements: set[str]) -> set[str]:
+    """The distributions that come with them, by canonical names."""
+    found: set[str] = set()
+    waiting = [(Requirement(each), "") for each in requirements]
+    seen = set()
+    while waiting:
+        each, of = waiting.pop()
+        if each.marker is not None and not each.marker.evaluate({"extra": of}):
+            continue
+        for extra in ("", *each.extras):
+            if (each.name, extra) in seen:
+                continue
+            seen.add((each.name, extra))
+            try:
+                needed = distribution(each.name).requires or []
+            except PackageNotFoundError:
+                break
+            found.add(canonicalize_name(each.name))
+            waiting += [(Requirement(text), extra) for text in needed]
+    for name, group in (("pytest", "pytest11"), ("hypothesis", "hypothesis")):  # which import all plugins that are here
+        plugins: set[str] = {
+            canonicalize_name(each.dist.name) for each in entry_points(group=group) if each.dist is not None
+        }
+        found |= installed(plugins - found) if name in found and not plugins <= found else set()
+    return found
+
+
+def fresh(page: Path, directory: Path) -> Path:
+    """A folder for PYTHONPATH that hides all packages but those that the page tells to install."""
+    known = installed(named(page.read_text()))
+    hidden = {
+        module
+        for module, names in packages_distributions().items()
+        if module.isidentifier() and known.isdisjoint(map(canonicalize_name, names))
+    }
+    (directory / "sitecustomize.py").write_text(BLOCKER.format(hidden=sorted(hidden)))
+    return directory
 
 
 def shell(
@@ -121,8 +193,10 @@ def session(block: Block, directory: Path, where: str, variables: Mapping[str, s
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.parent != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path) -> None:
+def test_every_block_of_the_page_is_true(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     variables = servers(page.read_text())
+    if page in FOLLOWED:
+        variables["PYTHONPATH"] = str(fresh(page, tmp_path_factory.mktemp("modules")))
     for block in blocks(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
         if block.title is not None:

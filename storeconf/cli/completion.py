@@ -11,7 +11,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ZshComplete,
+    add_completion_class,
+    get_completion_class,
+)
 
 from storeconf.cli.output import data
 
@@ -48,6 +55,65 @@ def completion_command(context: click.Context, shell: str) -> None:
     data(kind(context.find_root().command, {}, "storeconf", "_STORECONF_COMPLETE").source())
 
 
+class _BashComplete(BashComplete):
+    """Puts together what bash takes apart at colons and equals signs: ``production:sessions``, ``--set a.db=3``."""
+
+    _kept = ""
+    """The beginning of the word that bash keeps, since it only replaces what is behind the last sign."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is being typed, and that."""
+        before, begun = super().get_completion_args()
+        words: list[str] = []
+        glued = False
+        for word in (*before, begun):
+            is_sign = word != "" and not word.strip(":=")
+            if words and (is_sign or (glued and word)):
+                self._kept = words[-1] + (word if is_sign else "")
+                words[-1] += word
+            else:
+                self._kept = ""
+                words.append(word)
+            glued = is_sign
+        return words[:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """The line that the script reads: without what bash keeps."""
+        return f"{item.type},{str(item.value).removeprefix(self._kept)}"
+
+
+class _ZshComplete(ZshComplete):
+    """Writes no empty line: the script would skip it, and take each following line for another."""
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """The three lines that the script reads; it looks for files itself, and uses no value."""
+        return super().format_completion(item if item.value else CompletionItem("_", type=item.type, help=item.help))
+
+
+class _FishComplete(FishComplete):
+    """Gives whole words where an option and its value are one: fish would drop what does not begin as the word does."""
+
+    _option = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is being typed, and that."""
+        before, begun = super().get_completion_args()
+        option, sign, _ = begun.partition("=")
+        self._option = f"{option}{sign}" if sign and option.startswith("--") else ""
+        return before, begun
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """The line that the script reads; of a file it reads the beginning."""
+        plain = item.type == "plain" and not str(item.value).startswith("--")
+        value = f"{self._option}{item.value}" if plain else item.value
+        return super().format_completion(CompletionItem(value, type=item.type, help=item.help))
+
+
+add_completion_class(_BashComplete)
+add_completion_class(_FishComplete)
+add_completion_class(_ZshComplete)
+
+
 # ---------------------------------------------------------------------- what a shell asks
 
 
@@ -63,7 +129,8 @@ def complete_environments(ctx: click.Context, parameter: click.Parameter, begun:
 
 def complete_environments_or_files(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Environments, and files, which have a dot or a slash."""
-    return [*complete_environments(ctx, parameter, begun), *complete_files(ctx, parameter, begun)]
+    # The other way around, bash would forget the environments.
+    return [*complete_files(ctx, parameter, begun), *complete_environments(ctx, parameter, begun)]
 
 
 def complete_stores(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -358,3 +358,44 @@ def test_checking_and_showing_import_no_client_and_scan_for_no_plugin(directory:
 
 def test_the_version_imports_next_to_nothing(directory: Path) -> None:
     assert not loaded_after(["--version"], directory) & (HEAVY | {"pydantic", "yaml", "asyncio"})
+
+
+# ---------------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["copy", "production", ":", "ma"], ["main"]),
+        (["copy", "production", ":"], ["main"]),
+        (["ping", "--set", "stores.main.mode", "=", "0700", "ma"], ["main"]),
+        (["tree", "--env", "=", "prod"], ["production"]),
+        (["diff", "prod"], ["production"]),
+        (["diff", ""], ["development", "production"]),
+    ],
+)
+def test_bash_completes_words_that_it_takes_apart(directory: Path, words: list[str], expected: list[str]) -> None:
+    (directory / "storeconf.yaml").write_text(
+        "stores: {main: {type: file, path: x}}\nenvironments: {development: {}, production: {}}\n"
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = """
+        eval "$(storeconf completion bash)"
+        compopt() { :; }  # outside of a completion there is nothing to set
+        COMP_WORDS=(storeconf "$@"); COMP_CWORD=$#
+        _storeconf_completion storeconf
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words],
+        cwd=directory, env=environment({"PATH": path}), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == (expected, "")
+
+
+def test_zsh_gets_no_empty_line(directory: Path) -> None:
+    """Its script drops them, and then takes a type for a value."""
+    (directory / "storeconf.yaml").write_text("environments: {development: {}}\n")
+    asked = {"_STORECONF_COMPLETE": "zsh_complete", "COMP_WORDS": "storeconf diff ", "COMP_CWORD": "2"}
+    done = process(cwd=directory, environ=asked)
+    assert done.out.splitlines() == ["file", "_", "_", "plain", "development", "_"]
