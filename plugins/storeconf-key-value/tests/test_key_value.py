@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,22 @@ def test_what_cannot_list_its_keys_says_so() -> None:
         assert await store.with_namespace("a").get("k") == b"v"
 
     run(work, Unlisted())
+
+
+def test_no_text_with_nul_reaches_the_library() -> None:
+    """PostgreSQL takes it in no text of JSON."""
+
+    async def work(store: KeyValueStore) -> None:
+        for key in ("a\0b", "\0", "ab"):
+            await store.set(key, key)
+            assert await store.get(key) == key.encode()
+        assert sorted([key async for key in store.keys()]) == ["\0", "a\0b", "ab"]
+        found = await library.get_many([_name(key) for key in ("a\0b", "\0", "ab")], collection=_collection(()))
+        assert "\\u0000" not in json.dumps(found)
+        assert [set(each or {}) for each in found] == [{"b", "v", "e"}, {"b", "v", "e"}, {"k", "v", "e"}]
+
+    library = MemoryStore()
+    run(work, library)
 
 
 def test_a_damaged_entry_is_a_miss_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

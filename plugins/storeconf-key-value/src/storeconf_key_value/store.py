@@ -2,7 +2,8 @@
 
 Each namespace is a collection. Collections and keys get names of ``a-z``, ``0-9`` and ``_`` that are short enough for
 every backend of the library: as they are where that is possible, else a hash, with the full key in the value. Values
-are ``{"k": key, "v": Base64, "e": milliseconds since 1970 or null}``: the expiry is ours, to the millisecond; the
+are ``{"k": key, "v": Base64, "e": milliseconds since 1970 or null}``, with the Base64 of the key as ``"b"`` instead of
+``"k"`` where it contains NUL, which PostgreSQL takes in no text. The expiry is ours, to the millisecond; the
 library's own, which is later, only reclaims what has expired.
 """
 
@@ -220,7 +221,7 @@ class KeyValueStore(StoreBase):
         if found is None:
             return None
         try:
-            if found["k"] != key:
+            if _key_in(found) != key:
                 raise ValueError("it belongs to another key")
             end = found["e"]
             entry = Entry(base64.b64decode(found["v"], validate=True), None if end is None else int(end))
@@ -278,7 +279,7 @@ class KeyValueStore(StoreBase):
             operation,
             self._library.put_many,
             [_name(key) for key in items],
-            [{"k": key, "v": base64.b64encode(value).decode(), "e": end} for key, value in items.items()],
+            [{**_labelled(key), "v": base64.b64encode(value).decode(), "e": end} for key, value in items.items()],
             collection=_collection(path),
             ttl=ttl,
         )
@@ -364,8 +365,8 @@ class KeyValueStore(StoreBase):
                     self._damaged(name, error)
                     found.append(None)
         for name, each in zip(names, found, strict=True):
-            key = each.get("k") if isinstance(each, dict) else None
-            if isinstance(key, str) and _name(key) == name and (entry := self._entry(key, each)) is not None:
+            key = _key_in(each) if isinstance(each, dict) else None
+            if key is not None and _name(key) == name and (entry := self._entry(key, each)) is not None:
                 entries.append((key, entry))
         return entries
 
@@ -423,6 +424,20 @@ def _now() -> int:
 def _name(key: str) -> str:
     """What the library gets as the key."""
     return f"k_{key}" if _SIMPLE.match(key) else f"h_{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _labelled(key: str) -> dict[str, str]:
+    """How the full key is stored with the value."""
+    return {"b": base64.b64encode(key.encode()).decode()} if "\0" in key else {"k": key}
+
+
+def _key_in(found: dict[str, Any]) -> str | None:
+    """The full key of an entry, or None if it is damaged."""
+    try:
+        key = base64.b64decode(found["b"], validate=True).decode() if "b" in found else found["k"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return key if isinstance(key, str) else None
 
 
 def _collection(path: Path) -> str:
