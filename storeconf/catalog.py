@@ -358,7 +358,9 @@ def _plugin(claim: _Claim) -> object:
         value: object = import_module(module.strip())
         for attribute in filter(None, attributes.strip().split(".")):
             value = getattr(value, attribute)
-    except (Exception, SystemExit) as error:  # a plugin's import may fail in any way
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as error:  # a plugin's import may fail in any way, with SystemExit or pytest's Skipped, say
         raise PluginError(
             f"the {claim.part} {claim.name!r} can't be loaded ({claim.entry_point}): {type(error).__name__}: {error}",
             code="SC702",

@@ -329,8 +329,14 @@ def _model(model: type[Settings], definitions: Schema) -> Schema:
     """The schema of a model in one layer; the models inside it go to ``definitions``, those of plugins kept apart."""
     prefix = "" if model.__module__.startswith("storeconf.") else f"{model.__module__}.{model.__name__}_"
     template = f"#/definitions/{prefix}{{model}}"
-    with warnings.catch_warnings(action="ignore", category=PydanticJsonSchemaWarning):  # a default that JSON has not
-        schema = model.model_json_schema(by_alias=True, ref_template=template, schema_generator=_Lenient)
+    try:
+        with warnings.catch_warnings(
+            action="ignore", category=PydanticJsonSchemaWarning
+        ):  # a default that JSON has not
+            schema = dict(model.model_json_schema(by_alias=True, ref_template=template, schema_generator=_Lenient))
+    except Exception:  # noqa: BLE001  # a plugin's own code may fail in any way; the others must still work
+        names = (info.validation_alias or name for name, info in model.model_fields.items())
+        schema = {"type": "object", "properties": {name: {} for name in names if isinstance(name, str)}}
     for name, inner in schema.pop("$defs", {}).items():
         definitions[prefix + name] = _layered(inner)
     return _layered(schema)

@@ -133,6 +133,7 @@ def test_an_unknown_name_lists_what_there_is_and_what_is_near(install: Install) 
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("raise RuntimeError('out of luck')", "RuntimeError: out of luck"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Skipped(BaseException): pass\nraise Skipped('not here')", "Skipped: not here"),
         ("x = 1", "AttributeError: module 'acme_bad' has no attribute 'Bad'"),
         ("def f(:", "SyntaxError"),
     ],

@@ -432,6 +432,25 @@ def test_the_schema_survives_types_that_json_has_no_words_for() -> None:
     assert "odd" in str(build_schema(catalog_with(Mine)))
 
 
+def _no_schema(kind: Any, source: Any, handler: Any) -> Any:
+    raise RuntimeError("no schema")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"__get_pydantic_json_schema__": classmethod(_no_schema)},
+        {"__get_pydantic_json_schema__": classmethod(lambda kind, source, handler: 3)},
+        {"__doc__": 3},
+    ],
+)
+def test_the_schema_survives_a_model_that_can_not_make_its_own(fault: dict[str, Any]) -> None:
+    own = {"__annotations__": {"type": Literal["mine"], "size": int}, "type": "mine", "__module__": __name__}
+    definitions = build_schema(catalog_with(type("Mine", (Backend,), {**own, **fault})))["definitions"]
+    assert "size" in definitions["store_mine"]["properties"]
+    assert "create" in definitions["store_file"]["properties"]
+
+
 def test_models_in_models_of_two_plugins_keep_apart() -> None:
     def backend(kind: str, inner: type) -> Any:
         options = type("Options", (BaseModel,), {"__annotations__": {kind: inner}, "__module__": __name__})
