@@ -164,3 +164,47 @@ def test_no_call_fails_and_nothing_is_lost(backend: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hundred_tasks_and_two_hundred_reloads(backend: str, tmp_path: Path) -> None:
     run(backend, tmp_path, tasks=100, reloads=200, seconds=10)
+
+
+@pytest.mark.parametrize("backend", ["file", "valkey"])
+def test_event_loops_of_several_threads_follow_one_reload(backend: str, tmp_path: Path) -> None:
+    main = root(backend, tmp_path / "main")
+    tuned = main | ({"durability": "fsync"} if backend == "file" else {"command_timeout": "4s"})
+    chain = {"parent": "main", "middleware": {"ttl": "1h", "cache": "1s"}}
+    layouts = [{"main": main, "s": {"parent": "main"}}, {"main": tuned, "s": chain}, {"main": main, "s": chain}]
+    file = tmp_path / "storeconf.yaml"
+    file.write_text(json.dumps({"stores": layouts[0]}))
+    registry, ended = storeconf.load(file, environ={}), threading.Event()
+    s = registry.get("s")
+    counted: list[int] = []
+
+    async def work(name: str) -> int:
+        count = 0
+        while not ended.is_set():
+            count += 1
+            await s.increment("count")
+            await s.set(name, b"%d" % count)
+            assert await s.get(name) == b"%d" % count
+            assert await s.get_or_set(f"{name} {count}", lambda: b"made") == b"made"
+        return count
+
+    async def use(thread: int) -> list[int]:
+        async with registry:
+            return await asyncio.gather(*(work(f"{thread} {task}") for task in range(3)))
+
+    async def main_loop() -> None:
+        async with asyncio.timeout(60), registry:
+            using = [asyncio.create_task(asyncio.to_thread(asyncio.run, use(thread))) for thread in range(3)]
+            for turn in range(60):
+                file.write_text(json.dumps({"stores": layouts[turn % 3]}))
+                await registry.reload()
+                await asyncio.sleep(0.01)
+            ended.set()
+            counted.extend(count for counts in await asyncio.gather(*using) for count in counts)
+            assert await s.get("count") == b"%d" % sum(counted)
+
+    try:
+        asyncio.run(main_loop())
+    finally:
+        ended.set()
+    assert min(counted) > 0

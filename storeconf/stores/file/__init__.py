@@ -152,14 +152,21 @@ class FileStore(StoreBase):
         """Start the worker; make and check the directory."""
         if sys.platform == "win32":
             raise StoreError("file stores need Linux or macOS; on Windows there are memory and server stores")
-        self._start()
+        opening = self._start()
         try:
-            await self._writer.submit(self._directory.open)
+            await opening
         except BaseException:
-            await self.do_close()
+            if self._abandon is not None:
+                self._abandon.detach()
+            _stop(self._workers)
+            self._reset_workers()
             raise
 
-    def _start(self) -> None:
+    def _start(self) -> Future[None]:
+        """Start the worker, which opens the directory first; all that comes afterwards waits for its turn.
+
+        Calls of other threads may come while this runs, so nothing is shown to them before it is complete.
+        """
         fsync = self.durability == "fsync"
         directory = self._new_directory()
         writer, in_loop = EntryWriter(directory), LoopWriter(self._new_directory())
@@ -168,24 +175,27 @@ class FileStore(StoreBase):
             writer.group = SyncGroup(writer)
             # Those who read don't wait for the disk.
             reader = EntryReader(directory)
-            self._reader = Worker(f"{name}-read", directory, None, reader.close)
-            self._reader.start()
+            for_reading = Worker(f"{name}-read", directory, None, reader.close)
         else:
             reader = writer
-        self._writer = Worker(name, directory, writer.group, partial(_close, writer, in_loop))
+        for_writing = Worker(name, directory, writer.group, partial(_close, writer, in_loop))
         if not fsync:
-            self._reader = self._writer
-        self._directory = directory
-        self._reader.reading, self._writer.writing = ReadOperations(reader), WriteOperations(writer, (in_loop,))
-        self._workers = (self._reader, self._writer) if fsync else (self._writer,)
+            for_reading = for_writing
+        for_reading.reading, for_writing.writing = ReadOperations(reader), WriteOperations(writer, (in_loop,))
+        self._workers = (for_reading, for_writing) if fsync else (for_writing,)
         self._readers = (reader, writer, in_loop) if fsync else (writer, in_loop)
         self._abandon = weakref.finalize(self, _stop, self._workers)
         self._abandon.atexit = False
-        self._writer.start(self._writer.writing.sweep())
+        if fsync:
+            for_reading.start()
+        for_writing.start(for_writing.writing.sweep())
+        opening = for_writing.submit(directory.open)
+        self._directory, self._reader, self._writer = directory, for_reading, for_writing
         if system.has_cached_open() and system.cached_open is not None:
             self._cached, self._find_cached = True, CachedReader(directory, system.cached_open).find
             if not fsync:
                 self._overwriting, self._home_thread, self._in_loop = WriteOperations(in_loop), get_ident(), in_loop
+        return opening
 
     def change_settings(self, like: FileStore) -> None:
         """Take the settings of another store of the same directory; calls in progress end as they have begun."""
@@ -195,9 +205,7 @@ class FileStore(StoreBase):
         workers, readers, abandon = self._workers, self._readers, self._abandon
         assert abandon is not None
         self._reset_workers()
-        self._start()
-        # Whoever comes from now on waits for its turn behind this. It can't fail any more than later calls can.
-        self._writer.submit(self._directory.open).add_done_callback(_log_failure)
+        self._start().add_done_callback(_log_failure)
         self._earlier.append((workers, readers))
         work = self._end_earlier(workers, abandon, (self._life.renew_calls(), self._life.renew_iterations()))
         self._life.run_in_background(work)
@@ -415,9 +423,10 @@ class FileStore(StoreBase):
         """Iterate over the live keys of this namespace alone; see `Store.keys`. Each page of them is one call."""
         root = self._root
         pages = _Pages(self._path, self._check("keys", key_text, prefix))
-        while (page := await self._call(root._next_page(pages), "keys")) is not None:
-            for key in page:
-                yield key
+        with self._life.iterations:
+            while (page := await self._call(root._next_page(pages), "keys")) is not None:
+                for key in page:
+                    yield key
 
     async def _next_page(self, pages: _Pages) -> list[str] | None:
         if pages.steps is None:  # only now the store is open
