@@ -25,11 +25,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
-from storeconf._pace import Pace
 from storeconf._root import targets_of
 from storeconf.errors import PluginError, StoreError, StoreValueError, UnsupportedOperationError
 from storeconf.middleware import StoreWrapper, without_policies
@@ -38,11 +37,13 @@ from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from storeconf._root import RootLife
 
 __all__ = ["MovedFrom", "MovedFromStore"]
+
+T = TypeVar("T")
 
 _MARK: Final = b"\x93SCm\x01"
 _TOKEN: Final = 16
@@ -173,12 +174,7 @@ class MovedFromStore(StoreWrapper):
 
     async def settle(self, key: str) -> bytes | None:
         """Carry the key over if the old store has it; return the value that the new store has then."""
-        return (await self._settle(key))[0]
-
-    async def _settle(self, key: str) -> tuple[bytes | None, bool]:
-        """As `settle`; also whether the old store was asked, because the new one had nothing."""
         new, old = self.wrapped, self.old
-        asked = False
         tries = _BoundedTries(self)
         while True:
             await tries.next()
@@ -186,14 +182,13 @@ class MovedFromStore(StoreWrapper):
             if data is not None and not _is_reservation(data):
                 marked = _Marked.parse(data)
                 if marked is None:
-                    return data, asked
+                    return data
                 await self._finish(key, marked)
                 continue
-            asked = True
             found = await old.get_with_expiry(key)
             if found is None or _is_reservation(found[0]):
                 if await new.get(key) == data:
-                    return None, asked
+                    return None
                 continue
             value, left = found
             if (marked := _Marked.parse(value)) is not None:
@@ -235,7 +230,7 @@ class MovedFromStore(StoreWrapper):
 
     async def tidy(self, key: str) -> None:
         """Settle a key, and leave nothing of it in the old store, also if a process has died that carried it over."""
-        await self._settle(key)
+        await self.settle(key)
         there = await self.old.get(key)
         if there is not None and (marked := _Marked.parse(there)) is not None:
             await self._tidy(key, marked)
@@ -272,18 +267,19 @@ class MovedFromStore(StoreWrapper):
         async for key in self.old.keys():
             yield (), key
 
-    async def _settle_all(self, keys: Collection[str]) -> None:
-        """Carry several keys over."""
-        waiting = iter(keys)
+    async def _each(self, keys: Iterable[str], work: Callable[[str], Awaitable[T]]) -> list[T]:
+        """Do something with each key, with several at a time; return the results in whatever order."""
+        waiting, results = iter(keys), []
 
-        async def work() -> None:
+        async def worker() -> None:
             for key in waiting:
-                await self._settle(key)
+                results.append(await work(key))
                 await asyncio.sleep(0)  # stores in memory never wait
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(keys))):
-                group.create_task(work())
+            for _ in range(_AT_ONCE):
+                group.create_task(worker())
+        return results
 
     async def _look(self, key: str) -> tuple[Store, bytes] | None:
         """Where a key is, and its value; nothing is carried over."""
@@ -328,7 +324,7 @@ class MovedFromStore(StoreWrapper):
         if self.prepare:
             there = await new.get(key)
             if there is not None and _Marked.parse(there) is None:
-                # Overwritten by `set`: the entry counts if it was there before, and then it was deleted with that.
+                # The reservation has ended too early. The entry counts unless it is still there, behind the other one.
                 return not await old.compare_and_set(key, value, None)
         elif clock() - begun >= _LEASE:
             reason = "the reservation of a new entry has ended, because making it took too long"
@@ -381,7 +377,7 @@ class MovedFromStore(StoreWrapper):
             found.pop(key, None)
         there = await self.old.get_many(missing)
         if not self.prepare:
-            await self._settle_all([key for key in missing if key in there])
+            await self._each([key for key in missing if key in there], self.settle)
         again = await self.wrapped.get_many(missing)
         for key in missing:
             value = again.get(key, there.get(key) if self.prepare else None)
@@ -413,16 +409,10 @@ class MovedFromStore(StoreWrapper):
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
         data = self._value("set", value)
-        if not self.prepare:
-            _, asked = await self._settle(key)
-            await self.wrapped.set(key, data, expires_in, keep_ttl=keep_ttl)
-            if asked:
-                await self.old.delete(key)  # what a process that prepares may have written there meanwhile
-            return
         tries = _BoundedTries(self)
         while True:
             await tries.next()
-            found = await self._look(key)
+            found = await self._found(key)
             if found is None:
                 if await self._create(key, data, expires_in):
                     return
@@ -432,47 +422,29 @@ class MovedFromStore(StoreWrapper):
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
         items = {key: self._value("set_many", value) for key, value in mapping.items()}
-        if self.prepare:
-            pace = Pace()
-            for key, value in items.items():
-                await self.set(key, value, expires_in)
-                if pace.due():
-                    await pace.rest()
-            return
-        await self._settle_all(items)
-        await self.wrapped.set_many(items, expires_in)
-        await self.old.delete_many(list(items))
+        await self._each(items, lambda key: self.set(key, items[key], expires_in))
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
-        """See `Store.delete`; in the old store first, and without ending a reservation there."""
-        new, old = self.wrapped, self.old
+        """See `Store.delete`: the entry that was found is deleted, and none that is made meanwhile."""
         tries = _BoundedTries(self)
-        while (there := await old.get(key)) is not None and not _is_reservation(there):
-            if await old.compare_and_set(key, there, None):
-                break
+        while (found := await self._look(self._check("delete", key_text, key))) is not None:
+            store, value = found
+            if store is not self.old:
+                # Left by a process that died while it made an entry too late.
+                there = await self.old.get(key)
+                if there is not None and not _is_reservation(there):
+                    await self.old.compare_and_set(key, there, None)
+            if await store.compare_and_set(key, value, None):
+                return True
             await tries.next()
-        before = None if there is None else _Marked.parse(there)
-        if there is not None and before is None:
-            await new.delete(key)
-            return True
-        value = await new.pop(key)
-        after = None if value is None else _Marked.parse(value)
-        if after is None:
-            return value is not None
-        # A provisional entry is one if the old store has decided so.
-        return after.kind == _PROVISIONAL and before == after.of_kind(_DECIDED)
+        return False
 
     async def delete_many(self, keys: Iterable[str]) -> int | None:
-        """See `Store.delete_many`; in the old store first."""
+        """See `Store.delete_many`."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
-        found = await self.old.get_many(names)
-        there = [key for key, data in found.items() if not _is_reservation(data)]
-        if there:
-            await self.old.delete_many(there)
-        counted = {key for key in there if _Marked.parse(found[key]) is None}
-        await self.wrapped.delete_many(counted)
-        after = await self.wrapped.delete_many([key for key in names if key not in counted])
-        return None if after is None else len(counted) + after
+        there = set(await self.wrapped.get_many(names)) | set(await self.old.get_many(names))
+        there |= set(await self.wrapped.get_many([key for key in names if key not in there]))
+        return sum(filter(None, await self._each(there, self.delete)))
 
     async def delete_all(self) -> None:
         """See `Store.delete_all`; in the old store first."""
