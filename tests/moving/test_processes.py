@@ -214,8 +214,10 @@ def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path
 
     def write() -> None:
         with storeconf.sync.load(layout, environ={}) as registry:
+            turn = 0
             while not ended.is_set():
-                registry["before"].set_many({f"k{number}": "v" for number in range(20)})
+                turn += 1
+                registry["before"].set_many({f"k{turn}-{number}": "v" for number in range(20)})
 
     assert moved({}).status == 1
     only_prepares = moved({"moved_from": {"store": "before", "prepare": True}})
@@ -233,3 +235,11 @@ def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path
     (result,) = done.json["move"]
     assert (result["store"], result["from"], result["remaining"]) == ("s", "before", 0)
     assert run("keys", "before", "-f", str(layout)).out == ""
+    (key, *_) = run("keys", "s", "-f", str(layout)).out.split()
+    assert run("set", "before", key, "later", "-f", str(layout)).status == 0
+    for _ in range(2):  # it is not known which of the two counts
+        done = moved({"moved_from": "before"}, "--format", "json")
+        assert (done.status, done.json["move"][0]["remaining"]) == (1, 1)
+    assert run("get", "s", key, "-f", str(layout)).out == "v"
+    assert run("clear", "before", "--yes", "-f", str(layout)).status == 0
+    assert moved({"moved_from": "before"}).status == 0
