@@ -48,7 +48,11 @@ def cached(store: Store) -> Store:
 
 
 def under(middleware: dict[str, Any]) -> Store:
-    stores = {"other": {"type": "memory"}, "s": {"type": "memory", "middleware": middleware}}
+    stores = {
+        "other": {"type": "memory"},
+        "second": {"type": "memory"},
+        "s": {"type": "memory", "middleware": middleware},
+    }
     return storeconf.load({"stores": stores}, environ={}).get("s")
 
 

@@ -70,7 +70,11 @@ CATALOG = Catalog.builtin().with_backend("counting", CountingBackend).with_backe
 
 
 def in_layout(kind: str, middleware: dict[str, Any], use: Callable[[Store, Any], Coroutine[Any, Any, None]]) -> None:
-    stores = {"other": {"type": "memory"}, "main": {"type": kind, "middleware": middleware}}
+    stores = {
+        "other": {"type": "memory"},
+        "second": {"type": "memory"},
+        "main": {"type": kind, "middleware": middleware},
+    }
 
     async def main() -> None:
         layout = storeconf.read_layout({"stores": stores}, environ={}, catalog=CATALOG)

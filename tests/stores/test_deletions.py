@@ -52,6 +52,7 @@ def test_deletions_return_what_was_there(backend: str, chain: str) -> None:
         suite.directory, suite.unique = Path(directory), f"deletions-{chain}"
         stores = {
             "other": {"type": "memory"},
+            "second": {"type": "memory"},
             "main": BACKENDS[backend](suite),
             "s": {"parent": "main", "middleware": CHAINS[chain]},
         }
