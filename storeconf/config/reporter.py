@@ -295,7 +295,9 @@ def report_unused(unused: Mapping[Acknowledged, Place], report: Reporter) -> Non
     """Warn of entries that match nothing."""
     for entry, place in unused.items():
         where, there = ("", "") if entry.path == _EVERYWHERE else (f" at {entry.path}", " there")
-        message = f"{entry.code} is acknowledged{where}, but does not occur{there}"
+        is_error = any(each.code == entry.code and each.severity == "error" for each in report.found)
+        reason = "it is an error, which can't be acknowledged" if is_error else f"does not occur{there}"
+        message = f"{entry.code} is acknowledged{where}, but {reason}"
         report.add("SC808", message, entry.at, place=place, severity="warning", hint="remove the entry", lacking=True)
 
 
@@ -313,7 +315,8 @@ def _entries(node: Any, report: Reporter) -> Iterator[Acknowledged]:
             report.add("SC501", f"unknown code {str(code)!r}", at, key=True, hint=hint)
             continue
         if not isinstance(paths, list):
-            hint = f"write [{paths}]" if isinstance(paths, str) else None
+            written = shown(paths) if paths == _EVERYWHERE else paths  # YAML would take it for an alias
+            hint = f"write [{written}]" if isinstance(paths, str) else None
             report.wrong_type(at, "a list of dotted paths", paths, hint=hint)
             continue
         for number, text in enumerate(paths):

@@ -117,6 +117,15 @@ def test_errors_can_not_be_acknowledged(directory: Path) -> None:
     (directory / "x.yaml").write_text("stores: {a: {type: memory, max_entries: x}}\nacknowledge: {SC503: [stores.a]}\n")
     done = run("validate", "x.yaml", "--format", "json")
     assert [each["code"] for each in done.json["diagnostics"]] == ["SC503", "SC808"]
+    assert "but it is an error, which can't be acknowledged" in done.json["diagnostics"][1]["message"]
+
+
+def test_the_hint_for_everywhere_can_be_copied(directory: Path) -> None:
+    (directory / "x.yaml").write_text(f'{RISKY}acknowledge: {{SC801: "*"}}\n')
+    (found,) = (each for each in run("validate", "x.yaml", "--format", "json").json["diagnostics"] if each["hint"])
+    assert found["hint"] == 'write ["*"]'
+    (directory / "x.yaml").write_text(f"{RISKY}acknowledge: {{SC801: {found['hint'].removeprefix('write ')}}}\n")
+    assert run("validate", "x.yaml", "--strict").status == 0
 
 
 def test_what_is_acknowledged_in_general_need_occur_in_one_environment_only(directory: Path) -> None:
