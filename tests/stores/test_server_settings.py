@@ -74,6 +74,7 @@ def test_urls_show_no_secret(url: str, shown: str) -> None:
         ("redis://h1:6379,h2:6379/0", "several hosts"),
         ("rediss://app:hunter2@h1:6379,h2", "several hosts"),
         ("redis://[::1]:6379,[::2]:6379", "several hosts"),
+        ("redis://h1;h2:6379/0", "several hosts"),
         ("redis://app:a,hun/ter2@h", "can't be read"),
         ("redis://h/hunter2", "number of a database"),
         ("redis://h/1/2", "number of a database"),

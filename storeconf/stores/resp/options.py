@@ -177,7 +177,8 @@ class ServerUrl:
         if "#" in rest or "@" in rest.partition("?")[2] or rest.partition("?")[0].count("@") > 1:
             raise _unescaped()
         authority = re.split("[/?]", rest)[0]
-        if "," in authority.rpartition("@")[2] and "@" not in rest[len(authority) :] and self.scheme != "unix":
+        hosts = authority.rpartition("@")[2]
+        if re.search("[,;]", hosts) and "@" not in rest[len(authority) :] and self.scheme != "unix":
             raise ValueError(
                 "the URL names several hosts, but a URL is for one server; list the nodes of a Cluster under "
                 "'cluster', or the Sentinels under 'sentinel'"
