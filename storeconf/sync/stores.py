@@ -126,7 +126,29 @@ def _iterated(here: bool, items: AsyncIterator[T]) -> Iterator[T]:
             background_loop().begin(items.aclose())
 
 
-class SyncStore(Caller):
+class _Entered:
+    """What ``async with`` opens and closes, for ``with``."""
+
+    __slots__ = ()
+
+    wrapped: Store | StoreRegistry
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.wrapped!r}>"
+
+    def __enter__(self) -> Self:
+        check_thread()
+        run_in_background(self.wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        check_thread()
+        run_in_background(self.wrapped.__aexit__(kind, error, trace))
+
+
+class SyncStore(_Entered, Caller):
     """A `Store` whose operations are plain calls; threads may share it. ``wrapped`` is the store itself.
 
     ``with store:`` opens it as ``async with`` does.
@@ -175,23 +197,9 @@ class SyncStore(Caller):
         """See `Store.is_open`."""
         return self.wrapped.is_open
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.wrapped!r}>"
-
     def with_namespace(self, namespace: str) -> SyncStore:
         """See `Store.with_namespace`."""
         return SyncStore(self.wrapped.with_namespace(namespace))
-
-    def __enter__(self) -> Self:
-        check_thread()
-        run_in_background(self.wrapped.__aenter__())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        check_thread()
-        run_in_background(self.wrapped.__aexit__(kind, error, trace))
 
     def close(self) -> None:
         """Close the store now, whoever holds it open; see `Store.aclose`."""
@@ -349,7 +357,7 @@ def load(
     )
 
 
-class SyncRegistry:
+class SyncRegistry(_Entered):
     """A `StoreRegistry` that gives stores without ``await``. ``wrapped`` is the registry itself.
 
     ``with registry:`` opens all stores, as ``async with`` does.
@@ -395,9 +403,6 @@ class SyncRegistry:
     def __iter__(self) -> Iterator[str]:
         return iter(self.wrapped)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.wrapped!r}>"
-
     def ping(self, timeout: float = 10.0) -> dict[str, PingResult]:
         """See `StoreRegistry.ping`."""
         check_thread()
@@ -417,17 +422,6 @@ class SyncRegistry:
     def is_open(self) -> bool:
         """Whether the registry is open."""
         return self.wrapped.is_open
-
-    def __enter__(self) -> Self:
-        check_thread()
-        run_in_background(self.wrapped.__aenter__())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        check_thread()
-        run_in_background(self.wrapped.__aexit__(kind, error, trace))
 
     def close(self) -> None:
         """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
