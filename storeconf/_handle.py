@@ -74,7 +74,6 @@ class PublishedHandle(StoreWrapper):
         self._inside: Store | None = None
         self._taken: list[str] = []
         self._guests = 0  # who has entered this very handle
-        self._on_wrap = handles.add_follower
         handles.add(self)
 
     @property
@@ -85,6 +84,10 @@ class PublishedHandle(StoreWrapper):
             if store is None:
                 store = self._inside = self.find()
             return store
+
+    @property
+    def _on_wrap(self) -> Callable[[StoreWrapper], object]:  # type: ignore[override]  # not an attribute of each handle
+        return self.handles.add_follower
 
     @property
     def is_bound(self) -> bool:

@@ -127,6 +127,11 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"before": FILE, "s": server("encrypted") | {"middleware": {"moved_from": "before", "encrypt": KEY}}},
         "moved",
     ),
+    "mirrored": (
+        {"s": server("mirrored")},
+        {"other": FILE, "s": server("mirrored", middleware={"mirror": {"store": "other", "percent": 100}})},
+        "kept",
+    ),
     "moved with its encryption": (
         {"s": FILE | {"middleware": {"encrypt": KEY}}},
         {
