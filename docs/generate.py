@@ -99,6 +99,7 @@ OTHER_VARIABLES = {
     "NO_COLOR": "if set, the command line prints no colours",
     "FORCE_COLOR": "if set, the command line prints colours in pipes and files too",
     "TERM": "if it is `dumb`, the command line prints no colours",
+    "COLUMNS": "the width for which the command line prints, where it is not that of the terminal",
     "_STORECONF_COMPLETE": "prints the [completion of a shell](command-line.md#completion)",
 }
 
