@@ -7,11 +7,13 @@ the reasons.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field
 
@@ -24,7 +26,7 @@ from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Store, value_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from storeconf.sync import SyncStore
 
@@ -189,6 +191,10 @@ def _histogram() -> Any:
     )
 
 
+_Part: TypeAlias = "tuple[RepeatedCall, tuple[int, int, Collection[int]]]"
+"""A call for some keys, and what `RootPair.begin` has returned for them."""
+
+
 def _may_have_happened(error: BaseException) -> bool:
     """Whether a call that was to change something may have done so: if not, it is not repeated."""
     return not isinstance(error, Exception) or bool(getattr(error, "outcome_unknown", False))
@@ -241,8 +247,10 @@ class MirrorStore(GuardedStore):
             return await call(*args, **kwargs)
         if row.target == "tree":
             return await self._around_tree(row, other, call)
+        if row.target == "keys":
+            return await self._around_many(row, other, call, args, kwargs)
         try:
-            mirrored = await self._mirrored(row, other, args, kwargs)
+            mirrored = self._mirrored(row, other, args, kwargs)
         except Exception:  # noqa: BLE001  # wrong arguments, about which the store itself tells
             mirrored = None
         if mirrored is None:
@@ -282,37 +290,74 @@ class MirrorStore(GuardedStore):
                 mirrored.seconds = mirrored.ended - start
                 pair.add(mirrored)
 
-    async def _mirrored(
-        self, row: Operation, other: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> RepeatedCall | None:
-        """What is to be repeated of a call: that for those of its keys that are in the share, or None."""
-        if row.target == "key":
-            key = args[0]
-            digest = self._chosen(key)
-            if digest is None:
-                return None
-            if row.value == "in":
-                values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
-                args = (key, *values, *args[1 + len(values) :])
-            return RepeatedCall(self._link, other, row, {digest: key}, args, kwargs)
-        keys: dict[int, str] = {}
+    async def _around_many(
+        self,
+        row: Operation,
+        other: Store,
+        call: Callable[..., Coroutine[Any, Any, Any]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """As `around`, for many keys: those of each batch are repeated by a call of its own."""
+        parts: list[_Part] = []
+        start, happened, unknown, answer = time.monotonic(), False, True, None
+        try:
+            with suppress(Exception):  # wrong arguments, about which the store itself tells
+                await self._begin_parts(row, other, args, kwargs, parts)
+            start = time.monotonic()
+            try:
+                answer = await call(*args, **kwargs)
+            except BaseException as error:
+                happened = row.changes and _may_have_happened(error)
+                raise
+            happened, unknown = True, False
+            return answer
+        finally:
+            ended, pace, cancelled = time.monotonic(), Pace(), None
+            for part, begun in parts:
+                unsure = self._pair.end(part.keys, row.changes, begun)
+                if happened:
+                    part.answer, part.unknown, part.unsure = answer, unknown, part.keys if unknown else unsure
+                    part.seconds, part.ended = ended - start, ended
+                    self._pair.add(part)
+                if cancelled is None and pace.due():
+                    try:
+                        await pace.rest()
+                    except asyncio.CancelledError as error:
+                        cancelled = error  # once all parts have ended
+            if cancelled is not None:
+                raise cancelled
+
+    async def _begin_parts(
+        self, row: Operation, other: Store, args: tuple[Any, ...], kwargs: dict[str, Any], parts: list[_Part]
+    ) -> None:
         given, pace = args[0], Pace()
         names = list(dict.fromkeys(given))
         for batch in batches(names):
-            for key in batch:
-                if (digest := self._chosen(key)) is not None:
-                    keys[digest] = key
+            keys = {digest: key for key in batch if (digest := self._chosen(key)) is not None}
+            if keys:
+                some: Any = list(keys.values())
+                if row.value == "in":
+                    some = {key: value_bytes(given[key]) for key in some}
+                part = RepeatedCall(self._link, other, row, keys, (some, *args[1:]), kwargs)
+                if row.value != "out" and len(keys) < len(names):
+                    part.comparable = False  # the answer is about all keys
+                parts.append((part, self._pair.begin(keys, row.changes)))
             if pace.due():
                 await pace.rest()
-        if not keys:
+
+    def _mirrored(
+        self, row: Operation, other: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RepeatedCall | None:
+        """What is to be repeated of a call for one key, or None if that is not in the share."""
+        key = args[0]
+        digest = self._chosen(key)
+        if digest is None:
             return None
-        some: Any = list(keys.values())
         if row.value == "in":
-            some = {key: value_bytes(given[key]) for key in some}
-        mirrored = RepeatedCall(self._link, other, row, keys, (some, *args[1:]), kwargs)
-        if row.value != "out" and len(keys) < len(names):
-            mirrored.comparable = False  # the answer is about all keys
-        return mirrored
+            values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
+            args = (key, *values, *args[1 + len(values) :])
+        return RepeatedCall(self._link, other, row, {digest: key}, args, kwargs)
 
     def _chosen(self, key: str) -> int | None:
         """The digest of a key that is mirrored; stable, so that all processes choose the same keys."""

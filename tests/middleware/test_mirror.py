@@ -117,6 +117,21 @@ async def test_bulk_calls_are_repeated_for_the_share_alone() -> None:
 
 
 @in_loop
+async def test_large_bulk_calls_are_repeated_in_parts() -> None:
+    other = MemoryStore()
+    store = mirrored(other)
+    items = {f"k{number}": b"%d" % number for number in range(2000)}
+    await store.set_many(items)
+    assert await store.get_many(items) == items
+    report = await repeated(store)
+    assert (report.calls, report.compared, report.differences) == (8, 4, 0)
+    assert await other.get_many(items) == items
+    assert await store.delete_many(items) == 2000
+    await repeated(store)
+    assert not await other.get_many(items)
+
+
+@in_loop
 async def test_values_are_those_of_the_moment_of_the_call() -> None:
     other = Slow()
     store = mirrored(other)
