@@ -35,6 +35,7 @@ def built(**settings: Any) -> KeyValueStore:
 class TestMemoryAsChild(StoreConformance):
     namespaces = ("parent", "Child_2")
     threads = False  # the library's stores serve one event loop at a time
+    model_examples = 10
 
     def make_store(self) -> KeyValueStore:
         return built(store="memory")
