@@ -281,7 +281,7 @@ class StoreRegistry:
     async def delete_expired(self) -> None:
         """Drop what has expired from every store; a failure keeps none of the others from it.
 
-        Registered handles whose store is no longer in the layout are passed over.
+        Registered handles whose store has left the layout are passed over.
         """
         roots = self._layout_roots()
         targets: dict[int, Any] = {id(root): root for root in roots}
