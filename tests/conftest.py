@@ -30,6 +30,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == BROWSER and not named else None
 
 
+def pytest_collection_finish() -> None:
+    """Spare each run of the garbage collector the thousands of tests and what they import: many tests ask for one."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_outer_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has set for a project of their own must not reach the tests."""
