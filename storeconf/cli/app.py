@@ -23,7 +23,7 @@ import click
 from storeconf import __version__
 from storeconf._text import nearest
 from storeconf.cli.completion import complete_environments, complete_files, complete_overrides
-from storeconf.cli.output import be_quiet, complain, error, failing, hide, warning
+from storeconf.cli.output import be_quiet, complain, error, failing, hide, printing_nothing_else, warning
 from storeconf.config import Stream
 from storeconf.config.document import MAX_BYTES
 from storeconf.errors import ConfigError, StoreconfError
@@ -312,7 +312,8 @@ def on_layout(*, several: bool = False, secrets: bool = True) -> Callable[[F], F
             without_secrets: bool = False,
             **options: Any,
         ) -> Any:
-            return command(*args, source=Source(file, env, overrides, without_secrets), **options)
+            with printing_nothing_else():
+                return command(*args, source=Source(file, env, overrides, without_secrets), **options)
 
         about = "An environment; can be repeated." if several else "The environment; else STORECONF_ENV, else none."
         without = click.option(
@@ -357,9 +358,15 @@ def on_layout(*, several: bool = False, secrets: bool = True) -> Callable[[F], F
 
 def on_no_layout(command: F) -> F:
     """Let a command without a layout accept the options that the others share, and ignore them."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        with printing_nothing_else():
+            return command(*args, **options)
+
     for name, *more in (("-f", "--file"), ("--env",), ("--set",)):
-        command = click.option(name, *more, multiple=True, hidden=True, expose_value=False)(command)
-    return click.option("-q", "--quiet", is_flag=True, hidden=True, expose_value=False)(command)
+        run = click.option(name, *more, multiple=True, hidden=True, expose_value=False)(run)
+    return click.option("-q", "--quiet", is_flag=True, hidden=True, expose_value=False)(run)  # type: ignore[return-value]
 
 
 def format_option(*names: str) -> Callable[[F], F]:

@@ -31,6 +31,7 @@ from storeconf.cli.output import (
     print_table,
     readable_size,
     readable_time,
+    stdout,
     style,
     where,
     write,
@@ -139,7 +140,7 @@ def get_command(source: Source, store: str, key: str, form: str) -> None:
                 "expires_in": left,
             }
         )
-    elif not on_terminal(sys.stdout):
+    elif not on_terminal(stdout()):
         write(value)
     else:
         text, encoding = _text(value)
@@ -234,7 +235,7 @@ def raw_key_command(source: Source, store: str, key: str, form: str) -> None:
         error(f"the keys of {store!r} have no form that anything else could see", layout.environment)
         raise SystemExit(1)
     if form == "text":
-        data(escaped(raw) if on_terminal(sys.stdout) else raw)
+        data(escaped(raw) if on_terminal(stdout()) else raw)
 
 
 # ---------------------------------------------------------------------- writing

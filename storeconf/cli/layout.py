@@ -26,6 +26,7 @@ from storeconf.cli.output import (
     message,
     on_terminal,
     print_table,
+    stdout,
     style,
     terminal_width,
     wants_color,
@@ -300,7 +301,7 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
     diagnostics = failing if is_quiet() else diagnostics
     layout = next((file for _, report in reports for file in report.files), None)
     shown = render(
-        diagnostics, cast("Format", form), color=wants_color(sys.stdout), width=terminal_width(), layout=layout
+        diagnostics, cast("Format", form), color=wants_color(stdout()), width=terminal_width(), layout=layout
     )
     if shown:
         data(shown)

@@ -24,6 +24,7 @@ from storeconf.cli.output import (
     message,
     on_terminal,
     progress,
+    stdout,
     warning,
     where,
 )
@@ -206,11 +207,12 @@ def dump_command(source: Source, store: str, dumped: str) -> None:
 def _output(file: str) -> Iterator[tuple[BinaryIO, str]]:
     """The stream that the dump is written to, and the name of its file until it is complete."""
     if file == "-":
-        if sys.stdout is None:
+        shown = stdout()
+        if shown is None:
             raise click.UsageError("stdout is closed")
-        sys.stdout.flush()
-        yield sys.stdout.buffer, file
-        sys.stdout.buffer.flush()
+        shown.flush()
+        yield shown.buffer, file
+        shown.buffer.flush()
         return
     try:
         with new_file(file) as output:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
@@ -46,9 +46,11 @@ __all__ = [
     "message",
     "on_terminal",
     "print_table",
+    "printing_nothing_else",
     "progress",
     "readable_size",
     "readable_time",
+    "stdout",
     "style",
     "terminal_width",
     "wants_color",
@@ -57,6 +59,29 @@ __all__ = [
     "wrapped",
     "write",
 ]
+
+
+_STDOUT = "storeconf.stdout"
+"""The stream for data, in the context of a call."""
+
+
+@contextmanager
+def printing_nothing_else() -> Iterator[None]:
+    """Send to stderr what others print meanwhile, such as plugins while they are imported: stdout is for data."""
+    meta = click.get_current_context().find_root().meta
+    meta[_STDOUT] = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        del meta[_STDOUT]
+
+
+def stdout() -> TextIO | None:
+    """The stream for data; None where it was closed."""
+    context = click.get_current_context(silent=True)
+    stream: TextIO | None = sys.stdout if context is None else context.find_root().meta.get(_STDOUT, sys.stdout)
+    return stream
 
 
 def on_terminal(stream: TextIO | None) -> bool:
@@ -82,8 +107,8 @@ _NARROWEST: Final = 40
 
 def terminal_width(stream: TextIO | None = None) -> int | None:
     """The columns of the terminal that the stream is, by default stdout; None if it is not one, or is too narrow."""
-    stream = sys.stdout if stream is None else stream
-    if not on_terminal(stream):
+    stream = stdout() if stream is None else stream
+    if stream is None or not on_terminal(stream):
         return None
     try:
         width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(stream.fileno()).columns
@@ -95,7 +120,7 @@ def terminal_width(stream: TextIO | None = None) -> int | None:
 def can_show(text: str) -> bool:
     """Whether stdout's encoding has these characters."""
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        text.encode(getattr(stdout(), "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -130,9 +155,10 @@ def print_table(rows: Iterable[Sequence[str]], *, indent: str = "") -> None:
 
 def write(content: bytes) -> None:
     """Write bytes to stdout as they are."""
-    if sys.stdout is not None:  # as it is where it was closed
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+    stream = stdout()
+    if stream is not None:
+        stream.buffer.write(content)
+        stream.buffer.flush()
 
 
 def message(text: str) -> None:
@@ -147,7 +173,9 @@ def ask(question: str) -> None:
 
 
 def _to_stdout(text: Redacted, *, ends: bool = False) -> None:
-    click.echo(text, nl=not ends, color=wants_color(sys.stdout))
+    stream = stdout()
+    if stream is not None:  # click would take sys.stdout instead
+        click.echo(text, file=stream, nl=not ends, color=wants_color(stream))
 
 
 def _to_stderr(text: Redacted, *, ends: bool = False) -> None:

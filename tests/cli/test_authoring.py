@@ -140,6 +140,23 @@ def test_bad_plugins_are_listed_with_the_reason(directory: Path, monkeypatch: py
     assert {each["state"] for each in listed if each["name"] == "broken"} == {"disabled"}
 
 
+@pytest.mark.parametrize("arguments", [("schema",), ("plugins", "--format", "json"), ("validate", "--format", "json")])
+def test_what_a_plugin_prints_while_it_is_imported_goes_to_stderr(
+    arguments: tuple[str, ...], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = directory / "chatty-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chatty\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[storeconf.backends]\nchatty = chatty_plugin:Chatty\n")
+    (directory / "chatty_plugin.py").write_text("print('imported')\nChatty = None\n")
+    (directory / "storeconf.yaml").write_text("stores: {main: {type: chatty}}")
+    monkeypatch.syspath_prepend(str(directory))
+    monkeypatch.delitem(sys.modules, "chatty_plugin", raising=False)
+    done = run(*arguments)
+    assert done.json
+    assert done.err.startswith("imported\n")
+
+
 def test_a_new_plugin_works_at_once(directory: Path) -> None:
     """Its whole suite is run where the documentation is tested."""
     done = run("new-plugin", "my-db")
