@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["FEW", "OwnThread", "Pace", "backoff", "batches", "few", "in_batches"]
+__all__ = ["FEW", "OwnThread", "Pace", "backoff", "batches", "few", "in_batches", "paced"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 FEW = 512
@@ -70,6 +71,17 @@ async def in_batches(items: Sequence[T], work: Callable[[Sequence[T]], None]) ->
         work(batch)
         if pace.due():
             await pace.rest()
+
+
+async def paced(items: Iterable[S], work: Callable[[S], T]) -> list[T]:
+    """Return what the work makes of each item, which may take long, and let others run in between."""
+    results = []
+    pace = Pace()
+    for item in list(items):  # which may change while others run
+        results.append(work(item))
+        if pace.due():
+            await pace.rest()
+    return results
 
 
 # ---------------------------------------------------------------- before the next attempt

@@ -27,6 +27,7 @@ from django.core.cache.backends import base
 from django.core.exceptions import ImproperlyConfigured
 
 from storeconf._background import FactoryLeftError, background_loop, drive, run_in_background
+from storeconf._pace import paced
 from storeconf._single_flight import part_of_flight, running_flight
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
@@ -255,34 +256,34 @@ class StoreconfCache(_DjangosCache):
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values of those keys that are there, in one round trip."""
         names = {self.make_and_validate_key(key, version=version): key for key in keys}
-        return self._values(names, self._entries.get_many(names))
+        values = {names[name]: self._load(name, data) for name, data in self._entries.get_many(names).items()}
+        return {key: value for key, value in values.items() if value is not _MISSING}
 
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """See `get_many`."""
-        names = {self.make_and_validate_key(key, version=version): key for key in keys}
-        return self._values(names, await self._entries.awaited("get_many", list(names)))
-
-    def _values(self, names: dict[str, Any], found: Mapping[str, bytes]) -> dict[Any, Any]:
-        values = {key: self._load(name, found[name]) for name, key in names.items() if name in found}
-        return {key: value for key, value in values.items() if value is not _MISSING}
+        names = dict(await paced(keys, lambda key: (self.make_and_validate_key(key, version=version), key)))
+        found = await self._entries.awaited("get_many", list(names))
+        values = await paced(found.items(), lambda item: (names[item[0]], self._load(*item)))
+        return {key: value for key, value in values if value is not _MISSING}
 
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """Store several values in one round trip; the list of failed keys that Django asks for is empty."""
-        self._entries.set_many(self._dumped(data, version), self.get_backend_timeout(timeout))
+        items = dict(map(self._dumped(version), data.items()))
+        self._entries.set_many(items, self.get_backend_timeout(timeout))
         return []
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """See `set_many`."""
-        items = self._dumped(data, version)
+        items = dict(await paced(data.items(), self._dumped(version)))
         await self._entries.awaited("set_many", items, self.get_backend_timeout(timeout))
         return []
 
-    def _dumped(self, data: Mapping[Any, Any], version: int | None) -> dict[str, bytes]:
-        return {self.make_and_validate_key(key, version=version): self._dumps(value) for key, value in data.items()}
+    def _dumped(self, version: int | None) -> Callable[[tuple[Any, Any]], tuple[str, bytes]]:
+        return lambda item: (self.make_and_validate_key(item[0], version=version), self._dumps(item[1]))
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Remove several keys in one round trip."""
@@ -290,7 +291,7 @@ class StoreconfCache(_DjangosCache):
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """See `delete_many`."""
-        names = [self.make_and_validate_key(key, version=version) for key in keys]
+        names = await paced(keys, lambda key: self.make_and_validate_key(key, version=version))
         await self._entries.awaited("delete_many", names)
 
     def clear(self) -> None:

@@ -26,7 +26,7 @@ from tests.examples.pages import clients
 from tests.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
     from pathlib import Path
 
 MEMORY: dict[str, Any] = {
@@ -230,6 +230,46 @@ async def use(cache: StoreconfCache) -> None:
     assert await asyncio.gather(*(cache.aincr("n") for _ in range(5))) == unordered(range(7, 12))
     await cache.aclear()
     assert await cache.aget("k") is None
+
+
+def _slowly(value: str) -> str:
+    time.sleep(_LONG)
+    return value
+
+
+_LONG = 0.006
+"""Seconds: longer than work may hold the event loop."""
+
+
+class Slow:
+    """A value, or a key, that takes long wherever it is turned into something else."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _slowly, (_slowly("made"),)
+
+    def __str__(self) -> str:
+        return _slowly(str(id(self)))
+
+
+def test_calls_for_many_keys_let_others_run_while_they_make_names_and_values() -> None:
+    cache, number = cache_on(MEMORY), 6
+    names = [str(each) for each in range(number)]
+
+    async def turns_of(work: Coroutine[Any, Any, Any]) -> int:
+        task, turns = asyncio.create_task(work), 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await task
+        return turns
+
+    async def main() -> None:
+        assert await turns_of(cache.aset_many({name: Slow() for name in names})) >= number
+        assert await turns_of(cache.aget_many(names)) >= number
+        assert await turns_of(cache.aget_many([Slow() for _ in names])) >= number
+        assert await turns_of(cache.adelete_many([Slow() for _ in names])) >= number
+
+    asyncio.run(main())
 
 
 class unordered:  # noqa: N801 - reads as a function
