@@ -13,7 +13,9 @@ import pytest
 
 import storeconf
 from storeconf import errors
+from storeconf.catalog import BUILT_IN
 from storeconf.diagnostics.codes import CODES
+from storeconf.transfer.endpoint import LEFT_OUT
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -72,6 +74,17 @@ def test_every_variable_that_the_code_reads_has_its_line() -> None:
     read = {name for path in PACKAGE.rglob("*.py") for name in READS.findall(path.read_text(encoding="utf-8"))}
     assert len(read) >= 5
     assert {name for name in read if f"| `{name}` |" not in page} == set()
+
+
+@pytest.mark.parametrize("page", ["reference/rules.md", "how-to/write-a-middleware.md"])
+def test_pages_list_middleware_in_its_order(page: str) -> None:
+    assert ", ".join(BUILT_IN["middleware"]) in " ".join((ROOT / "docs" / page).read_text().split())
+
+
+def test_the_page_of_the_commands_names_what_copies_leave_out() -> None:
+    text = (ROOT / "docs/reference/command-line.md").read_text()
+    left_out = text[text.index("## Move data") : text.index("are left out")]
+    assert set(re.findall(r"`([a-z_]+)`", left_out)) == LEFT_OUT
 
 
 def test_the_tree_of_the_errors_shows_each_below_its_base() -> None:

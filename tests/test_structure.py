@@ -349,6 +349,17 @@ def test_only_the_redactor_makes_redacted_texts() -> None:
     assert makers == {"config.secrets", "cli.output"}
 
 
+def test_the_mask_is_written_once() -> None:
+    """Else a mask that changes is no longer known where it is read."""
+    where = {
+        module_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "***" in node.value.replace("\\", "")
+    }
+    assert where == {"_text"}
+
+
 PRINTING = ("print", "click.echo", "click.secho", "click.progressbar", "click.prompt", "click.confirm")
 
 

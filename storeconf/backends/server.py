@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
+from storeconf._text import MASK
 from storeconf.operations import Capabilities
 from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings, unchanged
 from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, ServerUrl, TlsOptions
@@ -75,7 +76,7 @@ Positive = Annotated[Duration, AfterValidator(_positive)]
 
 
 class UrlField(ServerUrl):
-    """The URL of one server; wherever it is shown, its secrets are ``***``."""
+    """The URL of one server; wherever it is shown, its secrets are masked."""
 
     __slots__ = ()
 
@@ -85,9 +86,8 @@ class UrlField(ServerUrl):
             return value
         if not isinstance(value, str):
             raise PydanticCustomError("string_type", "the URL must be a string")
-        if re.search(r":\*\*\*@|=\*\*\*(&|$)", value):
-            reason = "the URL has '***', which is only shown in place of a secret"
-            raise PydanticCustomError("server_url", "{reason}", {"reason": reason})
+        if re.search(rf":{re.escape(MASK)}@|={re.escape(MASK)}(&|$)", value):
+            raise PydanticCustomError("server_url", f"the URL has '{MASK}', which is only shown in place of a secret")
         try:
             return cls(str(value))
         except ValueError as error:

@@ -136,7 +136,7 @@ _ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3
 class ServerUrl:
     """The URL of one server.
 
-    Shows its password, and the values of its query options, as ``***``; also a user name without a password, because
+    Masks its password, and the values of its query options; also a user name without a password, because
     it may be a password without its colon.
     """
 
