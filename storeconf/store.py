@@ -186,6 +186,8 @@ class Store(RootCaller, _Litestars):
         self._name = name
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_life"):  # the constructor raised, and a traceback may show the object
+            return f"<{type(self).__name__}, not initialized>"
         return f"<{type(self).__name__} {self.name!r} {STATES[self._life.state]}>"
 
     def with_namespace(self, namespace: str) -> Self:

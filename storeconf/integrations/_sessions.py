@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from storeconf.errors import StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from storeconf.integrations import SessionBounds, check_age
 from storeconf.registry import StoreRegistry, load
 
@@ -73,6 +73,9 @@ _FRESH = 0.9
 
 _TOLERANCE = 1.0
 """Seconds that a session may have left beyond its lifetime before it is cut: servers round."""
+
+_MOST_TRIES = 1_000
+"""Far more than concurrent requests of one browser need; a store that never takes a change is broken."""
 
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
@@ -346,7 +349,7 @@ class _Visit:
             await self._store.set(identifier, new, expiry)
         else:
             expected, failures = self._stored, 0
-            while True:
+            for _ in range(_MOST_TRIES):
                 try:
                     if await self._store.compare_and_set(identifier, expected, new, expiry):
                         break
@@ -361,6 +364,9 @@ class _Visit:
                 if found is None:
                     return False
                 expected, new = found, self._noted(self._merge(found, session), expiry)
+            else:
+                name = self._store.name
+                raise StoreError(f"store {name!r}: the session changed during each of {_MOST_TRIES} tries", store=name)
         self._stored, self._known = new, _encode(session)
         return True
 

@@ -208,6 +208,8 @@ class StoreWrapper(Store):
         self.wrapped.name = name
 
     def __repr__(self) -> str:
+        if not hasattr(self, "wrapped"):
+            return super().__repr__()
         return f"<{type(self).__name__} around {self.wrapped!r}>"
 
 

@@ -24,20 +24,28 @@ Longer than other modules, because every operation has a way of its own through 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
 from storeconf._root import targets_of
-from storeconf.errors import PluginError, StoreError, StoreValueError, UnsupportedOperationError
+from storeconf.errors import (
+    PluginError,
+    StoreError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    StoreValueError,
+    UnsupportedOperationError,
+)
 from storeconf.middleware import StoreWrapper, without_policies
 from storeconf.middleware.coded import Tries
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from storeconf._root import RootLife
 
@@ -267,19 +275,30 @@ class MovedFromStore(StoreWrapper):
         async for key in self.old.keys():
             yield (), key
 
-    async def _each(self, keys: Iterable[str], work: Callable[[str], Awaitable[T]]) -> list[T]:
-        """Do something with each key, with several at a time; return the results in whatever order."""
-        waiting, results = iter(keys), []
+    async def _each(
+        self, keys: Iterable[str], work: Callable[[str], Awaitable[T]], results: list[T], *, changes: bool
+    ) -> None:
+        """Do something with each key, with several at a time; add the results in whatever order.
+
+        A failure ends it, and is raised itself. If that ``changes`` something, other keys may be changed by then.
+        """
+        waiting, failure = iter(keys), None
 
         async def worker() -> None:
             for key in waiting:
                 results.append(await work(key))
                 await asyncio.sleep(0)  # stores in memory never wait
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_AT_ONCE):
-                group.create_task(worker())
-        return results
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_AT_ONCE):
+                    group.create_task(worker())
+        except ExceptionGroup as failures:
+            failure = failures.exceptions[0]
+        if failure is not None:  # raised here, so that it keeps its own cause, and has no other context
+            if changes and isinstance(failure, StoreError):
+                failure.outcome_unknown = True
+            raise failure
 
     async def _look(self, key: str) -> tuple[Store, bytes] | None:
         """Where a key is, and its value; nothing is carried over."""
@@ -363,21 +382,34 @@ class MovedFromStore(StoreWrapper):
 
     async def expires_in(self, key: str) -> int | None:
         """See `Store.expires_in`; nothing is carried over."""
-        found = await self._look(self._check("expires_in", key_text, key))
-        return None if found is None else await found[0].expires_in(key)
+        while (place := await self._look(self._check("expires_in", key_text, key))) is not None:
+            found = await place[0].get_with_expiry(key)
+            if found is not None and _Marked.parse(found[0]) is None:  # else it has just been carried over
+                return -1 if found[1] is None else math.ceil(found[1])
+        return None
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
-        found = await self.wrapped.get_many(names)
+        found: dict[str, bytes] = {}
+        try:
+            await self._get_many(names, found)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            partial = found | (error.partial if isinstance(error.partial, dict) else {})
+            error.partial = {key: value for key, value in partial.items() if not value.startswith(_MARK)} or None
+            raise
+        return found
+
+    async def _get_many(self, names: Sequence[str], found: dict[str, bytes]) -> None:
+        found |= await self.wrapped.get_many(names)
         missing = [key for key in names if key not in found or found[key].startswith(_MARK)]
         if not missing:
-            return found
+            return
         for key in missing:
             found.pop(key, None)
         there = await self.old.get_many(missing)
         if not self.prepare:
-            await self._each([key for key in missing if key in there], self.settle)
+            await self._each([key for key in missing if key in there], self.settle, [], changes=False)
         again = await self.wrapped.get_many(missing)
         for key in missing:
             value = again.get(key, there.get(key) if self.prepare else None)
@@ -385,7 +417,6 @@ class MovedFromStore(StoreWrapper):
                 value = await self.get(key)
             if value is not None:
                 found[key] = value
-        return found
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """See `Store.keys`: those of the old store first, so that one that is carried over meanwhile comes too."""
@@ -422,7 +453,7 @@ class MovedFromStore(StoreWrapper):
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
         items = {key: self._value("set_many", value) for key, value in mapping.items()}
-        await self._each(items, lambda key: self.set(key, items[key], expires_in))
+        await self._each(items, lambda key: self.set(key, items[key], expires_in), [], changes=True)
 
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
         """See `Store.delete`: the entry that was found is deleted, and none that is made meanwhile."""
@@ -442,9 +473,15 @@ class MovedFromStore(StoreWrapper):
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """See `Store.delete_many`."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
-        there = set(await self.wrapped.get_many(names)) | set(await self.old.get_many(names))
-        there |= set(await self.wrapped.get_many([key for key in names if key not in there]))
-        return sum(filter(None, await self._each(there, self.delete)))
+        deleted: list[bool | None] = []
+        try:
+            there = set(await self.wrapped.get_many(names)) | set(await self.old.get_many(names))
+            there |= set(await self.wrapped.get_many([key for key in names if key not in there]))
+            await self._each(there, self.delete, deleted, changes=True)
+        except (StoreUnavailableError, StoreTimeoutError) as error:
+            error.partial = sum(filter(None, deleted))
+            raise
+        return sum(filter(None, deleted))
 
     async def delete_all(self) -> None:
         """See `Store.delete_all`; in the old store first."""

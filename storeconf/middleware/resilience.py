@@ -167,15 +167,18 @@ class BreakerStore(GuardedStore):
         return result
 
     async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
-        """Fail at once while the circuit is open; an iteration that breaks counts as a failure."""
-        self._circuit.check(self.name, "keys")
+        """Fail at once while the circuit is open; an iteration that breaks counts as a failure, a key as an answer."""
+        circuit = self._circuit
+        circuit.check(self.name, "keys")
         try:
             async for key in keys:
+                if circuit.failures:  # now, because whoever iterates may take any time, and others wait for the answer
+                    circuit.succeeded(self.name)
                 yield key
         except BaseException as error:
-            self._circuit.raised(error, self.name)
+            circuit.raised(error, self.name)
             raise
-        self._circuit.succeeded(self.name)
+        circuit.succeeded(self.name)
 
 
 # ---------------------------------------------------------------- repeating

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 
-from storeconf import MemoryStore, Store, StoreRegistry, StoreTimeoutError
+from storeconf import MemoryStore, Store, StoreError, StoreRegistry, StoreTimeoutError
 from storeconf.integrations.starlette import SessionMiddleware, lifespan, registry_of, rotate_session, store_of
 from tests.conformance.plain import PlainStore
 from tests.servers import Server
@@ -490,6 +490,18 @@ def test_a_lost_reply_neither_brings_an_ended_session_back_nor_undoes_changes(do
     assert not any(name == b"set-cookie" for name, _ in late.headers)
     value, _, _ = together({"set": {"c": 3}}, {"set": {"a": 10}}, store=Deaf(done=done))
     assert value == b'{"a":10,"b":2,"c":3}'
+
+
+class Refusing(MemoryStore):
+    """Takes no compare-and-set."""
+
+    async def do_compare_and_set(self, *arguments: Any) -> bool:
+        return False
+
+
+def test_a_store_that_refuses_every_change_fails_the_request() -> None:
+    with pytest.raises(StoreError, match="the session changed during each of 1000 tries"):
+        together({"set": {"a": 10}}, store=Refusing())
 
 
 def begun_by(login: Exchange, store: Store) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import storeconf
-from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, UnsupportedOperationError
+from storeconf import Backend, BuildContext, Catalog, MemoryStore, Store, StoreWrapper, UnsupportedOperationError
 from tests.conformance.plain import PlainStore
 from tests.conformance.test_stores import CACHE, FULL_STACK, MIDDLEWARE
 
@@ -103,7 +103,7 @@ def test_many_stay_one_call_also_in_namespaces(chain: dict[str, Any]) -> None:
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_a_namespace_has_the_chain_of_its_store(chain: dict[str, Any]) -> None:
     def links(store: Any) -> list[str]:
-        return [type(store).__name__, *(links(store.wrapped) if "inner" in vars(store) else [])]
+        return [type(store).__name__, *(links(store.wrapped) if "wrapped" in vars(store) else [])]
 
     async def use(store: Store, root: Any) -> None:
         assert links(store.with_namespace("below")) == links(store)
@@ -130,3 +130,22 @@ def test_what_the_backend_has_not_the_chain_refuses(chain: dict[str, Any]) -> No
         assert await store.get("n") is None
 
     in_layout("plain", chain, use)
+
+
+def test_a_store_whose_constructor_raised_has_a_repr() -> None:
+    class Refused(MemoryStore):
+        def __init__(self) -> None:
+            objects.append(self)
+            raise ValueError("no")
+
+    class RefusedWrapper(StoreWrapper):
+        def __init__(self, inner: Store) -> None:
+            objects.append(self)
+            raise ValueError("no")
+
+    objects: list[Any] = []
+    with pytest.raises(ValueError, match="no"):
+        Refused()
+    with pytest.raises(ValueError, match="no"):
+        RefusedWrapper(MemoryStore())
+    assert [repr(each) for each in objects] == ["<Refused, not initialized>", "<RefusedWrapper, not initialized>"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import GuardedStore, MemoryStore, Store, StoreError
+from storeconf import GuardedStore, MemoryStore, Store, StoreError, StoreUnavailableError
 from storeconf.middleware import moved_from
 from storeconf.middleware.moved_from import MovedFromStore
 from tests.above.backends import in_loop
+from tests.middleware.unreliable import Unreliable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -289,3 +290,59 @@ async def test_a_store_that_refuses_every_change_is_given_up(prepare: bool, monk
             with pytest.raises(StoreError, match="changed during each of 8 tries"):
                 await call(store)
         assert await old.get("k") == b"1", name
+
+
+@in_loop
+async def test_a_bulk_call_raises_the_error_of_the_store_and_tells_what_was_done() -> None:
+    old, new = Unreliable(), MemoryStore()
+    store = MovedFromStore(new, old, prepare=False)
+    await old.set_many({"a": "1", "b": "2"})
+    await new.set("c", "3")
+    for number, call in enumerate((store.get_many(["a", "b", "c"]), store.set_many({"a": "9", "d": "9"}))):
+        old.line.down = StoreUnavailableError
+        with pytest.raises(StoreUnavailableError, match="the line is cut") as caught:
+            await call
+        assert (caught.value.partial, caught.value.outcome_unknown) == (({"c": b"3"}, False), (None, True))[number]
+        old.line.down = None
+    assert await store.get_many(["a", "b", "c", "d"]) == {"a": b"1", "b": b"2", "c": b"3"}
+    # Not one of these is deleted in the new store: the old one has to be looked at first.
+    old.line.down = StoreUnavailableError
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.delete_many(["a", "b"])
+    assert caught.value.partial == 0
+
+
+@in_loop
+async def test_bulk_calls_tell_nothing_of_marks_in_an_outage() -> None:
+    old, new = MemoryStore(), Unreliable()
+    store = MovedFromStore(new, old, prepare=False)
+    provisional = moved_from._Marked(b"P", b"t" * 16, b"secret")
+    await new.set_many({"a": provisional.dump(), "b": "2"})
+    new.line.down, new.line.reachable = StoreUnavailableError, ["a", "b"]
+    with pytest.raises(StoreUnavailableError) as caught:
+        await store.get_many(["a", "b", "c"])
+    assert caught.value.partial == {"b": b"2"}
+
+
+@pytest.mark.parametrize("expiry", [None, 60])
+@in_loop
+async def test_an_expiry_is_found_while_another_process_carries_the_entry_over(expiry: int | None) -> None:
+    class Between(MemoryStore):
+        """Has its entry carried over when it is about to be asked for the expiry."""
+
+        async def expires_in(self, key: str) -> int | None:
+            await other.get(key)
+            return await super().expires_in(key)
+
+        async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+            if not moving:
+                moving.append(key)
+                await other.get(key)
+            return await super().get_with_expiry(key)
+
+    moving: list[str] = []
+    old, new = Between(), MemoryStore()
+    other = MovedFromStore(new, old, prepare=False)
+    await old.set("k", "v", expiry)
+    assert await MovedFromStore(new, old, prepare=False).expires_in("k") == (expiry or -1)
+    assert await new.get("k") == b"v"

@@ -133,6 +133,27 @@ def test_the_breaker_counts_a_refusal_as_an_answer(code: str) -> None:
     run({"breaker": 2}, check)
 
 
+def test_an_iteration_that_the_breaker_lets_through_is_an_answer_with_its_first_key() -> None:
+    async def check(store: Any, line: Line) -> None:
+        for _ in range(2):
+            line.fails_next = [StoreUnavailableError("down")]
+            with pytest.raises(StoreUnavailableError, match="down"):
+                await store.set("k", "w")
+        keys = store.keys()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await anext(keys) == "k"
+                    break
+                except StoreUnavailableError:
+                    keys = store.keys()
+                    await asyncio.sleep(0)
+        assert await store.get("k") == b"v"
+        await keys.aclose()
+
+    run({"breaker": {"failures": 2, "reset_after": "1ms"}}, check)
+
+
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("call", sorted(WRITES))
 def test_retry_repeats_after_readonly_alone(call: str, code: str) -> None:
