@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
+# Tests and pages start hundreds of interpreters, each of which would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # One more than there are cores: many tests wait for servers, clocks and processes.
