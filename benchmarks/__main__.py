@@ -74,9 +74,10 @@ def statement(quick: bool, load: tuple[float, ...]) -> str:
     """The machine, the versions, the date and the command."""
     versions = ", ".join(f"{name} {version(name)}" for name in PEERS)
     systems = ", ".join(f"{file_system(place)} at `{place}`" for place in PLACES)
+    release = platform.release().partition("-")[0]  # what follows names somebody's own build
     after = os.getloadavg()
     facts = {
-        "machine": f"{processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}, {systems}",
+        "machine": f"{processor()}, {os.cpu_count()} processors, {platform.system()} {release}, {systems}",
         "load of the machine": f"{load[0]:.1f} before and {after[0]:.1f} after"
         + (" (other work was running: spreads are wide, and absolute figures mean little)" if load[0] > 1 else ""),
         "versions": f"Python {platform.python_version()}, {versions}",

@@ -330,9 +330,7 @@ def _nodes(described: Described, plan: Plan, offered: Mapping[str, Capabilities]
             "middleware": [kind for kind, _ in step.chain],
             "unsupported": missing_in(offered[step.name]),
             "description": described.description(step) or None,
-            **{
-                name: most for name in ("max_key_size", "max_value_size") if (most := getattr(offered[step.name], name))
-            },
+            **{name: most for name in _LIMITS if (most := getattr(offered[step.name], name)) is not None},
         }
 
 
