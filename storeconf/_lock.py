@@ -45,6 +45,9 @@ _NEEDED: Final = frozenset({"add", "increment", "compare_and_set"})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 """Seconds between two looks at a lock that another process holds."""
 
+_MOST_TRIES: Final = 8
+"""Times that a lease is given back; only its own confirmation or renewal may come in between."""
+
 _RENEWALS = 3
 """A lease is renewed when this part of it is over."""
 
@@ -262,7 +265,10 @@ class StoreLock:
     async def _give_up(self, nonce: bytes) -> None:
         """Give the lease back, if it is ours, with or without a token; failing is left to its end."""
         with suppress(StoreconfError):  # perhaps a store that a reload has removed
-            while (lease := await self._entries.get(self._lease_key)) is not None and lease.startswith(nonce):
+            for _ in range(_MOST_TRIES):
+                lease = await self._entries.get(self._lease_key)
+                if lease is None or not lease.startswith(nonce):
+                    return
                 if await self._entries.compare_and_set(self._lease_key, lease, None):
                     return
 

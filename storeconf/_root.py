@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
@@ -412,9 +412,11 @@ class RootLife(LifeCycle):
             self.watchers = tuple(each for each in self.watchers if each != watcher)
             self.observed = self._is_observed()
 
-    async def reporting(self, change: Awaitable[T], path: tuple[str, ...], keys: Collection[str] | None) -> T:
-        """Await a change, and call the watchers."""
-        done = await change
+    async def reporting(
+        self, change: Callable[[], Awaitable[T]], path: tuple[str, ...], keys: Collection[str] | None
+    ) -> T:
+        """Begin a change, await it, and call the watchers."""
+        done = await change()
         for watcher in self.watchers:
             watcher(path, keys)
         return done
@@ -521,7 +523,7 @@ class RootCaller:
             change: Awaitable[T] = self._overtaking(keys, work, operation)
         else:
             change = self._telling(keys, self._call(work, operation))
-        return life.reporting(change, self._path, keys) if life.watchers else change
+        return life.reporting(lambda: change, self._path, keys) if life.watchers else change
 
     async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> T:
         try:
@@ -660,9 +662,9 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         flights = life.flights if overtakes and life.flights.can_be_overtaken else None
         if near is None and flights is None and not (overtakes and life.watchers):
             return operation(self, *args, **kwargs)
-        # Within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
-        change = _tell(near, flights, path, keys, lambda: operation(self, *args, **kwargs))
-        return life.reporting(change, path, keys) if overtakes and life.watchers else change
+        # Each within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
+        change = partial(_tell, near, flights, path, keys, lambda: operation(self, *args, **kwargs))
+        return life.reporting(change, path, keys) if overtakes and life.watchers else change()
 
     return telling
 

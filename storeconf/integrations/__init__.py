@@ -85,6 +85,7 @@ async def revoke_sessions(store: Store, user: str | int | UUID) -> None:
     """
     key = check_user(user)
     store = without_policies(store)
+    seen = set()
     for _ in range(_MOST_REVOCATIONS):
         before = await store.get(key)
         # Later than the last one, whatever this host's clock shows: so it differs.
@@ -94,6 +95,9 @@ async def revoke_sessions(store: Store, user: str | int | UUID) -> None:
             return
         if await store.compare_and_set(key, before, now):
             return
+        seen.add(before)
+    if len(seen) == 1:
+        raise StoreError(f"store {store.name!r} refuses every change: sessions were not revoked", store=store.name)
     # Others have revoked them all the time, after this was called.
 
 

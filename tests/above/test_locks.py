@@ -22,6 +22,7 @@ from storeconf import (
     StoreUnavailableError,
     UnknownStoreError,
     UnsupportedOperationError,
+    _lock,
     lock,
 )
 from storeconf._arguments import LOCKS
@@ -367,3 +368,39 @@ def test_locks_are_in_a_namespace_below_the_store() -> None:
     store = RedisStore.with_client(shared("redis-8.2").url, namespace="shop")
     assert keys_of(store) == "shop:-lock::lease:a"
     assert keys_of(store.with_namespace("cache")) == "shop:cache:-lock::lease:a"
+
+
+class Refusing(MemoryStore):
+    """Adds only when told to, and takes no compare-and-set."""
+
+    synchronous_operations = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adding, self.go = asyncio.Event(), asyncio.Event()
+        self.refused = 0
+
+    async def do_add(self, *arguments: Any) -> bool:
+        self.adding.set()
+        with suppress(asyncio.CancelledError):
+            await self.go.wait()
+        return await super().do_add(*arguments)
+
+    async def do_compare_and_set(self, *arguments: Any) -> bool:
+        self.refused += 1
+        return False
+
+
+@in_loop
+async def test_giving_a_lease_back_ends_on_a_store_that_refuses_every_change() -> None:
+    store = Refusing()
+    async with store, asyncio.timeout(30):
+        task = asyncio.ensure_future(lock(store, "job", lease=20).__aenter__())
+        await store.adding.wait()
+        task.cancel()
+        store.go.set()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        while _lock._background:
+            await asyncio.wait(_lock._background)
+        assert 1 < store.refused < 20

@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from storeconf import MemoryStore, StoreRegistry
+from storeconf import MemoryStore, StoreError, StoreRegistry
 from storeconf.integrations import litestar as on_litestar
 from storeconf.integrations import starlette as on_starlette
 from storeconf.integrations.litestar import SessionConfig, StoreconfPlugin
@@ -264,6 +264,18 @@ def test_what_revokes_outlives_all_sessions_whatever_the_layout_limits(middlewar
             assert await registry["sessions"].exists("revoked:7")
 
     asyncio.run(main())
+
+
+class Refusing(MemoryStore):
+    """Takes no compare-and-set."""
+
+    async def do_compare_and_set(self, *arguments: Any) -> bool:
+        return False
+
+
+def test_revoking_fails_on_a_store_that_refuses_every_change() -> None:
+    with pytest.raises(StoreError, match="refuses every change: sessions were not revoked"):
+        asyncio.run(revoke_sessions(Refusing(), "Ada"))
 
 
 def test_how_users_are_identified() -> None:

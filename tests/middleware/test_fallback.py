@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,6 +131,21 @@ def test_a_change_through_another_chain_is_not_undone_by_the_next_outage(call: s
         await store.set("k", "again")
         assert await store.get("k") == b"again"
         assert await store.delete("k")
+
+    run(check)
+
+
+def test_a_change_that_is_cancelled_before_it_begins_leaves_no_coroutine_behind() -> None:
+    async def check(store: storeconf.Store, line: Line, registry: storeconf.StoreRegistry) -> None:
+        line.down = StoreUnavailableError
+        await store.set("k", "taken over")  # from now on, changes of the backend are watched
+        line.down = None
+        for call in (store.root.set("k", "v"), store.root.delete("k"), store.root.delete_many(["k"])):
+            task = asyncio.ensure_future(call)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+        gc.collect()  # which warns of coroutines that were never awaited
 
     run(check)
 
