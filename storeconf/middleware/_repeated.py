@@ -242,11 +242,13 @@ class RootPair:
             self._known.pop(key, None)
 
     def begin(self, keys: Collection[int], changes: bool) -> tuple[int, int, Collection[int]]:
-        """Note that a call for these keys begins; what comes back is for `end`."""
+        """Note that a call for these keys begins; what comes back is for `repeat`, or for `end`."""
         changing = self._changing
         if not changes:
+            # In this order: a change that another thread begins meanwhile is among the busy ones, or has a new number.
+            since, cleared = self._changes, self._cleared
             busy = {key for key in keys if key in changing} if changing else ()
-            return self._changes, -1 if self._clearing else self._cleared, busy
+            return since, -1 if self._clearing else cleared, busy
         with self._mutex:
             busy = {key for key in keys if key in changing}
             for key in keys:
@@ -254,30 +256,34 @@ class RootPair:
             self._changes += 1
             return self._changes, -1 if self._clearing else self._cleared, busy
 
-    def end(self, keys: Collection[int], changes: bool, begun: tuple[int, int, Collection[int]]) -> Collection[int]:
-        """Note that it has ended; return those of its keys that another call was changing meanwhile."""
+    def end(self, keys: Collection[int], begun: tuple[int, int, Collection[int]]) -> None:
+        """Note that a change has ended which is not repeated."""
+        with self._mutex:
+            self._end(keys, True, begun)
+
+    def _end(self, keys: Collection[int], changes: bool, begun: tuple[int, int, Collection[int]]) -> Collection[int]:
+        """Note that a call has ended; return those of its keys that another call was changing meanwhile."""
         since, cleared, busy = begun
         if not changes and self._changes == since and self._cleared == cleared:
             return busy
         changing, ended = self._changing, self._ended
-        with self._mutex:
-            if changes:
-                for key in keys:
-                    left = changing.get(key, 1) - 1
-                    if left:
-                        changing[key] = left
-                    else:
-                        changing.pop(key, None)
-            unsure = keys
-            if self._cleared == cleared and since >= self._horizon:
-                unsure = [key for key in keys if key in busy or key in changing or ended.get(key, 0) > since]
-            if changes:
-                self._changes += 1
-                if len(ended) >= MOST_KNOWN:
-                    ended.clear()
-                    self._horizon = self._changes
-                for key in keys:
-                    ended[key] = self._changes
+        if changes:
+            for key in keys:
+                left = changing.get(key, 1) - 1
+                if left:
+                    changing[key] = left
+                else:
+                    changing.pop(key, None)
+        unsure = keys
+        if self._cleared == cleared and since >= self._horizon:
+            unsure = [key for key in keys if key in busy or key in changing or ended.get(key, 0) > since]
+        if changes:
+            self._changes += 1
+            if len(ended) >= MOST_KNOWN:
+                ended.clear()
+                self._horizon = self._changes
+            for key in keys:
+                ended[key] = self._changes
         return unsure
 
     def begin_tree(self) -> None:
@@ -287,14 +293,22 @@ class RootPair:
             self._cleared += 1
 
     def end_tree(self) -> None:
-        """Note that it has ended."""
+        """Note that one has ended which is not repeated."""
         with self._mutex:
             self._clearing = max(0, self._clearing - 1)
 
-    def add(self, call: RepeatedCall) -> None:
-        """Let a call be repeated, or drop it."""
+    def repeat(self, call: RepeatedCall, begun: tuple[int, int, Collection[int]] | None) -> None:
+        """Note that a call has ended, and let it be repeated, or drop it; ``begun`` is None for a ``delete_all``.
+
+        In one step: if a call that another thread begins afterwards came first there, the order would be another one.
+        """
         loop = asyncio.get_running_loop()
         with self._mutex:
+            if begun is None:
+                self._clearing = max(0, self._clearing - 1)
+            else:
+                unsure = self._end(call.keys, call.row.changes, begun)
+                call.unsure = call.keys if call.unknown else unsure
             lane = self._lane(loop)
             if self._life.state in (CLOSING, CLOSED):
                 self._drop([call], "the store is closed")

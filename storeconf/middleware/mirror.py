@@ -266,12 +266,12 @@ class MirrorStore(GuardedStore):
             happened = changes and _may_have_happened(error)
             raise
         finally:
-            unsure = pair.end(mirrored.keys, changes, begun)
             if happened:
-                mirrored.unsure = mirrored.keys if mirrored.unknown else unsure
                 mirrored.ended = time.monotonic()
                 mirrored.seconds = mirrored.ended - start
-                pair.add(mirrored)
+                pair.repeat(mirrored, begun)
+            elif changes:
+                pair.end(mirrored.keys, begun)
 
     async def _around_tree(self, row: Operation, other: Store, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         pair, start, happened = self._pair, time.monotonic(), True
@@ -284,11 +284,12 @@ class MirrorStore(GuardedStore):
             happened = _may_have_happened(error)
             raise
         finally:
-            pair.end_tree()
             if happened:
                 mirrored.ended = time.monotonic()
                 mirrored.seconds = mirrored.ended - start
-                pair.add(mirrored)
+                pair.repeat(mirrored, None)
+            else:
+                pair.end_tree()
 
     async def _around_many(
         self,
@@ -315,11 +316,12 @@ class MirrorStore(GuardedStore):
         finally:
             ended, pace, cancelled = time.monotonic(), Pace(), None
             for part, begun in parts:
-                unsure = self._pair.end(part.keys, row.changes, begun)
                 if happened:
-                    part.answer, part.unknown, part.unsure = answer, unknown, part.keys if unknown else unsure
+                    part.answer, part.unknown = answer, unknown
                     part.seconds, part.ended = ended - start, ended
-                    self._pair.add(part)
+                    self._pair.repeat(part, begun)
+                elif row.changes:
+                    self._pair.end(part.keys, begun)
                 if cancelled is None and pace.due():
                     try:
                         await pace.rest()

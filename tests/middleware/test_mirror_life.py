@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from tests.above.backends import in_loop
 from tests.middleware.mirroring import Slow, layout, mirrored, repeated, report_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 
@@ -113,6 +116,35 @@ def test_calls_of_several_threads_and_loops_keep_the_order_of_each_key(tmp_path:
     assert asyncio.run(last()) == b"49-2"
     report = report_of(store)
     assert (report.calls, report.dropped, report.errors) == (150, 0, 0)
+
+
+def test_threads_that_want_the_same_keys_make_no_differences() -> None:
+    store = mirrored(MemoryStore())
+    calls: list[Callable[[str], Coroutine[Any, Any, Any]]] = [
+        *(lambda key: store.get(key), lambda key: store.set(key, "1"), lambda key: store.increment(key)),
+        *(lambda key: store.delete(key), lambda key: store.add(key, "1"), lambda key: store.get_many([key, "0"])),
+        *(lambda key: store.set_many({key: "1", "0": "2"}), lambda key: store.pop(key), lambda key: store.delete_all()),
+    ]
+
+    async def work(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(500):
+            await chance.choices(calls, weights=[8] * 8 + [1])[0](str(chance.randrange(8)))
+        await repeated(store)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=lambda at=at: asyncio.run(work(at))) for at in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    report = report_of(store)
+    assert (report.differences, report.errors, report.dropped, report.pending) == (0, 0, 0, 0)
+    assert report.compared > 100
 
 
 def test_a_loop_that_ends_leaves_nothing_behind() -> None:
