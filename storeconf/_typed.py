@@ -422,7 +422,6 @@ class ArgumentKeys:
         # Positional arguments for all parameters, or defaults for the rest, need no binding.
         plain = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
         self._names = tuple(self._signature.parameters) if plain else None
-        self._defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
         names = self._names

@@ -166,7 +166,6 @@ class Builder:
         """The roots whose stores some chain calls."""
         self._roots: dict[str, _Root] = {}
         self._before = before
-        self._hidden: Store | None = None
         self.adjustments: dict[str, Callable[[], None]] = {}
         """For roots that were taken over and that get other settings: what gives them those."""
 

@@ -311,8 +311,3 @@ def maker(model: type[Settings]) -> str:
     elif issubclass(model, Middleware):
         what = f"the middleware {model.kind!r}"
     return f"{what} of {PROVIDERS[model]}" if model in PROVIDERS else what
-
-
-def is_secret(value: Any) -> bool:
-    """Whether a validated value is masked wherever it is shown."""
-    return isinstance(value, SecretStr)
