@@ -14,10 +14,12 @@ import sys
 import threading
 from asyncio import _get_running_loop
 from collections import deque
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from storeconf._single_flight import part_of_flight, running_flight
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from storeconf._single_flight import Flight
 
-__all__ = ["BackgroundLoop", "FactoryLeftError", "background_loop", "check_thread", "drive", "run_in_background"]
+__all__ = ["BackgroundLoop", "background_loop", "check_thread", "drive", "factories_here", "run_in_background"]
 
 T = TypeVar("T")
 
@@ -69,7 +71,7 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a coroutine that was to wait for nothing waits")
 
 
-class FactoryLeftError(Exception):
+class _FactoryLeftError(Exception):
     """The thread that was to run the factory has left, by KeyboardInterrupt for example. Callers never see it."""
 
 
@@ -108,7 +110,7 @@ class _Errand(Generic[T]):
     async def ask(self) -> Any:
         """Let the thread run its factory, and return what that made. Runs in the loop, as the factory of a flight."""
         if self.left:
-            raise FactoryLeftError
+            raise _FactoryLeftError
         self.request = _FactoryCall(asyncio.get_running_loop().create_future(), running_flight())
         self.mail.put(self.request)
         return await self.request.answer
@@ -117,7 +119,7 @@ class _Errand(Generic[T]):
         """The thread does not wait any longer. Runs in the loop."""
         self.left = True
         if self.request is not None and not self.request.answer.done():
-            self.request.answer.set_exception(FactoryLeftError())
+            self.request.answer.set_exception(_FactoryLeftError())
         if self.task is None:
             self._close()
         else:
@@ -179,7 +181,7 @@ class BackgroundLoop:
             errand.work = compute(errand.ask)
             try:
                 return self._wait(errand, factory)
-            except FactoryLeftError:
+            except _FactoryLeftError:
                 continue
 
     def begin(self, work: Coroutine[Any, Any, object]) -> None:
@@ -257,6 +259,138 @@ def _settle(answer: asyncio.Future[Any], value: Any) -> None:
 def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
+
+
+# ---------------------------------------------------------------- threads that have an event loop
+
+
+class LoopFactories:
+    """Runs factories in the thread of an event loop, for flights in the background loop.
+
+    If a call without ``await`` keeps that thread waiting, it runs them meanwhile: its flight may need one of them.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._asked: deque[Callable[[], None]] = deque()
+        self._bells: list[SimpleQueue[object]] = []  # of the calls that keep the thread waiting
+
+    async def get_or_set(
+        self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]], factory: Callable[[], Any]
+    ) -> T:
+        """See `BackgroundLoop.get_or_set`; for coroutines of this loop, in which ``factory`` runs."""
+        while True:
+            request = _LoopRequest(self, factory)
+            try:
+                return await asyncio.wrap_future(request.begin(compute))
+            except _FactoryLeftError:
+                continue
+            finally:
+                request.end()
+
+    def wait(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]], factory: Callable[[], Any]) -> T:
+        """The same without ``await``: the loop stands still meanwhile."""
+        while True:
+            request = _LoopRequest(self, factory)
+            bell: SimpleQueue[object] = SimpleQueue()
+            self._bells.append(bell)
+            try:
+                work = request.begin(compute)
+                work.add_done_callback(bell.put)
+                while not work.done():
+                    self._run_asked()
+                    bell.get()
+                return work.result()
+            except _FactoryLeftError:
+                continue
+            finally:
+                self._bells.remove(bell)
+                request.end()
+
+    def ask(self, work: Callable[[], None]) -> None:
+        """Have the thread do ``work`` soon. For any thread; RuntimeError if the loop is closed."""
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("the event loop is gone")
+        self._asked.append(work)
+        loop.call_soon_threadsafe(self._run_asked)
+        for bell in tuple(self._bells):
+            bell.put(None)
+
+    def _run_asked(self) -> None:
+        while self._asked:
+            self._asked.popleft()()
+
+
+class _LoopRequest:
+    """One call of `get_or_set` in a thread that has an event loop."""
+
+    def __init__(self, thread: LoopFactories, factory: Callable[[], Any]) -> None:
+        self._thread = thread
+        self._factory = factory
+        self._context = copy_context()
+        self._work: Future[Any] | None = None
+        self._made: list[Future[Any]] = []
+
+    def begin(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]]) -> Future[T]:
+        """Let the background loop compute."""
+        self._work = work = asyncio.run_coroutine_threadsafe(_awaited(compute(self._ask)), background_loop().loop)
+        return work
+
+    def end(self) -> None:
+        """Nobody waits any longer."""
+        if self._work is not None:
+            self._work.cancel()
+        for made in self._made:
+            made.cancel()  # unless it has run
+
+    async def _ask(self) -> Any:
+        made: Future[Any] = Future()
+        self._made.append(made)
+        try:
+            self._thread.ask(partial(self._context.run, _make, made, self._factory, running_flight()))
+        except RuntimeError as error:  # the loop is closed
+            raise _FactoryLeftError from error
+        try:
+            return await asyncio.wrap_future(made)
+        except asyncio.CancelledError:
+            if made.cancelled():
+                raise _FactoryLeftError from None
+            raise
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+def _make(made: Future[Any], factory: Callable[[], Any], flight: Flight | None) -> None:
+    if not made.set_running_or_notify_cancel():
+        return
+    try:
+        with part_of_flight(flight):
+            value = factory()
+    except Exception as error:  # noqa: BLE001 - all who wait for the value get it, but no future takes StopIteration
+        made.set_exception(RuntimeError(f"the factory raised {error!r}") if isinstance(error, StopIteration) else error)
+    except BaseException:
+        made.set_exception(_FactoryLeftError())
+        raise
+    else:
+        made.set_result(value)
+
+
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopFactories] = WeakKeyDictionary()
+
+
+def factories_here() -> LoopFactories:
+    """Return what runs factories in this thread, which has a running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _of_loops.get(loop)
+    if found is None:
+        found = _of_loops[loop] = LoopFactories(loop)
+    return found
+
+
+# ---------------------------------------------------------------- the loop of a process
 
 
 _shared: BackgroundLoop | None = None

@@ -18,17 +18,14 @@ import os
 import pickle
 from asyncio import _get_running_loop
 from collections.abc import Mapping
-from concurrent.futures import Future
-from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends import base
 from django.core.exceptions import ImproperlyConfigured
 
-from storeconf._background import FactoryLeftError, background_loop, drive, run_in_background
+from storeconf._background import background_loop, drive, factories_here, run_in_background
 from storeconf._pace import paced
-from storeconf._single_flight import part_of_flight, running_flight
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
 from storeconf.registry import StoreRegistry
@@ -37,7 +34,6 @@ from storeconf.sync.stores import SyncStore, close_at_exit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from storeconf._single_flight import Flight
     from storeconf.integrations._sessions import Source
     from storeconf.store import Store
 
@@ -325,8 +321,10 @@ class _Entries(SyncStore):
     def _get_or_set(self, key: str, factory: Callable[[], Any], span: Any) -> Any:
         if _get_running_loop() is None:
             return super()._get_or_set(key, factory, span)
-        callee = self._now().callee
-        return background_loop().get_or_set(lambda asked: callee.get_or_set(key, asked, span), factory)
+        reach = self._now()
+        if reach.here and reach.computes_here and (found := drive(reach.callee.get(key))) is not None:
+            return found
+        return factories_here().wait(lambda asked: reach.callee.get_or_set(key, asked, span), factory)
 
     async def awaited(self, operation: str, *args: Any, **options: Any) -> Any:
         """Await a call in the loop in which threads call the store, unless it waits for nothing.
@@ -344,47 +342,11 @@ class _Entries(SyncStore):
 
         If another loop runs its factory for the same key and leaves before it has ended, this one computes instead.
         """
-        if self._now().here:
-            return await self.awaited("get_or_set", key, factory, span)  # type: ignore[no-any-return]
-        loop, context, asked = asyncio.get_running_loop(), copy_context(), list[Future[bytes]]()
-
-        async def ask() -> bytes:
-            made = Future[bytes]()
-            asked.append(made)
-            try:
-                loop.call_soon_threadsafe(_make, made, factory, running_flight(), context=context)
-            except RuntimeError as error:  # it is closed
-                raise FactoryLeftError from error
-            try:
-                return await asyncio.wrap_future(made)
-            except asyncio.CancelledError:
-                if made.cancelled():
-                    raise FactoryLeftError from None
-                raise
-
-        while True:
-            try:
-                return await self.awaited("get_or_set", key, ask, span)  # type: ignore[no-any-return]
-            except FactoryLeftError:
-                continue
-            finally:
-                for made in asked:
-                    made.cancel()  # unless it has run
-
-
-def _make(made: Future[bytes], factory: Callable[[], bytes], flight: Flight | None) -> None:
-    if not made.set_running_or_notify_cancel():
-        return
-    try:
-        with part_of_flight(flight):
-            value = factory()
-    except Exception as error:  # noqa: BLE001 - all who wait for the value get it, but no future takes StopIteration
-        made.set_exception(RuntimeError(f"the factory raised {error!r}") if isinstance(error, StopIteration) else error)
-    except BaseException:
-        made.set_exception(FactoryLeftError())
-        raise
-    else:
-        made.set_result(value)
+        reach = self._now()
+        if reach.here and reach.computes_here and (found := await reach.callee.get(key)) is not None:
+            return found  # type: ignore[no-any-return]
+        call = reach.callee.get_or_set
+        return await factories_here().get_or_set(lambda asked: call(key, asked, span), factory)
 
 
 async def _coroutine(work: Awaitable[Any]) -> Any:

@@ -195,6 +195,63 @@ def test_threads_compute_a_value_once(layout: StoreRegistry) -> None:
     assert len(runs) == 1
 
 
+def test_threads_and_coroutines_compute_a_value_once(layout: StoreRegistry) -> None:
+    cache, runs = cache_on(layout), []
+    begin, all_wait = threading.Barrier(4), threading.Event()
+
+    def compute() -> str:
+        runs.append(threading.get_ident())
+        all_wait.wait(0.1)  # so that the others come meanwhile
+        return "made"
+
+    def ask() -> Any:
+        begin.wait()
+        return cache.get_or_set("k", compute)
+
+    def ask_in_a_loop() -> Any:
+        begin.wait()
+        return asyncio.run(cache.aget_or_set("k", compute))
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(each) for each in (ask, ask_in_a_loop) * 2]
+        assert [each.result(20) for each in asked] == ["made"] * 4
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("waits_for_another", [False, True])
+def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_computes(
+    waits_for_another: bool, layout: StoreRegistry
+) -> None:
+    """The factory runs in the thread that waits; else both would wait without end."""
+    cache = cache_on(layout)
+    begun = threading.Event()
+    results: list[Any] = []
+
+    def other() -> str:
+        begun.set()
+        return str(cache.get_or_set("k", lambda: "too late")) + " for the other"
+
+    async def main() -> None:
+        task = asyncio.create_task(cache.aget_or_set("k", lambda: "made"))
+        await asyncio.sleep(0)  # the flight begins, and asks for its factory while this thread is busy
+        key = "k"
+        if waits_for_another:
+            key = "other"
+            thread = threading.Thread(target=lambda: results.append(cache.get_or_set(key, other)), daemon=True)
+            thread.start()
+            assert begun.wait(20)
+        results.append(cache.get_or_set(key, lambda: "computed here"))
+        assert await task == "made"
+        if waits_for_another:
+            await asyncio.to_thread(thread.join, 20)
+
+    waiting = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert results == (["made for the other"] * 2 if waits_for_another else ["made"])
+
+
 def test_prefixes_versions_and_clearing(layout: StoreRegistry) -> None:
     plain, second, other = cache_on(layout), cache_on(layout, KEY_PREFIX="b", VERSION=2), cache_on(layout, "other")
     for cache in (plain, second, other):
