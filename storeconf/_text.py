@@ -131,7 +131,9 @@ Redacted = NewType("Redacted", str)
 """A text without secrets: only the redactor makes it, and whoever prints a message or an error takes nothing else."""
 
 _ANYTHING: Final = r"(?:(?!:-)[^}])*"
-_BODY: Final = rf"(?:[A-Za-z_][A-Za-z0-9_]*(?::\?{_ANYTHING})?|[A-Za-z][A-Za-z0-9_-]*:(?!-){_ANYTHING})"
+# Behind a name in capitals there is a default that has lost its hyphen rather than the argument of a resolver.
+_RESOLVER: Final = r"(?![A-Z0-9_]+:)[A-Za-z][A-Za-z0-9_-]*"
+_BODY: Final = rf"(?:[A-Za-z_][A-Za-z0-9_]*(?::\?{_ANYTHING})?|{_RESOLVER}:(?!-){_ANYTHING})"
 REFERENCE: Final = re.compile(rf"\$\{{{_BODY}\}}")
 """One substitution without a default: it shows the location of a secret, not its value."""
 

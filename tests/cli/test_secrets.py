@@ -265,6 +265,7 @@ BROKEN = {
     "an unsafe part": "stores: {main: {type: redis, namespace: a, url: 'redis://u:${file:unsafe.txt}@h/0'}}",
     "a bad substitution": f"stores: {{main: {{type: redis, namespace: a, password: '{MARK}${{'}}}}",
     "a default": f"stores: {{main: {{type: redis, namespace: 3, url: 'redis://h', password: '${{X:-{MARK}}}'}}}}",
+    "a default that has lost its hyphen": f"stores: {{main: {{type: redis, namespace: 3, password: '${{X:{MARK}}}'}}}}",
     "a required one": f"stores: {{main: {{{REDIS}, password: '${{X:?there must be one}}{MARK}'}}}}",
     "a file with the wrong type": f"stores: {{main: {{{REDIS}, db: '${{file:secret.txt}}'}}}}",
     "a resolver with the wrong type": f"stores: {{main: {{{REDIS}, db: '${{vault:x}}'}}}}",

@@ -294,7 +294,7 @@ async def _coded(store: Any, inner: Line, magic: bytes, operation: str, word: st
     key = key_for(operation)
     result = await CALLS[operation](store, key, value, 60)
     if word == "decodes":
-        assert result in (value, {"k": value}, (value, 600.0))
+        assert result in (value, {"k": value}) or (result[0] == value and 500 < result[1] <= 600)
     elif word == "encodes":
         stored = await inner.get(key)
         assert stored is not None
