@@ -8,7 +8,9 @@ soon as a call for them succeeds on the backend, and all of them once no call ha
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 import time
 from contextvars import Context
 from functools import partial
@@ -69,6 +71,18 @@ class Fallback(Middleware):
         return FallbackStore(inner, other, context.logger)
 
 
+_mutex: threading.Lock = threading.Lock()
+"""Guards what is taken over, on all stores; nobody waits while holding it."""
+
+
+def _after_fork() -> None:
+    global _mutex  # another thread of the parent may have held it
+    _mutex = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 _STATES: WeakValueDictionary[tuple[int, int], _Outages] = WeakValueDictionary()
 
 
@@ -113,7 +127,8 @@ class _Outages:
         self, store: Store, other: Store, keys: Collection[str], write: Callable[[], Awaitable[None]]
     ) -> None:
         """Write to the other store, and remember the keys."""
-        self._places.setdefault(store.namespaces, set()).add(other.namespaces)
+        with _mutex:
+            self._places.setdefault(store.namespaces, set()).add(other.namespaces)
         self._remember(other, dict.fromkeys(keys, self._number))
         try:
             await write()
@@ -157,31 +172,34 @@ class _Outages:
                     self._remember(other, failed)
 
     def _remember(self, other: Store, keys: Mapping[str, int]) -> None:
-        taken = self._taken.setdefault(other.namespaces, (other, {}))[1]
-        before, count = len(taken), self.count
-        taken.update(keys)
-        self.count += len(taken) - before
-        if self.count and not count:
-            life_of(self._roots[0]).watch(self._on_change)
+        with _mutex:
+            taken = self._taken.setdefault(other.namespaces, (other, {}))[1]
+            before, count = len(taken), self.count
+            taken.update(keys)
+            self.count += len(taken) - before
+            if self.count and not count:
+                life_of(self._roots[0]).watch(self._on_change)
         self._watch()
 
     def _forget(self, other: Store, keys: Iterable[str], last: int) -> dict[str, int]:
-        taken = self._taken.get(other.namespaces, (other, {}))[1]
-        gone = {key: taken.pop(key) for key in keys if taken.get(key, sys.maxsize) <= last}
-        self.count -= len(gone)
-        if not taken:
-            self._taken.pop(other.namespaces, None)
-        if gone and not self.count:
-            life_of(self._roots[0]).unwatch(self._on_change)
+        with _mutex:
+            taken = self._taken.get(other.namespaces, (other, {}))[1]
+            gone = {key: taken.pop(key) for key in keys if taken.get(key, sys.maxsize) <= last}
+            self.count -= len(gone)
+            if not taken:
+                self._taken.pop(other.namespaces, None)
+            if gone and not self.count:
+                life_of(self._roots[0]).unwatch(self._on_change)
         return gone
 
     def _on_change(self, path: tuple[str, ...], keys: Collection[str] | None) -> None:
         """Count as taken over in an outage long ago what was changed on the backend since, through whatever chain."""
-        for inner, others in list(self._places.items()):
-            if inner == path or (keys is None and inner[: len(path)] == path):
-                for at in others:
-                    taken = self._taken.get(at, (None, {}))[1]
-                    taken.update({key: _LONG_AGO for key in (list(taken) if keys is None else keys) if key in taken})
+        with _mutex:
+            for inner, others in self._places.items():
+                if inner == path or (keys is None and inner[: len(path)] == path):
+                    for at in others:
+                        taken = self._taken.get(at, (None, {}))[1]
+                        taken.update({key: _LONG_AGO for key in (taken if keys is None else keys) if key in taken})
 
     def _watch(self, seconds: float | None = None) -> None:
         """Let a timer run that deletes everything once no call has failed for long enough."""

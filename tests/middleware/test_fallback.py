@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -286,3 +288,31 @@ def test_the_loops_of_several_threads_may_see_one_outage() -> None:
             assert [key async for key in registry["other"].keys()] == []
 
     asyncio.run(main())
+
+
+def test_threads_that_want_the_same_keys_lose_no_count_of_them() -> None:
+    stores = {"other": {"type": "memory"}, "main": {"type": "unreliable", "middleware": {"fallback": "other"}}}
+    registry = storeconf.read_layout({"stores": stores}, environ={}, catalog=CATALOG).compile()
+
+    async def work(seed: int) -> None:
+        store, line, chance = registry["main"], line_of(registry["main"]), random.Random(seed)
+        for turn in range(6000):
+            if turn % 20 == seed:
+                line.down = None if line.down else StoreUnavailableError
+            key = str(chance.randrange(6))
+            await (store.set(key, "v") if chance.random() < 0.5 else store.get(key))
+
+    async def main() -> None:
+        async with registry:
+            await asyncio.gather(*(asyncio.to_thread(asyncio.run, work(number)) for number in range(4)))
+            outages = registry["main"].wrapped._outages  # type: ignore[attr-defined]  # the handle is around FallbackStore
+            counts.append((outages.count, sum(len(taken) for _, taken in outages._taken.values())))
+
+    counts: list[tuple[int, int]] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(before)
+    assert counts[0][0] == counts[0][1]
