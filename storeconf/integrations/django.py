@@ -16,15 +16,16 @@ import json
 import logging
 import os
 import pickle
-from asyncio import _get_running_loop
+from asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core.cache.backends import base
 from django.core.exceptions import ImproperlyConfigured
 
-from storeconf._background import background_loop, drive, factories_here, run_in_background
+from storeconf._background import background_loop, factories_here
 from storeconf._pace import paced
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
@@ -32,7 +33,7 @@ from storeconf.registry import StoreRegistry
 from storeconf.sync.stores import SyncStore, close_at_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from storeconf.integrations._sessions import Source
     from storeconf.store import Store
@@ -307,22 +308,18 @@ class _Entries(SyncStore):
     """
 
     def _run(self, operation: str, *args: Any, **options: Any) -> Any:
-        if _get_running_loop() is None:
+        with _as_without_loop():
             return super()._run(operation, *args, **options)
-        reach = self._now()
-        work = getattr(reach.callee, operation)(*args, **options)
-        return drive(work) if reach.here else run_in_background(work)
 
     def _run_with(self, key: str, operation: str, *args: Any) -> Any:
-        if _get_running_loop() is None:
+        with _as_without_loop():
             return super()._run_with(key, operation, *args)
-        return self._run(operation, *args)
 
     def _get_or_set(self, key: str, factory: Callable[[], Any], span: Any) -> Any:
         if _get_running_loop() is None:
             return super()._get_or_set(key, factory, span)
         reach = self._now()
-        if reach.here and reach.computes_here and (found := drive(reach.callee.get(key))) is not None:
+        if reach.here and reach.computes_here and (found := self._run("get", key)) is not None:
             return found
         return factories_here().wait(lambda asked: reach.callee.get_or_set(key, asked, span), factory)
 
@@ -347,6 +344,20 @@ class _Entries(SyncStore):
             return found  # type: ignore[no-any-return]
         call = reach.callee.get_or_set
         return await factories_here().get_or_set(lambda asked: call(key, asked, span), factory)
+
+
+@contextmanager
+def _as_without_loop() -> Iterator[None]:
+    """Make calls as threads without an event loop do: what has to wait does so in the background loop."""
+    loop = _get_running_loop()
+    if loop is None:
+        yield
+        return
+    _set_running_loop(None)
+    try:
+        yield
+    finally:
+        _set_running_loop(loop)
 
 
 async def _coroutine(work: Awaitable[Any]) -> Any:

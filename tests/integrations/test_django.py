@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 import storeconf
 from storeconf import StoreDeadlockError, StoreRegistry, StoreUnavailableError, UnknownStoreError, sync
 from storeconf.integrations.django import StoreconfCache
+from storeconf.stores.memory import MemoryStore
 from storeconf.sync import SyncStore
 from tests.examples.pages import clients
 from tests.servers import Server
@@ -250,6 +251,29 @@ def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_com
     waiting.join(20)
     assert not waiting.is_alive()
     assert results == (["made for the other"] * 2 if waits_for_another else ["made"])
+
+
+def test_code_without_await_waits_while_another_thread_opens_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a store in memory, whose calls wait for nothing else."""
+    cache = cache_on(MEMORY)
+    opening, may_open, open_it = threading.Event(), threading.Event(), MemoryStore.do_open
+
+    async def open_slowly(store: MemoryStore) -> None:
+        opening.set()
+        assert may_open.wait(20)
+        await open_it(store)
+
+    async def main() -> Any:
+        threading.Timer(0.02, may_open.set).start()
+        cache.set("k", "second")
+        return cache.get("k")
+
+    monkeypatch.setattr(MemoryStore, "do_open", open_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(cache.set, "k", "first")
+        assert opening.wait(20)
+        assert asyncio.run(main()) == "second"
+        first.result(20)
 
 
 def test_prefixes_versions_and_clearing(layout: StoreRegistry) -> None:
