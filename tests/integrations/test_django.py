@@ -255,7 +255,7 @@ def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_com
 
 def test_code_without_await_waits_while_another_thread_opens_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on a store in memory, whose calls wait for nothing else."""
-    cache = cache_on(MEMORY)
+    cache = cache_on({"stores": {"pages": {"type": "memory"}}})
     opening, may_open, open_it = threading.Event(), threading.Event(), MemoryStore.do_open
 
     async def open_slowly(store: MemoryStore) -> None:
