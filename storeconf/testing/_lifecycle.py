@@ -259,8 +259,8 @@ class OpeningAndClosing(Suite):
         """A forked child uses its own connections, threads and locks; the parent's go on working beside it."""
         if not hasattr(os, "fork"):
             return
-        with self.place():
-            pass  # opens and closes: a client library may make something that the whole process keeps
+        with self.place() as store:
+            self.run(store.get("k"))  # a client library may make something that the whole process keeps
         gc.collect()  # else what an earlier test left behind may be closed meanwhile, and its descriptors used again
         before = open_files()
         with self.place() as store:
