@@ -147,6 +147,29 @@ def test_threads_that_want_the_same_keys_make_no_differences() -> None:
     assert report.compared > 100
 
 
+@in_loop
+async def test_many_deletions_of_everything_wait_in_bounded_memory_and_in_order() -> None:
+    inner, other = MemoryStore(), Slow()
+    store = mirrored(other, inner)
+    child = store.with_namespace("child")
+    for number in range(300):
+        await store.set(f"k{number}", "v")
+        await child.set(f"k{number}", "v")
+        await (child if number % 3 else store).delete_all()
+        await child.set("k", str(number))
+    lanes = store._pair._lanes  # type: ignore[attr-defined]  # of a MirrorStore
+    links = sum(len(call.after) for lane in lanes for call in lane.calls)
+    assert links < 4 * report_of(store).pending
+    other.gate.set()
+    report = await repeated(store)
+    assert (report.calls, report.differences, report.dropped) == (1200, 0, 0)
+    for mine, its in ((inner, other), (inner.with_namespace("child"), other.with_namespace("child"))):
+        assert [(key, await mine.get(key)) async for key in mine.keys()] == [
+            (key, await its.get(key)) async for key in its.keys()
+        ]
+    await other.aclose()
+
+
 def test_a_loop_that_ends_leaves_nothing_behind() -> None:
     other = Slow()
     store = mirrored(other)
