@@ -22,6 +22,7 @@ from asyncio import _get_running_loop
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
@@ -487,7 +488,8 @@ class RootPair:
                 self._known.clear()
             self._leave_out(call.keys)
             self._reasons[call.link] = reason
-        for call in calls:
+        # The last first, so that none of them gets its turn because the ones before it are gone.
+        for call in sorted(calls, key=attrgetter("number"), reverse=True):
             self._finish(call)
 
     def _tell(self) -> None:
