@@ -4,12 +4,16 @@ Before anything else, an operation settles its key: an entry of the old store is
 has a mark in front, with a token of its own:
 
 1. the new store gets a provisional entry, only if it has none;
-2. the old store decides: its entry becomes a decided one, only if it is still the same;
-3. the provisional entry becomes the entry, only if it is still there;
-4. the decided entry is deleted.
+2. the entry of the old store is claimed for it, only if it is still the same;
+3. the provisional entry is confirmed, only if it is still there: it will be the entry, whatever happens;
+4. the claimed entry becomes a carried one;
+5. the confirmed entry becomes the entry;
+6. the carried entry is deleted.
 
-Whoever meets a provisional entry finishes it, so a process may die between any two steps. If the old store has another
-value or none by then, the provisional entry is dead and is removed.
+Whoever meets a provisional or confirmed entry finishes it, so a process may die between any two steps. If the old store
+has another value or none by then, the provisional entry is dead and is removed. A process that was slow may claim an
+entry when its provisional one is gone for long, and the entry is another one with the same value: a claim without a
+provisional or confirmed entry counts for nothing, and becomes the entry again.
 
 A new entry for a key that neither store has is made under a reservation of the key in the store where it is not made,
 so that a process that only prepares and one that carries entries over do not both make one. Where entries are made they
@@ -57,9 +61,14 @@ _MARK: Final = b"\x93SCm\x01"
 _TOKEN: Final = 16
 _HEAD: Final = len(_MARK) + 1 + _TOKEN
 
-_PROVISIONAL, _RESERVED, _DECIDED = b"P", b"R", b"D"
-"""In the new store: on its way from the old one. In either store: somebody makes the entry in the other one. In the old
-store: taken over."""
+_PROVISIONAL, _CONFIRMED = b"P", b"F"
+"""In the new store: on its way from the old one; there for certain, but the old store may not know yet."""
+
+_CLAIMED, _CARRIED = b"C", b"D"
+"""In the old store: for the provisional entry with that token, if there is one; in the new store, or it has been."""
+
+_RESERVED: Final = b"R"
+"""In either store: somebody makes the entry in the other one."""
 
 _LEASE: Final = 5.0
 """Seconds after which a reservation ends by itself; whoever made it has half of that to make the entry."""
@@ -127,13 +136,25 @@ class _Marked(NamedTuple):
         """Return the same with another mark."""
         return _Marked(kind, self.token, self.value)
 
+    def claim(self) -> _Marked:
+        """Return a claim of the value for this entry; no two are the same, as a slow process must not end another's."""
+        return _Marked(_CLAIMED, self.token, os.urandom(_TOKEN) + self.value)
+
+    def claimed(self) -> bytes:
+        """Return the value that is claimed."""
+        return self.value[_TOKEN:]
+
     def dump(self) -> bytes:
         """Return the entry."""
         return _MARK + self.kind + self.token + self.value
 
 
+def _marked(data: bytes | None) -> _Marked | None:
+    return None if data is None else _Marked.parse(data)
+
+
 def _is_reservation(data: bytes | None) -> bool:
-    return data is not None and (marked := _Marked.parse(data)) is not None and marked.kind == _RESERVED
+    return (marked := _marked(data)) is not None and marked.kind == _RESERVED
 
 
 class _BoundedTries:
@@ -210,37 +231,72 @@ class MovedFromStore(StoreWrapper):
 
     async def _finish(self, key: str, marked: _Marked) -> None:
         """Make a marked entry of the new store what it was to become, or remove it if the old store has changed."""
+        if marked.kind == _CONFIRMED:
+            await self._finish_confirmed(key, marked, _marked(await self.old.get(key)))
+            return
         new, old, provisional = self.wrapped, self.old, marked.dump()
-        decided = marked.of_kind(_DECIDED).dump()
+        confirmed = marked.of_kind(_CONFIRMED)
         tries = _BoundedTries(self)
         while True:
             await tries.next()
             there = await old.get(key)
+            claim = _marked(there)
             if there == marked.value:
-                if not await old.compare_and_set(key, there, decided, keep_ttl=True):
+                claim = marked.claim()
+                if not await old.compare_and_set(key, there, claim.dump(), keep_ttl=True):
                     continue
-                there = decided
-            if there == decided:
-                await new.compare_and_set(key, provisional, marked.value, keep_ttl=True)
-                await old.compare_and_set(key, decided, None)
-            elif await new.get(key) == provisional:
+            elif claim is None or claim.kind != _CLAIMED or claim.token != marked.token:
                 await new.compare_and_set(key, provisional, None)
+                return
+            if await new.compare_and_set(key, provisional, confirmed.dump(), keep_ttl=True):
+                await self._finish_confirmed(key, confirmed, claim)
+            else:  # others have confirmed it, or it was gone before it was claimed
+                await self._tidy(key, claim)
             return
+
+    async def _finish_confirmed(self, key: str, marked: _Marked, claim: _Marked | None) -> None:
+        """Make a confirmed entry the entry; the old store, which had that claim, knows before."""
+        new, old, carried = self.wrapped, self.old, None
+        if claim is not None and claim.kind in {_CLAIMED, _CARRIED} and claim.token == marked.token:
+            carried = claim.of_kind(_CARRIED).dump()
+            if claim.kind == _CLAIMED:
+                await old.compare_and_set(key, claim.dump(), carried, keep_ttl=True)
+        await new.compare_and_set(key, marked.dump(), marked.value, keep_ttl=True)
+        if carried is not None:
+            await old.compare_and_set(key, carried, None)
 
     async def _tidy(self, key: str, marked: _Marked) -> None:
         """Do what is to be done with a marked entry of the old store."""
-        new, old, there = self.wrapped, self.old, marked.dump()
+        new, old = self.wrapped, self.old
         if marked.kind == _RESERVED:
             await _end_of_reservation(old, key)
-        elif await new.get(key) != marked.of_kind(_PROVISIONAL).dump():
-            # Decided, and its provisional entry is gone: it was finished, and perhaps changed or deleted since.
-            await old.compare_and_set(key, there, None)
+            return
+        there = _marked(await new.get(key))
+        if there is not None and there.kind in {_PROVISIONAL, _CONFIRMED} and there.token == marked.token:
+            await self._finish(key, there)
+        elif marked.kind == _CARRIED:  # and the entry was finished, and perhaps changed or deleted since
+            await old.compare_and_set(key, marked.dump(), None)
+        else:
+            await old.compare_and_set(key, marked.dump(), marked.claimed(), keep_ttl=True)
+
+    async def _remove_hidden(self, key: str) -> None:
+        """Remove an entry behind one of the new store, left by a process that died while it made an entry too late."""
+        there = await self.old.get(key)
+        if there is None or _Marked.parse(there) is not None:
+            return
+        # Another process may have deleted the one, and made this one since: nobody makes one while this one is claimed.
+        claim = _Marked(_CLAIMED, os.urandom(_TOKEN), os.urandom(_TOKEN) + there)
+        if await self.old.compare_and_set(key, there, claim.dump(), keep_ttl=True):
+            data = await self.wrapped.get(key)
+            if data is not None and _Marked.parse(data) is None:
+                await self.old.compare_and_set(key, claim.dump(), None)
+            else:
+                await self.old.compare_and_set(key, claim.dump(), there, keep_ttl=True)
 
     async def tidy(self, key: str) -> None:
         """Settle a key, and leave nothing of it in the old store, also if a process has died that carried it over."""
         await self.settle(key)
-        there = await self.old.get(key)
-        if there is not None and (marked := _Marked.parse(there)) is not None:
+        if (marked := _marked(await self.old.get(key))) is not None:
             await self._tidy(key, marked)
 
     async def tidy_all(self) -> int:
@@ -461,10 +517,7 @@ class MovedFromStore(StoreWrapper):
         while (found := await self._look(self._check("delete", key_text, key))) is not None:
             store, value = found
             if store is not self.old:
-                # Left by a process that died while it made an entry too late.
-                there = await self.old.get(key)
-                if there is not None and not _is_reservation(there):
-                    await self.old.compare_and_set(key, there, None)
+                await self._remove_hidden(key)
             if await store.compare_and_set(key, value, None):
                 return True
             await tries.next()
