@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 LIMIT = 1.5
-GRACE = 0.5
+GRACE = 1.5
 """What a busy machine may add to a timeout."""
 
 NAMES = [f"k{number}" for number in range(300)]
