@@ -201,7 +201,7 @@ def test_a_long_move_in_which_processes_die(kind: str, target: str, tmp_path: Pa
     with ExitStack() as stack:
         old = stack.enter_context(server(kind, tmp_path))
         new = stack.enter_context(server(target, tmp_path))
-        move(old, new, tmp_path, processes=4, calls=1000, kill=True)
+        move(old, new, tmp_path, processes=4, calls=250, kill=True)
 
 
 def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path) -> None:
