@@ -87,7 +87,7 @@ def test_callers_wait_no_longer() -> None:
         for name in ("plain", "mirrored"):
             await latencies(registry[name], 100)
         found = [await ratio(registry, 400)]
-        while found[-1] > 1.1 and len(found) < 3:  # the machine may have something else to do
+        while found[-1] > 1.1 and len(found) < 6:  # the machine may have something else to do
             found.append(await ratio(registry, 400))
         assert min(found) <= 1.1, found
         report = await repeated(registry["mirrored"])
