@@ -177,7 +177,7 @@ def new_plugin_command(name: str) -> None:
         path = directory / target.format(module=f"storeconf_{module}", name=module)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    message(f"wrote {directory}; next: cd {directory}; pip install --editable . --group test; pytest")
+    message(f'wrote {directory}; next: cd {directory}; pip install --editable ".[test]"; pytest')
 
 
 # ---------------------------------------------------------------------- starter files

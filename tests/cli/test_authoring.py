@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -178,6 +180,25 @@ def test_a_new_plugin_works_at_once(directory: Path) -> None:
         check=False,
     )
     assert done_tests.returncode == 0, done_tests.stdout
+
+
+def test_what_a_new_plugin_can_not_read_counts_as_missing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("new-plugin", "my-db").status == 0
+    monkeypatch.syspath_prepend(str(directory / "storeconf-my-db/src"))
+    file = directory / "data.json"
+    entries = {"::value": ["not base64", None], "::expiry": ["dg==", "soon"], "::pair": 3, "::whole": ["dg==", None]}
+
+    async def use() -> None:
+        async with import_module("storeconf_my_db").MyDbStore(file) as store:
+            file.write_text(json.dumps(entries))
+            assert await store.get_many(["value", "expiry", "pair", "whole"]) == {"whole": b"v"}
+            assert [key async for key in store.keys()] == ["whole"]
+            file.write_text(json.dumps(entries)[:40])
+            assert await store.get("whole") is None
+            await store.set("whole", b"w")
+            assert await store.get("whole") == b"w"
+
+    asyncio.run(use())
 
 
 def test_names_and_folders_that_a_new_plugin_can_not_have(directory: Path) -> None:

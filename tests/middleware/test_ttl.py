@@ -168,7 +168,7 @@ def test_ttl_renews_many_keys_without_holding_the_event_loop() -> None:
         await store.set_many(dict.fromkeys(keys, b"v"), expires_in=10)
         found, longest = await longest_step(store.get_many(keys))
         assert len(found) == len(keys)
-        assert longest < 0.1  # it was half a second, and garbage collection has its share
+        assert longest < 0.25  # it was half a second, and garbage collection has its share
         assert await store.expires_in(keys[-1]) == 100
 
     run(check())
