@@ -213,7 +213,7 @@ def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path
         return run("move", "s", "-f", str(layout), *arguments)
 
     def write() -> None:
-        with storeconf.sync.load(layout, environ={}) as registry:
+        with registry:
             turn = 0
             while not ended.is_set():
                 turn += 1
@@ -223,6 +223,7 @@ def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path
     only_prepares = moved({"moved_from": {"store": "before", "prepare": True}})
     assert only_prepares.status == 1
     assert "only prepares" in only_prepares.err
+    registry = storeconf.sync.load(layout, environ={})  # before the file changes again
     writer = threading.Thread(target=write)  # as a process does that does not know of the move yet
     writer.start()
     try:
