@@ -74,16 +74,7 @@ class Environment:
         self.reading = threading.Lock()
         """Held while a read transaction is open, and while the map is moved, which no transaction survives."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.lmdb = lmdb.open(
-            str(path),
-            map_size=settings.map_size,
-            max_dbs=3,
-            max_readers=MAX_READERS,
-            mode=0o600,
-            sync=settings.durability == "fsync",
-            readahead=False,
-            max_spare_txns=0,  # a kept one would be freed by a forked child, though the parent uses it
-        )
+        self.lmdb = self._open()
         try:
             self.lmdb.reader_check()  # gives back the slots of processes that have died
             while self._adopts(self._open_tables):
@@ -95,6 +86,22 @@ class Environment:
         self._waiting: deque[Write] = deque()
         self._scheduled = False
         self._schedule = threading.Lock()
+
+    def _open(self) -> lmdb.Environment:
+        while True:
+            try:
+                return lmdb.open(
+                    str(self.path),
+                    map_size=self.settings.map_size,
+                    max_dbs=3,
+                    max_readers=MAX_READERS,
+                    mode=0o600,
+                    sync=self.settings.durability == "fsync",
+                    readahead=False,
+                    max_spare_txns=0,  # a kept one would be freed by a forked child, though the parent uses it
+                )
+            except lmdb.MapResizedError:
+                continue  # another process has let it grow at that moment; the next attempt reads its size again
 
     def _open_tables(self) -> None:
         self.entries = self.lmdb.open_db(b"entries")
