@@ -331,6 +331,7 @@ class _LoopRequest:
         self._context = copy_context()
         self._work: Future[Any] | None = None
         self._made: list[Future[Any]] = []
+        self._ended = False
 
     def begin(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]]) -> Future[T]:
         """Let the background loop compute."""
@@ -339,6 +340,7 @@ class _LoopRequest:
 
     def end(self) -> None:
         """Nobody waits any longer."""
+        self._ended = True  # before it looks what was asked: who asks looks afterwards
         if self._work is not None:
             self._work.cancel()
         for made in self._made:
@@ -347,6 +349,8 @@ class _LoopRequest:
     async def _ask(self) -> Any:
         made: Future[Any] = Future()
         self._made.append(made)
+        if self._ended:  # the loop may end without having run what it is asked
+            raise _FactoryLeftError
         try:
             self._thread.ask(partial(self._context.run, _make, made, self._factory, running_flight()))
         except RuntimeError as error:  # the loop is closed

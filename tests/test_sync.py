@@ -18,6 +18,7 @@ import pytest
 
 import storeconf
 import storeconf.sync
+from storeconf import _background
 from tests.servers import Server, wait_for
 
 if TYPE_CHECKING:
@@ -326,7 +327,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 LAYOUT = """
-import os, sys, threading
+import os, sys, threading, time
 import storeconf.sync
 registry = storeconf.sync.load({"stores": {
     "memory": {"type": "memory"},
@@ -341,7 +342,8 @@ def test_what_never_waits_stays_in_the_calling_thread(server: Server) -> None:
     script = """
 registry.__enter__()
 far, near = registry["far"], registry["near"]
-near.set("k", "v"); near.get("k")
+near.set("k", "v")
+for _ in range(40): near.get("k"); time.sleep(0.005)  # until the server has announced what was set
 from storeconf import _background
 def refuse(*args): raise AssertionError("the loop was asked")
 _background.BackgroundLoop._hand_over = refuse
@@ -434,3 +436,15 @@ def test_stores_follow_their_names_when_the_registry_is_reloaded(server: Server,
         counts.set("a", 6)
         assert main.get("a") == b"6"
         assert registry["main"] is main
+
+
+def test_a_request_that_has_ended_asks_its_thread_nothing() -> None:
+    """Else a flight of others would wait for a factory that an ending event loop never runs."""
+
+    async def main() -> None:
+        request = _background._LoopRequest(_background.factories_here(), lambda: b"v")
+        request.end()
+        with pytest.raises(_background._FactoryLeftError):
+            await asyncio.wait_for(request._ask(), 5)
+
+    asyncio.run(main())
