@@ -284,7 +284,8 @@ class LoopFactories:
             try:
                 return await asyncio.wrap_future(request.begin(compute))
             except _FactoryLeftError:
-                continue
+                if request.failure is not None:
+                    raise request.failure from None
             finally:
                 request.end()
 
@@ -302,7 +303,8 @@ class LoopFactories:
                     bell.get()
                 return work.result()
             except _FactoryLeftError:
-                continue
+                if request.failure is not None:
+                    raise request.failure from None
             finally:
                 self._bells.remove(bell)
                 request.end()
@@ -332,6 +334,8 @@ class _LoopRequest:
         self._work: Future[Any] | None = None
         self._made: list[Future[Any]] = []
         self._ended = False
+        self.failure: BaseException | None = None
+        """What the factory raised, if that is for nobody else: each of the others runs its own."""
 
     def begin(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]]) -> Future[T]:
         """Let the background loop compute."""
@@ -352,7 +356,7 @@ class _LoopRequest:
         if self._ended:  # the loop may end without having run what it is asked
             raise _FactoryLeftError
         try:
-            self._thread.ask(partial(self._context.run, _make, made, self._factory, running_flight()))
+            self._thread.ask(partial(self._context.run, self._make, made, running_flight()))
         except RuntimeError as error:  # the loop is closed
             raise _FactoryLeftError from error
         try:
@@ -362,24 +366,27 @@ class _LoopRequest:
                 raise _FactoryLeftError from None
             raise
 
+    def _make(self, made: Future[Any], flight: Flight | None) -> None:
+        if not made.set_running_or_notify_cancel():
+            return
+        try:
+            with part_of_flight(flight):
+                value = self._factory()
+        except StopIteration as error:  # which no future takes
+            made.set_exception(RuntimeError(f"the factory raised {error!r}"))
+        except Exception as error:  # noqa: BLE001 - all who wait for the value get it
+            made.set_exception(error)
+        except BaseException as error:
+            self.failure = error
+            made.set_exception(_FactoryLeftError())
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        else:
+            made.set_result(value)
+
 
 async def _awaited(work: Awaitable[T]) -> T:
     return await work
-
-
-def _make(made: Future[Any], factory: Callable[[], Any], flight: Flight | None) -> None:
-    if not made.set_running_or_notify_cancel():
-        return
-    try:
-        with part_of_flight(flight):
-            value = factory()
-    except Exception as error:  # noqa: BLE001 - all who wait for the value get it, but no future takes StopIteration
-        made.set_exception(RuntimeError(f"the factory raised {error!r}") if isinstance(error, StopIteration) else error)
-    except BaseException:
-        made.set_exception(_FactoryLeftError())
-        raise
-    else:
-        made.set_result(value)
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopFactories] = WeakKeyDictionary()

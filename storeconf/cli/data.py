@@ -294,11 +294,11 @@ def clear_command(source: Source, store: str, yes: bool) -> None:
     """
     layout = source.layout()
     registry, found = store_of(layout, store)
-    if not yes and not _agreed(f"{where(layout)}: remove everything in {store!r}{_below(layout, store)}? [y/N] "):
+    if not yes and not _agreed(f"remove everything in {store!r}{_below(layout, store)}? [y/N] ", f"{where(layout)}: "):
         message("nothing was removed")
         raise SystemExit(1)
     run(layout, registry, found.delete_all)
-    message(f"{where(layout)}: removed everything in {store!r}")
+    message(f"removed everything in {store!r}", f"{where(layout)}: ")
 
 
 def _below(layout: Layout, name: str) -> str:
@@ -315,8 +315,8 @@ def _below(layout: Layout, name: str) -> str:
     return f", and with it {', '.join(below)}" if below else ""
 
 
-def _agreed(question: str) -> bool:
-    ask(question)
+def _agreed(question: str, label: str) -> bool:
+    ask(question, label)
     answer = sys.stdin.readline() if sys.stdin is not None else ""  # as it is where it was closed
     if not on_terminal(sys.stdin):
         message("")  # a terminal would have ended the line

@@ -132,7 +132,7 @@ def move_command(source: Source, store: str, form: str) -> None:
     """Carry over everything that `moved_from` has not carried over yet, while applications use the store.
 
     With the namespaces below it. Afterwards the middleware can be removed. The status is 1 if anything remains in the
-    old store.
+    old store, or may remain because that can't list its namespaces.
     """
     from storeconf.middleware import StoreWrapper
     from storeconf.middleware.moved_from import MovedFromStore
@@ -158,8 +158,12 @@ def move_command(source: Source, store: str, form: str) -> None:
         result = {"store": store, "from": link.old.name, "moved": moved, "remaining": left}
         emit_json({"environment": layout.environment, "move": [result]})
     else:
-        message(f"{where(layout)}: {counted(moved, 'key')} moved from {link.old.name!r} to {store!r}, {left} remaining")
-    if left:
+        text = f"{counted(moved, 'key')} moved from {link.old.name!r} to {store!r}, {left} remaining"
+        message(text, f"{where(layout)}: ")
+    if not link.lists_namespaces:
+        text = f"{link.old.name!r} can't list its namespaces: what is in those below it was not moved; keep moved_from"
+        warning(text, layout.environment)
+    if left or not link.lists_namespaces:
         raise SystemExit(1)
 
 
@@ -360,7 +364,7 @@ class _MoveReport:
         if self.form == "json":
             emit_json({"environment": self.endpoints[-1].layout.environment, self.command: self._document()})
         else:
-            message(f"{self.environment or where(self.endpoints[0].layout)}: {self._sums()}")
+            message(self._sums(), f"{self.environment or where(self.endpoints[0].layout)}: ")
 
     def _text(self, failure: Failure) -> str:
         if failure.address is None:

@@ -161,15 +161,15 @@ def write(content: bytes) -> None:
         stream.buffer.flush()
 
 
-def message(text: str) -> None:
-    """Print to stderr, unless only errors are wanted."""
+def message(text: str, label: str = "") -> None:
+    """Print to stderr, unless only errors are wanted. ``label`` comes first, shown even if a secret contains it."""
     if not is_quiet():
-        _to_stderr(_without_secrets(text))
+        _to_stderr(Redacted(label + _without_secrets(text)))
 
 
-def ask(question: str) -> None:
-    """Print to stderr, and leave room for the answer behind it."""
-    _to_stderr(_without_secrets(question), ends=True)
+def ask(question: str, label: str) -> None:
+    """Print to stderr, as `message` does, and leave room for the answer behind it."""
+    _to_stderr(Redacted(label + _without_secrets(question)), ends=True)
 
 
 def _to_stdout(text: Redacted, *, ends: bool = False) -> None:

@@ -185,6 +185,9 @@ async def _end_of_reservation(store: Store, key: str) -> None:
 class MovedFromStore(StoreWrapper):
     """Settles each key before it is used; with ``prepare`` it leaves keys where they are."""
 
+    lists_namespaces: bool = True
+    """False once the old store was found to list no namespaces below the own one."""
+
     def __init__(self, inner: Store, old: Store, *, prepare: bool) -> None:
         self.old = old
         self.prepare = prepare
@@ -322,12 +325,16 @@ class MovedFromStore(StoreWrapper):
         return count
 
     async def _remaining(self) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        seen = False
         try:
             async for place in self.old.walk():
+                seen = True
                 yield place
             return
         except UnsupportedOperationError:
-            pass
+            if seen:
+                raise
+        self.lists_namespaces = False
         async for key in self.old.keys():
             yield (), key
 
@@ -588,18 +595,15 @@ class MovedFromStore(StoreWrapper):
 
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """See `Store.increment`."""
-        if expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0:
-            found = await self._found(key)
-            return (
-                by if found is None else await self._added(key, found, by) or await self.increment(key, by, expires_in)
-            )
+        ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
         tries = _BoundedTries(self)
         while True:
             await tries.next()
             found = await self._found(key)
             if found is None:
-                if expires_in == 0 or await self._create(key, b"%d" % next_counter(b"0", by), expires_in):
-                    return by
+                first = self._check("increment", lambda by: next_counter(None, by), by)
+                if ends_at_once or await self._create(key, b"%d" % first, expires_in):
+                    return first
             elif (number := await self._added(key, found, by)) is not None:
                 return number
 

@@ -188,6 +188,15 @@ def test_clear_reaches_downwards_and_nowhere_else() -> None:
     assert [run("keys", store).out for store in ("main", "cache", "other")] == ["", "", "k\n"]
 
 
+def test_an_environment_is_named_though_a_secret_contains_its_name(tmp_path: Path) -> None:
+    layout = tmp_path / "named.yaml"
+    chain = {"encrypt": {"keys": ["development-only"]}}
+    store = {"type": "file", "path": "data", "middleware": chain}
+    layout.write_text(json.dumps({"stores": {"s": store}, "environments": {"development": {}}}))
+    done = run("clear", "s", "--yes", "-f", str(layout), "--env", "development")
+    assert (done.status, done.err.splitlines()[-1]) == (0, "development: removed everything in 's'")
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "left", "said"),
     [

@@ -105,6 +105,26 @@ def test_coroutines_of_several_event_loops_compute_once(layout: StoreRegistry) -
         pool.submit(asyncio.run, cache.aget_or_set("own", lambda: cache.get_or_set("own", 1))).result(20)
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+def test_what_ends_a_function_that_computes_reaches_its_caller(valkey: Server, error: type[BaseException]) -> None:
+    main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "ending"}
+    calls: list[None] = []
+
+    def ends() -> str:
+        calls.append(None)
+        raise error
+
+    async def use(cache: StoreconfCache) -> None:
+        with pytest.raises(error):
+            await cache.aget_or_set("k", ends)
+        with pytest.raises(error):
+            cache.get_or_set("k", ends)
+
+    with sync.load({"stores": {"pages": main}}) as registry:
+        asyncio.run(asyncio.wait_for(use(cache_on(registry.wrapped)), 20))
+    assert len(calls) == 2
+
+
 def test_a_coroutine_that_leaves_lets_another_one_compute(valkey: Server) -> None:
     main = {"type": "valkey", "url": f"valkey://{valkey.address}", "namespace": "leaving"}
     with sync.load({"stores": {"pages": main}}) as registry:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
-from storeconf import GuardedStore, MemoryStore, Store, StoreError, StoreUnavailableError
+from storeconf import (
+    GuardedStore,
+    MemoryStore,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    StoreValueError,
+    UnsupportedOperationError,
+)
 from storeconf.middleware import moved_from
 from storeconf.middleware.moved_from import MovedFromStore
 from tests.above.backends import in_loop
@@ -346,3 +354,37 @@ async def test_an_expiry_is_found_while_another_process_carries_the_entry_over(e
     await old.set("k", "v", expiry)
     assert await MovedFromStore(new, old, prepare=False).expires_in("k") == (expiry or -1)
     assert await new.get("k") == b"v"
+
+
+@in_loop
+async def test_a_counter_is_what_it_is_in_a_plain_store() -> None:
+    for before in (None, b"-1", b"4"):
+        for expires_in in (None, 0, -1, 60):
+            plain, old = MemoryStore(), MemoryStore()
+            store = MovedFromStore(MemoryStore(), old, prepare=False)
+            if before is not None:
+                await plain.set("n", before)
+                await old.set("n", before)
+            assert await store.increment("n", 1, expires_in) == await plain.increment("n", 1, expires_in)
+            assert await store.get("n") == await plain.get("n")
+    for expires_in in (None, 0):
+        with pytest.raises(StoreValueError):
+            await store.increment("missing", 1 << 70, expires_in)
+
+
+class Unlisted(MemoryStore):
+    """A store that lists no namespaces, as a plugin's may."""
+
+    def do_walk(self, path: Any) -> Any:
+        raise UnsupportedOperationError("no namespaces here")
+
+
+@in_loop
+async def test_an_old_store_that_lists_no_namespaces_may_hold_more() -> None:
+    old = Unlisted()
+    store = MovedFromStore(MemoryStore(), old, prepare=False)
+    await old.with_namespace("child").set("x", b"v")
+    await old.set("k", b"v")
+    assert store.lists_namespaces
+    assert (await store.tidy_all(), await store.remaining()) == (1, 0)
+    assert not store.lists_namespaces

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf.sync
+from storeconf import FileStore, UnsupportedOperationError
 from tests.cli.running import Done, run
 from tests.history import UNKNOWN, Call, unfinished, violation, violations
 from tests.moving.worker import COUNTERS
@@ -244,3 +245,16 @@ def test_the_status_of_the_command_tells_whether_anything_remains(tmp_path: Path
     assert run("get", "s", key, "-f", str(layout)).out == "v"
     assert run("clear", "before", "--yes", "-f", str(layout)).status == 0
     assert moved({"moved_from": "before"}).status == 0
+
+
+def test_an_old_store_that_lists_no_namespaces_may_hold_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise UnsupportedOperationError("no namespaces here")  # as with a plugin's store that has no such hook
+
+    layout = tmp_path / "storeconf.yaml"
+    before, after = ({"type": "file", "path": name} for name in ("old", "new"))
+    layout.write_text(json.dumps({"stores": {"before": before, "s": after | {"middleware": {"moved_from": "before"}}}}))
+    monkeypatch.setattr(FileStore, "do_walk", refuse)
+    done = run("move", "s", "-f", str(layout))
+    assert done.status == 1
+    assert "warning: 'before' can't list its namespaces" in done.err
