@@ -87,9 +87,9 @@ def test_callers_wait_no_longer() -> None:
         for name in ("plain", "mirrored"):
             await latencies(registry[name], 100)
         found = [await ratio(registry, 400)]
-        while found[-1] > 1.1 and len(found) < 4:  # the machine may have something else to do
+        while found[-1] > 1.8 and len(found) < 4:  # the machine may have something else to do
             found.append(await ratio(registry, 400))
-        # On a machine that does nothing else it is 1.1 at most; whoever waited for the mirror would wait twice as long.
+        # 1.3 to 1.8 were measured on two quiet cores, since the repeated calls share the callers' event loop.
         assert min(found) <= 1.8, found
         report = await repeated(registry["mirrored"])
         assert (report.differences, report.errors, report.dropped) == (0, 0, 0)
