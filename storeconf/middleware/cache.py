@@ -14,19 +14,23 @@ from storeconf._coherence import NearEntry
 from storeconf._lifecycle import require_asyncio
 from storeconf._pace import Pace, batches
 from storeconf._root import life_of
-from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from storeconf.errors import StoreError, StoreTimeoutError, StoreUnavailableError, UnsupportedOperationError
 from storeconf.middleware import StoreWrapper
 from storeconf.operations import Hooks, read_each
 from storeconf.plugin import BuildContext, Duration, Middleware, Size
 from storeconf.store import Capabilities, Expiry, Store, Value, key_text
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Awaitable, Callable, Iterable
 
 __all__ = ["Cache"]
 
 MOST_KEPT_AT_ONCE = 64
 """Keys of one `get_many` that are each read with its expiry, so that they can be kept; more are read without."""
+
+ASK_AGAIN = 60.0
+"""Seconds for which a backend is not asked for expiries after it has refused to tell one."""
 
 
 class Cache(Middleware):
@@ -66,13 +70,30 @@ class Cache(Middleware):
         """Return a store with a near cache; a store in this process's memory is near already, so it stays as it is."""
         if inner.capabilities.objects or "get" in vars(type(inner.root)).get("synchronous_operations", ()):
             return inner
-        return CacheStore(inner, self)
+        return CacheStore(inner, self, context.logger)
+
+
+class _Expiries:
+    """Whether the backend tells expiries, for all namespaces of a store. What may have ended can't be kept near."""
+
+    __slots__ = ("_logger", "untold_until")
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self.untold_until = 0.0
+
+    def refused(self, store: str, error: StoreError) -> None:
+        now = monotonic()
+        if self.untold_until <= now:
+            self.untold_until = now + ASK_AGAIN
+            self._logger.warning("store %r does not tell expiries, so its near cache keeps nothing: %s", store, error)
 
 
 class CacheStore(StoreWrapper):
     """Serves what it has read a moment ago. Everything but reading values goes to the store inside."""
 
-    def __init__(self, inner: Store, settings: Cache) -> None:
+    def __init__(self, inner: Store, settings: Cache, logger: logging.Logger) -> None:
+        self._expiries = _Expiries(logger)
         self._max_age = settings.max_age.total_seconds()
         self._coherence = life_of(inner).share_coherence()
         self._near = self._coherence.near(inner.namespaces, settings.max_entries, settings.max_size)
@@ -130,16 +151,30 @@ class CacheStore(StoreWrapper):
         found = await self._find(operation, key)
         return None if found is None else found[0]
 
+    async def _find_value(self, operation: str, key: str) -> tuple[bytes, None] | None:
+        """Read the value alone, which can't be kept then."""
+        try:
+            value = await self._get(key)
+        except StoreError as error:
+            if error.operation == "get":
+                error.operation = operation
+            raise
+        return None if value is None else (value, None)
+
     async def _find(self, operation: str, key: str) -> tuple[bytes, float | None] | None:
         if _get_running_loop() is None:
             require_asyncio()
         if key.__class__ is not str or not key.isascii():
             key = self._check(operation, key_text, key)
+        entry, begun = None, monotonic()
+        if self._expiries.untold_until > begun and operation != "get_with_expiry":
+            return await self._find_value(operation, key)
         space, coherence = self._space, self._coherence
         reading = coherence.read(space, key)
+        if reading is None and operation != "get_with_expiry":
+            return await self._find_value(operation, key)
         if reading is None:
             return await self.wrapped.get_with_expiry(key)
-        entry, begun = None, monotonic()
         try:
             found = await self.wrapped.get_with_expiry(key)
             if found is None:
@@ -149,6 +184,11 @@ class CacheStore(StoreWrapper):
             ends = None if left is None else begun + left - 0.001
             until = begun + self._max_age
             entry = NearEntry(space, key, value, begun, until if ends is None else min(until, ends), ends)
+        except UnsupportedOperationError as error:  # as where a user of the server may only read values
+            if operation == "get_with_expiry":
+                raise
+            self._expiries.refused(self.name, error)
+            return await self._find_value(operation, key)
         except StoreError as error:
             if error.operation == "get_with_expiry":
                 error.operation = operation
@@ -165,7 +205,7 @@ class CacheStore(StoreWrapper):
             return await self.wrapped.get_many(keys)  # which says what is wrong with it
         found: dict[str, bytes] = {}
         missing: list[str] = []
-        pace = Pace()
+        pace, now = Pace(), monotonic()
         for batch in batches(list(keys)):
             table, now = self._space.table, monotonic()
             for key in batch:
@@ -180,7 +220,7 @@ class CacheStore(StoreWrapper):
             if pace.due():
                 await pace.rest()
         try:
-            if self._in_one_step and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
+            if self._in_one_step and self._expiries.untold_until <= now and 0 < len(missing) <= MOST_KEPT_AT_ONCE:
                 missing = list(dict.fromkeys(missing))
                 found |= await read_each(missing, lambda key: self._read("get_many", key), self.wrapped.get_many)
             elif missing or not found:

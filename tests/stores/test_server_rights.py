@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import storeconf
-from storeconf import StoreError
+from storeconf import StoreError, UnsupportedOperationError
 from storeconf.stores import RedisStore
 from tests.cli.running import run
 from tests.proxy import Proxy
@@ -204,5 +204,44 @@ def test_less_than_a_millisecond_is_still_a_second_rounded_up(kind: str) -> None
                 while (pair := await store.get_with_expiry("k")) is not None:
                     assert pair[1] is not None
                     assert pair[1] > 0
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("more", [{}, {"compress": "zstd", "retry": 2}], ids=str)
+def test_a_near_cache_reads_for_users_who_may_not_ask_for_expiries(
+    server: Server, more: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What might end at any moment can't be kept, but it can be read."""
+
+    async def work() -> None:
+        server.ask("ACL", "SETUSER", "getter", "on", ">p", "resetkeys", "~shop:*", "-@all", "+get", "+mget")
+        main = {
+            "type": "redis",
+            "url": server.url.replace("//", "//getter:p@"),
+            "namespace": "shop",
+            "middleware": {"cache": "10s", **more},
+        }
+        owner = main | {"url": server.url}
+        async with (
+            storeconf.load({"stores": {"main": owner}}, environ={}) as owners,
+            storeconf.load({"stores": {"main": main}}, environ={}) as registry,
+        ):
+            await owners["main"].set("k", b"v", expires_in=100)
+            store = registry["main"]
+            for _ in range(2):
+                assert await store.get("k") == b"v"
+                assert await store.get("none") is None
+                assert await store.get_many(["k", "none"]) == {"k": b"v"}
+                assert await store.get_or_set("k", lambda: b"other") == b"v"
+                assert await store.with_namespace("child").get("k") is None
+                for call in (store.get_with_expiry, store.expires_in):
+                    with pytest.raises(UnsupportedOperationError):
+                        await call("k")
+            await owners["main"].set("k", b"new")
+            assert await store.get("k") == b"new"
+            assert caplog.text.count("keeps nothing") == 1
+            server.ask("ACL", "SETUSER", "getter", "+pttl")
+            assert await store.get_with_expiry("k") == (b"new", None)
 
     asyncio.run(work())

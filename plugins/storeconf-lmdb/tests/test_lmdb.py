@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 from litestar.stores.file import FileStore
-from storeconf_lmdb import LmdbStore
+from storeconf_lmdb import LmdbStore, environment
 from storeconf_lmdb.store import MAP_SIZE
 
 import storeconf
-from storeconf import StoreError, StoreRefusedError
+from storeconf import StoreError, StoreRefusedError, StoreUnavailableError
 from storeconf.testing import StoreConformance
 
 if TYPE_CHECKING:
@@ -202,6 +202,26 @@ def test_other_settings_for_an_open_database_are_refused(tmp_path: Path) -> None
             assert await store.get("k") is None
 
     asyncio.run(use())
+
+
+def test_opening_gives_up_on_a_map_that_never_stops_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def grown(*_: object, **__: object) -> None:
+        attempts.append(None)
+        raise lmdb.MapResizedError("grown")
+
+    async def work() -> None:
+        with pytest.raises(StoreUnavailableError, match="grown"):
+            await LmdbStore(tmp_path / "data").get("k")
+        monkeypatch.undo()
+        async with LmdbStore(tmp_path / "data") as store:
+            await store.set("k", "v")
+
+    monkeypatch.setattr(lmdb, "open", grown)
+    monkeypatch.setattr(environment, "OPENING", 0.01)
+    asyncio.run(work())
+    assert len(attempts) > 1
 
 
 def test_a_damaged_database_is_an_error_of_storeconf(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ _REPLIES: tuple[tuple[re.Pattern[str], type[StoreError], str | None], ...] = tup
         (r"^(ERR )?max number of clients", StoreUnavailableError, None),
         (r"^(ERR )?unknown (sub)?command", UnsupportedOperationError, None),
         # Rights without which a store still gets, sets and deletes.
-        (r"^NOPERM .*'(scan|eval|evalsha|getdel)' command", UnsupportedOperationError, None),
+        (r"^NOPERM .*'(scan|eval|evalsha|getdel|pttl)' command", UnsupportedOperationError, None),
         (r"", StoreError, None),
     )
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -34,6 +35,9 @@ MAX_READERS = 1024
 
 BATCH = 1_000
 """Writes in one transaction at most."""
+
+OPENING = 5.0
+"""Seconds for which opening is tried again while other processes let the map grow."""
 
 RESERVE = 1 << 20
 """Bytes beyond the largest size that removing something may need for a moment."""
@@ -88,6 +92,7 @@ class Environment:
         self._schedule = threading.Lock()
 
     def _open(self) -> lmdb.Environment:
+        deadline = time.monotonic() + OPENING
         while True:
             try:
                 return lmdb.open(
@@ -100,8 +105,11 @@ class Environment:
                     readahead=False,
                     max_spare_txns=0,  # a kept one would be freed by a forked child, though the parent uses it
                 )
-            except lmdb.MapResizedError:
-                continue  # another process has let it grow at that moment; the next attempt reads its size again
+            except lmdb.MapResizedError as error:
+                # Another process has let it grow at that moment; the next attempt reads its size again.
+                if time.monotonic() > deadline:
+                    raise StoreUnavailableError(f"{self.path}: {error}") from error
+                time.sleep(0.001)
 
     def _open_tables(self) -> None:
         self.entries = self.lmdb.open_db(b"entries")
