@@ -1,21 +1,29 @@
-"""How many Python functions of the package one call enters: these paths are short, and stay so."""
+"""How many Python functions of the package one call enters, and what a handle adds: these paths stay short."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import os
+import statistics
 import sys
+import time
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import storeconf
+from storeconf._handle import PublishedHandle
 from tests.servers import shared
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import FrameType
+
+    from storeconf import Store
 
 PACKAGE = f"{Path(storeconf.__file__).parent}{os.sep}"
 
@@ -88,3 +96,60 @@ def test_a_get_of_what_is_not_near(key: str) -> None:
     # On a busy machine an announcement of what was set before may come during the call.
     functions = min((counted(main, {"cache": "1h"}, key) for _ in range(3)), key=len)
     assert len(functions) <= 15, functions
+
+
+async def seconds(store: Store, keys: list[str]) -> float:
+    """Processor time of this thread for a ``get`` of each, which other processes do not lengthen."""
+    start = time.thread_time()
+    for key in keys:
+        await store.get(key)
+    return time.thread_time() - start
+
+
+async def times_as_long(store: Store, other: Store) -> float:
+    """How long a ``get`` from one takes by that from the other, in many short rounds of which each has its turn."""
+    keys = [f"k{number}" for number in range(200)]
+    await other.set_many(dict.fromkeys(keys, b"v" * 100), 600)
+    # The interpreter adapts code to the class that it meets: code that met both would be slow for either.
+    measures = [(each, FunctionType(seconds.__code__.replace(), globals())) for each in (store, other)]
+    rounds: list[list[float]] = [[], []]
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(150):
+            for figures, (each, measure) in zip(rounds, measures, strict=True):
+                figures.append(await measure(each, keys))
+    finally:
+        gc.enable()
+    # Not the least: a single round is now and then shorter than its work.
+    first, second = (statistics.quantiles(figures, n=4)[0] for figures in rounds)
+    return first / second
+
+
+def test_a_get_from_memory_through_a_handle_takes_hardly_longer(tmp_path: Path) -> None:
+    layout = tmp_path / "storeconf.json"
+    layout.write_text(json.dumps({"stores": {"main": {"type": "memory"}}}), encoding="utf-8")
+
+    async def measured() -> dict[str, float]:
+        async with storeconf.load(layout, environ={}) as registry:
+            handle = registry["main"]
+            assert isinstance(handle, PublishedHandle)
+            below = handle.with_namespace("below")
+            figures = {
+                "a handle": await times_as_long(handle, handle.wrapped),
+                "a namespace": await times_as_long(below, below.wrapped),
+            }
+            layout.write_text(json.dumps({"stores": {"main": {"type": "memory", "max_entries": 10**6}}}))
+            await registry.reload()
+            layout.write_text(json.dumps({"stores": {"main": {"type": "memory"}}}), encoding="utf-8")
+            await registry.reload()
+            figures["a handle after reloads"] = await times_as_long(handle, handle.wrapped)
+            return figures
+
+    # 1.10 measured; on a machine with other work a whole measurement may be off, hardly five.
+    best = dict[str, float]()
+    for _ in range(5):
+        best = {name: min(ratio, best.get(name, ratio)) for name, ratio in asyncio.run(measured()).items()}
+        if max(best.values()) <= 1.15:
+            break
+    assert max(best.values()) <= 1.15, best
