@@ -40,7 +40,7 @@ from storeconf.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
 )
-from storeconf.operations import METHODS, TABLE
+from storeconf.operations import METHODS, TABLE, named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
@@ -89,7 +89,7 @@ CHANGES: Final = frozenset(row.method for row in TABLE if row.changes)
 """The public operations that change something; ``get`` does when it renews."""
 
 
-_UNKNOWN: Final = frozenset({name for row in TABLE if row.has_outcome for name in (row.name, row.method)} - {"get"})
+_UNKNOWN: Final = named(lambda operation: operation.has_outcome)
 """The operations of which an unexpected error leaves open whether they took effect."""
 
 
@@ -651,8 +651,8 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
             if not isinstance(key, str):
                 return operation(self, *args, **kwargs)
             if row.effect == "renew":
-                span = args[1] if len(args) > 1 else kwargs.get("renew_for" if name == "get" else "expires_in")
-                if span is None and name == "get":
+                span = row.span(args) if len(args) > 1 else kwargs.get("renew_for", kwargs.get("expires_in"))
+                if span is None and row.gives_values:  # a plain read
                     return operation(self, *args, **kwargs)
                 overtakes = _is_over(span)
             keys = (str.__str__(key),)

@@ -67,9 +67,23 @@ Effect = Literal["read", "renew", "write", "remove", "take", "create", "count", 
 - ``sweep``: only what has expired already.
 """
 
+Result = Literal["value", "entry", "values", "number", "span"]
+"""What a call returns, where that matters:
+
+- ``value``: a value or None;
+- ``entry``: a value and the seconds that it has left, or None;
+- ``values``: values by key;
+- ``number``: of how many keys it is true;
+- ``span``: the seconds that an entry has left.
+
+The results of the parts of a bulk call are put together: ``values`` are united, numbers add up.
+"""
+
 _REPEATABLE: Final[frozenset[Effect]] = frozenset({"read", "renew", "write", "remove", "sweep"})
 
 _NEVER_A_MISS: Final = object()
+
+_MADE_OF_PARTS: Final[Mapping[Result | None, type]] = {"values": dict, "number": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +92,10 @@ class Operation:
 
     ``method`` is the public method; it differs from ``name`` where one method is two operations. ``optional``: a store
     that does not declare it raises UnsupportedOperationError. ``atomic``: its name is one of `Capabilities.atomic`.
-    ``value``: whether the call passes values ``in``, or gives them ``out``. ``finds``: its result tells whether the key
-    was there, which makes a hit rate. ``miss``: its result where there is nothing, if an unavailable backend may read
-    as a store that holds nothing. ``decide``: makes of the arguments of its hook what `Hooks.do_update` needs for it.
+    ``stores``: the call passes values; to one key, as the argument before the expiry. ``expiry``: the place of the
+    expiry among its arguments. ``finds``: its result tells whether the key was there, which makes a hit rate. ``miss``:
+    its result where there is nothing, if an unavailable backend may read as a store that holds nothing. ``decide``:
+    makes of the arguments of its hook what `Hooks.do_update` needs for it.
     """
 
     name: str
@@ -89,7 +104,9 @@ class Operation:
     method: str = ""
     optional: bool = False
     atomic: bool = False
-    value: Literal["in", "out"] | None = None
+    stores: bool = False
+    expiry: int | None = None
+    result: Result | None = None
     finds: bool = False
     miss: Any = _NEVER_A_MISS
     decide: Callable[..., Decide] | None = None
@@ -97,6 +114,11 @@ class Operation:
     def __post_init__(self) -> None:
         if not self.method:
             object.__setattr__(self, "method", self.name)
+
+    @property
+    def gives_values(self) -> bool:
+        """Whether the call returns what is stored."""
+        return self.result in ("value", "entry", "values")
 
     @property
     def changes(self) -> bool:
@@ -130,21 +152,56 @@ class Operation:
         keys: Collection[str] = arguments[0] if self.target == "keys" else arguments[:1]
         return keys
 
+    def span(self, arguments: Sequence[Any]) -> Any:
+        """Return the expiry that a call with these arguments gives, or None."""
+        return None if self.expiry is None or len(arguments) <= self.expiry else arguments[self.expiry]
+
+    def stored(self, arguments: Sequence[Any]) -> Any:
+        """Return the value that a call for one key with these arguments stores, or None if it removes the entry."""
+        assert self.expiry is not None
+        return arguments[self.expiry - 1]
+
     def ends(self, arguments: Sequence[Any]) -> bool:
         """Whether a call with these arguments writes or renews for zero seconds or less, which removes the entry."""
         if self.effect not in ("write", "renew"):
             return False
-        given = arguments[2:3] if self.method == "set" else arguments[1:2]
-        span = given[0] if given else None
+        span = self.span(arguments)
         return span is not None and milliseconds(span) <= 0
 
     def repeatable(self, arguments: Sequence[Any]) -> bool:
         """Whether repeating a call with these arguments loses nothing, even if the first one took effect."""
-        return self.idempotent and not (self.value == "out" and self.ends(arguments))
+        return self.idempotent and not (self.gives_values and self.ends(arguments))
 
-    def missed(self, partial: object = None) -> Any:
-        """Return what a caller gets who finds nothing, or what the reachable part of a bulk call gave."""
-        return partial if self.target == "keys" and type(partial) is type(self.miss) else copy(self.miss)
+    def missed(self, error: BaseException) -> Any:
+        """Return what a caller gets instead of this error: a miss, or what the reachable part of a bulk call gave."""
+        return copy(self.miss) if (reached := self.reached(error)) is None else reached
+
+    # What a bulk call has done in parts. Middleware that repeats the rest of a call needs no more than these three.
+
+    def reached(self, error: BaseException) -> Any:
+        """Return what the reachable part of a bulk call that failed gave, empty or zero if it gave nothing.
+
+        None for calls whose results can't be put together.
+        """
+        kind = _MADE_OF_PARTS.get(self.result) if self.target == "keys" else None
+        if kind is None:
+            return None
+        partial = getattr(error, "partial", None)
+        return partial if isinstance(partial, kind) else kind()
+
+    def united(self, first: Any, second: Any) -> Any:
+        """Return the result of a call that `reached` ``first``, and of which the rest has given ``second``."""
+        if first is None or second is None:  # the backend can't tell
+            return second
+        return first | second if self.result == "values" else first + second
+
+    def rest(self, arguments: tuple[Any, ...], reached: Any) -> tuple[Any, ...]:
+        """Return the arguments for what is not done yet: for all keys, if what was `reached` does not name them."""
+        if not reached or self.result != "values":
+            return arguments
+        given = arguments[0]
+        left = [key for key in given if key not in reached]
+        return ({key: given[key] for key in left} if self.stores else left, *arguments[1:])
 
 
 # ---------------------------------------------------------------- what changes an entry that was read
@@ -228,25 +285,29 @@ def _compare_and_set(old: bytes | None, new: bytes | None, expiry: int | None, k
 
 
 TABLE: Final[tuple[Operation, ...]] = (
-    Operation("get", "key", "read", value="out", finds=True, miss=None),
-    Operation("renew", "key", "renew", method="get", atomic=True, value="out", finds=True, miss=None, decide=_renew),
-    Operation("get_many", "keys", "read", value="out", miss={}),
-    Operation("get_with_expiry", "key", "read", value="out", finds=True, miss=None),
+    Operation("get", "key", "read", result="value", finds=True, miss=None),
+    Operation(
+        "renew", "key", "renew", "get", atomic=True, expiry=1, result="value", finds=True, miss=None, decide=_renew
+    ),
+    Operation("get_many", "keys", "read", result="values", miss={}),
+    Operation("get_with_expiry", "key", "read", result="entry", finds=True, miss=None),
     Operation("exists", "key", "read", finds=True, miss=False),
-    Operation("expires_in", "key", "read", miss=None),
+    Operation("expires_in", "key", "read", result="span", miss=None),
     Operation("keys", "tree", "read"),
     Operation("ping", "tree", "read"),
-    Operation("set", "key", "write", value="in", miss=None),
-    Operation("set_many", "keys", "write", value="in", miss=None),
+    Operation("set", "key", "write", stores=True, expiry=2, miss=None),
+    Operation("set_many", "keys", "write", stores=True, expiry=1, miss=None),
     Operation("delete", "key", "remove", miss=False),
-    Operation("delete_many", "keys", "remove", miss=0),
+    Operation("delete_many", "keys", "remove", result="number", miss=0),
     Operation("delete_all", "tree", "remove"),
     Operation("delete_expired", "tree", "sweep", miss=None),
-    Operation("add", "key", "create", optional=True, atomic=True, value="in", decide=_add),
-    Operation("touch", "key", "renew", optional=True, atomic=True, finds=True, miss=False, decide=_touch),
-    Operation("pop", "key", "take", optional=True, atomic=True, value="out", finds=True, miss=None, decide=_pop),
-    Operation("increment", "key", "count", optional=True, atomic=True, decide=_increment),
-    Operation("compare_and_set", "key", "create", optional=True, atomic=True, value="in", decide=_compare_and_set),
+    Operation("add", "key", "create", optional=True, atomic=True, stores=True, expiry=2, decide=_add),
+    Operation("touch", "key", "renew", optional=True, atomic=True, expiry=1, finds=True, miss=False, decide=_touch),
+    Operation("pop", "key", "take", optional=True, atomic=True, result="value", finds=True, miss=None, decide=_pop),
+    Operation("increment", "key", "count", optional=True, atomic=True, expiry=2, decide=_increment),
+    Operation(
+        "compare_and_set", "key", "create", optional=True, atomic=True, stores=True, expiry=3, decide=_compare_and_set
+    ),
 )
 
 OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in TABLE}

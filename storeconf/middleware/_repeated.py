@@ -30,15 +30,15 @@ from storeconf._arguments import milliseconds
 from storeconf._lifecycle import CLOSED, CLOSING
 from storeconf._root import CLOSE_GRACE, life_of
 from storeconf.errors import StoreClosedError, StoreTimeoutError, StoreUnavailableError
-from storeconf.operations import TABLE, Operation
-from storeconf.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from storeconf._root import Calls, RootLife
+    from storeconf.operations import Operation
+    from storeconf.store import Store
 
-__all__ = ["EXPIRY_PLACE", "RepeatedCall", "RootPair", "pair_of"]
+__all__ = ["RepeatedCall", "RootPair", "pair_of"]
 
 MOST_CALLS = 10_000
 """Calls that wait to be repeated on one store; further ones are dropped."""
@@ -64,16 +64,6 @@ _PLACES: Final = 1 << 20
 _CALL_SIZE: Final = 100
 
 _TOO_MANY: Final = "too many calls wait to be repeated"
-
-EXPIRY_PLACE: Final[Mapping[str, int]] = {
-    row.name: names.index(name)
-    for row in TABLE
-    if row.name != "get"
-    for names in [getattr(Store, row.method).__code__.co_varnames[1 : getattr(Store, row.method).__code__.co_argcount]]
-    for name in ("expires_in", "renew_for")
-    if name in names
-}
-"""The place of the expiry among the arguments of each operation that has one."""
 
 
 class CallCounts(Protocol):
@@ -147,15 +137,14 @@ class RepeatedCall:
         span = self.span()
         if span is None:
             return self.args
-        at = EXPIRY_PLACE[self.row.name]
+        at = self.row.expiry
+        assert at is not None
         return (*self.args[:at], span - max(0.0, now - self.ended), *self.args[at + 1 :])
 
     def span(self) -> float | None:
         """The seconds of the expiry among its arguments, None if there is none."""
-        at = EXPIRY_PLACE.get(self.row.name)
-        if at is None or len(self.args) <= at or self.args[at] is None:
-            return None
-        return milliseconds(self.args[at]) / 1000
+        span = self.row.span(self.args)
+        return None if span is None else milliseconds(span) / 1000
 
     def end(self) -> float:
         """When what it sets expires, by the monotonic clock; infinite for what never does, or is gone at once."""
@@ -546,7 +535,7 @@ class RootPair:
                 del known[key]
             elif entry is not None and key not in call.unsure:
                 checked.append(key)
-        if checked and call.comparable and (len(checked) == len(call.keys) or row.name == "get_many"):
+        if checked and call.comparable and (len(checked) == len(call.keys) or row.result == "values"):
             names = {call.keys[key] for key in checked}
             same = _same(row, call.answer, answer, names, MARGIN + now - call.ended)
             outcome = "same" if same else "different" if same is False else "unchecked"
@@ -565,13 +554,13 @@ class RootPair:
 
 def _same(row: Operation, mine: Any, theirs: Any, names: Collection[str], tolerance: float) -> bool | None:
     """Whether two answers are the same; None if a store can't tell."""
-    if row.name == "get_many":
+    if row.result == "values":
         return all(mine.get(name) == theirs.get(name) for name in names)
     if row.effect == "remove" and (mine is None or theirs is None):
         return None
-    if row.name == "get_with_expiry" and mine is not None and theirs is not None:
+    if row.result == "entry" and mine is not None and theirs is not None:
         return mine[0] == theirs[0] and _near(mine[1], theirs[1], tolerance)
-    if row.name == "expires_in" and mine not in (None, -1) and theirs not in (None, -1):
+    if row.result == "span" and mine not in (None, -1) and theirs not in (None, -1):
         return _near(mine, theirs, tolerance + 1)
     return bool(mine == theirs)
 
@@ -593,14 +582,14 @@ def _end(call: RepeatedCall, answer: Any, entry: tuple[CallCounts, float] | None
     if row.effect == "create":
         if not (call.answer and answer):
             return before
-        if row.name == "compare_and_set" and call.args[2] is None:
+        if row.stored(call.args) is None:
             return math.inf
         return before if stays else call.end()
     if before is None:
         return None
     if row.effect == "count":
         return min(before, call.end())
-    if not call.answer or (row.name == "renew" and before == math.inf):
+    if not call.answer or (row.gives_values and before == math.inf):
         return before
     return call.end()
 

@@ -20,8 +20,8 @@ from pydantic import Field
 from storeconf._pace import Pace, batches
 from storeconf.errors import UnsupportedOperationError
 from storeconf.middleware import GuardedStore, pass_through, without_policies
-from storeconf.middleware._repeated import EXPIRY_PLACE, RepeatedCall, pair_of
-from storeconf.operations import OPERATIONS, Operation
+from storeconf.middleware._repeated import RepeatedCall, pair_of
+from storeconf.operations import OPERATIONS, Operation, named
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Store, value_bytes
 
@@ -203,7 +203,7 @@ def _may_have_happened(error: BaseException) -> bool:
 # ---------------------------------------------------------------------- the store
 
 
-@pass_through("keys", "ping", "delete_expired")
+@pass_through(*named(lambda operation: operation.target == "tree" and not operation.changes))
 class MirrorStore(GuardedStore):
     """Repeats calls on another store once they have ended."""
 
@@ -339,10 +339,10 @@ class MirrorStore(GuardedStore):
             keys = {digest: key for key in batch if (digest := self._chosen(key)) is not None}
             if keys:
                 some: Any = list(keys.values())
-                if row.value == "in":
+                if row.stores:
                     some = {key: value_bytes(given[key]) for key in some}
                 part = RepeatedCall(self._link, other, row, keys, (some, *args[1:]), kwargs)
-                if row.value != "out" and len(keys) < len(names):
+                if row.result != "values" and len(keys) < len(names):
                     part.comparable = False  # the answer is about all keys
                 parts.append((part, self._pair.begin(keys, row.changes)))
             if pace.due():
@@ -356,8 +356,8 @@ class MirrorStore(GuardedStore):
         digest = self._chosen(key)
         if digest is None:
             return None
-        if row.value == "in":
-            values = tuple(None if each is None else value_bytes(each) for each in args[1 : EXPIRY_PLACE[row.name]])
+        if row.stores:
+            values = tuple(None if each is None else value_bytes(each) for each in args[1 : row.expiry])
             args = (key, *values, *args[1 + len(values) :])
         return RepeatedCall(self._link, other, row, {digest: key}, args, kwargs)
 

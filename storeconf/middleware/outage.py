@@ -279,10 +279,11 @@ class FallbackStore(CatchingStore):
         async def settling(*args: Any, **kwargs: Any) -> Any:
             result = await call(*args, **kwargs)
             if self._outages.count:
-                if operation == "delete_all":
+                row = OPERATIONS[operation]
+                if row.target == "tree" and row.changes:
                     await self._outages.settle_below(self.other)
                 else:
-                    await self._outages.settle(self.other, OPERATIONS[operation].keys(args))
+                    await self._outages.settle(self.other, row.keys(args))
             return result
 
         return await super().around(operation, settling, *args, **kwargs)
@@ -303,17 +304,18 @@ class FallbackStore(CatchingStore):
         await self._outages.note(self, self.other, error, keys)
         if not row.falls_back:
             raise error
-        instead = partial(getattr(self.other, row.method), *args, **kwargs)
+        instead = getattr(self.other, row.method)
         if row.effect == "write":
-            return await self._outages.take(self, self.other, keys, instead)
-        done = getattr(error, "partial", None)
-        if operation == "get_many" and isinstance(done, dict):
-            await self._outages.settle(self.other, done)
-            missing = [key for key in keys if key not in done]
-            return done | (await self.other.get_many(missing) if missing else {})
-        result = await instead()
-        if operation == "delete_many" and isinstance(done, int) and result is not None:
-            return min(done + result, len(set(keys)))
+            return await self._outages.take(self, self.other, keys, partial(instead, *args, **kwargs))
+        reached = row.reached(error)
+        if reached and row.result == "values":  # of these keys it is known that they need no other store
+            await self._outages.settle(self.other, reached)
+            args = row.rest(args, reached)
+            if not args[0]:
+                return reached
+        result = row.united(reached, await instead(*args, **kwargs))
+        if row.target == "keys" and row.result == "number" and result is not None:
+            return min(result, len(set(keys)))  # a key that both stores had counts once
         return result
 
 
@@ -401,6 +403,6 @@ class MissStore(CatchingStore):
         if isinstance(error, StoreRefusedError) and (row.effect not in ("write", "renew") or row.ends(args)):
             raise error
         self._failures.add(self.name, operation, error)
-        if operation == "renew" and isinstance(error, StoreRefusedError):
-            return await self.get(args[0])
-        return row.missed(getattr(error, "partial", None))
+        if row.gives_values and isinstance(error, StoreRefusedError):  # a renewal: only the new expiry is refused
+            return await getattr(self, row.method)(args[0])
+        return row.missed(error)

@@ -27,12 +27,13 @@ from storeconf._pace import backoff
 from storeconf._root import life_of, targets_of
 from storeconf._single_flight import is_storing
 from storeconf.errors import StoreClosedError, StoreDeadlockError, StoreError
-from storeconf.middleware import StoreWrapper
+from storeconf.middleware import GuardedStore, StoreWrapper, pass_through
+from storeconf.operations import METHODS, OPERATIONS
 from storeconf.plugin import BuildContext, Duration, Middleware, Share
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine
 
     from storeconf._get_or_set import Computing, Factory, RefreshPolicy
     from storeconf._root import RootLife
@@ -419,7 +420,8 @@ class _Lease:
             await self._leases.compare_and_set(self._key, self.nonce, None)
 
 
-class CopyingStore(RefreshStore):
+@pass_through(*(row.method for row in METHODS.values() if row.target == "tree" or not row.changes))
+class CopyingStore(GuardedStore, RefreshStore):
     """Stores a copy of what `get_or_set` stores, and deletes it with every other write or deletion of its key."""
 
     def __init__(self, inner: Store, settings: Refresh, events: _Events) -> None:
@@ -470,73 +472,24 @@ class CopyingStore(RefreshStore):
             await self._copies.delete(key)
         return done
 
+    def around(
+        self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Make a change, with the copies that it concerns; leave alone the wrong arguments that the store refuses."""
+        row, change = OPERATIONS[operation], partial(call, *args, **kwargs)
+        if row.effect == "renew" and not self._check(row.method, row.ends, args):  # but one that ends the entry
+            return change()
+        if row.target == "keys":
+            if isinstance(args[0], str | bytes):
+                return change()
+            return self._with(partial(self._copies.delete_many, list(args[0])), change)
+        if row.stores and is_storing():
+            return self._copied(args[0], row.stored(args), row.span(args), change)
+        return self._with(partial(self._copies.delete, args[0]), change)
+
     def get(self, key: str, renew_for: Expiry | None = None) -> Coroutine[Any, Any, bytes | None]:
-        """See `Store.get`; a renewal that ends the entry deletes it."""
-        if renew_for is not None and self._check("get", milliseconds, renew_for) <= 0:
-            return self._with(partial(self._copies.delete, key), partial(self._get, key, renew_for))
-        return self._get(key, renew_for)
-
-    def set(
-        self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False
-    ) -> Coroutine[Any, Any, None]:
-        """See `Store.set`."""
-        change = partial(self._set, key, value, expires_in, keep_ttl=keep_ttl)
-        if is_storing():
-            return self._copied(key, value, expires_in, change)
-        return self._with(partial(self._copies.delete, key), change)
-
-    def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> Coroutine[Any, Any, bool]:
-        """See `Store.add`."""
-        change = partial(self.wrapped.add, key, value, expires_in)
-        if is_storing():
-            return self._copied(key, value, expires_in, change)
-        return self._with(partial(self._copies.delete, key), change)
-
-    def compare_and_set(
-        self,
-        key: str,
-        old: bytes | None,
-        new: bytes | None,
-        expires_in: Expiry | None = None,
-        *,
-        keep_ttl: bool = False,
-    ) -> Coroutine[Any, Any, bool]:
-        """See `Store.compare_and_set`."""
-        change = partial(self.wrapped.compare_and_set, key, old, new, expires_in, keep_ttl=keep_ttl)
-        if is_storing():
-            return self._copied(key, new, expires_in, change)
-        return self._with(partial(self._copies.delete, key), change)
-
-    def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> Coroutine[Any, Any, None]:
-        """See `Store.set_many`."""
-        return self._with(
-            partial(self._copies.delete_many, list(mapping)), partial(self.wrapped.set_many, mapping, expires_in)
-        )
-
-    def delete(self, key: str) -> Coroutine[Any, Any, bool | None]:  # type: ignore[override]  # as in `Store`
-        """See `Store.delete`."""
-        return self._with(partial(self._copies.delete, key), partial(self.wrapped.delete, key))
-
-    def delete_many(self, keys: Iterable[str]) -> Coroutine[Any, Any, int | None]:
-        """See `Store.delete_many`."""
-        if isinstance(keys, str | bytes):
-            return self.wrapped.delete_many(keys)  # which refuses one key in place of several
-        keys = list(keys)
-        return self._with(partial(self._copies.delete_many, keys), partial(self.wrapped.delete_many, keys))
-
-    def pop(self, key: str) -> Coroutine[Any, Any, bytes | None]:
-        """See `Store.pop`."""
-        return self._with(partial(self._copies.delete, key), partial(self.wrapped.pop, key))
-
-    def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> Coroutine[Any, Any, int]:
-        """See `Store.increment`."""
-        return self._with(partial(self._copies.delete, key), partial(self.wrapped.increment, key, by, expires_in))
-
-    def touch(self, key: str, expires_in: Expiry | None) -> Coroutine[Any, Any, bool]:
-        """See `Store.touch`; one that ends the entry deletes it."""
-        if expires_in is not None and self._check("touch", milliseconds, expires_in) <= 0:
-            return self._with(partial(self._copies.delete, key), partial(self.wrapped.touch, key, expires_in))
-        return self.wrapped.touch(key, expires_in)
+        """As `around` does, in fewer steps."""
+        return self._get(key) if renew_for is None else self.around("renew", self._get, key, renew_for)
 
 
 def _seconds(span: timedelta | None) -> float | None:

@@ -22,7 +22,7 @@ from storeconf.errors import (
     report,
 )
 from storeconf.middleware import GuardedStore, pass_through
-from storeconf.operations import OPERATIONS, named
+from storeconf.operations import METHODS, OPERATIONS, Operation, named
 from storeconf.plugin import BuildContext, Middleware, Size
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, value_bytes
 
@@ -62,9 +62,11 @@ class Limit(Middleware):
         return LimitStore(inner, self.key_size, self.value_size, read_size, context.logger)
 
 
-_WITHOUT_VALUES = named(lambda operation: operation.target != "tree" and operation.value is None)
+_WITHOUT_VALUES = named(
+    lambda operation: operation.target != "tree" and not (operation.stores or operation.gives_values)
+)
 
-_READING = named(lambda operation: operation.value == "out" and operation.name == operation.method)
+_READING = named(lambda operation: operation.gives_values and operation.name == operation.method)
 
 
 @pass_through(*named(lambda operation: operation.target == "tree"))
@@ -101,37 +103,34 @@ class LimitStore(GuardedStore):
         """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
         row = OPERATIONS[operation]
         if row.target == "keys":
-            return self._guard_many(operation, call, *args)
+            return self._guard_many(row, call, *args)
         try:
             self._check_key(args[0], operation)
-            if operation == "compare_and_set":
-                if args[2] is not None:
-                    self._check_value(args[2], operation)
-            elif row.value == "in":
-                self._check_value(args[1], operation)
+            if row.stores and (value := row.stored(args)) is not None:
+                self._check_value(value, operation)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
             return _refused(error)
         if self._read_size is not None:
-            if operation == "pop":
+            if row.effect == "take":
                 return self._popped(call, *args)
-            if operation == "get_with_expiry":
+            if row.result == "entry":
                 return self._with_expiry(call, *args)
         return call(*args, **kwargs)
 
-    async def _guard_many(self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    async def _guard_many(self, row: Operation, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         pace = Pace()
-        if operation == "set_many":
+        if row.stores:
             for key, value in list(args[0].items()):
-                self._check_key(key, operation)
-                self._check_value(value, operation)
+                self._check_key(key, row.name)
+                self._check_value(value, row.name)
                 if pace.due():
                     await pace.rest()
         elif self._key_size is not None:
             for key in args[0]:
-                self._check_key(key, operation)
+                self._check_key(key, row.name)
                 if pace.due():
                     await pace.rest()
-        if operation != "get_many" or self._read_size is None:
+        if row.result != "values" or self._read_size is None:
             return await call(*args)
         try:
             return await self._fitting_of(await call(*args))
@@ -257,7 +256,7 @@ class ReadOnly(Middleware):
         return ReadOnlyStore(inner) if self.enabled else inner
 
 
-@pass_through(*named(lambda operation: operation.effect == "read" and operation.name != "get"))
+@pass_through(*named(lambda operation: operation.effect == "read" and METHODS[operation.method] is operation))
 class ReadOnlyStore(GuardedStore):
     """Raises `StoreReadOnlyError` for every write, and for renewing, which changes an expiry."""
 
@@ -267,7 +266,7 @@ class ReadOnlyStore(GuardedStore):
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Any:
         """Let plain reads through; most of them don't come this way."""
-        if operation == "get":
+        if OPERATIONS[operation].effect == "read":
             return await call(*args, **kwargs)
         raise self._refusal(operation)
 

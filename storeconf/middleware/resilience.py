@@ -235,15 +235,15 @@ class RetryStore(CatchingStore):
         **kwargs: Any,
     ) -> Any:
         """Try again until it succeeds, the attempts are used up, or repeating would be unsafe."""
-        unknown, deleted = error.outcome_unknown, 0
+        row = OPERATIONS[operation]
+        unknown, reached = error.outcome_unknown, row.reached(error)
         for attempt in range(1, self._attempts):
             if not self._safe(operation, error, *args):
                 break
-            if operation == "delete_many":
-                deleted += _partial_count(error)
+            args = row.rest(args, reached)
             await asyncio.sleep(backoff(attempt - 1, first=self._backoff, longest=self._max_backoff, jitter=1))
             try:
-                result = await call(*args, **kwargs)
+                return row.united(reached, await call(*args, **kwargs))
             except StoreError as again:
                 # Whatever ends the call, an earlier attempt may have taken effect.
                 if unknown and not again.outcome_unknown:
@@ -251,11 +251,9 @@ class RetryStore(CatchingStore):
                 unknown = again.outcome_unknown = unknown or again.outcome_unknown
                 if not isinstance(again, StoreUnavailableError | StoreTimeoutError):
                     raise
-                error = again
-            else:
-                return result if not deleted or result is None else deleted + result
-        if deleted and isinstance(error, StoreUnavailableError | StoreTimeoutError):
-            error.partial = deleted + _partial_count(error)
+                error, reached = again, row.united(reached, row.reached(again))
+        if reached and isinstance(error, StoreUnavailableError | StoreTimeoutError):
+            error.partial = reached
         raise error
 
     @staticmethod
@@ -265,12 +263,6 @@ class RetryStore(CatchingStore):
         if not error.outcome_unknown or OPERATIONS[operation].repeatable(args):
             return True
         return operation == "add" and is_storing()  # what get_or_set has added, it finds when it adds it again
-
-
-def _partial_count(error: StoreError) -> int:
-    """How many keys the reachable part of a bulk deletion has removed."""
-    partial = getattr(error, "partial", None)
-    return partial if isinstance(partial, int) else 0
 
 
 # ---------------------------------------------------------------- an upper bound

@@ -7,6 +7,7 @@ the functions below, one for each middleware.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ from tests.middleware.mirroring import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+
+    from storeconf.operations import Operation
 
 BEHAVIOUR = """
 operation       metrics read_only limit   ttl    on_error fallback refresh cache  mirror  moved_from compress encrypt breaker retry timeout
@@ -424,3 +427,110 @@ def test_every_operation_and_every_middleware_has_its_cells() -> None:
 @pytest.mark.parametrize(("kind", "operation", "word"), CELLS)
 def test_a_cell(kind: str, operation: str, word: str) -> None:
     asyncio.run(CHECKS[kind](operation, word))
+
+
+# ---------------------------------------------------------------------- what a row tells of arguments and results
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_a_row_agrees_with_the_method(row: Operation) -> None:
+    parameters = list(inspect.signature(getattr(Store, row.method)).parameters)[1:]
+    expiries = {parameters.index(name) for name in ("expires_in", "renew_for") if name in parameters}
+    assert row.expiry == (None if METHODS[row.method] is not row else next(iter(expiries), None))
+    assert row.stores == bool({"value", "mapping", "new"} & set(parameters))
+    assert (row.target == "keys") == (parameters[:1] in (["keys"], ["mapping"]))
+    if row.reached(Exception()) is not None and row.may_miss:
+        assert row.missed(Exception()) == row.miss
+
+
+BULK = [row for row in TABLE if row.reached(Exception()) is not None]
+"""Those of which an unavailable backend may do a part, and tell what that gave."""
+
+
+class Half(MemoryStore):
+    """A memory store half of which, the keys that begin with "far", is out of reach in some calls."""
+
+    cuts = 0
+    """In how many further calls."""
+
+
+def halved(row: Operation) -> Any:
+    own = getattr(MemoryStore, row.method)
+
+    async def call(self: Half, keys: Any, *args: Any) -> Any:
+        if not self.cuts:
+            return await own(self, keys, *args)
+        self.cuts -= 1
+        error = StoreUnavailableError("half of the keys are out of reach")
+        near = [key for key in keys if not key.startswith("far")]
+        error.partial = (await own(self, near, *args)) or None
+        raise error
+
+    return call
+
+
+Halved: type[Half] = type("Halved", (Half,), {row.method: halved(row) for row in BULK})
+
+HELD = {"near": b"1", "far": b"2", "far too": b"3"}
+
+
+async def filled(kind: type[MemoryStore], cuts: int) -> Any:
+    store = kind()
+    await store.set_many(HELD)
+    if isinstance(store, Half):
+        store.cuts = cuts
+    return store
+
+
+def test_there_are_bulk_operations_to_test() -> None:
+    assert {"get_many", "delete_many"} <= {row.name for row in BULK}
+
+
+@pytest.mark.parametrize("row", BULK, ids=lambda row: row.name)
+def test_parts_of_a_bulk_call_make_up_the_whole(row: Operation) -> None:
+    async def main() -> None:
+        keys = [*HELD, "missing"]
+
+        async def result(store: Store, keys: Any = keys) -> Any:
+            return await getattr(store, row.method)(keys)
+
+        whole = await result(await filled(MemoryStore, 0))
+        near = await result(await filled(MemoryStore, 0), ["near"])
+        assert whole != near
+
+        for cuts in (1, 2):
+            store, _ = around("retry", await filled(Halved, cuts), attempts=3, backoff=0.001)
+            assert await result(store) == whole
+        store, _ = around("retry", await filled(Halved, 2), attempts=2, backoff=0.001)
+        with pytest.raises(StoreUnavailableError) as caught:
+            await result(store)
+        assert caught.value.partial == near
+
+        if row.may_miss:
+            store, _ = around("on_error", await filled(Halved, 1), action="miss")
+            assert await result(store) == near
+        if row.falls_back:
+            other = await filled(MemoryStore, 0)
+            await other.delete("near")
+            store, _ = around("fallback", await filled(Halved, 1), other, store="other")
+            assert await result(store) == whole
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("row", BULK, ids=lambda row: row.name)
+def test_answers_to_parts_of_a_bulk_call_are_compared_where_they_are_named(row: Operation) -> None:
+    async def main() -> None:
+        inner, other = MemoryStore(), MemoryStore()
+        store, _ = around("mirror", inner, other, store="other")
+        await store.set_many(HELD)
+        await repeated(store)
+        await other.set("far", b"another")
+        await other.delete("near")
+        await getattr(store, row.method)([*HELD, "never written"])
+        await repeated(store)
+        report = mirror_report(store)
+        assert report is not None
+        assert report.differences == report.compared == (row.result == "values")
+
+    asyncio.run(main())
