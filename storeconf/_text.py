@@ -9,13 +9,12 @@ import json
 import re
 import textwrap
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final, NewType
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
-    "Redacted",
     "escaped",
     "escaped_json",
     "MASK",
@@ -126,9 +125,6 @@ def slips(word: str, meant: str) -> int:
 
 
 MASK: Final = "***"
-
-Redacted = NewType("Redacted", str)
-"""A text without secrets: only the redactor makes it, and whoever prints a message or an error takes nothing else."""
 
 _ANYTHING: Final = r"(?:(?!:-)[^}])*"
 # Behind a name in capitals there is a default that has lost its hyphen rather than the argument of a resolver.

@@ -26,12 +26,12 @@ from storeconf.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from storeconf._text import Redacted
     from storeconf.config import DefaultFactorySpec, Links, Overrides, Source, StoreSpec
     from storeconf.config.document import Looks
     from storeconf.config.layers import Place
     from storeconf.config.pipeline import Assembly
     from storeconf.config.reporter import Acknowledged, Reporter
+    from storeconf.config.secrets import Redactor
     from storeconf.config.tree import TreePath
     from storeconf.config.validate import Validated
     from storeconf.diagnostics import Diagnostic, Origin
@@ -95,9 +95,10 @@ class Layout:
         """The effective layout as plain data in the language's own shape; with ``masked=False`` secrets too."""
         return dump(self._assembly, self._validated, masked=masked)
 
-    def redact(self, text: str) -> Redacted:
-        """A text that other code made, such as an exception's, without any part of this layout's secrets."""
-        return self._assembly.report.redactor.foreign(text)
+    @property
+    def redact(self) -> Redactor:
+        """Call it with a text of other code, such as an exception's: it removes all parts of the layout's secrets."""
+        return self._assembly.report.redactor
 
     def plan(self) -> Plan:
         """The stores in the order in which they are created, each with its chain: pure data.
@@ -117,7 +118,7 @@ class Layout:
         from storeconf.registry import compile_plan
 
         with collection_paused(pause_gc):
-            return compile_plan(self.plan(), self.redact, layout=self)
+            return compile_plan(self.plan(), self._assembly.report.redactor, layout=self)
 
     @property
     def looks(self) -> Looks:

@@ -339,14 +339,61 @@ def is_set_on_self(node: ast.Attribute) -> bool:
 
 
 def test_only_the_redactor_makes_redacted_texts() -> None:
-    """Type checkers let nothing else be printed as a message; `cli.output` hands texts on that went through it."""
+    """Type checkers let nothing else be printed: all others know the type in annotations alone, without casts."""
+    makers = set()
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        named = {node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Redacted"}
+        annotations = {
+            each
+            for node in ast.walk(tree)
+            for part in (getattr(node, "annotation", None), getattr(node, "returns", None))
+            if part is not None
+            for each in ast.walk(part)
+        }
+        casts = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and "Redacted" in ast.unparse(node) and "cast" in ast.unparse(node.func)
+        ]
+        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "Redacted"]
+        if named - annotations or casts or attributes:
+            makers.add(module_of(path))
+    assert makers == {"config.secrets"}
+
+
+def test_nothing_but_redacted_texts_is_printed() -> None:
+    """What is printed is an argument of this type, or a local variable of it."""
+    tree = ast.parse((PACKAGE / "cli/output.py").read_text())
+    printing = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        calls = [
+            node for node in ast.walk(function) if isinstance(node, ast.Call) and is_printing(ast.unparse(node.func))
+        ]
+        named = [(node.arg, node.annotation) for node in ast.walk(function) if isinstance(node, ast.arg)]
+        named += [
+            (ast.unparse(node.target), node.annotation)
+            for node in ast.walk(function)
+            if isinstance(node, ast.AnnAssign)
+        ]
+        typed = {name for name, annotation in named if annotation is not None and ast.unparse(annotation) == "Redacted"}
+        for call in calls:
+            labels = [each.value for each in call.keywords if each.arg == "label"]
+            what = ast.unparse(labels[0] if labels else call.args[0])
+            assert what in typed, f"{function.name} prints {what}"
+            printing.add(function.name)
+    assert printing == {"_to_stdout", "_to_stderr", "progress"}
+
+
+def test_diagnostics_are_made_by_the_redactor() -> None:
+    """And of files that can't be read, whose lines their reader has masked, and whose values nobody knows."""
     makers = {
         module_of(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Redacted"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Diagnostic"
     }
-    assert makers == {"config.secrets", "cli.output"}
+    assert makers == {"config.secrets", "config.document", "config.readers"}
 
 
 def test_the_mask_is_written_once() -> None:

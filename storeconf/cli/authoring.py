@@ -12,7 +12,7 @@ import click
 
 from storeconf import __version__
 from storeconf.cli.app import format_option, on_no_layout
-from storeconf.cli.output import data, emit_json, error, escaped, json_text, message, print_table, style
+from storeconf.cli.output import emit_json, error, escaped, json_data, message, print_table, style
 from storeconf.config.schema import SCHEMA_ID
 from storeconf.operations import LISTING, limits_of
 
@@ -84,7 +84,7 @@ def schema_command() -> None:
     """
     from storeconf.config.schema import build_schema
 
-    data(json_text(build_schema(_catalog())))
+    json_data(build_schema(_catalog()))
 
 
 @click.command("plugins")

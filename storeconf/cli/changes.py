@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import click
 
-from storeconf._text import broken
 from storeconf.backends import MemoryBackend
 from storeconf.backends.file import FileBackend
 from storeconf.backends.server import ServerBackend
 from storeconf.catalog import BUILT_IN
 from storeconf.cli.app import Source, format_option, on_layout
 from storeconf.cli.completion import complete_files
-from storeconf.cli.output import data, emit_json, escaped, message, print_table, style, terminal_width
+from storeconf.cli.output import data, emit_json, escaped, message, print_table, style
 from storeconf.plan import HIDDEN_ROOT
 
 if TYPE_CHECKING:
@@ -371,7 +369,7 @@ def changes_command(source: Source, old: str, new: str | None, form: str) -> Non
                 remedies.setdefault(each.remedy, []).append("unlisted names" if name == _ANY else name)
         for remedy, names in remedies.items():
             text = f"{', '.join(names)}: {escaped(remedy)}"
-            message("\n  ".join(broken(text, terminal_width(sys.stderr), indent=2)))
+            message(text, breaks=True)
     else:
         message("neither layout has a store")
     if any(each.effect not in _HARMLESS for each in verdicts.values()):

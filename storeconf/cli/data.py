@@ -25,7 +25,6 @@ from storeconf.cli.output import (
     error,
     escaped,
     heading,
-    lines,
     message,
     on_terminal,
     print_table,
@@ -85,10 +84,11 @@ def keys_command(source: Source, store: str, prefix: str, form: str) -> None:
 
     async def show(found: Store) -> None:
         if form == "json":
-            emit_json({"environment": layout.environment, "store": store, "keys": sorted(await _all(found, prefix))})
+            keys = sorted(await _all(found, prefix))
+            emit_json({"environment": layout.environment, "store": store, "keys": keys}, stored=True)
         else:
             async for page in _pages(found, prefix):
-                lines(map(escaped, page))
+                contents("\n".join(map(escaped, page)))
 
     with_store(layout, store, show)
 
@@ -138,7 +138,8 @@ def get_command(source: Source, store: str, key: str, form: str) -> None:
                 "value": text,
                 "encoding": encoding,
                 "expires_in": left,
-            }
+            },
+            stored=True,
         )
     elif not on_terminal(stdout()):
         write(value)
@@ -230,12 +231,12 @@ def raw_key_command(source: Source, store: str, key: str, form: str) -> None:
     with readable(layout):
         raw = found.raw_key(key)
     if form == "json":
-        emit_json({"environment": layout.environment, "store": store, "key": key, "raw_key": raw})
+        emit_json({"environment": layout.environment, "store": store, "key": key, "raw_key": raw}, stored=True)
     if raw is None:
         error(f"the keys of {store!r} have no form that anything else could see", layout.environment)
         raise SystemExit(1)
     if form == "text":
-        data(escaped(raw) if on_terminal(stdout()) else raw)
+        contents(escaped(raw) if on_terminal(stdout()) else raw)
 
 
 # ---------------------------------------------------------------------- writing

@@ -21,15 +21,14 @@ from storeconf.cli.output import (
     files_of,
     heading,
     is_quiet,
-    json_text,
+    json_data,
     lines,
     message,
     on_terminal,
     print_table,
-    stdout,
+    problems,
     style,
     terminal_width,
-    wants_color,
     where,
 )
 from storeconf.config.dump import shown, toml_lines, yaml_lines
@@ -157,7 +156,7 @@ def show_command(source: Source, origins: bool, defaults: bool, form: str) -> No
     layout = source.layout()
     tree = with_defaults(layout) if defaults else layout.dump()
     if form == "json" and not origins:
-        data(json_text(tree))
+        json_data(tree)
     elif form == "json":
         found = [
             {"path": dotted(path), "value": value, **origin_fields(origin_of(layout, path))}
@@ -287,7 +286,6 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
     errors make the status 1, with --strict warnings do, too.
     """
     from storeconf.config.reporter import merged
-    from storeconf.diagnostics.render import render
 
     if files and source.file is not None:
         raise click.UsageError("give files as arguments or with -f, not both")
@@ -300,11 +298,7 @@ def validate_command(source: Source, files: tuple[str, ...], strict: bool, form:
     failing = [each for each in diagnostics if strict or each.severity == "error"]
     diagnostics = failing if is_quiet() else diagnostics
     layout = next((file for _, report in reports for file in report.files), None)
-    shown = render(
-        diagnostics, cast("Format", form), color=wants_color(stdout()), width=terminal_width(), layout=layout
-    )
-    if shown:
-        data(shown)
+    shown = problems(diagnostics, cast("Format", form), layout)
     if form == "text":
         if shown:
             message("")

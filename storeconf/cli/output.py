@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 from contextlib import contextmanager, redirect_stdout
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
-from storeconf._text import Redacted, broken, escaped, escaped_json
+from storeconf._text import escaped
 from storeconf.errors import StoreconfError, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
 
+    from storeconf.config.secrets import Printer, Redacted, Redactor
     from storeconf.diagnostics import Diagnostic
+    from storeconf.diagnostics.render import Format
     from storeconf.layout import Layout
 
 __all__ = [
@@ -41,12 +43,13 @@ __all__ = [
     "heading",
     "hide",
     "is_quiet",
-    "json_text",
+    "json_data",
     "lines",
     "message",
     "on_terminal",
     "print_table",
     "printing_nothing_else",
+    "problems",
     "progress",
     "readable_size",
     "readable_time",
@@ -59,7 +62,6 @@ __all__ = [
     "wrapped",
     "write",
 ]
-
 
 _STDOUT = "storeconf.stdout"
 """The stream for data, in the context of a call."""
@@ -80,8 +82,8 @@ def printing_nothing_else() -> Iterator[None]:
 def stdout() -> TextIO | None:
     """The stream for data; None where it was closed."""
     context = click.get_current_context(silent=True)
-    stream: TextIO | None = sys.stdout if context is None else context.find_root().meta.get(_STDOUT, sys.stdout)
-    return stream
+    meta: dict[str, TextIO | None] = {} if context is None else context.find_root().meta
+    return meta.get(_STDOUT, sys.stdout)
 
 
 def on_terminal(stream: TextIO | None) -> bool:
@@ -132,13 +134,13 @@ def style(text: str, **how: Any) -> str:
 
 
 def data(text: str = "") -> None:
-    """Print to stdout; what is of a layout was masked value by value, as it was dumped or described."""
-    _to_stdout(Redacted(text))
+    """Print to stdout what was masked value by value, as it was dumped or described."""
+    _to_stdout(_printer().data(text))
 
 
 def contents(text: str) -> None:
     """Print what a store contains, which is never a setting, as it is; it may end its last line itself."""
-    _to_stdout(Redacted(text), ends=text.endswith("\n"))
+    _to_stdout(_printer().stored(text), ends=text.endswith("\n"))
 
 
 def lines(texts: Iterable[str]) -> None:
@@ -161,15 +163,15 @@ def write(content: bytes) -> None:
         stream.buffer.flush()
 
 
-def message(text: str, label: str = "") -> None:
+def message(text: str, label: str = "", *, breaks: bool = False) -> None:
     """Print to stderr, unless only errors are wanted. ``label`` comes first, shown even if a secret contains it."""
     if not is_quiet():
-        _to_stderr(Redacted(label + _without_secrets(text)))
+        _to_stderr(_printer().message(text, label, width=terminal_width(sys.stderr) if breaks else None))
 
 
 def ask(question: str, label: str) -> None:
     """Print to stderr, as `message` does, and leave room for the answer behind it."""
-    _to_stderr(Redacted(label + _without_secrets(question)), ends=True)
+    _to_stderr(_printer().message(question, label), ends=True)
 
 
 def _to_stdout(text: Redacted, *, ends: bool = False) -> None:
@@ -196,15 +198,14 @@ def is_quiet() -> bool:
     return context is not None and _QUIET in context.find_root().meta
 
 
-def json_text(value: Any) -> str:
-    """The value as JSON on several lines, with nothing in it that a terminal would obey."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    return escaped_json(text)
+def json_data(value: Any) -> None:
+    """Print a value that was dumped or described to stdout, as JSON on several lines."""
+    _to_stdout(_printer().json(value))
 
 
-def emit_json(document: dict[str, Any]) -> None:
-    """Print a JSON document to stdout; every one begins with the version of its form."""
-    data(json_text({"format": 1, **document}))
+def emit_json(document: dict[str, Any], *, stored: bool = False) -> None:
+    """Print a JSON document to stdout, with the version of its form; ``stored``: as `contents` does."""
+    _to_stdout(_printer().json({"format": 1, **document}, stored=stored))
 
 
 def where(layout: Layout) -> str:
@@ -337,18 +338,37 @@ def _hanging(text: str, head: str, indent: int, room: int) -> Iterator[str]:
 
 # ---------------------------------------------------------------------- messages
 
-_REDACTORS = "storeconf.redactors"
-"""The redactors of all layouts that a command has read, in the context of its call."""
+_PRINTER = "storeconf.printer"
+"""Makes what a command prints, in the context of its call; before a layout is read, it knows no secret."""
+
+
+def _printer() -> Printer:
+    from storeconf.config.secrets import Printer
+
+    context = click.get_current_context(silent=True)
+    meta: dict[str, Printer] = {} if context is None else context.find_root().meta
+    return meta.setdefault(_PRINTER, Printer())
+
+
+def hide(redact: Redactor) -> None:
+    """Hide a layout's secrets in all further output of this command."""
+    _printer().redactors.append(redact)
 
 
 def complain(diagnostics: Sequence[Diagnostic]) -> None:
     """Show diagnostics to a person, on stderr."""
     diagnostics = [each for each in diagnostics if each.severity == "error" or not is_quiet()]
     if diagnostics:
-        from storeconf.diagnostics.render import render_text
+        stream = sys.stderr
+        _to_stderr(_printer().problems(diagnostics, color=wants_color(stream), width=terminal_width(stream)))
 
-        shown = render_text(diagnostics, color=wants_color(sys.stderr), width=terminal_width(sys.stderr))
-        _to_stderr(Redacted(shown))  # as all diagnostics are
+
+def problems(diagnostics: Sequence[Diagnostic], form: Format, layout: str | None) -> bool:
+    """Print diagnostics to stdout, and return whether there was anything to print."""
+    color = wants_color(stdout())
+    if shown := _printer().problems(diagnostics, form, color=color, width=terminal_width(), layout=layout):
+        _to_stdout(shown)
+    return bool(shown)
 
 
 def error(text: str, environment: str | None = None) -> None:
@@ -362,25 +382,11 @@ def warning(text: str, environment: str | None = None) -> None:
         _labelled("warning", "yellow", text, environment)
 
 
-def hide(redact: Callable[[str], Redacted]) -> None:
-    """Hide a layout's secrets in all further messages of this command."""
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.find_root().meta.setdefault(_REDACTORS, []).append(redact)
-
-
-def _without_secrets(text: str) -> Redacted:
-    """Go through the redactors of the layouts that this command has read; before that, it knows no secret."""
-    context = click.get_current_context(silent=True)
-    for redact in () if context is None else context.find_root().meta.get(_REDACTORS, ()):
-        text = redact(text)
-    return Redacted(text)
-
-
 def _labelled(kind: str, color: str, text: str, environment: str | None) -> None:
     first = f"{environment}: " if environment is not None else ""
-    shown = "\n  ".join(broken(_without_secrets(text), terminal_width(sys.stderr), len(f"{first}{kind}: "), 2))
-    _to_stderr(Redacted(f"{first}{style(kind, fg=color, bold=True)}: {shown}"))
+    label = f"{first}{style(kind, fg=color, bold=True)}: "
+    width, taken = terminal_width(sys.stderr), len(click.unstyle(label))
+    _to_stderr(_printer().message(text, label, width=width, taken=taken))
 
 
 @contextmanager
@@ -432,17 +438,13 @@ def progress(label: str, length: int | None, *, shown: bool, count: bool = True)
     if not shown or is_quiet():
         yield _Hidden()
         return
+    named: Redacted = _printer().message(label)
     with click.progressbar(
-        _endless() if length is None else None,
+        repeat(None) if length is None else None,
         length=length,
-        label=_without_secrets(label),
+        label=named,
         file=sys.stderr,
         show_pos=count,
         color=wants_color(sys.stderr),
     ) as bar:
         yield bar
-
-
-def _endless() -> Iterator[None]:
-    while True:
-        yield None

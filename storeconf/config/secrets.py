@@ -10,10 +10,20 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NewType
 from urllib.parse import quote, unquote
 
-from storeconf._text import MASK, REFERENCE, SECRET_NAME, Redacted, credentials_in, mask_url, nearest, starred_line
+from storeconf._text import (
+    MASK,
+    REFERENCE,
+    SECRET_NAME,
+    broken,
+    credentials_in,
+    escaped_json,
+    mask_url,
+    nearest,
+    starred_line,
+)
 from storeconf.config.fields import fields_of
 from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
 from storeconf.diagnostics import Diagnostic
@@ -29,9 +39,13 @@ if TYPE_CHECKING:
     from storeconf.config.fields import Expect
     from storeconf.config.layers import Layer
     from storeconf.diagnostics import Finding
+    from storeconf.diagnostics.render import Format
     from storeconf.plugin import ValueSource
 
-__all__ = ["Redactor", "looks_secret", "secret_values", "secrets_in"]
+__all__ = ["Printer", "Redacted", "Redactor", "looks_secret", "secret_values", "secrets_in"]
+
+Redacted = NewType("Redacted", str)
+"""A text without secrets. Only this module makes it, and nothing else is printed."""
 
 _SHORTEST: Final = 4
 """Shorter texts occur everywhere; masking them would garble messages and reveal them."""
@@ -39,6 +53,11 @@ _SHORTEST: Final = 4
 _NAMES: Final = ("password", "passwd", "passphrase", "secret", "token", "credentials")
 _PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace", "middleware", "max_stores"})
 _OPERAND: Final = re.compile(r"\$\{[^}]*?:-([^}]*)\}")
+
+
+_CERTAIN: Final = 8
+"""A secret of so many characters that is not one word or number is in no text by chance."""
+_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
 
 
 @dataclass(eq=False, repr=False)
@@ -74,6 +93,10 @@ class Redactor:
         hidden = self._whole.sub(MASK, text) if self._whole is not None and self._may_hold_one(text) else text
         return Redacted(hidden)
 
+    def __call__(self, text: str) -> Redacted:
+        """What `foreign` returns: for all that asks a layout to hide its secrets."""
+        return self.foreign(text)
+
     def foreign(self, text: str) -> Redacted:
         """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
         return Redacted(_without_parts(self.text(text), self._all))
@@ -102,12 +125,22 @@ class Redactor:
             excerpt=tuple((number, self._starred(line)) for number, line in excerpt),
         )
 
+    def slipped(self, text: str) -> set[str]:
+        """The secrets in a text that is made of dumped values; short ones and single words may mean something else."""
+        if self._certain is None or not self._may_hold_one(text):
+            return set()
+        return set(self._certain.findall(text))
+
+    def shows(self, text: str) -> bool:
+        """Whether a text is shown on purpose: a password may also be the name of a store."""
+        return any(text in public for public in self._public)
+
     # ------------------------------------------------------------------ inside
 
     def _learn(self, text: str) -> None:
         if len(text) >= _SHORTEST and text != MASK:
             self._texts.update(each for each in _spellings(text) if len(each) >= _SHORTEST)
-            for name in ("_all", "_whole", "_starts"):
+            for name in ("_all", "_whole", "_certain", "_starts"):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -143,9 +176,23 @@ class Redactor:
 
     @cached_property
     def _whole(self) -> re.Pattern[str] | None:
-        # Long ones first, for one may hold another.
-        hidden = sorted(self._all, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, hidden))) if hidden else None
+        return _any_of(self._all)
+
+    @cached_property
+    def _certain(self) -> re.Pattern[str] | None:
+        return _any_of(each for each in self._all if len(each) >= _CERTAIN and not _WORD.fullmatch(each))
+
+    @cached_property
+    def _public(self) -> list[str]:
+        """The texts of the layout that are shown: names, and the values that are not secret."""
+        found = {document.file for document in self.documents}
+        for node in (self.tree, *(layer.data for layer in self.layers), *(each.value for each in self.documents)):
+            hidden = {path for path, _ in secret_values(node, self.tree, self.catalog)}
+            for path, value in leaves(node):
+                found.update(map(str, path))
+                if path not in hidden and path[:1] != ("environments",):
+                    found.add(mask_url(value.shown if isinstance(value, Tainted) else str(value)))
+        return [each for each in found if len(each) >= _CERTAIN]
 
     def _known(self, value: object) -> bool:
         """Learn the texts of a secret value; return whether its text in a file reveals nothing."""
@@ -178,6 +225,70 @@ class Redactor:
         """Whether a secret may begin in the text: there may be thousands of them, and usually none is there."""
         starts = self._starts
         return any(text[at : at + _SHORTEST] in starts for at in range(len(text) - _SHORTEST + 1))
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    # Long ones first, for one may hold another.
+    hidden = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, hidden))) if hidden else None
+
+
+@dataclass(eq=False, repr=False)
+class Printer:
+    """Makes all that one command prints, without the secrets of the layouts that it has read.
+
+    A method for each kind of text: problems, messages, data that was masked value by value, and stored data.
+    """
+
+    redactors: list[Redactor] = field(default_factory=list)
+
+    def problems(
+        self,
+        diagnostics: Sequence[Diagnostic],
+        form: Format = "text",
+        *,
+        color: bool,
+        width: int | None,
+        layout: str | None = None,
+    ) -> Redacted:
+        """Diagnostics, which a redactor has made."""
+        from storeconf.diagnostics.render import render
+
+        return Redacted(render(diagnostics, form, color=color, width=width, layout=layout))
+
+    def message(self, text: str, label: str = "", *, width: int | None = None, taken: int = 0) -> Redacted:
+        """A message in lines of ``width``; its ``label``, of ``taken`` columns, is shown even if a secret is in it."""
+        for redactor in self.redactors:
+            text = redactor.foreign(text)
+        return Redacted(label + "\n  ".join(broken(text, width, taken, 2)))
+
+    def data(self, text: str) -> Redacted:
+        """Text made of values that were masked as they were dumped."""
+        return Redacted(self._checked(text))
+
+    def json(self, value: Any, *, stored: bool = False) -> Redacted:
+        """JSON of such values, or of stored ones, on several lines, with nothing in it that a terminal would obey."""
+        value = value if stored else self._in(value)
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        return Redacted(escaped_json(text))
+
+    def stored(self, text: str) -> Redacted:
+        """What a store contains, which is never a setting, and how a backend calls it."""
+        return Redacted(text)
+
+    def _in(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._checked(value)
+        if isinstance(value, dict):
+            return {key: self._in(each) for key, each in value.items()}
+        return [self._in(each) for each in value] if isinstance(value, list | tuple) else value
+
+    def _checked(self, text: str) -> str:
+        for redactor in self.redactors:
+            for secret in redactor.slipped(text):
+                if not any(other.shows(secret) for other in self.redactors):
+                    text = text.replace(secret, MASK)
+        return text
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -272,6 +272,7 @@ COMMANDS = [
     ["get", "no-such", "k"],
     ["diff", "one", "two"],
 ]
+SLIPPED = Redactor.slipped
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +295,7 @@ def workplace(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch, caplo
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(Redactor, "slipped", lambda self, text: set())  # which would hide what the doors let through
     caplog.set_level(logging.DEBUG)
     return place
 
@@ -477,3 +479,21 @@ def test_without_one_door_secrets_are_shown(
 ) -> None:
     monkeypatch.setattr(where, name, open_)
     assert leaks(workplace)
+
+
+def test_data_that_a_door_let_through_is_hidden_as_it_is_printed(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(stores=json.loads(json.dumps(BASE)))
+    plant(case, "password", "literal", "k2" * 5, "")
+    case.stores["login"]["namespace"] = "namespace-2"
+    case.stores["watched"]["sentinel"]["password"] = "namespace-2"
+    write(case, "yaml")
+    monkeypatch.setattr(dump._Walk, "value", lambda self, expect, value, actual, path: value)
+    commands = [each for each in COMMANDS if each[0] in ("show", "explain", "env", "graph")]
+    assert all(shown(case.canaries, run(*each).both) for each in commands if each[0] == "show")
+    monkeypatch.setattr(Redactor, "slipped", SLIPPED)
+    for command in commands:
+        done = run(*command)
+        assert not shown(case.canaries, done.both), command
+        assert done.out.count("namespace-2") >= (command[0] == "show"), done.out  # which is shown on purpose
