@@ -621,11 +621,11 @@ _FREE: Final = frozenset(
 
 def taken_name(store: Store) -> str | None:
     """The name of an attribute that storeconf keeps for itself, and that a store's own code has set; or None."""
-    path, own = store.__dict__.get("_path"), store.__dict__
+    life, root, hooks, path = (getattr(store, name, None) for name in ("_life", "_root", "_hooks", "_path"))
     expected = {
-        "_life": isinstance(own.get("_life"), RootLife),
-        "_root": isinstance(own.get("_root"), StoreBase),
-        "_hooks": isinstance(own.get("_hooks"), StoreBase),
+        "_life": isinstance(life, RootLife),
+        "_root": isinstance(root, StoreBase),
+        "_hooks": isinstance(hooks, StoreBase),
         "_path": isinstance(path, tuple) and all(isinstance(name, str) for name in path),
     }
     return next((name for name, right in expected.items() if not right), None)
@@ -661,7 +661,8 @@ class StoreBase(Store, Hooks):
             setattr(cls, name, told(name, own_method) if name in CHANGES - notifies else own_method)
 
     def __init__(self) -> None:
-        taken = next((name for name in OWN_ATTRIBUTES if name in self.__dict__), None)
+        # By hasattr: using ``__dict__`` makes objects slower.
+        taken = next((name for name in OWN_ATTRIBUTES if hasattr(self, name)), None)
         if taken is not None:
             raise TypeError(f"{type(self).__name__} sets an attribute {taken!r}, a name that storeconf uses itself")
         introduce_to_litestar()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import storeconf
+from storeconf import StoreWrapper
 from storeconf._handle import PublishedHandle
 from tests.servers import shared
 
@@ -153,3 +154,41 @@ def test_a_get_from_memory_through_a_handle_takes_hardly_longer(tmp_path: Path) 
         if max(best.values()) <= 1.15:
             break
     assert max(best.values()) <= 1.15, best
+
+
+class Slotted(StoreWrapper):
+    """Middleware with a slot."""
+
+    __slots__ = ("calls",)
+    calls: list[str]
+
+
+def test_a_namespace_of_middleware_with_slots_has_what_the_handle_has() -> None:
+    outer = Slotted(storeconf.MemoryStore())
+    outer.calls = []
+    assert outer.with_namespace("n").calls is outer.calls
+
+
+@pytest.mark.parametrize(
+    "main",
+    [{"type": "memory"}, {"type": "file", "path": "{path}"}, {"type": "valkey", "url": "valkey://h", "namespace": "n"}],
+)
+def test_nothing_has_used_the_dict_of_an_object_on_the_way(main: dict[str, str], tmp_path: Path) -> None:
+    """Python keeps attributes in the object until something asks for its ``__dict__``, and finds them faster there."""
+    layout = {
+        "stores": {
+            "other": {"type": "memory"},
+            "main": {key: value.format(path=tmp_path) for key, value in main.items()},
+            "s": {"parent": "main", "middleware": {"ttl": "1h", "retry": 2, "compress": "gzip", "fallback": "other"}},
+        }
+    }
+    registry = storeconf.load(layout, environ={})
+    found = 0
+    for handle in (registry["main"].with_namespace("n"), registry.get("main"), registry["s"]):
+        store: Any = handle
+        while store is not None:
+            found += 1
+            used = [each for each in gc.get_referents(store) if isinstance(each, dict) and "_life" in each]
+            assert not used, store
+            store = getattr(store, "wrapped", None)
+    assert found >= 6

@@ -7,7 +7,6 @@ are put in its place when they are first asked for.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from contextlib import suppress
 from functools import partial, wraps
@@ -165,9 +164,12 @@ class StoreWrapper(Store):
 
     def around_another(self, inner: Store) -> Self:
         """Return this middleware around another store of the same root."""
-        link = copy.copy(self)
-        for name in self._kept & self.__dict__.keys():
-            del link.__dict__[name]
+        link = type(self).__new__(type(self))
+        state = object.__getstate__(self)
+        for values in state if isinstance(state, tuple) else (state,):  # those of slots are apart
+            for name, value in values.items():
+                if name not in self._kept:
+                    setattr(link, name, value)  # by setattr: an object whose ``__dict__`` is used becomes slower
         link._bind(inner)  # noqa: SLF001  # of this class
         return link
 
