@@ -545,16 +545,15 @@ class StoreRegistry:
 
         return LitestarRegistry(self)
 
-    if not TYPE_CHECKING:  # a type checker that saw it would accept every misspelt name
+    if not TYPE_CHECKING:  # type checkers shall report its use; ``__getattr__`` would make every attribute slower
 
-        def __getattr__(self, name: str) -> Any:
-            # Litestar takes whatever it is given as stores= for a dict, unless it is a registry of its own class.
-            if name == "values":
-                raise TypeError(
-                    "this registry is not a mapping of stores; give Litestar stores=registry.to_litestar(), "
-                    "or plugins=[StoreconfPlugin(registry)]"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        @property
+        def values(self) -> Any:
+            """What Litestar asks all that it is given as stores= for, except for a registry of its own class."""
+            raise TypeError(
+                "this registry is not a mapping of stores; give Litestar stores=registry.to_litestar(), "
+                "or plugins=[StoreconfPlugin(registry)]"
+            )
 
 
 def looks_of(registry: StoreRegistry) -> dict[tuple[Path, bool], object] | None:
