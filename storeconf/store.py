@@ -661,10 +661,9 @@ class StoreBase(Store, Hooks):
             setattr(cls, name, told(name, own_method) if name in CHANGES - notifies else own_method)
 
     def __init__(self) -> None:
-        # By hasattr: using ``__dict__`` makes objects slower.
-        taken = next((name for name in OWN_ATTRIBUTES if hasattr(self, name)), None)
-        if taken is not None:
-            raise TypeError(f"{type(self).__name__} sets an attribute {taken!r}, a name that storeconf uses itself")
+        for name in OWN_ATTRIBUTES:
+            if hasattr(self, name):  # not by ``__dict__``, the use of which makes an object slower
+                raise TypeError(f"{type(self).__name__} sets an attribute {name!r}, a name that storeconf uses itself")
         introduce_to_litestar()
         self._become(RootLife(self), self, (), None)
 
