@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import diskcache
 import lmdb
+from key_value.aio.stores.filetree import FileTreeStore, FileTreeV1KeySanitizationStrategy
 from litestar.stores.file import FileStore as LitestarFileStore
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -94,6 +95,21 @@ class Lmdb:
             transaction.put(key.encode(), value)
 
 
+class KeyValue:
+    """py-key-value's tree of JSON files, which holds bytes as text."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        strategy = FileTreeV1KeySanitizationStrategy(directory)
+        self._store = FileTreeStore(data_directory=directory, key_sanitization_strategy=strategy)
+
+    async def get(self, key: str) -> Any:
+        return await self._store.get(key)
+
+    async def set(self, key: str, value: bytes) -> None:
+        await self._store.put(key, {"v": value.hex()})
+
+
 async def rate(call: Callable[[str], Awaitable[object]], tasks: int) -> float:
     """Calls per second of so many tasks at once."""
     keys = itertools.cycle(KEYS)
@@ -138,6 +154,7 @@ async def measure(directory: Path, rounds: int) -> None:
             stack.enter_context(closing(mapped.environment))
             stores: dict[str, Any] = {
                 "Litestar": LitestarFileStore(below / "litestar", create_directories=True),
+                "py-key-value": KeyValue(below / "py-key-value"),
                 "diskcache": cache,
                 "lmdb": mapped,
                 "storeconf": await stack.enter_async_context(FileStore(below / "flush")),
@@ -150,7 +167,7 @@ async def measure(directory: Path, rounds: int) -> None:
             f"{directory.parent}: calls per second by tasks, {size} B, {len(KEYS)} keys overwritten",
             figures,
             ours=["storeconf"],
-            peers=["Litestar", "diskcache", "lmdb"],
+            peers=["Litestar", "py-key-value", "diskcache", "lmdb"],
             more_is_better=measures,
         )
     async with FileStore(directory / "fsync", durability="fsync") as synced:

@@ -385,6 +385,7 @@ async def files_in(chapter: Chapter, directory: Path, kind: str) -> None:
         stack.enter_context(closing(mapped.environment))
         stores: dict[str, Any] = {
             "Litestar": LitestarFileStore(directory / "litestar", create_directories=True),
+            "py-key-value": bench.KeyValue(directory / "py-key-value"),
             "diskcache": cache,
             "lmdb": mapped,
             "storeconf": await stack.enter_async_context(FileStore(directory / "flush")),
@@ -467,6 +468,51 @@ def servers(chapter: Chapter) -> None:
             chapter.at_most(text, "Litestar's script", 1, ratios(found, "ms", "storeconf", "Litestar"))
             chapter.at_most(f"{text}: worst PING", "another client", 10, found["storeconf"]["worst PING, ms"], "ms")
         asyncio.run(server_entries(chapter, server))
+        runs = [one_cold_key(server) for _ in range(chapter.rounds(3, 9))]
+        chapter.at_most("one cold key, 4 processes: runs of the factory", "Valkey", 1, runs, "calls")
+
+
+COLD = """
+import asyncio, sys
+import storeconf
+
+async def main(url, round_):
+    layout = {
+        "stores": {
+            "main": {"type": "valkey", "url": url, "namespace": "cold", "middleware": {"refresh": {"shared": "30s"}}},
+            "counters": {"type": "valkey", "url": url, "namespace": "counters"},
+        }
+    }
+
+    async def factory():
+        await live["counters"].increment(round_)
+        await asyncio.sleep(0.2)
+        return b"v"
+
+    async with storeconf.load(layout, environ={}) as live:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        assert await live["main"].get_or_set(round_, factory, 600) == b"v"
+        print((await live["counters"].get(round_)).decode())
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def one_cold_key(server: Any) -> float:
+    """How often four processes that ask for the same missing key at once compute it."""
+    arguments = [sys.executable, "-c", COLD, f"valkey://{server.address}", str(time.monotonic_ns())]
+    processes = [subprocess.Popen(arguments, stdin=-1, stdout=-1, text=True) for _ in range(4)]
+    for each in processes:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in processes:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    counts = [int(each.communicate(timeout=30)[0]) for each in processes]
+    assert all(each.returncode == 0 for each in processes)
+    return max(counts)
 
 
 async def peers_on(server: Any, stack: AsyncExitStack) -> dict[str, Any]:
