@@ -109,6 +109,7 @@ class DumpReader:
         self.lines: int = 0
         self.ended: bool = False
         self._digest = hashlib.sha256()
+        self._before = b""  # the last line, not yet in the digest: that of the dump leaves out its own last line
         self._sound = True
 
     def read(self, line: bytes) -> DumpedEntry | None:
@@ -116,8 +117,8 @@ class DumpReader:
         self.lines += 1
         if self.ended:
             raise DumpError("something follows the last line of the dump", fatal=True)
-        digest = self._digest.hexdigest()
-        self._digest.update(line)
+        self._digest.update(self._before)
+        self._before = line
         try:
             if not line.endswith(b"\n"):
                 raise DumpError("the line was cut off")
@@ -127,7 +128,7 @@ class DumpReader:
                 return None
             if "key" in found or "value" in found:
                 return _entry(found)
-            self._check_last(found, digest)
+            self._check_last(found)
         except DumpError as error:
             self._sound = False
             if self.lines == 1:
@@ -141,20 +142,20 @@ class DumpReader:
             return None
         return "it is empty" if not self.lines else "it was cut: its last line is missing"
 
-    def _check_last(self, found: dict[str, Any], digest: str) -> None:
+    def _check_last(self, found: dict[str, Any]) -> None:
         entries, digest_then = found.get("entries"), found.get("sha256")
         if type(entries) is not int or not isinstance(digest_then, str):
             raise DumpError("it is neither an entry nor the last line of a dump")
         self.ended = True
         if entries != self.lines - 2:
             raise DumpError(f"the dump had {entries:,} entries, and {self.lines - 2:,} are here")
-        if self._sound and digest_then != digest:
+        if self._sound and digest_then != self._digest.hexdigest():
             raise DumpError("the lines before this one are not all as they were written")
 
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode() if line.startswith(b"{") else line)  # which guesses the encoding of bytes
     except (ValueError, RecursionError):  # the error may quote a value
         raise DumpError("the line is not JSON") from None
     if not isinstance(found, dict):
@@ -170,7 +171,7 @@ def _check_first(found: dict[str, Any]) -> None:
 
 
 def _entry(found: dict[str, Any]) -> DumpedEntry:
-    key, names, expires, value = (found.get(name) for name in ("key", "namespaces", "expires", "value"))
+    key, names, expires, value = map(found.get, ("key", "namespaces", "expires", "value"))
     if not isinstance(key, str) or not isinstance(value, str):
         raise DumpError("the entry lacks its key or its value")
     if expires is not None and not (type(expires) is int and abs(expires) < _MOST_MILLISECONDS):
