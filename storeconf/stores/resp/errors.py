@@ -177,7 +177,7 @@ _PREAMBLE = re.compile(
 _TEMPORARY = re.compile(r"(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY)\b|(ERR )?max number of clients")
 _FORBIDDEN = re.compile(r"NOPERM\b|(ERR )?unknown (sub)?command")
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
-_SCRIPT = re.compile(r"\s*(script: [0-9a-f]+, on @|@)user_script.*", re.DOTALL)
+_SCRIPT = re.compile(r"\s*(script: ([0-9a-f]+, )?on @|@)user_script.*", re.DOTALL)
 
 
 def _bare(error: ReplyError) -> str:
