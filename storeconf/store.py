@@ -454,8 +454,8 @@ class Store(RootCaller, _Litestars):
     async def compare_and_set(
         self,
         key: str,
-        old: bytes | None,
-        new: bytes | None,
+        old: Value | None,
+        new: Value | None,
         expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
@@ -469,13 +469,13 @@ class Store(RootCaller, _Litestars):
         key = self._checked_key("compare_and_set", key)
         if keep_ttl and expires_in is not None:
             raise StoreValueError("give expires_in or keep_ttl, not both", store=self.name, operation="compare_and_set")
-        if new is not None and self._root.capabilities.max_value_size is not None:
-            new = self._checked_value("compare_and_set", new)
+        before = None if old is None else self._check("compare_and_set", self._encode, old)
+        after = None if new is None else self._checked_value("compare_and_set", new)
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         if span is not None and span <= 0:
-            new, span = None, None
+            after, span = None, None
         return await self._change(
-            (key,), self._hooks.do_compare_and_set(self._path, key, old, new, span, keep_ttl), "compare_and_set"
+            (key,), self._hooks.do_compare_and_set(self._path, key, before, after, span, keep_ttl), "compare_and_set"
         )
 
     async def walk(self) -> AsyncGenerator[tuple[tuple[str, ...], str]]:

@@ -288,21 +288,22 @@ class CodecStore(StoreWrapper):
     async def compare_and_set(
         self,
         key: str,
-        old: bytes | None,
-        new: bytes | None,
+        old: Value | None,
+        new: Value | None,
         expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
         """See `Store.compare_and_set`."""
         self._offer("compare_and_set")
+        before = None if old is None else self._check("compare_and_set", value_bytes, old)
         data = None if new is None else self._coded("compare_and_set", key, new)
         with self._named("compare_and_set"):
             tries = Tries()
             for attempt in range(MOST_TRIES):
                 await tries.begin(attempt)
                 stored = await self._get(key)
-                if self._decoded(key, stored) != old:
+                if self._decoded(key, stored) != before:
                     return False
                 if await self.wrapped.compare_and_set(key, stored, data, expires_in, keep_ttl=keep_ttl):
                     return True

@@ -616,26 +616,26 @@ class MovedFromStore(StoreWrapper):
     async def compare_and_set(
         self,
         key: str,
-        old: bytes | None,
-        new: bytes | None,
+        old: Value | None,
+        new: Value | None,
         expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
     ) -> bool:
         """See `Store.compare_and_set`."""
-        if new is not None:
-            self._value("compare_and_set", new)
+        before = None if old is None else self._check("compare_and_set", value_bytes, old)
+        after = None if new is None else self._value("compare_and_set", new)
         span = None if expires_in is None else self._check("compare_and_set", milliseconds, expires_in)
         tries = _BoundedTries(self)
         while True:
             await tries.next()
             found = await self._found(key)
             if found is None:
-                if old is not None or new is None or (span is not None and span <= 0):
-                    return old is None
-                if await self._create(key, new, expires_in):
+                if before is not None or after is None or (span is not None and span <= 0):
+                    return before is None
+                if await self._create(key, after, expires_in):
                     return True
-            elif found[1] != old:
+            elif found[1] != before:
                 return False
-            elif await found[0].compare_and_set(key, old, new, expires_in, keep_ttl=keep_ttl):
+            elif await found[0].compare_and_set(key, before, after, expires_in, keep_ttl=keep_ttl):
                 return True

@@ -191,8 +191,8 @@ class TtlStore(StoreWrapper):
     def compare_and_set(
         self,
         key: str,
-        old: bytes | None,
-        new: bytes | None,
+        old: Value | None,
+        new: Value | None,
         expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,
@@ -203,7 +203,7 @@ class TtlStore(StoreWrapper):
         return self._compare_and_set_keeping(key, old, new, expires_in)
 
     async def _compare_and_set_keeping(
-        self, key: str, old: bytes | None, new: bytes | None, expires_in: Expiry | None
+        self, key: str, old: Value | None, new: Value | None, expires_in: Expiry | None
     ) -> bool:
         if self._max_ms is not None and expires_in is None:
             found = await self.wrapped.get_with_expiry(key)

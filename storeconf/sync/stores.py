@@ -290,8 +290,8 @@ class SyncStore(_Entered, Caller):
     def compare_and_set(
         self,
         key: str,
-        old: bytes | None,
-        new: bytes | None,
+        old: Value | None,
+        new: Value | None,
         expires_in: Expiry | None = None,
         *,
         keep_ttl: bool = False,

@@ -195,6 +195,14 @@ class Values(Suite):
             equal(await store.get("k"), expected, f"a {type(value).__name__} reads back as bytes")
             await store.set_many({"many": value})
             equal(await store.get_many(["many"]), {"many": expected}, "the same in set_many")
+            if "add" in self.capabilities(store).atomic:
+                await store.delete("k")
+                equal(await store.add("k", value), True, "a deleted key can be added")
+                equal(await store.get("k"), expected, "the same in add")
+            if "compare_and_set" in self.capabilities(store).atomic:
+                equal(await store.compare_and_set("k", value, "grün"), True, "compare_and_set compares the bytes")
+                equal(await store.compare_and_set("k", "grün", value), True, "a str as its UTF-8 bytes")
+                equal(await store.get("k"), expected, "the same in compare_and_set")
 
     @promise
     async def test_stored_value_is_a_copy(self, store: Store) -> None:
@@ -203,6 +211,10 @@ class Values(Suite):
         await store.set("k", value)
         value[:] = b"after!"
         equal(await store.get("k"), b"before", "the stored value does not change with the caller's buffer")
+        if "compare_and_set" in self.capabilities(store).atomic:
+            await store.compare_and_set("k", b"before", value)
+            value[:] = b"other!"
+            equal(await store.get("k"), b"after!", "the same in compare_and_set")
 
     @promise
     async def test_large_values(self, store: Store) -> None:
@@ -227,6 +239,9 @@ class Values(Suite):
             await raises(TypeError, store.get_or_set, "fine", lambda value=value: value)
             if "add" in self.capabilities(store).atomic:
                 await raises(TypeError, store.add, "fine", value)
+            if value is not None and "compare_and_set" in self.capabilities(store).atomic:
+                await raises(TypeError, store.compare_and_set, "k", b"old", value)
+                await raises(TypeError, store.compare_and_set, "k", value, b"new")
         equal(await store.get("k"), b"old", "a refused value changes nothing")
         equal(await store.exists("fine"), False, "set_many stores nothing when it refuses a value")
 
@@ -247,6 +262,8 @@ class Values(Suite):
         await raises(StoreValueError, store.set, "k", LONE_SURROGATE)
         await raises(StoreValueError, store.set_many, {"fine": b"new", "k": LONE_SURROGATE})
         await raises(StoreValueError, store.get_or_set, "k", lambda: LONE_SURROGATE)
+        if "compare_and_set" in self.capabilities(store).atomic:
+            await raises(StoreValueError, store.compare_and_set, "k", None, LONE_SURROGATE)
         await check_keys(store, set(), "refused calls change nothing")
 
     @promise
