@@ -151,6 +151,27 @@ def test_a_sweep_opens_only_what_is_due(tmp_path: Path, monkeypatch: pytest.Monk
     asyncio.run(main())
 
 
+def test_listing_keys_opens_each_entry_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "SWEEP_DELAY", 1e6)
+
+    async def main() -> None:
+        async with FileStore(tmp_path) as store:
+            for place in (store, store.with_namespace("n")):
+                await place.set_many({f"k{size}": bytes(size) for size in (0, 100, 4096, 8192, 300_000)})
+                await place.set("longer", "v", 600)
+                await place.set("expired", "v", 0.001)
+            await asyncio.sleep(0.005)
+            names = opened(monkeypatch)
+            live = ["k0", "k100", "k300000", "k4096", "k8192", "longer"]
+            assert sorted([key async for key in store.keys()]) == live
+            assert len(names) == len(set(names)) == 7
+            names.clear()
+            assert [key async for key in store.keys("long")] == ["longer"]
+            assert len(names) == len(set(names)) == 7
+
+    asyncio.run(main())
+
+
 def plant(directory: Path, key: str, expiry: int, times: float | None) -> None:
     """Write an entry as an older version did, or one whose times a backup has not kept."""
     place = entry(directory, key)

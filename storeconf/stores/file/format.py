@@ -39,6 +39,7 @@ __all__ = [
     "parse",
     "parse_committed",
     "parse_header",
+    "parse_key",
 ]
 
 FORMAT_FILE = b"storeconf.format"
@@ -210,6 +211,25 @@ def parse(data: bytes, key: bytes) -> Record | None:
     if data[HEADER_SIZE:end] != key or not _fits(value, end, crc, adler):
         return None
     return Record(value, expiry, committed)
+
+
+def parse_key(data: bytes, size: int) -> tuple[bytes, int] | None:
+    """Return key and expiry as `parse_header` does, of the beginning of a file; None also if it is not committed.
+
+    For those who look at many files, with nothing in it but that.
+    """
+    if len(data) < HEADER_SIZE:
+        return None
+    start, checksum, fixed, key_size, expiry, value_size, crc, adler = _HEADER.unpack_from(data)
+    end = HEADER_SIZE + key_size
+    last = end + value_size
+    if start != _COMMITTED_START or fixed != _FIXED or last > size or end > len(data) or crc32(data[8:end]) != checksum:
+        return None
+    if last <= len(data):
+        value = data[end:last]
+        if crc32(value) != crc or (last <= ONE_PAGE and adler32(value) != adler):
+            return None
+    return data[HEADER_SIZE:end], expiry
 
 
 def parse_committed(buffer: bytearray, view: memoryview, size: int, key: bytes) -> tuple[bytes, int] | None:

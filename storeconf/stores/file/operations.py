@@ -22,7 +22,7 @@ from storeconf._arguments import STALE
 from storeconf.errors import StoreError, StoreTimeoutError
 from storeconf.store import next_counter
 from storeconf.stores.file.directory import OPEN_DIRECTORY
-from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, lock_number
+from storeconf.stores.file.format import ENTRY_NAME, NAMESPACE_NAME, entry_hash, lock_number
 from storeconf.stores.file.reading import Busy, EntryReader, now
 from storeconf.stores.file.system import Locks
 
@@ -39,6 +39,8 @@ logger: logging.Logger = logging.getLogger("storeconf.file")
 NamespacePath = tuple[str, ...]
 
 T = TypeVar("T")
+
+_NO_PREFIX = entry_hash(b"")
 
 _NEVER = 1 << 64
 """The first millisecond that a header can't express."""
@@ -141,7 +143,7 @@ class ReadOperations:
         return self._paged([top], partial(self._placed, len(path)), downwards=True)
 
     def _paged(
-        self, directories: list[bytes], look: Callable[[bytes, bytes, int | None], list[T]], *, downwards: bool
+        self, directories: list[bytes], look: Callable[[bytes, bytes, int | None], T | None], *, downwards: bool
     ) -> Iterator[list[T]]:
         """What ``look`` finds in the files of directories, in ``downwards`` also of those in them."""
         waiting: list[tuple[bytes, bytes]] = []
@@ -152,9 +154,12 @@ class ReadOperations:
                 if ENTRY_NAME.match(entry.name) is not None:
                     name = entry.name.encode()
                     try:
-                        page += look(directory, name, below)
+                        found = look(directory, name, below)
                     except Busy:
                         waiting.append((directory, name))
+                    else:
+                        if found is not None:
+                            page.append(found)
                 elif downwards and _is_namespace(entry):
                     directories.append(directory + b"/" + entry.name.encode())
                 if time.monotonic() > due:
@@ -167,7 +172,8 @@ class ReadOperations:
                 try:
                     next(attempts)
                 except StopIteration as done:
-                    page += done.value
+                    if done.value is not None:
+                        page.append(done.value)
                     break
                 yield page
                 page = []
@@ -175,22 +181,19 @@ class ReadOperations:
 
     def _matching(
         self, place: NamespacePlace, prefix: str, directory: bytes, name: bytes, below: int | None
-    ) -> list[str]:
-        header = self.reader.header(directory, place.prefix, name, below)
-        if header is None:
-            return []
-        key = header.key[len(place.prefix) :].decode()
-        return [key] if key.startswith(prefix) else []
+    ) -> str | None:
+        key = self.reader.key(directory, place.prefix, place.hash, name, below)
+        return shown if key is not None and (shown := key.decode()).startswith(prefix) else None
 
-    def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> list[tuple[NamespacePath, str]]:
-        header = self.reader.header(directory, b"", name, below)
-        if header is None:
-            return []
-        names, _, key = header.key.decode().partition("::")
+    def _placed(self, depth: int, directory: bytes, name: bytes, below: int | None) -> tuple[NamespacePath, str] | None:
+        qualified = self.reader.key(directory, b"", _NO_PREFIX, name, below)
+        if qualified is None:
+            return None
+        names, _, key = qualified.decode().partition("::")
         path = tuple(names.split(":")) if names else ()
         if self.reader.directory.place(path).directory != directory:  # moved here from elsewhere: nobody finds it
-            return []
-        return [(path[depth:], key)]
+            return None
+        return path[depth:], key
 
 
 class WriteOperations:

@@ -22,14 +22,17 @@ from storeconf.stores.file.format import (
     Record,
     entry_name,
     lock_number,
+    name_in,
     parse,
     parse_committed,
     parse_header,
+    parse_key,
 )
 from storeconf.stores.file.system import NO_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from hashlib import blake2b
 
     from storeconf.stores.file.directory import Directory
     from storeconf.stores.file.system import Locks
@@ -110,13 +113,10 @@ def read_record(target: bytes, key: bytes, alone: bool = False, most: int | None
         raise
 
 
-def read_header(target: bytes, prefix: bytes, alone: bool = False, *, below: int | None = None) -> Header | None:
-    """Return the header in a file, as `read_record` does. Of values, only the small ones are checked.
-
-    ``target`` may be a name in the open directory ``below``.
-    """
+def read_header(target: bytes, prefix: bytes, alone: bool = False) -> Header | None:
+    """Return the header in a file, as `read_record` does. Of values, only the small ones are checked."""
     try:
-        fd = os.open(target, _READ, dir_fd=below)
+        fd = os.open(target, _READ)
         try:
             data = os.read(fd, _CHUNK)
             size = os.fstat(fd).st_size if len(data) == _CHUNK else len(data)
@@ -126,13 +126,34 @@ def read_header(target: bytes, prefix: bytes, alone: bool = False, *, below: int
                 header = parse_header(data, len(data))
             if header is None or not header.key.startswith(prefix) or not target.endswith(entry_name(header.key)):
                 return None
-            return header if header.committed or alone or _is_at(fd, target, below) else None
+            return header if header.committed or alone or _is_at(fd, target) else None
         finally:
             os.close(fd)
     except OSError as error:
         if error.errno in _NOT_A_RECORD:
             return None
         raise
+
+
+def _read_key(name: bytes, below: int) -> tuple[bytes, int] | None:
+    """Return key and expiry of the record in a file of an open directory; None if it takes a closer look.
+
+    Most records are committed and whole: for them this takes three quarters of the time that `read_header` takes.
+    """
+    try:
+        fd = os.open(name, _READ, dir_fd=below)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, _CHUNK)
+        size = os.fstat(fd).st_size if len(data) == _CHUNK else len(data)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return parse_key(data, size)
 
 
 def _read_rest(fd: int, data: bytes) -> bytes:
@@ -142,8 +163,8 @@ def _read_rest(fd: int, data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _is_at(fd: int, target: bytes, below: int | None = None) -> bool:
-    there, here = os.stat(target, dir_fd=below, follow_symlinks=False), os.fstat(fd)
+def _is_at(fd: int, target: bytes) -> bool:
+    there, here = os.lstat(target), os.fstat(fd)
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
@@ -255,18 +276,20 @@ class EntryReader:
             return None
         return (record.value, record.expiry) if record is not None and lives(record.expiry) else None
 
-    def header(self, directory: bytes, prefix: bytes, name: bytes, below: int | None = None) -> Header | None:
-        """Return the header in a directory's file, or None if it is gone, damaged or expired. Raises Busy.
+    def key(self, directory: bytes, prefix: bytes, hash_: blake2b, name: bytes, below: int | None) -> bytes | None:
+        """Return what follows the prefix in the key of a directory's file; None if it is gone, damaged or expired.
 
-        ``below`` is the directory if it is open: looking there is quicker.
+        ``hash_`` is that of the prefix; ``below`` is the directory if it is open, which is quicker. Raises Busy.
         """
         try:
-            header = read_header(name, prefix, below=below) if below is not None else None
-            if header is None:
-                header = self._settled(read_header, directory + b"/" + name, name, prefix)
+            if below is not None and (found := _read_key(name, below)) is not None:
+                key, expiry = found
+                if key.startswith(prefix) and name_in(hash_, key := key[len(prefix) :]) == name:
+                    return key if not expiry or time.time_ns() < expiry * 1_000_000 else None
+            header = self._settled(read_header, directory + b"/" + name, name, prefix)
         except FileNotFoundError:
             return None
-        return header if header is not None and lives(header.expiry) else None
+        return header.key[len(prefix) :] if header is not None and lives(header.expiry) else None
 
     def _settled(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:
         for _ in range(_TRIES):
