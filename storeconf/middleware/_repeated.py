@@ -8,6 +8,9 @@ something else for them.
 An answer is compared if the other store must give the same one: the key was written there by this process, no other
 call was changing the key meanwhile, and the entry is not about to expire.
 
+In the caller's way is as little as possible: that a call begins and that it has ended is written in a journal, and
+what follows from that is found out in order, some milliseconds later, in moments when no caller waits for an answer.
+
 Longer than other modules, because the order of calls, what is compared, and what is left out follow from one another.
 """
 
@@ -22,12 +25,13 @@ from asyncio import _get_running_loop
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
+from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
 from storeconf._arguments import milliseconds
-from storeconf._lifecycle import CLOSED, CLOSING
+from storeconf._lifecycle import CLOSING
 from storeconf._root import CLOSE_GRACE, life_of
 from storeconf.errors import StoreClosedError, StoreTimeoutError, StoreUnavailableError
 
@@ -52,8 +56,29 @@ MOST_KNOWN = 50_000
 AT_ONCE = 8
 """Calls that are repeated at the same time in one event loop."""
 
-DELAY = 0.002
-"""Seconds for which calls are gathered: repeated together they take a fraction of the time, and callers come first."""
+DELAY = 0.03
+"""Seconds for which calls are gathered: repeated together they take a fraction of the time, and meet fewer callers."""
+
+PATIENCE = 0.005
+"""Seconds for which calls that are ready wait for a moment in which no caller of the loop waits for an answer."""
+
+MOST_PATIENT = 200
+"""Calls that wait to be repeated when that patience is over: an event loop at its limit has no such moments."""
+
+_LOOK = 0.001
+"""Seconds between two looks for such a moment, and between the beginnings of tasks that repeat calls."""
+
+_STEP = 2
+"""Tasks that begin in one such moment: what they do in one turn of the loop, a caller may have to wait for."""
+
+_NOTES_AT_ONCE = 16
+"""Notes of the journal that are read in one turn of the loop."""
+
+MOST_NOTES = 128
+"""Notes in the journal; at the next one it is read at once, so that the bounds hold for what is in there too."""
+
+LARGE = 4096
+"""Bytes of a value or answer after which the journal is read at once too."""
 
 MARGIN = 1.0
 """Seconds before its end from which an entry is not compared, and by which expiries may differ."""
@@ -123,6 +148,21 @@ class RepeatedCall:
             size += _size(argument)
         self.size: int = size
 
+    def weigh(self, room: int) -> None:
+        """Count its answer too, or do without it: then the answers are not compared."""
+        size, answer = 0, self.answer
+        if answer.__class__ is bytes:
+            size = len(answer)
+        elif answer.__class__ is tuple:
+            size = len(answer[0])
+        elif answer.__class__ is dict:
+            self.answer = answer = {key: answer[key] for key in self.keys.values() if key in answer}
+            size = sum(map(len, answer.values()))
+        if self.size + size <= room:
+            self.size += size
+        else:
+            self.answer, self.comparable = None, False
+
     @property
     def is_tree(self) -> bool:
         """Whether it is a ``delete_all``."""
@@ -161,14 +201,60 @@ def _size(argument: Any) -> int:
     return sum(map(len, argument)) + sum(map(len, argument.values())) if kind is dict else 0
 
 
+class CallHere:
+    """A call for one key that callers make: what the journal has twice, when it begins and when it has ended.
+
+    ``begun`` is what `RootPair.begin` would have returned, once the first of the notes has been read.
+    """
+
+    __slots__ = (
+        *("answer", "args", "begun", "ended", "happened", "keys", "kwargs", "lane", "late", "row", "source", "start"),
+        *("unknown",),
+    )
+
+    def __init__(self, source: MirrorSource, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.source: MirrorSource = source
+        self.row: Operation = row
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.answer: Any = None
+        self.happened: bool = True
+        self.unknown: bool = False
+        self.late: bool  # whether the other store was closing or closed when it ended
+        self.begun: tuple[int, int, Collection[int]] | None = None
+        self.lane: _MirrorLane
+        self.keys: dict[int, str]
+        self.start: float
+        self.ended: float
+
+
+def _is_large(call: CallHere) -> bool:
+    answer = call.answer
+    if answer.__class__ is bytes:
+        return len(answer) > LARGE
+    return call.row.stores and any(each.__class__ is bytes and len(each) > LARGE for each in call.args)
+
+
+class MirrorSource(Protocol):
+    """A store with a mirror."""
+
+    def chosen(self, key: str) -> int | None:
+        """Return the digest of a key whose calls are repeated, None for any other."""
+
+    def repeated(self, call: CallHere) -> RepeatedCall:
+        """Return what is to be repeated of a call."""
+
+
 class _MirrorLane:
-    """The calls that one event loop repeats."""
+    """The calls of one event loop: those that it repeats, and how many callers wait for an answer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
+        self.callers: int = 0
         self.calls: dict[RepeatedCall, None] = {}  # the oldest first
         self.ready: deque[RepeatedCall] = deque()
-        self.woken: bool = False  # whether tasks are about to begin
+        self.leader: asyncio.Task[None] | None = None
+        self.hold: Calls | None = None  # so that closing waits until the journal is read
         self.tasks: set[asyncio.Task[None]] = set()
 
 
@@ -198,8 +284,10 @@ class RootPair:
     def _reset(self) -> None:
         self._mutex: threading.Lock = threading.Lock()
         self._lanes: list[_MirrorLane] = []
+        self._lane: _MirrorLane | None = None  # the last one that was used
+        self._journal: deque[CallHere] = deque()  # in the order in which calls have begun and ended, in all threads
         self._size: int = 0
-        self.pending: int = 0
+        self._pending: int = 0
         self._last: dict[int, RepeatedCall] = {}  # by key: the call that the next one waits for
         self._trees: list[RepeatedCall] = []  # those of delete_all, oldest first
         self._tree_at: dict[tuple[str, ...], RepeatedCall] = {}  # the last one of each path
@@ -234,25 +322,84 @@ class RootPair:
             self._left_out[(key % _PLACES) >> 3] |= 1 << (key & 7)
             self._known.pop(key, None)
 
+    def enter(self, call: CallHere) -> None:
+        """Note that a call for one key begins."""
+        loop, lane = _get_running_loop(), self._lane
+        if lane is None or lane.loop is not loop:
+            lane = self._lane_here()
+        lane.callers += 1
+        call.lane = lane
+        self._journal.append(call)
+        call.start = time.monotonic()
+
+    def leave(self, call: CallHere) -> None:
+        """Note that it has ended.
+
+        In one step: if a call that another thread begins afterwards came first there, the order would be another one.
+        """
+        lane, journal = call.lane, self._journal
+        lane.callers -= 1
+        call.ended = time.monotonic()
+        call.late = late = self._life.state >= CLOSING
+        journal.append(call)
+        if lane.leader is None:
+            self._lead(lane)
+        if late or len(journal) > MOST_NOTES or _is_large(call):
+            self.settle()
+
+    def settle(self) -> None:
+        """Find out what follows from the journal."""
+        with self._mutex:
+            self._read_journal()
+        if self._reasons:
+            self._tell()
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait to be repeated."""
+        self.settle()
+        return self._pending
+
     def begin(self, keys: Collection[int], changes: bool) -> tuple[int, int, Collection[int]]:
         """Note that a call for these keys begins; what comes back is for `repeat`, or for `end`."""
-        changing = self._changing
-        if not changes:
-            # In this order: a change that another thread begins meanwhile is among the busy ones, or has a new number.
-            since, cleared = self._changes, self._cleared
-            busy = {key for key in keys if key in changing} if changing else ()
-            return since, -1 if self._clearing else cleared, busy
         with self._mutex:
-            busy = {key for key in keys if key in changing}
-            for key in keys:
-                changing[key] = changing.get(key, 0) + 1
-            self._changes += 1
-            return self._changes, -1 if self._clearing else self._cleared, busy
+            self._read_journal()
+            return self._begin(keys, changes)
 
     def end(self, keys: Collection[int], begun: tuple[int, int, Collection[int]]) -> None:
         """Note that a change has ended which is not repeated."""
         with self._mutex:
+            self._read_journal()
             self._end(keys, True, begun)
+
+    def _read_journal(self, most: int | None = None) -> None:
+        journal = self._journal
+        for _ in repeat(None) if most is None else range(most):
+            if not journal:
+                return
+            call = journal.popleft()
+            if call.begun is not None:
+                if not call.keys:
+                    continue  # not of the share
+                if call.happened:
+                    self._repeat_or_drop(call.source.repeated(call), call.begun, call.lane, late=call.late)
+                elif call.row.changes:
+                    self._end(call.keys, True, call.begun)
+                continue
+            digest = call.source.chosen(call.args[0])
+            call.keys = {} if digest is None else {digest: call.args[0]}
+            call.begun = self._begin(call.keys, call.row.changes)
+
+    def _begin(self, keys: Collection[int], changes: bool) -> tuple[int, int, Collection[int]]:
+        changing = self._changing
+        busy: Collection[int] = ()
+        if changing:
+            busy = {key for key in keys if key in changing}
+        if changes and keys:
+            for key in keys:
+                changing[key] = changing.get(key, 0) + 1
+            self._changes += 1
+        return self._changes, -1 if self._clearing else self._cleared, busy
 
     def _end(self, keys: Collection[int], changes: bool, begun: tuple[int, int, Collection[int]]) -> Collection[int]:
         """Note that a call has ended; return those of its keys that another call was changing meanwhile."""
@@ -282,51 +429,67 @@ class RootPair:
     def begin_tree(self) -> None:
         """Note that a ``delete_all`` begins."""
         with self._mutex:
+            self._read_journal()
             self._clearing += 1
             self._cleared += 1
 
     def end_tree(self) -> None:
         """Note that one has ended which is not repeated."""
         with self._mutex:
+            self._read_journal()
             self._clearing = max(0, self._clearing - 1)
 
     def repeat(self, call: RepeatedCall, begun: tuple[int, int, Collection[int]] | None) -> None:
-        """Note that a call has ended, and let it be repeated, or drop it; ``begun`` is None for a ``delete_all``.
-
-        In one step: if a call that another thread begins afterwards came first there, the order would be another one.
-        """
-        loop = asyncio.get_running_loop()
+        """Note that a call has ended, and let it be repeated, or drop it; ``begun`` is None for a ``delete_all``."""
+        lane = self._lane_here()
         with self._mutex:
-            if begun is None:
-                self._clearing = max(0, self._clearing - 1)
-            else:
-                unsure = self._end(call.keys, call.row.changes, begun)
-                call.unsure = call.keys if call.unknown else unsure
-            lane = self._lane(loop)
-            if self._life.state in (CLOSING, CLOSED):
-                self._drop([call], "the store is closed")
-            elif call.is_tree:
-                if len(self._trees) >= MOST_CALLS:
-                    self._drop([call], _TOO_MANY)
-                elif not self._trees or not self._is_repeated_already(call):
-                    self._queue(call, lane)
-            elif self.pending >= MOST_CALLS or self._size + call.size > MOST_SIZE:
-                self._drop([call], _TOO_MANY)
-            else:
-                self._queue(call, lane)
+            self._read_journal()
+            self._repeat_or_drop(call, begun, lane, late=self._life.state >= CLOSING)
         if self._reasons:
             self._tell()
+        if lane.leader is None and lane.calls:
+            self._lead(lane)
 
-    def _lane(self, loop: asyncio.AbstractEventLoop) -> _MirrorLane:
-        mine = None
-        for lane in self._lanes:
-            if lane.loop is loop:
-                mine = lane
-            elif lane.calls and lane.loop.is_closed():
-                self._drop(list(lane.calls), "the event loop is closed")
-        if mine is None:
-            mine = _MirrorLane(loop)
-            self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()] + [mine]
+    def _repeat_or_drop(
+        self, call: RepeatedCall, begun: tuple[int, int, Collection[int]] | None, lane: _MirrorLane, *, late: bool
+    ) -> None:
+        if begun is None:
+            self._clearing = max(0, self._clearing - 1)
+        else:
+            unsure = self._end(call.keys, call.row.changes, begun)
+            call.unsure = call.keys if call.unknown else unsure
+        if late:
+            self._drop([call], "the store is closed")
+        elif lane.loop.is_closed():
+            self._drop([call], "the event loop is closed")
+        elif call.is_tree:
+            if len(self._trees) >= MOST_CALLS:
+                self._drop([call], _TOO_MANY)
+            elif not self._trees or not self._is_repeated_already(call):
+                self._queue(call, lane)
+        elif self._pending >= MOST_CALLS or self._size + call.size > MOST_SIZE:
+            self._drop([call], _TOO_MANY)
+        else:
+            call.weigh(MOST_SIZE - self._size)
+            self._queue(call, lane)
+
+    def _lane_here(self) -> _MirrorLane:
+        """Return the lane of this event loop; what was to be repeated in one that is closed is dropped."""
+        loop, mine = asyncio.get_running_loop(), None
+        with self._mutex:
+            self._read_journal()
+            for lane in self._lanes:
+                if lane.loop is loop:
+                    mine = lane
+                elif lane.loop.is_closed():
+                    self._drop(list(lane.calls), "the event loop is closed")
+                    self._let_close(lane)
+            if mine is None:
+                mine = _MirrorLane(loop)
+                self._lanes = [lane for lane in self._lanes if not lane.loop.is_closed()] + [mine]
+            self._lane = mine
+        if self._reasons:
+            self._tell()
         return mine
 
     def _is_repeated_already(self, call: RepeatedCall) -> bool:
@@ -366,7 +529,7 @@ class RootPair:
         lane.calls[call] = None
         call.calls = self._life.calls
         call.calls.__enter__()  # so that closing waits until it is repeated
-        self.pending += 1
+        self._pending += 1
         self._size += call.size
         if not first:
             self._make_ready(call)
@@ -375,40 +538,68 @@ class RootPair:
         lane = call.lane
         assert lane is not None
         lane.ready.append(call)
-        if not lane.woken and len(lane.tasks) < AT_ONCE:
-            lane.woken = True
+        if _get_running_loop() is not lane.loop:
             # A closed loop raises; the next call drops what it was to repeat.
             with suppress(RuntimeError):
-                if _get_running_loop() is lane.loop:
-                    self._wake(lane)
-                else:
-                    lane.loop.call_soon_threadsafe(self._wake, lane)
+                lane.loop.call_soon_threadsafe(self._begin_tasks, lane)
 
     # ------------------------------------------------------------------ in the background
 
-    def _wake(self, lane: _MirrorLane) -> None:
-        self._begin_task(lane, DELAY)
+    def _lead(self, lane: _MirrorLane) -> None:
+        """Begin the task that has calls repeated. Runs in the lane's loop."""
+        lane.hold = self._life.calls
+        lane.hold.__enter__()
 
-    def _begin_task(self, lane: _MirrorLane, delay: float) -> None:
+        def ended(leader: asyncio.Task[None]) -> None:
+            if lane.leader is leader:  # the loop ends: it was cancelled, perhaps before it began
+                lane.leader = None
+                self._let_close(lane)
+                self._drop_lane(lane)
+
         # In a context of its own: what is repeated is part of no request and of no flight.
-        lane.loop.create_task(self._work(lane, delay), context=Context())
+        lane.leader = lane.loop.create_task(self._gather(lane), context=Context())
+        lane.leader.add_done_callback(ended)
 
-    async def _work(self, lane: _MirrorLane, delay: float) -> None:
-        """Repeat what is ready. It needs the mutex only after it has waited: an eager task begins within it."""
+    def _let_close(self, lane: _MirrorLane) -> None:
+        hold, lane.hold = lane.hold, None
+        if hold is not None:
+            hold.__exit__()
+
+    async def _gather(self, lane: _MirrorLane) -> None:
+        """Gather calls, and have them repeated in moments in which no caller waits, until none is left."""
+        delay = DELAY
+        while True:
+            await asyncio.sleep(delay)
+            while self._journal:
+                with self._mutex:
+                    self._read_journal(_NOTES_AT_ONCE)
+                await asyncio.sleep(0)
+            self._tell()
+            patient_until = time.monotonic() + PATIENCE
+            while self._meets_callers(lane) and time.monotonic() < patient_until:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK)  # for an event, callers would have to look for who waits
+            self._begin_tasks(lane, _STEP)
+            if not lane.calls and not self._journal:
+                lane.leader = None
+                self._let_close(lane)
+                return
+            delay = _LOOK if lane.ready and len(lane.tasks) < AT_ONCE else DELAY
+
+    def _meets_callers(self, lane: _MirrorLane) -> bool:
+        return bool(lane.callers and lane.ready) and self._pending < MOST_PATIENT
+
+    def _begin_tasks(self, lane: _MirrorLane, most: int = AT_ONCE) -> None:
+        for _ in range(min(len(lane.ready), AT_ONCE - len(lane.tasks), most)):
+            task = lane.loop.create_task(self._work(lane), context=Context())
+            lane.tasks.add(task)
+            task.add_done_callback(lane.tasks.discard)
+
+    async def _work(self, lane: _MirrorLane) -> None:
+        """Repeat what is ready."""
         task = asyncio.current_task()
-        assert task is not None
         inside = self._life.inside
-        lane.tasks.add(task)
         inside.add(task)  # so that it goes on while the store closes
         try:
-            try:
-                await asyncio.sleep(delay)
-            finally:
-                if delay:
-                    lane.woken = False
-            if delay:
-                for _ in range(min(len(lane.ready) - 1, AT_ONCE - len(lane.tasks))):
-                    self._begin_task(lane, 0)
             while lane.ready:
                 call = lane.ready.popleft()
                 if call in lane.calls:
@@ -416,13 +607,16 @@ class RootPair:
                     await self._repeat(call, lane)
                     await asyncio.sleep(0)
         except BaseException:  # the loop ends
-            with self._mutex:
-                self._drop(list(lane.calls), "the event loop ends")
-            self._tell()
+            self._drop_lane(lane)
             raise
         finally:
-            lane.tasks.discard(task)
             inside.discard(task)
+
+    def _drop_lane(self, lane: _MirrorLane) -> None:
+        with self._mutex:
+            self._read_journal()
+            self._drop(list(lane.calls), "the event loop ends")
+        self._tell()
 
     async def _repeat(self, call: RepeatedCall, lane: _MirrorLane) -> None:
         begun, answer = time.monotonic(), None
@@ -495,7 +689,7 @@ class RootPair:
         if lane is None or call not in lane.calls:
             return
         del lane.calls[call]
-        self.pending -= 1
+        self._pending -= 1
         self._size -= call.size
         for key in call.keys:
             if self._last.get(key) is call:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from pydantic import Field
 
 from storeconf._pace import Pace, batches
-from storeconf.errors import UnsupportedOperationError
+from storeconf.errors import StoreValueError, UnsupportedOperationError
 from storeconf.middleware import GuardedStore, pass_through, without_policies
-from storeconf.middleware._repeated import RepeatedCall, pair_of
+from storeconf.middleware._repeated import CallHere, RepeatedCall, pair_of
 from storeconf.operations import OPERATIONS, Operation, named
 from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Store, value_bytes
@@ -200,6 +200,18 @@ def _may_have_happened(error: BaseException) -> bool:
     return not isinstance(error, Exception) or bool(getattr(error, "outcome_unknown", False))
 
 
+def _fixed(row: Operation, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The arguments with values that nobody can change any more; None if they are wrong, which the call will tell."""
+    at = row.expiry
+    for each in args[1:at]:
+        if each.__class__ is not bytes and each is not None:
+            try:
+                return (args[0], *(None if each is None else value_bytes(each) for each in args[1:at]), *args[at:])
+            except (TypeError, StoreValueError):
+                return None
+    return args
+
+
 # ---------------------------------------------------------------------- the store
 
 
@@ -231,9 +243,9 @@ class MirrorStore(GuardedStore):
 
     def report(self) -> MirrorReport:
         """Return what has been counted so far."""
-        link = self._link
+        link, pending = self._link, self._pair.pending  # which comes first: it finds out about the others
         return MirrorReport(
-            link.calls, link.compared, link.differences, link.errors, link.dropped, link.left_out, self._pair.pending,
+            link.calls, link.compared, link.differences, link.errors, link.dropped, link.left_out, pending,
             link.here.summary(), link.there.summary(),
         )  # fmt: skip
 
@@ -249,29 +261,20 @@ class MirrorStore(GuardedStore):
             return await self._around_tree(row, other, call)
         if row.target == "keys":
             return await self._around_many(row, other, call, args, kwargs)
-        try:
-            mirrored = self._mirrored(row, other, args, kwargs)
-        except Exception:  # noqa: BLE001  # wrong arguments, about which the store itself tells
-            mirrored = None
-        if mirrored is None:
+        fixed = _fixed(row, args) if row.stores else args
+        if fixed is None:
             return await call(*args, **kwargs)
-        changes, pair = row.changes, self._pair
-        begun, start = pair.begin(mirrored.keys, changes), time.monotonic()
-        happened = True
+        mirrored, pair = CallHere(self, row, fixed, kwargs), self._pair
+        pair.enter(mirrored)
         try:
-            mirrored.answer = await call(*args, **kwargs)
-            return mirrored.answer
+            mirrored.answer = answer = await call(*args, **kwargs)
+            return answer
         except BaseException as error:
             mirrored.unknown = True
-            happened = changes and _may_have_happened(error)
+            mirrored.happened = row.changes and _may_have_happened(error)
             raise
         finally:
-            if happened:
-                mirrored.ended = time.monotonic()
-                mirrored.seconds = mirrored.ended - start
-                pair.repeat(mirrored, begun)
-            elif changes:
-                pair.end(mirrored.keys, begun)
+            pair.leave(mirrored)
 
     async def _around_tree(self, row: Operation, other: Store, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         pair, start, happened = self._pair, time.monotonic(), True
@@ -303,7 +306,8 @@ class MirrorStore(GuardedStore):
         parts: list[_Part] = []
         start, happened, unknown, answer = time.monotonic(), False, True, None
         try:
-            with suppress(Exception):  # wrong arguments, about which the store itself tells
+            # Keys or values of wrong types, about which the store itself tells.
+            with suppress(TypeError, LookupError, StoreValueError):
                 await self._begin_parts(row, other, args, kwargs, parts)
             start = time.monotonic()
             try:
@@ -336,7 +340,7 @@ class MirrorStore(GuardedStore):
         given, pace = args[0], Pace()
         names = list(dict.fromkeys(given))
         for batch in batches(names):
-            keys = {digest: key for key in batch if (digest := self._chosen(key)) is not None}
+            keys = {digest: key for key in batch if (digest := self.chosen(key)) is not None}
             if keys:
                 some: Any = list(keys.values())
                 if row.stores:
@@ -348,23 +352,21 @@ class MirrorStore(GuardedStore):
             if pace.due():
                 await pace.rest()
 
-    def _mirrored(
-        self, row: Operation, other: Store, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> RepeatedCall | None:
-        """What is to be repeated of a call for one key, or None if that is not in the share."""
-        key = args[0]
-        digest = self._chosen(key)
-        if digest is None:
-            return None
-        if row.stores:
-            values = tuple(None if each is None else value_bytes(each) for each in args[1 : row.expiry])
-            args = (key, *values, *args[1 + len(values) :])
-        return RepeatedCall(self._link, other, row, {digest: key}, args, kwargs)
+    def repeated(self, call: CallHere) -> RepeatedCall:
+        """Return what is to be repeated of a call for one key."""
+        assert self.other is not None
+        mirrored = RepeatedCall(self._link, self.other, call.row, call.keys, call.args, call.kwargs)
+        mirrored.answer, mirrored.unknown = call.answer, call.unknown
+        mirrored.ended, mirrored.seconds = call.ended, call.ended - call.start
+        return mirrored
 
-    def _chosen(self, key: str) -> int | None:
-        """The digest of a key that is mirrored; stable, so that all processes choose the same keys."""
+    def chosen(self, key: str) -> int | None:
+        """Return the digest of a key that is mirrored; stable, so that all processes choose the same keys."""
         digest = self._digest.copy()
-        digest.update(key.encode())
+        try:
+            digest.update(key.encode())
+        except (AttributeError, UnicodeEncodeError):  # it is not a key, as the store tells who called it
+            return None
         number = int.from_bytes(digest.digest())
         if number >= self._link.below:
             return None

@@ -398,13 +398,26 @@ async def test_the_size_of_what_waits_is_bounded() -> None:
 
 
 @in_loop
+async def test_answers_count_too_and_a_call_whose_answer_has_no_room_is_not_compared() -> None:
+    other = Slow()
+    store = mirrored(other)
+    await store.set("large", b"v" * (1 << 20))
+    for _ in range(30):
+        assert await store.get("large")
+        assert await store.get_many(["large"])
+    other.gate.set()
+    report = await repeated(store)
+    assert (report.calls, report.dropped, report.differences, report.compared) == (61, 0, 0, 14)
+
+
+@in_loop
 async def test_any_number_of_keys_is_left_out_in_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MOST_CALLS", 0)
     store = mirrored(MemoryStore())
     for number in range(2000):
         await store.set(f"k{number}", b"v")
-    monkeypatch.undo()
     before = report_of(store)
+    monkeypatch.undo()
     for number in range(2000):
         await store.get(f"k{number}")
         await store.get(f"other{number}")

@@ -68,12 +68,18 @@ def p99(took: list[float]) -> float:
 
 
 async def ratio(registry: storeconf.StoreRegistry, calls: int) -> float:
-    """The median of five ratios of the p99 with a mirror to that without, in turn first."""
+    """The median of five ratios of the p99 with a mirror to that without.
+
+    Each of the two is measured in short turns, so that what else the machine does concerns both.
+    """
     found = []
-    for at in range(5):
-        order = ["plain", "mirrored"][:: 1 if at % 2 else -1]
-        took = {name: p99(await latencies(registry[name], calls)) for name in order}
-        found.append(took["mirrored"] / took["plain"])
+    for _ in range(5):
+        took: dict[str, list[float]] = {"plain": [], "mirrored": []}
+        for at in range(4):
+            for name in ["plain", "mirrored"][:: 1 if at % 2 else -1]:
+                took[name] += await latencies(registry[name], calls // 4)
+                await repeated(registry["mirrored"])
+        found.append(p99(took["mirrored"]) / p99(took["plain"]))
     return statistics.median(found)
 
 
@@ -86,11 +92,10 @@ def test_callers_wait_no_longer() -> None:
     async def check(registry: storeconf.StoreRegistry) -> None:
         for name in ("plain", "mirrored"):
             await latencies(registry[name], 100)
-        found = [await ratio(registry, 400)]
-        while found[-1] > 1.8 and len(found) < 4:  # the machine may have something else to do
-            found.append(await ratio(registry, 400))
-        # 1.3 to 1.8 were measured on two quiet cores, since the repeated calls share the callers' event loop.
-        assert min(found) <= 1.8, found
+        found = [await ratio(registry, 480)]
+        while found[-1] > 1.1 and len(found) < 4:  # the machine may have something else to do
+            found.append(await ratio(registry, 480))
+        assert min(found) <= 1.1, found
         report = await repeated(registry["mirrored"])
         assert (report.differences, report.errors, report.dropped) == (0, 0, 0)
         assert report.compared > 300
