@@ -194,7 +194,7 @@ class CompressStore(CodecStore):
 
     def __init__(self, inner: Store, settings: Compress, context: BuildContext) -> None:
         self._min_size = settings.min_size
-        self.max_size = settings.max_size
+        self._largest = self.max_size = settings.max_size
         limit = context.chain.get("limit")
         if isinstance(limit, Limit) and limit.value_size is not None:
             self.max_size: Size = min(self.max_size, limit.value_size)
@@ -203,6 +203,12 @@ class CompressStore(CodecStore):
         self._accept_plain = settings.accept_plain
         self._logger = context.logger
         super().__init__(inner)
+
+    def on_bind(self) -> None:
+        """Apply `limit` to the application's values alone: locks, leases and copies are not written through it."""
+        super().on_bind()
+        if any(name.startswith("-") for name in self.namespaces):
+            self.max_size = self._largest
 
     def encode(self, key: str, value: bytes) -> bytes:
         """Pack the value, or store it as it is if that is not longer."""

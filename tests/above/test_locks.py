@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MIDDLEWARE: dict[str, Any] = {
     "ttl": {"max": "0.3s"},
-    "limit": {"key_size": 4, "value_size": 64},
+    "limit": {"key_size": 4, "value_size": 8},
     "on_error": "miss",
     "fallback": "other",
     "cache": "1h",
