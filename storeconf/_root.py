@@ -32,10 +32,11 @@ from storeconf._lifecycle import (
     within,
 )
 from storeconf._pace import few, in_batches
-from storeconf._single_flight import Flights
+from storeconf._single_flight import Flights, StandstillError
 from storeconf.errors import (
     StoreClosedError,
     StoreconfError,
+    StoreDeadlockError,
     StoreError,
     StoreTimeoutError,
     StoreUnavailableError,
@@ -412,6 +413,19 @@ class RootLife(LifeCycle):
             self.watchers = tuple(each for each in self.watchers if each != watcher)
             self.observed = self._is_observed()
 
+    async def overtake(self, store: Named, path: tuple[str, ...], keys: Collection[str] | None, operation: str) -> None:
+        """Begin a change through a store: see `Flights.overtake`."""
+        try:
+            await self.flights.overtake(path, keys)
+        except StandstillError:
+            raise StoreDeadlockError(
+                f"{operation} on store {store.name!r} would wait forever: get_or_set is storing a value of the same "
+                "key in the event loop that this call blocks, because it was made without await in a coroutine; "
+                "await the change (with Django aset in place of set, and so on), or make it in another thread",
+                store=store.name,
+                operation=operation,
+            ) from None
+
     async def reporting(
         self, change: Callable[[], Awaitable[T]], path: tuple[str, ...], keys: Collection[str] | None
     ) -> T:
@@ -527,7 +541,7 @@ class RootCaller:
 
     async def _overtaking(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> T:
         try:
-            await self._life.flights.overtake(self._path, keys)
+            await self._life.overtake(self, self._path, keys, operation)
             return await self._telling(keys, self._call(work, operation))
         finally:
             work.close()  # which has not begun if this was cancelled before
@@ -659,11 +673,13 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         near, path = life.coherence, self.namespaces
         if near is not None and keys is not None and not near.concerns(path):
             near = None
-        flights = life.flights if overtakes and life.flights.can_be_overtaken else None
-        if near is None and flights is None and not (overtakes and life.watchers):
+        overtake = None
+        if overtakes and life.flights.can_be_overtaken:
+            overtake = partial(life.overtake, self, path, keys, name)
+        if near is None and overtake is None and not (overtakes and life.watchers):
             return operation(self, *args, **kwargs)
         # Each within a coroutine: if that is cancelled before it begins, none is left that nobody awaits.
-        change = partial(_tell, near, flights, path, keys, lambda: operation(self, *args, **kwargs))
+        change = partial(_tell, near, overtake, path, keys, lambda: operation(self, *args, **kwargs))
         return life.reporting(change, path, keys) if overtakes and life.watchers else change()
 
     return telling
@@ -679,11 +695,11 @@ def _is_over(span: Any) -> bool:
 
 async def _tell(
     near: Coherence | None,
-    flights: Flights | None,
+    overtake: Callable[[], Awaitable[None]] | None,
     path: tuple[str, ...],
     keys: Collection[str] | None,
     change: Callable[[], Awaitable[T]],
 ) -> T:
-    if flights is not None:
-        await flights.overtake(path, keys)
+    if overtake is not None:
+        await overtake()
     return await (change() if near is None else near.during(change(), path, keys))

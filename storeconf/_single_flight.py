@@ -30,9 +30,11 @@ __all__ = [
     "FlightEndedError",
     "FlightTarget",
     "Flights",
+    "StandstillError",
     "is_storing",
     "part_of_flight",
     "running_flight",
+    "standing_still",
 ]
 
 T = TypeVar("T")
@@ -62,11 +64,40 @@ class DeadlockError(Exception):
         self.others = others
 
 
+class StandstillError(Exception):
+    """A change would wait for a flight whose event loop stands still until the change has ended."""
+
+
 _running: ContextVar[Flight | None] = ContextVar("storeconf-flight", default=None)
 """The flight whose factory runs here; tasks that it starts inherit it, and threads that `asyncio.to_thread` starts."""
 
 _storing: ContextVar[Flight | None] = ContextVar("storeconf-storing", default=None)
 """The flight whose value is being stored here."""
+
+
+class _Standstill:
+    """An event loop whose thread waits; None once it waits no longer, because contexts outlive that."""
+
+    __slots__ = ("loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = loop
+
+
+_still: ContextVar[_Standstill | None] = ContextVar("storeconf-still", default=None)
+"""The event loop whose thread waits, without ``await``, for what is done here."""
+
+
+@contextmanager
+def standing_still(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Tell what this thread waits for meanwhile that the event loop, which runs in it, does nothing until then."""
+    standstill = _Standstill(loop)
+    token = _still.set(standstill)
+    try:
+        yield
+    finally:
+        _still.reset(token)
+        standstill.loop = None
 
 
 def is_storing() -> bool:
@@ -106,6 +137,7 @@ class Flight:
         "_stored",
         "alone",
         "ended",
+        "loop",
         "overtaken",
         "parent",
         "place",
@@ -116,7 +148,10 @@ class Flight:
         "waiters",
     )
 
-    def __init__(self, place: Place, parent: Flight | None, lock: threading.Lock) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, place: Place, parent: Flight | None, lock: threading.Lock
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop = loop
         self.place: Place = place
         self.parent: Flight | None = parent
         self.running: bool = True
@@ -224,7 +259,7 @@ class Flights:
         slot = (asyncio.get_running_loop(), path, key)
         if self.can_join(path, key):
             return
-        flight = self._begin(slot, Flight((id(self), path, key), _current(), self._lock), begin, targets)
+        flight = self._begin(slot, Flight(slot[0], (id(self), path, key), _current(), self._lock), begin, targets)
         flight.alone = True
         flight.waiters += 1
 
@@ -247,7 +282,7 @@ class Flights:
         if flight is None or flight.overtaken:
             if caller is not None:
                 caller.check_wait(place)
-            flight = self._begin(slot, Flight(place, caller, self._lock), begin, targets)
+            flight = self._begin(slot, Flight(loop, place, caller, self._lock), begin, targets)
         flight.waiters += 1
         if caller is not None:
             # Before the check: of two that begin to wait for each other in two threads, one at least sees the other.
@@ -356,14 +391,19 @@ class Flights:
     async def overtake(self, path: Path, keys: Collection[str] | None) -> None:
         """Begin a change of these keys, or with None of anything at and below the path, through this root.
 
-        The flights concerned will store nothing; waits for those that are storing their value. From any thread.
+        The flights concerned will store nothing; waits for those that are storing their value, unless it is a flight
+        that stores another one. From any thread. Raises `StandstillError`.
         """
-        own = _storing.get()
+        own, still = _storing.get(), _still.get()
         overtaken = [flight for flight in self._concerned(path, keys) if flight is not own]
         for flight in overtaken:
             flight.overtaken = True
+        if own is not None and own.stores:
+            return  # of values that were computed at the same time any may be the last
         for flight in overtaken:
             if flight.stores and (stored := flight.stored()) is not None:
+                if still is not None and still.loop is flight.loop:
+                    raise StandstillError
                 if _get_running_loop() is None:  # a thread of `storeconf.sync`, which may wait
                     stored.result()
                 else:

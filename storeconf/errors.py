@@ -154,7 +154,10 @@ class StoreTimeoutError(StoreError, TimeoutError):
 
 
 class StoreDeadlockError(StoreError, RuntimeError):
-    """A factory of ``get_or_set`` would wait for its own key, directly or through other keys."""
+    """A factory of ``get_or_set`` would wait for its own key, directly or through other keys.
+
+    Or a change that blocks an event loop would wait for a value of its key that this loop is storing.
+    """
 
 
 class StoreLockBusyError(StoreError, TimeoutError):

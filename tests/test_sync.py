@@ -128,6 +128,14 @@ def test_names_and_identity(registry: SyncRegistry) -> None:
     assert all(result.ok for result in registry.ping().values())
 
 
+def test_an_iteration_that_can_not_begin_here_begins_in_the_loop(store: SyncStore) -> None:
+    store.set("k", "v")
+    assert list(store.keys()) == ["k"]
+    store.close()
+    with pytest.raises(storeconf.StoreClosedError):
+        list(store.keys())
+
+
 def test_more_keys_than_are_fetched_at_once(store: SyncStore) -> None:
     names = {f"k{number}" for number in range(1000)}
     store.set_many(dict.fromkeys(names, "v"))

@@ -27,6 +27,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from storeconf._background import background_loop, factories_here
 from storeconf._pace import paced
+from storeconf._single_flight import standing_still
 from storeconf.errors import StoreError
 from storeconf.integrations._sessions import registry_from
 from storeconf.registry import StoreRegistry
@@ -355,7 +356,8 @@ def _as_without_loop() -> Iterator[None]:
         return
     _set_running_loop(None)
     try:
-        yield
+        with standing_still(loop):
+            yield
     finally:
         _set_running_loop(loop)
 

@@ -190,7 +190,7 @@ class StoreWrapper(Store):
     async def _pop_nothing(self, key: str) -> None:
         """Count a ``pop`` that finds nothing, and does not call the wrapped store, as a deletion."""
         for life, path in self._targets():
-            await life.flights.overtake(path, (key,))
+            await life.overtake(self, path, (key,), "pop")
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
         return targets_of(self.wrapped)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from storeconf._lifecycle import NoLoopError
-from storeconf.errors import PluginError, StoreError
+from storeconf.errors import PluginError
 from storeconf.middleware import GuardedStore
 from storeconf.operations import OPERATIONS, named
 from storeconf.plugin import BuildContext, Middleware
@@ -127,15 +127,21 @@ class MetricsStore(GuardedStore):
     async def around_keys(self, keys: AsyncIterator[str]) -> AsyncIterator[str]:
         """Record the whole iteration as one call."""
         start = perf_counter()
-        outcome = "ok"
+        outcome: str | None = "ok"
         try:
             async for key in keys:
                 yield key
-        except StoreError as error:
+        except GeneratorExit:  # whoever iterates has seen enough
+            raise
+        except NoLoopError:
+            outcome = None  # as in `around`
+            raise
+        except BaseException as error:
             outcome = type(error).__name__
             raise
         finally:
-            self._record("keys", outcome, start)
+            if outcome is not None:
+                self._record("keys", outcome, start)
 
     def _record(self, operation: str, outcome: str, start: float) -> None:
         self._histogram.record(perf_counter() - start, self._attributes(operation, outcome))

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from storeconf._background import background_loop, check_thread, drive, run_in_background
@@ -100,7 +101,7 @@ class Caller:
     def _iterate(self, operation: str, *args: Any) -> Iterator[Any]:
         check_thread()
         reach = self._now()
-        return _iterated(reach.here, getattr(reach.callee, operation)(*args))
+        return _iterated(reach.here, partial(getattr(reach.callee, operation), *args))
 
 
 def _run(here: bool, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -112,11 +113,16 @@ def _run(here: bool, call: Callable[..., Any], *args: Any, **options: Any) -> An
     return run_in_background(call(*args, **options))
 
 
-def _iterated(here: bool, items: AsyncIterator[T]) -> Iterator[T]:
+def _iterated(here: bool, begin: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+    items = begin()
     try:
         while True:
             check_thread()
-            some = _run(here, _several, items)
+            try:
+                some = drive(_several(items)) if here else run_in_background(_several(items))
+            except NoLoopError:  # as in `_run`; but this has ended the iteration
+                here, items = False, begin()
+                continue
             yield from some
             if len(some) < _AT_ONCE:
                 return

@@ -13,13 +13,24 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 import storeconf
-from storeconf import StoreDeadlockError, StoreRegistry, StoreUnavailableError, UnknownStoreError, sync
+from storeconf import (
+    BuildContext,
+    Catalog,
+    Middleware,
+    Store,
+    StoreDeadlockError,
+    StoreRegistry,
+    StoreUnavailableError,
+    StoreWrapper,
+    UnknownStoreError,
+    sync,
+)
 from storeconf.integrations.django import StoreconfCache
 from storeconf.stores.memory import MemoryStore
 from storeconf.sync import SyncStore
@@ -29,6 +40,8 @@ from tests.servers import Server
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from pathlib import Path
+
+    from storeconf import Expiry, Value
 
 MEMORY: dict[str, Any] = {
     "stores": {"main": {"type": "memory"}, "pages": {"parent": "main"}, "other": {"parent": "main"}}
@@ -272,6 +285,70 @@ def test_a_call_that_keeps_a_loop_waiting_gets_what_a_coroutine_of_that_loop_com
     waiting.join(20)
     assert not waiting.is_alive()
     assert results == (["made for the other"] * 2 if waits_for_another else ["made"])
+
+
+class _Slow(StoreWrapper):
+    """Whose first ``add`` takes as long as a test likes."""
+
+    storing: ClassVar[asyncio.Event]
+    may_store: ClassVar[asyncio.Event]
+
+    async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
+        if not self.storing.is_set():
+            self.storing.set()
+            await self.may_store.wait()
+        return await self.wrapped.add(key, value, expires_in)
+
+
+class _Slowly(Middleware):
+    kind: ClassVar[str] = "slowly"
+
+    def wrap(self, inner: Store, context: BuildContext) -> Store:
+        return _Slow(inner)
+
+
+def test_a_change_without_await_fails_where_its_own_loop_stores_a_value_of_that_key() -> None:
+    """The change would wait for the value, and the loop that stores it for the change; others wait for the value."""
+    catalog = Catalog.builtin().with_middleware("slowly", _Slowly)
+    layout = {"stores": {"pages": {"type": "memory", "middleware": {"slowly": {}}}}}
+    registry = storeconf.read_layout(layout, environ={}, catalog=catalog).compile()
+    cache = cache_on(registry)
+
+    def sync_set(value: int) -> None:
+        cache.set("k", value)
+
+    async def main() -> None:
+        _Slow.storing, _Slow.may_store = asyncio.Event(), asyncio.Event()
+        computing = asyncio.create_task(cache.store.get_or_set(cache.make_key("k"), lambda: b"1"))
+        await _Slow.storing.wait()
+        for change in (
+            lambda: cache.set("k", 2),
+            lambda: cache.set_many({"k": 2}),
+            lambda: cache.add("k", 2),
+            lambda: cache.delete("k"),
+            lambda: cache.delete_many(["k"]),
+            cache.clear,
+        ):
+            with pytest.raises(StoreDeadlockError, match=r"'pages' would wait forever: .*await the change") as caught:
+                change()
+            assert caught.value.store == "pages"
+        cache.set("other", 2)  # which waits for nobody
+        assert cache.get_or_set("k", lambda: 3) == 3  # neither does this, whose value is as new as the other
+        waiting = [asyncio.create_task(cache.aset("k", 4)), asyncio.create_task(asyncio.to_thread(sync_set, 4))]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        _Slow.may_store.set()
+        await asyncio.gather(computing, *waiting)
+        assert cache.get("k") == 4
+        cache.set("k", 5)
+        assert cache.get("k") == 5
+
+    thread = threading.Thread(target=lambda: ended.append(asyncio.run(main())), daemon=True)
+    ended: list[None] = []
+    thread.start()
+    thread.join(20)
+    assert ended, "it hangs, or has failed"
+    SyncStore(cache.store).close()
 
 
 def test_code_without_await_waits_while_another_thread_opens_the_store(monkeypatch: pytest.MonkeyPatch) -> None:

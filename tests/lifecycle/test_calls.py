@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import gc
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from storeconf import MemoryStore
 from storeconf._root import life_of
 from storeconf.errors import (
     StoreClosedError,
     StoreError,
 )
 from tests.lifecycle.probe import Gate, Probe, ThreadGate, failure, in_thread, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from storeconf import Store
 
 # ---------------------------------------------------------------------- calls under way
 
@@ -255,3 +264,65 @@ def test_flights_of_two_loops_are_apart(probe: Probe) -> None:
     assert (first_outcome, second_outcome) == ([b"made"], [b"made"])
     assert len(runs) == 2
     assert not life_of(probe).flights
+
+
+class _Pausing(MemoryStore):
+    """Whose hooks give way before they do anything, and which stores what a factory made when a test likes."""
+
+    may_store: asyncio.Event
+
+    async def do_add(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None) -> bool:
+        await (self.may_store.wait() if value == b"made" else asyncio.sleep(0))
+        return await super().do_add(path, key, value, expiry)
+
+    async def do_set(self, *args: Any) -> None:
+        await asyncio.sleep(0)
+        await super().do_set(*args)
+
+    async def do_delete_all(self, path: tuple[str, ...]) -> None:
+        await asyncio.sleep(0)
+        await super().do_delete_all(path)
+
+
+_CHANGES: dict[str, Callable[[Store], Coroutine[Any, Any, object]]] = {
+    "set": lambda store: store.set("k", b"v"),
+    "add": lambda store: store.add("k", b"v"),
+    "pop": lambda store: store.pop("k"),
+    "delete_many": lambda store: store.delete_many(["k", "other"]),
+    "delete_all": lambda store: store.delete_all(),
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES.values(), ids=_CHANGES)
+def test_a_change_that_is_cancelled_leaves_no_coroutine_that_nobody_awaits(
+    change: Callable[[Store], Coroutine[Any, Any, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is cancelled, before it begins too, and whoever has to be told of it."""
+    left: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
+
+    async def main() -> None:
+        async with _Pausing() as store:
+            store.may_store = asyncio.Event()
+            for prepare in (
+                lambda: life_of(store).watch(lambda path, keys: None),
+                life_of(store).share_coherence,
+                lambda: flights.append(asyncio.create_task(store.get_or_set("k", lambda: b"made"))),
+            ):
+                prepare()
+                await settled()
+                for steps in range(5):
+                    task = asyncio.create_task(change(store))
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+            store.may_store.set()
+            await asyncio.gather(*flights)
+
+    flights: list[asyncio.Task[bytes]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(main())
+        gc.collect()
+    assert not left

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from storeconf import (
+    BuildContext,
     MemoryStore,
     StoreError,
     StoreReadOnlyError,
@@ -25,7 +27,7 @@ from storeconf.middleware.outage import Fallback, MissStore, OnError
 from storeconf.middleware.refusal import Limit, ReadOnly
 from storeconf.middleware.resilience import Breaker, Retry, Timeout
 from tests.middleware.making import made, run, wrapped
-from tests.middleware.metering import metering
+from tests.middleware.metering import metering, recorded
 from tests.middleware.unreliable import Unreliable
 
 if TYPE_CHECKING:
@@ -354,9 +356,66 @@ def test_metrics_record_outcomes_and_never_keys() -> None:
         assert [key async for key in store.keys()] == ["the-key"]
 
     run(check())
-    recorded = reader.get_metrics_data()
-    assert recorded is not None
-    text = recorded.to_json()
+    data = reader.get_metrics_data()
+    assert data is not None
+    text = data.to_json()
     for outcome in ("hit", "miss", "ok"):
         assert f'"outcome": "{outcome}"' in text
     assert "the-key" not in text
+
+
+class Breaking(MemoryStore):
+    """Whose iterations give one key, and then raise ``error``, or wait for what never comes."""
+
+    error: BaseException | None = None
+
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
+        yield "k"
+        if self.error is None:
+            await asyncio.Event().wait()
+        else:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (StoreUnavailableError("gone"), "StoreUnavailableError"),
+        (ZeroDivisionError(), "StoreError"),
+        (None, "CancelledError"),
+        (asyncio.CancelledError(), "CancelledError"),
+    ],
+    ids=["outage", "error of a plugin", "cancelled", "cancelled within"],
+)
+def test_metrics_record_what_ends_an_iteration(error: BaseException | None, outcome: str) -> None:
+    name = f"iterated {outcome} {error!r}"
+    metering()
+
+    async def check() -> None:
+        inner = Breaking()
+        inner.error = error
+        store = Metrics().wrap(inner, BuildContext(name=name, environment=None, store=lambda _: inner))
+        found = store.keys()
+        assert await anext(found) == "k"
+        rest = asyncio.ensure_future(anext(found))
+        await asyncio.sleep(0)
+        if error is None:
+            rest.cancel()
+        with pytest.raises(StoreError if isinstance(error, Exception) else asyncio.CancelledError):
+            await rest
+
+    run(check())
+    assert [each["outcome"] for each in recorded(name)] == [outcome]
+
+
+def test_metrics_record_an_iteration_that_was_left_as_done() -> None:
+    metering()
+
+    async def check() -> None:
+        inner = Breaking()
+        store = Metrics().wrap(inner, BuildContext(name="left", environment=None, store=lambda _: inner))
+        async with aclosing(store.keys()) as found:  # type: ignore[type-var]  # an async generator
+            assert await anext(found) == "k"
+
+    run(check())
+    assert [each["outcome"] for each in recorded("left")] == ["ok"]
