@@ -69,6 +69,8 @@ class _Place:
     """The settings of the chain as written."""
     below: tuple[str, ...] = ()
     """The names of the namespaces from the store that names ``moved_from`` to this one, which inherits it."""
+    below_root: tuple[str, ...] = ()
+    """The names of the namespaces from the root to this one, which ``mirror`` repeats on another root."""
 
     def __str__(self) -> str:
         return f"{self.backend.type}: {_shown(self.path)}" if self.path else self.backend.type
@@ -109,7 +111,8 @@ class _Side:
             written |= self._store(each.name).get("middleware") or {}
         chain, path = dict(step.chain), self._path(step)
         below = path[len(path) - self._inherited(chain, step.parent) :]
-        return _Place(step.backend, self._store(step.root), path, chain, written, below)
+        below_root = path[len(self._path(line[-1])) :]
+        return _Place(step.backend, self._store(step.root), path, chain, written, below, below_root)
 
     def _inherited(self, chain: dict[str, Middleware], parent: str | None) -> int:
         """From how many stores above ``moved_from`` is inherited, of which the first is ``parent``."""
@@ -125,11 +128,12 @@ class _Side:
         if factory.parent is None:
             root = given.get("namespace")
             path = (*([root] if root else []), name)
-            return _Place(factory.backend, given, path, dict(factory.chain), own)
+            return _Place(factory.backend, given, path, dict(factory.chain), own, below_root=(name,))
         parent = self._of_step(self.steps[factory.parent])
         chain, path = dict(factory.chain), (*parent.path, name)
         below = path[len(path) - self._inherited(chain, factory.parent) :]
-        return _Place(parent.backend, parent.settings, path, chain, parent.written | own, below)
+        below_root = (*parent.below_root, name)
+        return _Place(parent.backend, parent.settings, path, chain, parent.written | own, below, below_root)
 
     def _path(self, step: Step) -> tuple[str, ...]:
         """The namespace path as it is written: the plan has samples in place of unknown names."""
@@ -296,11 +300,15 @@ def _verdict(name: str, place: _Place, old: _Side, new: _Side) -> _Verdict:
         found = _location(place, target)
         if found is None:
             return _readable(place, target) or _kept(place)
-        return _carried(place, target, new) or found
+        return _carried(place, target, new) or _mirrored(place, target, old) or found
     for other in new.names():
         reader = new.place(other)
         if other != name and reader is not None and _location(place, reader) is None:
             return _readable(place, reader) or _Verdict("kept", f"now called {other!r}")
+    for other in new.names():
+        reader = new.place(other)
+        if reader is not None and (found := _mirrored(place, reader, old)) is not None:
+            return found
     for other in old.names():
         reader = old.place(other)
         if reader is not None and getattr(reader.chain.get("moved_from"), "store", None) == name:
@@ -325,6 +333,26 @@ def _carried(place: _Place, target: _Place, new: _Side) -> _Verdict | None:
         return None
     unreadable = _readable(place, origin)
     return unreadable or _Verdict("moved", f"moved_from carries entries over from {source!r}")
+
+
+def _mirrored(place: _Place, target: _Place, old: _Side) -> _Verdict | None:
+    """Whether the new store is where the old layout has repeated all calls."""
+    link = place.chain.get("mirror")
+    source = getattr(link, "store", None)
+    if not isinstance(source, str) or (origin := old.place(source)) is None:
+        return None
+    origin = replace(origin, path=(*origin.path, *place.below_root))
+    if _location(origin, target) is not None:
+        return None
+    percent = getattr(link, "percent", 0)
+    if percent < 100:
+        return _left(f"it becomes the store {source!r} on which mirror repeats {percent:g} % of the keys")
+    return _readable(origin, target) or _Verdict(
+        "unknown",
+        f"mirror has repeated on {source!r} what was written since it began; older entries would be left behind",
+        "change it once mirror has run for longer than entries last, and has dropped no call (see mirror_report); "
+        f"else {_CARRY}",
+    )
 
 
 # ---------------------------------------------------------------------- the command
