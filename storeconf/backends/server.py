@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -435,6 +437,12 @@ def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:
 
 
 def _host(name: str) -> str:
+    """One spelling for all spellings of a host that are known to mean the same."""
+    name = name.lower().removesuffix(".")
+    if ":" in name:
+        with suppress(ValueError):
+            address = IPv6Address(name)
+            name = str(address.ipv4_mapped or address)
     return "localhost" if name in ("127.0.0.1", "::1") else name
 
 

@@ -192,9 +192,12 @@ class _Walk:
         fields = fields_of(type(model))
         if key not in fields.expects:
             return self.value(self._unknown(key), value, None, path)
+        actual = getattr(model, fields.attributes[key])
         if type(value) is int:
             value = _number(type(model), key, value)
-        return self.value(fields.expects[key], value, getattr(model, fields.attributes[key]), path)
+        elif type(value) is Text and type(actual) is int:  # its digits need not be decimal
+            value = _number(type(model), key, actual)
+        return self.value(fields.expects[key], value, actual, path)
 
     def _unknown(self, key: str) -> Expect:
         return _SECRET_VALUE if SECRET_NAME.fullmatch(key) else ANY

@@ -273,6 +273,16 @@ def test_a_mode_is_shown_in_octal(mode: str) -> None:
     assert str(origin.value) in ("0750", "750")
 
 
+def test_a_mode_that_the_field_reads_from_a_text_is_shown_in_octal() -> None:
+    text = "type: file, path: ., mode: '${MODE:-0750}'"
+    for environ in ({}, {"MODE": "0770"}, {"STORECONF__STORES__A__MODE": "0o770"}):
+        assert store(text, **environ) == ()
+        shown = storeconf.read_layout("storeconf.yaml", environ=environ).dump()["stores"]["a"]["mode"]
+        assert shown == ("0770" if environ else "0750")
+    overridden = storeconf.read_layout("storeconf.yaml", environ={}, overrides={"stores.a.mode": "0710"})
+    assert overridden.dump()["stores"]["a"]["mode"] == "0710"
+
+
 def test_two_dollars_of_a_default_are_one() -> None:
     assert store("type: memory, description: '${A:-a$$b}'") == ()
     spec = storeconf.read_layout("storeconf.yaml", environ={}).stores["a"]

@@ -311,6 +311,20 @@ REFERENCES = [
         "SC604",
         "'x' and 'y' keep their keys in the same place",
     ),
+    *(
+        case(
+            f"one server as {one} and {other}",
+            f"stores: {{x: {{type: redis, url: 'redis://{one}', namespace: a}}, "
+            f"⟦y⟧: {{type: redis, cluster: ['{other}'], namespace: a}}}}",
+            "SC604",
+            "'x' and 'y' keep their keys in the same place",
+        )
+        for one, other in (
+            ("[::1]", "[0:0::1]:6379"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]:6379"),
+            ("H.example.", "h.EXAMPLE:6379"),
+        )
+    ),
     case(
         "a root without namespace",
         f"stores: {{x: {{{REDIS}}}, ⟦y⟧: {{type: redis, url: 'redis://localhost', namespace: ''}}}}",
