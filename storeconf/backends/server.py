@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,7 +15,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from storeconf._text import MASK
 from storeconf.operations import Capabilities
 from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, ConfigPath, Duration, Secret, Settings, unchanged
-from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, ServerUrl, TlsOptions
+from storeconf.stores.resp.options import Address, SentinelOptions, ServerOptions, ServerUrl, TlsOptions, plain_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -332,7 +330,7 @@ class ServerBackend(Backend):
         db = self.db or 0
         if self.url is not None:
             db = db or self.url.database or 0
-            host = _host(self.url.host or "")
+            host = plain_host(self.url.host or "")
             places = [f"unix:{os.path.realpath(self.url.path)}" if self.url.path else f"{host}:{self.url.port}"]
         elif self.cluster is not None:
             places = _nodes(self.cluster)
@@ -436,18 +434,8 @@ def _addresses(nodes: Iterable[str]) -> tuple[Address, ...]:
     return tuple(_address(node) for node in nodes)
 
 
-def _host(name: str) -> str:
-    """One spelling for all spellings of a host that are known to mean the same."""
-    name = name.lower().removesuffix(".")
-    if ":" in name:
-        with suppress(ValueError):
-            address = IPv6Address(name)
-            name = str(address.ipv4_mapped or address)
-    return "localhost" if name in ("127.0.0.1", "::1") else name
-
-
 def _nodes(nodes: Iterable[str]) -> list[str]:
-    return sorted(f"{_host(host)}:{port}" for host, port in _addresses(nodes))
+    return sorted(f"{plain_host(host)}:{port}" for host, port in _addresses(nodes))
 
 
 def _revealed(secret: Secret | None) -> str | None:

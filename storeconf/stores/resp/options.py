@@ -10,7 +10,9 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -32,6 +34,7 @@ __all__ = [
     "Sources",
     "TlsOptions",
     "labelled",
+    "plain_host",
 ]
 
 Address = tuple[str, int]
@@ -39,6 +42,16 @@ Address = tuple[str, int]
 
 Sources = Mapping[str, "ValueSource"]
 """Which of ``username``, ``password`` and ``url`` are read again for each connection, and how."""
+
+
+def plain_host(name: str) -> str:
+    """Return one spelling for all spellings of a host that are known to mean the same."""
+    name = name.lower().removesuffix(".")
+    if ":" in name:
+        with suppress(ValueError):
+            address = IPv6Address(name)
+            name = str(address.ipv4_mapped or address)
+    return "localhost" if name in ("127.0.0.1", "::1") else name
 
 
 def labelled(address: str, store: str) -> str:
