@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -18,7 +19,9 @@ import pytest
 
 import storeconf
 import storeconf.sync
-from storeconf import _background
+from storeconf import Store, TypedStore, _background
+from storeconf.operations import METHODS
+from storeconf.sync import SyncStore, SyncTypedStore
 from tests.servers import Server, wait_for
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from storeconf.sync import SyncRegistry, SyncStore
+    from storeconf.sync import SyncRegistry
 
 CHAIN = {
     "metrics": True,
@@ -114,6 +117,19 @@ def test_every_operation_of_a_store(store: SyncStore) -> None:
     assert store.is_open
     assert store.name == "child"
     assert store.namespaces == (*store.wrapped.root.namespaces[:1], "child") or store.namespace is not None
+
+
+@pytest.mark.parametrize("kind", [SyncStore, TypedStore, SyncTypedStore], ids=lambda kind: kind.__name__)
+def test_every_operation_has_its_other_forms(kind: type) -> None:
+    """`get_with_expiry` is of values as they are stored: typed stores have none."""
+    without = set() if kind is SyncStore else {"get_with_expiry"}
+    assert {method for method in METHODS if not hasattr(kind, method)} == without
+    for method in METHODS.keys() - without:
+        assert parameters(kind, method) == parameters(Store, method), method
+
+
+def parameters(kind: type, method: str) -> list[str]:
+    return list(inspect.signature(getattr(kind, method)).parameters)
 
 
 def test_names_and_identity(registry: SyncRegistry) -> None:
