@@ -156,11 +156,12 @@ def test_a_read_costs_three_system_calls(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_disk_is_never_waited_for(tmp_path: Path, handed_over: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing in memory reads go to the thread; the loop's own attempts never put its thread to sleep."""
-    waits = 0
+    attempts = waits = 0
     find = CachedReader.find
 
     def counted(self: CachedReader, path: tuple[str, ...], key: str) -> Any:
-        nonlocal waits
+        nonlocal attempts, waits
+        attempts += 1
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         try:
             return find(self, path, key)
@@ -170,6 +171,7 @@ def test_a_disk_is_never_waited_for(tmp_path: Path, handed_over: list[str], monk
     monkeypatch.setattr(CachedReader, "find", counted)
 
     async def main() -> None:
+        nonlocal attempts
         async with FileStore(tmp_path) as store:
             values = {f"k{number}": os.urandom(4000) for number in range(300)}
             await store.set_many(values)
@@ -177,8 +179,10 @@ def test_a_disk_is_never_waited_for(tmp_path: Path, handed_over: list[str], monk
             for key in values:
                 forget_pages(entry(tmp_path, key))
             handed_over.clear()
+            attempts = 0
             for key, value in values.items():
                 assert await store.get(key) == value
+            assert attempts == len(values)  # what the thread has to read is not tried again
             if system.read_flags(os.fsencode(tmp_path)):
                 assert len(handed_over) > 100  # a fast disk may be ready before it is looked at again
                 assert waits < 30  # for the interpreter, which the other thread may have
@@ -304,6 +308,21 @@ def test_one_who_only_reads_hits_lets_others_run(tmp_path: Path) -> None:
                 while not watching.done():
                     await work()
                 assert await watching < 0.015  # three times of what is meant
+
+    asyncio.run(main())
+
+
+def test_one_who_only_writes_in_the_loop_lets_others_run(memory: Path) -> None:
+    async def main() -> None:
+        async with FileStore(memory) as store:
+            await store.set("k", b"v")
+            await store.set("n", b"0")
+            for work in (lambda: store.set("k", b"v"), lambda: store.increment("n"), lambda: store.touch("k", 60)):
+                watching = asyncio.ensure_future(longest_turn(0.2))
+                await asyncio.sleep(0)
+                while not watching.done():
+                    await work()
+                assert await watching < 0.015
 
     asyncio.run(main())
 

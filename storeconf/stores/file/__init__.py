@@ -267,12 +267,15 @@ class FileStore(StoreBase):
             found = root._find_cached(self._path, key)
             if not isinstance(found, Elsewhere):
                 return None if found is None else found[0]
+            find = root._find_by_thread
+        else:
+            find = root._find
         calls = life.calls
         calls.count += 1  # see `Calls`
         try:
             if life.state != OPEN:
                 await self._ready()
-            found = await root._find(self._path, key)
+            found = await find(self._path, key)
             return None if found is None else found[0]
         except StoreError as error:
             sign(error, self, "get")
@@ -301,6 +304,9 @@ class FileStore(StoreBase):
             found = self._find_cached(path, key)
             if not isinstance(found, Elsewhere):
                 return found
+        return await self._find_by_thread(path, key)
+
+    async def _find_by_thread(self, path: tuple[str, ...], key: str) -> tuple[bytes, int] | None:
         return await (reader := self._reader).submit(reader.reading.find, path, key)
 
     async def _write(
