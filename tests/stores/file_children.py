@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import sys
 import time
 from typing import Literal, cast
@@ -111,7 +113,51 @@ async def hold(directory: str) -> None:
         await asyncio.Event().wait()
 
 
-PROGRAMS = {program.__name__: program for program in (write, count, churn, ascend, reopen, clear, hold)}
+async def record(directory: str, way: str, seed: str, times: str) -> None:
+    """Make random calls on three keys, and write down when each began and ended, and its result."""
+    from storeconf.stores.file import system
+
+    if way == "thread":
+        system.cached_open = None
+    async with store(directory) as root:
+        print("ready", flush=True)
+        while not await root.exists("go"):
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*(_record(root, f"{seed}.{task}", int(times)) for task in range(2)))
+    print("ends", flush=True)
+
+
+async def _record(root: FileStore, name: str, times: int) -> None:
+    chance = random.Random(name)
+    seen: str | None = None
+    for turn in range(times):
+        key = chance.choice(["a", "b", "n"])
+        operation, arguments = chance.choice(
+            [("get", ()), ("increment", ()), ("pop", ()), ("delete", ())]
+            if key == "n"
+            else [
+                ("get", ()),
+                ("get", ()),
+                ("set", (f"{name}:{turn}",)),
+                ("add", (f"{name}:{turn}",)),
+                ("compare_and_set", (seen, f"{name}:{turn}")),
+                ("pop", ()),
+                ("delete", ()),
+            ]
+        )
+        print(json.dumps(["begin", name, time.monotonic(), key, operation, arguments]), flush=True)
+        result = await getattr(root, operation)(key, *arguments)
+        end = time.monotonic()
+        if isinstance(result, bytes):
+            result = result.decode()
+        if operation == "get":
+            seen = result
+        print(json.dumps(["end", name, end, result]), flush=True)
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+
+
+PROGRAMS = {program.__name__: program for program in (write, count, churn, ascend, reopen, clear, hold, record)}
 
 if __name__ == "__main__":
     asyncio.run(PROGRAMS[sys.argv[1]](*sys.argv[2:]))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import pytest
 
 from storeconf import FileStore, StoreTimeoutError
 from storeconf.stores.file import operations, system
+from tests.history import Call, unfinished, violations
 from tests.stores import file_children
 from tests.stores.file_children import number, places, store, value
 
@@ -180,6 +183,54 @@ def test_reading_never_goes_back_in_time(tmp_path: Path) -> None:
     with program("ascend", directory, 1.5) as child:
         assert asyncio.run(read(child)) > 10
         assert child.wait() == 0
+
+
+def calls_in(lines: list[str]) -> Iterator[Call]:
+    """The calls that a child wrote down; those that it was killed in have no end."""
+    begun: dict[str, tuple[float, str, str, tuple[str, ...]]] = {}
+    for each in lines:
+        if each.startswith("["):
+            kind, name, moment, *rest = json.loads(each)
+            if kind == "begin":
+                key, operation, arguments = rest
+                begun[name] = (moment, key, operation, tuple(arguments))
+            else:
+                begin, key, operation, arguments = begun.pop(name)
+                yield Call(begin, moment, key, operation, arguments, rest[0])
+    yield from (unfinished(*each) for each in begun.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["cached", "thread"])
+@pytest.mark.parametrize("disk", [True, False])
+def test_what_several_processes_saw_has_an_order(tmp_path: Path, way: str, disk: bool) -> None:
+    """Where the loop reads, where it also writes because there is no disk, and where the thread does all."""
+    memory = Path("/dev/shm")
+    with (
+        tempfile.TemporaryDirectory(dir=tmp_path if disk or not memory.is_dir() else memory) as directory,
+        ExitStack() as stack,
+    ):
+        children = [stack.enter_context(program("record", directory, way, seed, 200)) for seed in range(3)]
+        outputs: list[list[str]] = [[] for _ in children]
+        for child in children:
+            assert line(child) == "ready"
+
+        async def begin() -> None:
+            async with store(directory) as root:
+                await root.set("go", b"1")
+
+        asyncio.run(begin())
+        for _ in range(100):  # then one dies, at a moment that the others decide
+            outputs[0].append(line(children[0]))
+        children[0].send_signal(signal.SIGKILL)
+        for child, output in zip(children, outputs, strict=True):
+            assert child.stdout is not None
+            whole, _, _ = child.stdout.read().rpartition("\n")
+            output += whole.split("\n")
+        calls = [each for output in outputs for each in calls_in(output)]
+        assert outputs[1][-1] == outputs[2][-1] == "ends"
+        assert len(calls) > 800
+        assert not violations(calls)
 
 
 def test_delete_all_that_is_killed_leaves_whole_entries_and_no_debris(
