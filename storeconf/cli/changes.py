@@ -290,8 +290,20 @@ def compared(before: Layout, after: Layout) -> dict[str, _Verdict]:
             verdicts[name] = _verdict(name, place, old, new)
     for name in new.names():
         if name not in verdicts:
-            verdicts[name] = _Verdict("new", f"a new store, {new.place(name)}")
+            verdicts[name] = _listed(name, old, new)
     return verdicts
+
+
+def _listed(name: str, old: _Side, new: _Side) -> _Verdict:
+    """Say whether a name that the old layout does not list may have entries there, by its default factory."""
+    place = old.place(name)
+    if place is not None and name != _ANY:
+        verdict = _verdict(name, place, old, new)
+        if verdict.effect in _HARMLESS:
+            return verdict
+        reason = f"if the default factory has made a store of that name: {verdict.reason}"
+        return _Verdict("unknown", reason, verdict.remedy)
+    return _Verdict("new", f"a new store, {new.place(name)}")
 
 
 def _verdict(name: str, place: _Place, old: _Side, new: _Side) -> _Verdict:

@@ -62,6 +62,18 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "only the default factory": (child(), {"main": FILE, "": {"parent": "main"}}, "kept"),
     "another default factory": (child(), {"main": FILE, "": {"type": "file", "path": "hidden"}}, "left behind"),
     "no store of that name": (child(), {"main": FILE}, "left behind"),
+    "listed where the default factory had it": ({"main": FILE, "": {"parent": "main"}}, child(), "kept"),
+    "listed elsewhere than the default factory had it": (
+        {"main": FILE, "": {"parent": "main"}},
+        {"main": FILE, "s": {"parent": "main", "namespace": "t"}, "": {"parent": "main"}},
+        "unknown",
+    ),
+    "listed, but no longer the store that the default factory uses": (
+        {"main": FILE, "": {"use": "main"}},
+        {"main": FILE, "s": {"type": "file", "path": "other"}, "": {"use": "main"}},
+        "unknown",
+    ),
+    "listed, and encrypted from now on": ({"main": FILE, "": {"parent": "main"}}, child(encrypt=KEY), "unknown"),
     "file to server": ({"s": FILE}, {"s": server()}, "left behind"),
     "server to file": ({"s": server()}, {"s": FILE}, "left behind"),
     "server to memory": ({"s": server()}, {"s": {"type": "memory"}}, "left behind"),
