@@ -155,6 +155,11 @@ def hides(error: BaseException, redact: Callable[[str], str]) -> bool:
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
         seen.add(id(each))
+        notes = getattr(each, "__notes__", None)
+        if notes:
+            each.__notes__ = [redact(str(note)) for note in notes]
+        if isinstance(each, BaseExceptionGroup) and not all(hides(inner, redact) for inner in each.exceptions):
+            return False
         if redact(str(each)) != str(each):
             each.args = tuple(redact(value) if isinstance(value, str) else value for value in each.args)
             if redact(str(each)) != str(each):  # its text is not that of its arguments

@@ -161,10 +161,13 @@ def credentials_in(text: str) -> list[str]:
 # ---------------------------------------------------------------------- lines of files
 
 _IN_URL = re.compile(r"(?<=://)([^\s:@/]*:|(?=[^\s:@/]+@))(\S+)(?=@)")
-_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
+_IN_URL_WITH_SPACES = re.compile(r"(?<=://)([^\s:@/\"'#]*:)([^\"'#,{}\[\]]+)(?=@)")
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s\"'\[{(,=/])([^\s:@/\"']+:)(?!//)([^\s@]+)(?=@)")  # without a scheme
+_BARE_USER = re.compile(r"(?<![^\s\"'\[{(,=/])()([^\s:@/\"',\[\]{}]+)(?=@[\w.\[\]-]+:\d)")
 _QUERY_VALUE = re.compile(r"([?&][^\s=&]+=)([^\s&\"']+)")
 _FIELD_OF_SECRET = re.compile(
-    r"(?:pwd?|pass(?:word|wd)?|(?:pass)?phrase|secrets?|tokens?|credentials?|keys?|"
+    r"(?:(?<!stores\.)(?:pwd?|pass(?:word|wd)?|(?:pass)?phrase|secret|token|credential)(?:\.[\w-]+)+(?=\s*=)|"
+    r"pwd?|pass(?:word|wd)?|(?:pass)?phrase|secrets?|tokens?|credentials?|keys?|"
     r"encrypt(?=[\"']?\s*[:=]\s*[^\s{]|[\"']?\s*:\s*$))"  # which may be a shorthand for its keys
     r"[\"']?\s*[:=](?!//)\s*(?![:=])",
     re.IGNORECASE,
@@ -174,6 +177,8 @@ _QUOTED = re.compile(rf"(?:{_TEXT}|\[\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*\])(?=\s*[,
 """A text, or a list of texts, after which a mapping in brackets goes on or ends."""
 _VISIBLE = re.compile(r"\S")
 _REFERENCE = re.compile(rf"([\"']?)\$\{{{_BODY}\}}\1")
+_BLOCK_SCALAR = re.compile(r":\s*[|>][-+0-9]*\s*(?:#.*)?$")
+"""A key below which also a line that looks like a key is text."""
 _FIELD = re.compile(r"\s*(?:-\s+)*[\"']?[\w.-]+[\"']?\s*[:=]")
 _LINES_ABOVE: Final = 20
 _SHORTEST: Final = 4
@@ -185,16 +190,17 @@ def starred_line(number: int, line_at: Callable[[int], str], judged: Sequence[tu
     ``judged``: the file could be parsed, and these columns hold keys of its mappings, for which other code decides.
     """
     line = line_at(number)
-    for credentials in (_IN_URL, _BARE_CREDENTIALS, _QUERY_VALUE):
+    for credentials in (_IN_URL, _IN_URL_WITH_SPACES, _BARE_CREDENTIALS, _BARE_USER, _QUERY_VALUE):
         line = credentials.sub(lambda match: match[1] + _stars(match[2]), line)
     match = _FIELD_OF_SECRET.search(line)
-    if match is None and judged is None and not _FIELD.match(line):
+    if match is None and judged is None:
         # A list item or the next line of a string belongs to the nearest line above that is indented less.
-        indent = _indent(line)
+        indent, is_field = _indent(line), _FIELD.match(line) is not None
         for above in range(number - 1, max(number - _LINES_ABOVE, 0), -1):
             head = line_at(above)
-            if _FIELD.match(head) and _indent(head) <= indent:
-                return _starred(line, indent) if _FIELD_OF_SECRET.search(head) else line
+            if _FIELD.match(head) and _indent(head) <= indent - is_field:
+                inside = _FIELD_OF_SECRET.search(head) and (not is_field or _BLOCK_SCALAR.search(head))
+                return _starred(line, indent) if inside else line
         return line
     while match is not None:
         end = match.end()

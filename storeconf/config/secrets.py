@@ -1,5 +1,7 @@
 """Which values are secrets, and the one redactor that hides them in everything that is shown.
 
+Longer than other modules, because it can be checked only as a whole: all secrets that are known, and all doors.
+
 Secrets enter through files, ``_FILE`` variables and resolvers, whose texts are tainted by `Redactor.taint`; through the
 fields that models mark as secret; and in URLs. The redactor is made before the first file is read and learns them all.
 """
@@ -27,6 +29,7 @@ from storeconf._text import (
 from storeconf.config.fields import fields_of
 from storeconf.config.tree import Items, Placeholder, Tainted, TreePath, leaves, lookup
 from storeconf.diagnostics import Diagnostic
+from storeconf.diagnostics.codes import CODES
 from storeconf.errors import PluginError
 
 if TYPE_CHECKING:
@@ -52,12 +55,18 @@ _SHORTEST: Final = 4
 
 _NAMES: Final = ("password", "passwd", "passphrase", "secret", "token", "credentials")
 _PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace", "middleware", "max_stores"})
+_SUBSTITUTION: Final = re.compile(r"\$\{[^}]*\}")
 _OPERAND: Final = re.compile(r"\$\{[^}]*?:-([^}]*)\}")
 
 
 _CERTAIN: Final = 8
 """A secret of so many characters that is not one word or number is in no text by chance."""
 _WORD: Final = re.compile(r"[^\W\d_]+|\d+")
+_WORDS: Final = re.compile(r"(?<![\w.])(?:[a-z]+|[0-9.]*[0-9])(?![\w])")
+_COMMON: Final = frozenset({"6379", "26379", "127.0.0.1", "localhost", "true", "false", "null", "none"}) | frozenset(
+    ["can't", "connect", "connection", "refused", "failed", "error", "timed", "login", "server", "client", "password"]
+)
+"""Values that nearly every layout has, also where it leaves them out, and words of errors at run time."""
 
 
 @dataclass(eq=False, repr=False)
@@ -99,7 +108,15 @@ class Redactor:
 
     def foreign(self, text: str) -> Redacted:
         """A text that other code made of values, such as a plugin's exception: no part of a secret stays in it."""
-        return Redacted(_without_parts(self.text(text), self._all))
+        text, shown, at = self.text(text), [], 0
+        windows = self._windows
+        while at < len(text):
+            found = windows.get(text[at : at + _SHORTEST], ())
+            end, secret = max(((_end_of_part(text, at, each), each) for each in found), default=(at + 1, ""))
+            part = text[at:end]
+            shown.append(MASK if secret and _reveals(part, secret) and part not in self._words else part)
+            at = end
+        return Redacted("".join(shown))
 
     def diagnostic(self, each: Finding) -> Diagnostic:
         """A diagnostic without secrets, and with the lines that it is about."""
@@ -133,14 +150,14 @@ class Redactor:
 
     def shows(self, text: str) -> bool:
         """Whether a text is shown on purpose: a password may also be the name of a store."""
-        return any(text in public for public in self._public)
+        return any(text in public for public in (*self._public[0], *self._public[1]))
 
     # ------------------------------------------------------------------ inside
 
     def _learn(self, text: str) -> None:
         if len(text) >= _SHORTEST and text != MASK:
             self._texts.update(each for each in _spellings(text) if len(each) >= _SHORTEST)
-            for name in ("_all", "_whole", "_certain", "_starts"):
+            for name in ("_all", "_whole", "_certain", "_starts", "_windows"):
                 self.__dict__.pop(name, None)
 
     @cached_property
@@ -176,30 +193,51 @@ class Redactor:
 
     @cached_property
     def _whole(self) -> re.Pattern[str] | None:
-        return _any_of(self._all)
+        return _any_of(each for each in self._all if each not in self._words)
 
     @cached_property
     def _certain(self) -> re.Pattern[str] | None:
         return _any_of(each for each in self._all if len(each) >= _CERTAIN and not _WORD.fullmatch(each))
 
     @cached_property
-    def _public(self) -> list[str]:
+    def _public(self) -> tuple[set[str], set[str]]:
         """The texts of the layout that are shown: names, and the values that are not secret."""
-        found = {document.file for document in self.documents}
+        names = {document.file for document in self.documents}
+        values = set()
         for node in (self.tree, *(layer.data for layer in self.layers), *(each.value for each in self.documents)):
             hidden = {path for path, _ in secret_values(node, self.tree, self.catalog)}
             for path, value in leaves(node):
-                found.update(map(str, path))
-                if path not in hidden and path[:1] != ("environments",):
-                    found.add(mask_url(value.shown if isinstance(value, Tainted) else str(value)))
-        return [each for each in found if len(each) >= _CERTAIN]
+                if path not in hidden:
+                    names.update(map(str, path))
+                    if path[:1] != ("environments",):
+                        values.add(mask_url(value.shown if isinstance(value, Tainted) else str(value)))
+        return names, values
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """Words of the layout and of storeconf's messages: a mask would garble these, and tell that one is a secret."""
+        names, values = self._public
+        own = (text for code in CODES.values() for text in (code.title, code.explanation, code.remedy))
+        kinds = (*self.catalog.backend_names(), *self.catalog.middleware_names())
+        words = {word for text in (*own, *kinds, *names, *values) for word in _WORDS.findall(text)}
+        return frozenset(words | names | _COMMON)
+
+    @cached_property
+    def _windows(self) -> dict[str, list[str]]:
+        """The secrets that contain a text of the shortest length."""
+        found: dict[str, list[str]] = {}
+        for text in self._all - self._words:
+            for at in range(len(text) - _SHORTEST + 1):
+                found.setdefault(text[at : at + _SHORTEST], []).append(text)
+        return found
 
     def _known(self, value: object) -> bool:
         """Learn the texts of a secret value; return whether its text in a file reveals nothing."""
         text = str(value)
         if isinstance(value, Placeholder) or (isinstance(value, str) and REFERENCE.fullmatch(text)):
             return True
-        for each in (text, *_OPERAND.findall(text)):
+        broken_ones = (each[2:-1] for each in _SUBSTITUTION.findall(text) if not REFERENCE.fullmatch(each))
+        for each in (text, *_OPERAND.findall(text), *broken_ones):
             if len(each) >= _SHORTEST:
                 self._texts.update(spelling for spelling in _spellings(each) if len(spelling) >= _SHORTEST)
         return not text
@@ -296,23 +334,25 @@ def _spellings(text: str) -> Iterator[str]:
     yield text
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield repr(text)[1:-1]
+    yield repr(text.encode(errors="surrogatepass"))[2:-1]
     yield quote(text, safe="")
     yield unquote(text)
     yield from text.splitlines()
 
 
-def _without_parts(text: str, secrets: Iterable[str]) -> str:
-    """The text with the mask for half of a secret or more; less may be an unrelated word."""
-    for secret in secrets:
-        length = max(_SHORTEST, (len(secret) + 1) // 2)
-        for start in range(len(secret) - length + 1):
-            at = text.find(secret[start : start + length])
-            if at >= 0:
-                end = at + length
-                while start + end - at < len(secret) and text[end : end + 1] == secret[start + end - at]:
-                    end += 1
-                text = text[:at] + MASK + text[end:]
-    return text
+def _end_of_part(text: str, at: int, secret: str) -> int:
+    """Where the longest part of a secret ends that begins at ``at``."""
+    end = at + _SHORTEST
+    while end < len(text) and text[at : end + 1] in secret:
+        end += 1
+    return end
+
+
+def _reveals(part: str, secret: str) -> bool:
+    """Whether a part tells something of the secret: half of it, or a mixture; other text may be an unrelated word."""
+    return len(part) >= (len(secret) + 1) // 2 or (
+        any(map(str.isdigit, part)) and any(map(str.isalpha, part)) and "://" not in part
+    )
 
 
 # ---------------------------------------------------------------------- which values are secrets
@@ -328,9 +368,14 @@ def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Itera
         return
     stores = node.get("stores")
     nodes = [(("stores", name), store) for name, store in stores.items()] if isinstance(stores, dict) else []
+    if isinstance(stores, list):
+        yield from _by_names(stores, ("stores",))
+    if isinstance(node.get("environments"), list):
+        yield from _by_names(node["environments"], ("environments",))
     merged = tree.get("stores")
     for path, store in (*nodes, (("default_factory",), node.get("default_factory"))):
         if not isinstance(store, dict):
+            yield from _by_names(store, path)
             continue
         final = tree.get("default_factory") if len(path) == 1 else None
         if len(path) == 2 and isinstance(merged, dict):
@@ -414,7 +459,7 @@ def _in_models(
                 yield from _in_field(expect, value, here)
             continue
         if _means_secret(tuple(models), str(key)):
-            yield from leaves(value, here)
+            yield from _all_of(value, here)
         else:
             yield from _by_names(value, here)
 
@@ -430,7 +475,7 @@ def _by_names(value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
 
 def _in_field(expect: Expect, value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
     if expect.secret:
-        yield from leaves(value, path)
+        yield from _all_of(value, path)
     elif isinstance(value, Items) and expect.item is not None:
         for index, item in value.items():
             yield from _in_field(expect.item, item, (*path, index))
@@ -443,6 +488,19 @@ def _in_field(expect: Expect, value: Any, path: TreePath) -> Iterator[tuple[Tree
         for index, item in enumerate(value):
             yield from _in_field(expect.item, item, (*path, index))
     elif expect.hides:
-        yield from leaves(value, path)
+        yield from _all_of(value, path)
     else:
         yield from _by_names(value, path)
+
+
+def _all_of(value: Any, path: TreePath) -> Iterator[tuple[TreePath, Any]]:
+    """The values in a secret field, and the keys: ``{hunter2}`` is a mapping in YAML."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield (*path, key), key
+            yield from _all_of(each, (*path, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _all_of(each, (*path, index))
+    elif value is not None:
+        yield path, value

@@ -23,7 +23,7 @@ from storeconf.config.addresses import variable_name
 from storeconf.config.fields import ANY, PLAIN, fields_of
 from storeconf.config.reporter import SHELL, SHELL_HINT, last_names, listed, shown
 from storeconf.config.secrets import secrets_in
-from storeconf.config.tree import Placeholder, Tainted, TreePath, lookup
+from storeconf.config.tree import Placeholder, Tainted, TreePath, dotted, lookup
 from storeconf.errors import PluginError
 from storeconf.plugin import EXCLUSIVE_FIELDS, Backend, Middleware, Settings, maker
 
@@ -241,8 +241,11 @@ class SettingsReader:
         """
         faults: dict[TreePath, list[tuple[_Complaint, _Spot]]] = {}
         strangers: dict[TreePath, tuple[_Spot, frozenset[str]]] = {}
-        for each in error.errors(include_url=False, include_input=False):
-            spot = _spot_of(fields, values, each["loc"])
+        errors = error.errors(include_url=False, include_input=False)
+        spots = [_spot_of(fields, values, each["loc"]) for each in errors]
+        if not any(spots):  # the members of a union have tags of their own: then it is about the whole field
+            errors, spots = [_untagged(errors[0])], [_spot_of(fields, values, errors[0]["loc"][:1])]
+        for each, spot in zip(errors, spots, strict=True):
             if spot is None:
                 continue
             where = (*path, *spot.trail)
@@ -473,6 +476,13 @@ _FORMS: Final = {
     "url": "a URL",
 }
 """What Pydantic expected, by the first word of an error's type, where the class of the field does not tell."""
+
+
+def _untagged(error: ErrorDetails) -> ErrorDetails:
+    """An error inside a union as one of the whole union."""
+    inner = dotted(error["loc"][2:])
+    reason = "unknown field" if error["type"] == "extra_forbidden" else error["msg"].lower()
+    return {**error, "type": "union_tag_invalid", "msg": f"does not fit: {inner}: {reason}"}
 
 
 def _complaint_of(error: ErrorDetails, expect: Expect) -> _Complaint:

@@ -280,6 +280,24 @@ BROKEN = {
     "a secret in an environment": (
         f"stores: {{main: {{type: memory}}}}\nenvironments: {{one: {{stores: {{main: {{password: {MARK}}}}}}}}}"
     ),
+    "a mapping of YAML that was meant as a password": f"stores: {{main: {{{REDIS}, password: {{{MARK}}}}}}}",
+    "a password with a colon and a space": (
+        f"stores:\n  main: {{type: memory, middleware: {{encrypt: {{keys: [{MARK}: {MARK}-2, 'x']}}}}}}\n"
+    ),
+    "a URL with a space": f"stores: {{main: {{type: redis, namespace: a, url: 'redis://u:{MARK} {MARK}-2@h:1'}}}}",
+    "a URL without a colon": f"stores: {{main: {{type: redis, namespace: a, url: 'redis//u:{MARK}@h:1'}}}}",
+    "a password as a user": f"stores: {{main: {{type: redis, namespace: a, cluster: ['{MARK}@h:1']}}}}",
+    "a list of stores": f"stores: [{{type: redis, password: {MARK}}}]",
+    "a list of environments": (
+        f"stores: {{main: {{type: memory}}}}\nenvironments: [{{stores: {{main: {{type: redis, password: {MARK}}}}}}}]"
+    ),
+    "a list in an environment": (
+        f"stores: {{main: {{type: memory}}}}\nenvironments: {{one: {{stores: [{{type: redis, password: {MARK}}}]}}}}"
+    ),
+    "a default without its colon": f"stores: {{main: {{{REDIS}, password: '${{X-{MARK}}}'}}}}",
+    "a block that ends too early": (
+        f"stores:\n  main:\n    type: redis\n    password: |\n      {MARK}-2\n     {MARK}: [\n      x\n"
+    ),
     "a secret at the top": f"password: {MARK}\nstores: {{main: {{type: memory}}}}",
     "a long one over lines": (
         f"stores:\n  main:\n    type: redis\n    namespace: 1\n    password: |\n      {MARK}\n      {MARK}-2\n"
@@ -289,6 +307,7 @@ TOML = {
     "no end": f'[stores.main]\ntype = "redis"\npassword = "{MARK}\n',
     "no quotes": f'[stores.main]\ntype = "redis"\npassword = {MARK}\n',
     "twice": f'[stores.main]\ntype = "redis"\npassword = "{MARK}"\npassword = "{MARK}-2"\n',
+    "a key below a text": f'stores.main.password = "x"\nstores.main.password.y = "{MARK}"\n',
     "rubbish behind": f'[stores.main]\ntype = "redis"\npassword = "{MARK}" x\n',
     "a list": f'[stores.main]\ntype = "redis"\nurl = "redis://h"\nnamespace = "a"\npassword = ["{MARK}"]\n',
 }
@@ -359,3 +378,20 @@ def test_no_variable_is_shown_where_it_is_a_secret(
         ["tree"],
     ):
         check(run(*command), caplog.text, command)
+
+
+WORDS = ("redis", "true", "6379", "name", "main", "store", "stores", "connect", "memory", "127.0.0.1", "ab", "password")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_secret_that_is_a_common_word_garbles_nothing(word: str) -> None:
+    Path("storeconf.yaml").write_text(
+        "stores:\n  main: {type: redis, url: 'redis://127.0.0.1:1/0', namespace: shop, retries: 0, "
+        f"connect_timeout: 50ms, password: '{word}'}}\n  other: {{type: memory, description: name of redis}}\n"
+    )
+    shown = run("show").out
+    assert shown.count("***") == 1
+    assert 'password: "***"' in shown
+    for command in (["validate"], ["ping"], ["get", "main", "k"], ["get", "none", "k"], ["changes", "storeconf.yaml"]):
+        done = run(*command)
+        assert "***" not in done.both, done.both

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 import storeconf
 
@@ -22,6 +22,15 @@ class Point:
     day: datetime.date | None = None
 
 
+class Small(storeconf.Settings):
+    kind: Literal["small"] = "small"
+
+
+class Large(storeconf.Settings):
+    kind: Literal["large"] = "large"
+    size: int
+
+
 class Fielded(storeconf.Backend):
     type: Literal["fielded"] = "fielded"
     pair: tuple[int, str] = (0, "")
@@ -30,6 +39,7 @@ class Fielded(storeconf.Backend):
     secrets: dict[str, int] | dict[str, SecretStr] = {}  # noqa: RUF012  # Pydantic copies it
     hosts: list[int] | list[str] = []  # noqa: RUF012  # Pydantic copies it
     deep: dict[str, list[int]] | dict[str, dict[str, int]] = {}  # noqa: RUF012  # Pydantic copies it
+    tagged: Annotated[Small | Large, Field(discriminator="kind")] | None = None
     point: Point | None = None
     points: list[Point] = []  # noqa: RUF012  # Pydantic copies it
     day: datetime.date | None = None
@@ -113,3 +123,12 @@ def test_wrong_values_are_told_what_is_expected(
     assert len(found) == len(messages)
     assert all(message.startswith(start) for message, start in zip(found, messages, strict=True)), found
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["{kind: small, size: 1}", "{kind: large}", "{kind: large, size: x}", "{kind: other}"]
+)
+def test_no_error_in_a_union_with_tags_is_lost(tmp_path: Path, value: str) -> None:
+    with pytest.raises(storeconf.ConfigError) as caught:
+        read(tmp_path, "file", "tagged", value)
+    assert [each.path for each in caught.value.diagnostics] == ["stores.a.tagged"]
