@@ -215,3 +215,27 @@ def test_changes_that_a_mixin_makes_are_noticed_by_near_caches() -> None:
             assert await store.get("k") == b"2"
 
     asyncio.run(main())
+
+
+def noted() -> BaseException:
+    error = KeyError("no luck")
+    error.add_note(f"tried with {SECRET}")
+    return error
+
+
+def grouped() -> BaseException:
+    return ExceptionGroup("no luck", [KeyError(f"tried with {SECRET}"), noted()])
+
+
+def in_bytes() -> BaseException:
+    return KeyError({"token": SECRET.encode()})
+
+
+@pytest.mark.parametrize("make", [noted, grouped, in_bytes])
+def test_no_secret_is_in_notes_groups_and_bytes(make: Callable[[], BaseException]) -> None:
+    class Failing(MemoryStore):
+        async def ping(self) -> storeconf.PingResult:
+            raise make()
+
+    error = asyncio.run(failure(compiled(Failing, backend=True), "ping"))
+    assert SECRET not in "".join(traceback.format_exception(error))
