@@ -217,22 +217,22 @@ def test_changes_that_a_mixin_makes_are_noticed_by_near_caches() -> None:
     asyncio.run(main())
 
 
-def noted() -> BaseException:
+def noted() -> Exception:
     error = KeyError("no luck")
     error.add_note(f"tried with {SECRET}")
     return error
 
 
-def grouped() -> BaseException:
+def grouped() -> Exception:
     return ExceptionGroup("no luck", [KeyError(f"tried with {SECRET}"), noted()])
 
 
-def in_bytes() -> BaseException:
+def in_bytes() -> Exception:
     return KeyError({"token": SECRET.encode()})
 
 
 @pytest.mark.parametrize("make", [noted, grouped, in_bytes])
-def test_no_secret_is_in_notes_groups_and_bytes(make: Callable[[], BaseException]) -> None:
+def test_no_secret_is_in_notes_groups_and_bytes(make: Callable[[], Exception]) -> None:
     class Failing(MemoryStore):
         async def ping(self) -> storeconf.PingResult:
             raise make()
