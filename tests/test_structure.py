@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 import storeconf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 PACKAGE = Path(storeconf.__file__).parent
@@ -149,19 +151,45 @@ def row(module: str) -> int:
     return rows[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The tree of a file, for all tests that look into it."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of that tree."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def called(path: Path) -> frozenset[str]:
+    """What a file calls, as it is written there."""
+    return frozenset(ast.unparse(node.func) for node in nodes_of(path) if isinstance(node, ast.Call))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trees_are_let_go() -> Iterator[None]:
+    """Else each run of the garbage collector in later tests would visit the hundreds of thousands of nodes."""
+    yield
+    for function in (parsed, nodes_of, called, imports):
+        function.cache_clear()
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """The storeconf modules that a file imports; what only type checkers import counts inside `WITH_TYPES`."""
     found: set[str] = set()
-    tree = ast.parse(path.read_text())
     skipped = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes_of(path)
         if isinstance(node, ast.If)
         and ast.unparse(node.test) == "TYPE_CHECKING"
         and not WITH_TYPES & {*module_of(path).split(".")}
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("storeconf"):
@@ -309,7 +337,7 @@ def test_a_long_module_gives_the_reason_at_its_top(path: Path) -> None:
     text = path.read_text()
     if text.count("\n") > LONG:
         reason = "Longer than other modules, because"
-        assert reason in (ast.get_docstring(ast.parse(text)) or ""), f"{reason} …, in its docstring, or divide it"
+        assert reason in (ast.get_docstring(parsed(path)) or ""), f"{reason} …, in its docstring, or divide it"
 
 
 def test_modules_reach_into_few_others() -> None:
@@ -319,7 +347,7 @@ def test_modules_reach_into_few_others() -> None:
 
 def foreign_attributes(path: Path) -> list[str]:
     """The accesses to private attributes of another module's objects."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = nodes_of(path)
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_set_on_self(node)}
@@ -342,21 +370,21 @@ def test_only_the_redactor_makes_redacted_texts() -> None:
     """Type checkers let nothing else be printed: all others know the type in annotations alone, without casts."""
     makers = set()
     for path in MODULES:
-        tree = ast.parse(path.read_text())
-        named = {node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "Redacted"}
+        nodes = nodes_of(path)
+        named = {node for node in nodes if isinstance(node, ast.Name) and node.id == "Redacted"}
         annotations = {
             each
-            for node in ast.walk(tree)
+            for node in nodes
             for part in (getattr(node, "annotation", None), getattr(node, "returns", None))
             if part is not None
             for each in ast.walk(part)
         }
         casts = [
             node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and "Redacted" in ast.unparse(node) and "cast" in ast.unparse(node.func)
+            for node in nodes
+            if isinstance(node, ast.Call) and "cast" in ast.unparse(node.func) and "Redacted" in ast.unparse(node)
         ]
-        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "Redacted"]
+        attributes = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "Redacted"]
         if named - annotations or casts or attributes:
             makers.add(module_of(path))
     assert makers == {"config.secrets"}
@@ -364,7 +392,7 @@ def test_only_the_redactor_makes_redacted_texts() -> None:
 
 def test_nothing_but_redacted_texts_is_printed() -> None:
     """What is printed is an argument of this type, or a local variable of it."""
-    tree = ast.parse((PACKAGE / "cli/output.py").read_text())
+    tree = parsed(PACKAGE / "cli/output.py")
     printing = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         calls = [
@@ -387,12 +415,7 @@ def test_nothing_but_redacted_texts_is_printed() -> None:
 
 def test_diagnostics_are_made_by_the_redactor() -> None:
     """And of files that can't be read, whose lines their reader has masked, and whose values nobody knows."""
-    makers = {
-        module_of(path)
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Diagnostic"
-    }
+    makers = {module_of(path) for path in MODULES if "Diagnostic" in called(path)}
     assert makers == {"config.secrets", "config.document", "config.readers"}
 
 
@@ -401,7 +424,7 @@ def test_the_mask_is_written_once() -> None:
     where = {
         module_of(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "***" in node.value.replace("\\", "")
     }
     assert where == {"_text"}
@@ -412,12 +435,7 @@ PRINTING = ("print", "click.echo", "click.secho", "click.progressbar", "click.pr
 
 def test_the_command_line_prints_through_one_module() -> None:
     """All else would print what neither the redactor nor a dump has seen."""
-    printing = {
-        module_of(path)
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and is_printing(ast.unparse(node.func))
-    }
+    printing = {module_of(path) for path in MODULES if any(map(is_printing, called(path)))}
     # The suite of conformance tests reports to a stream that its caller gives it.
     assert printing == {"cli.output", "testing.conformance"}
 
@@ -430,7 +448,7 @@ def test_no_two_classes_have_one_name() -> None:
     counted = Counter(
         node.name.lstrip("_")
         for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes_of(path)
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in counted.items() if count > 1] == []
@@ -447,9 +465,8 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
 
 def top_level_imports(path: Path) -> set[str]:
     """The storeconf modules that a file imports outside of functions."""
-    modules = {module_of(each) for each in MODULES}
     found: set[str] = set()
-    waiting = list(ast.parse(path.read_text()).body)
+    waiting = list(parsed(path).body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If):
@@ -460,8 +477,8 @@ def top_level_imports(path: Path) -> set[str]:
             module = node.module.removeprefix("storeconf").removeprefix(".")
             for alias in node.names:
                 inner = f"{module}.{alias.name}".removeprefix(".")
-                found.add(inner if inner in modules else module)
-    return found & modules - {module_of(path)}
+                found.add(inner if inner in NAMES else module)
+    return found & NAMES - {module_of(path)}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
