@@ -43,7 +43,7 @@ def no_outer_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def blocking_is_an_error() -> Iterator[None]:
     """A store that blocks while an event loop runs in this thread fails the test; loading a layout may read files."""
     with blockbuster_ctx(["storeconf.stores", "storeconf.middleware"]) as watch:

@@ -68,6 +68,13 @@ class _Loaded(StoreConformance):
     """The store ``s`` of a layout."""
 
     model_examples = 10
+    on_disk = False
+    """Whether files are on the disk; what is around stores is tested on any, and one in memory is quick."""
+
+    @pytest.fixture(autouse=True)
+    def _place_of_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if not self.on_disk and Path("/dev/shm").is_dir():
+            monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
 
     def layout(self) -> Settings:
         raise NotImplementedError
@@ -102,7 +109,7 @@ for _name, _make in STORES.items():
     _suite(f"{_name}Store", StoreConformance, make_store=_make)
     _suite(f"{_name}ChildOnUvloop", StoreConformance, make_store=_make, namespaces=("a", "b"), runner=_on_uvloop)
 for _name, _root in BACKENDS.items():
-    _suite(f"{_name}Child", _Loaded, layout=_child(_root, {}))
+    _suite(f"{_name}Child", _Loaded, layout=_child(_root, {}), on_disk=True)
     if _name != "Redis":  # which is Valkey's implementation with another client library
         _suite(f"{_name}FullStack", _Loaded, layout=_child(_root, FULL_STACK))
 for _name, _middleware in MIDDLEWARE.items():

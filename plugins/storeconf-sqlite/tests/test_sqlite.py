@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 class TestSqliteStore(StoreConformance):
+    model_examples = 20
     threads = False  # one worker thread serves one event loop at a time
 
     def make_store(self) -> SqliteStore:
@@ -26,6 +27,7 @@ class TestSqliteStore(StoreConformance):
 
 
 class TestSqliteStoreAsChild(TestSqliteStore):
+    model_examples = 10
     namespaces = ("parent", "child")
 
 
