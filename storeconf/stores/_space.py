@@ -278,17 +278,22 @@ class Deadlines:
 
     `MemoryStore.set` writes `add` out for a span whose lane is in ``lane_of``.
 
-    A deadline can't be withdrawn: who takes one out knows by identity of the float whether it still stands. Not
+    A deadline can't be withdrawn: who takes one out knows by identity of the float whether it still stands. Those that
+    do not are too many when ``surplus`` is far above zero: the deadlines less two for each entry, which the owner
+    subtracts when there is a new entry and adds when one is gone. One number, because `MemoryStore.set` counts. Not
     thread-safe.
     """
 
-    __slots__ = ("_lanes", "_rounds", "lane_of", "queued")
+    __slots__ = ("_lanes", "_rounds", "lane_of", "surplus")
 
     def __init__(self) -> None:
-        self.queued = 0
+        self.surplus = 0
         self._lanes: dict[int, _DeadlineLane] = {}
         self.lane_of: dict[float, _DeadlineLane] = {}
         self._rounds = self._endless_rounds()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values())) // 3
 
     def add(self, place: object, key: str, due: float, span: float) -> None:
         """Queue a deadline that is ``span`` seconds away."""
@@ -299,12 +304,12 @@ class Deadlines:
                 self.lane_of.clear()
             self.lane_of[span] = lane
         lane.extend((place, key, due))
-        self.queued += 1
+        self.surplus += 1
 
     def again(self, place: object, key: str, due: float, span: float) -> None:
         """Queue a deadline that was taken out; ``span`` seconds are left, a number that nobody will see twice."""
         self._lane(span).extend((place, key, due))
-        self.queued += 1
+        self.surplus += 1
 
     def due(self, now: float) -> Iterator[tuple[Any, str, float]]:
         """Take out, one by one, all that is due or must be queued again because it soon is."""
@@ -321,7 +326,7 @@ class Deadlines:
         return self._take(next(self._rounds))
 
     def _take(self, lane: _DeadlineLane) -> tuple[Any, str, float]:
-        self.queued -= 1
+        self.surplus -= 1
         return lane.popleft(), lane.popleft(), lane.popleft()
 
     def _lane(self, span: float) -> _DeadlineLane:

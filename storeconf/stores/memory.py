@@ -103,7 +103,6 @@ class MemoryStore(StoreBase):
         self._spaces_lock = threading.Lock()
         self._deadlines = Deadlines()
         self._bounds = self._new_bounds(max_entries, max_size)
-        self._entries = 0
         self._spaces: weakref.WeakValueDictionary[tuple[str, ...], Space] = weakref.WeakValueDictionary()
         self._filled: set[Space] = set()  # keeps alive what has entries but perhaps no handle
         self._discarded: list[tuple[Space, dict[str, Entry]]] = []  # tables that wait to be emptied in slices
@@ -227,9 +226,8 @@ class MemoryStore(StoreBase):
                     if lane is not None:
                         table[key] = (value, deadline, deadline)
                         lane.extend((self._space, key, deadline))
-                        deadlines.queued = queued = deadlines.queued + 1
-                        root._entries = entries = root._entries + 1
-                        if queued > 2 * entries + _FEW_DEADLINES:
+                        deadlines.surplus = surplus = deadlines.surplus - 1  # one more deadline, one more entry
+                        if surplus > _FEW_DEADLINES:
                             root._thin_out(now)
                         return
                 root._write(self._space, key_text(key), value, deadline, now, expires_in)
@@ -393,7 +391,7 @@ class MemoryStore(StoreBase):
                 if survives_delete_all(space.path[len(path) :]):
                     continue
                 table, space.table, space.contents = space.table, space.new_table(self._bounds), object()
-                self._entries -= len(table)
+                self._deadlines.surplus += 2 * len(table)
                 if isinstance(table, BoundedTable):
                     table.leave()
                 self._filled.discard(space)
@@ -548,12 +546,12 @@ class MemoryStore(StoreBase):
             table[key] = (value, deadline, deadline)
             deadlines = self._deadlines
             deadlines.add(space, key, deadline, span)
-            if deadlines.queued > 2 * self._entries + _FEW_DEADLINES:
+            if deadlines.surplus > _FEW_DEADLINES:
                 self._thin_out(now)
             if now > self._sweeper_sure:
                 self._see_to_sweeper(now)
         if old is None:  # counted last: a bounded table may have refused
-            self._entries += 1
+            self._deadlines.surplus -= 2
             self._filled.add(space)
 
     def _drop(self, space: Space, key: str) -> Entry | None:
@@ -561,7 +559,7 @@ class MemoryStore(StoreBase):
         if entry is not None:
             del space.table[key]
             space.removed += 1
-            self._entries -= 1
+            self._deadlines.surplus += 2
             if not space.table:
                 self._filled.discard(space)
         return entry
@@ -586,7 +584,7 @@ class MemoryStore(StoreBase):
 
     def _crowded(self) -> bool:
         """Whether most of the deadlines are out of date, their entries gone or replaced."""
-        return self._deadlines.queued > 2 * self._entries + _FEW_DEADLINES
+        return self._deadlines.surplus > _FEW_DEADLINES
 
     def _thin_out(self, now: float) -> None:
         """Forget a few deadlines that are out of date, more than are added meanwhile."""
@@ -639,7 +637,7 @@ class MemoryStore(StoreBase):
 
     async def do_open(self) -> None:
         """Take up sweeping where closing stopped it."""
-        if self._deadlines.queued:
+        if self._deadlines:
             self._schedule_sweep(SWEEP_INTERVAL)
 
     async def do_close(self) -> None:
@@ -656,7 +654,7 @@ class MemoryStore(StoreBase):
         self._forget_sweeper()
 
     def _resume_sweeping(self) -> None:
-        if self._deadlines.queued:
+        if self._deadlines:
             self._see_to_sweeper(self._clock())
 
     def _see_to_sweeper(self, now: float) -> None:
@@ -688,7 +686,7 @@ class MemoryStore(StoreBase):
     def _sweep(self) -> None:
         if self._tidy_slice():
             self._schedule_sweep(0)
-        elif self._deadlines.queued:
+        elif self._deadlines:
             self._schedule_sweep(SWEEP_INTERVAL)
         else:
             self._forget_sweeper()

@@ -164,7 +164,7 @@ def test_renewing_shortening_and_lengthening_with_a_set_clock() -> None:
         clock.time = max(deadlines.values()) + 1
         await store.delete_expired()
         assert not store._space.table
-        assert not store._deadlines.queued
+        assert not store._deadlines
 
     asyncio.run(run())
 
@@ -233,7 +233,7 @@ def test_deadlines_of_deleted_entries_go_when_the_house_is_tidied() -> None:
         for number in range(5_000):
             await store.set(f"k{number}", b"v", expires_in=3600)
         await store.delete_all()
-        assert store._deadlines.queued <= memory._FEW_DEADLINES
+        assert len(store._deadlines) <= memory._FEW_DEADLINES
 
     asyncio.run(run())
 

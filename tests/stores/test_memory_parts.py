@@ -192,7 +192,7 @@ def test_deadlines_come_when_they_are_due_and_not_before(steps: list[tuple[str, 
             place, key, due = deadlines.any()
             assert waiting[key] == due
             deadlines.again(place, key, due, due - now)
-        assert deadlines.queued == len(waiting)
+        assert len(deadlines) == len(waiting)
 
 
 def test_any_comes_by_all() -> None:
@@ -202,7 +202,7 @@ def test_any_comes_by_all() -> None:
         deadlines.add(None, key, 1000.0 + number, float(number + 1))
     taken: list[Any] = [deadlines.any() for _ in range(500)]
     assert {key for _, key, _ in taken} == keys
-    assert not deadlines.queued
+    assert not deadlines
 
 
 def test_a_deadline_is_looked_at_a_few_times_in_its_whole_life() -> None:

@@ -185,7 +185,7 @@ def test_the_timer_ends_with_the_last_expiry_and_with_the_store(sweeps: list[asy
         store = MemoryStore()
         await store.set("k", b"v", expires_in=0.001)
         assert len(sweeps) == 1
-        await until(lambda: not store._deadlines.queued)
+        await until(lambda: not store._deadlines)
         begun = len(sweeps)
         await asyncio.sleep(0.03)
         assert len(sweeps) == begun
