@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from itertools import repeat
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -19,7 +21,7 @@ from storeconf.config.fields import ANY, Expect, fields_of
 from storeconf.config.tree import Placeholder, Tainted, Text, TreePath, lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from storeconf.config import DefaultFactorySpec, StoreSpec
     from storeconf.config.pipeline import Assembly
@@ -155,13 +157,21 @@ class _Walk:
             if isinstance(actual, BaseModel):
                 return {key: self._field(actual, key, each, (*path, key)) for key, each in value.items()}
             fields = {} if expect.model is None else fields_of(expect.model).expects
+            items = actual if isinstance(actual, Mapping) else {}
             return {
-                key: self.value(fields.get(key) or expect.value or self._unknown(key), each, None, (*path, key))
+                key: self.value(
+                    fields.get(key) or expect.value or self._unknown(key), each, items.get(key), (*path, key)
+                )
                 for key, each in value.items()
             }
         if isinstance(value, list):
             item = expect.item or expect
-            return [self.value(item, each, None, (*path, index)) for index, each in enumerate(value)]
+            # A set has no order, in which its items could be found.
+            each_actual = actual if isinstance(actual, list | tuple) and len(actual) == len(value) else repeat(None)
+            return [
+                self.value(item, each, found, (*path, index))
+                for index, (each, found) in enumerate(zip(value, each_actual, strict=False))
+            ]
         if isinstance(actual, PurePath):
             value = str(actual)
         elif isinstance(value, Text) and isinstance(actual, bool | int | float):

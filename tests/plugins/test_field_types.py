@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,6 +58,35 @@ def read(place: Path, how: str, field: str, text: str) -> Any:
     catalog = storeconf.Catalog.builtin().with_backend("fielded", Fielded)
     layout = storeconf.read_layout(place / "storeconf.yaml", environ=environ, catalog=catalog)
     return getattr(layout.stores["a"].backend, field)  # type: ignore[union-attr]  # it is a root
+
+
+class Collected(storeconf.Backend):
+    type: Literal["collected"] = "collected"
+    counts: dict[str, int] = {}  # noqa: RUF012  # Pydantic copies it
+    ports: list[int] = []  # noqa: RUF012  # Pydantic copies it
+    paths: list[storeconf.ConfigPath] = []  # noqa: RUF012  # Pydantic copies it
+    places: dict[str, storeconf.ConfigPath] = {}  # noqa: RUF012  # Pydantic copies it
+
+    def build(self, context: storeconf.BuildContext) -> storeconf.Store:
+        return storeconf.MemoryStore()
+
+
+def test_items_of_collections_are_shown_as_what_they_were_read_as(tmp_path: Path) -> None:
+    catalog = storeconf.Catalog.builtin().with_backend("collected", Collected)
+    store = {"type": "collected", "counts": {"a": "${N}"}, "ports": [1, "${N}"], "paths": ["p"], "places": {"b": "q"}}
+    (tmp_path / "storeconf.json").write_text(json.dumps({"stores": {"a": store}}))
+    environ = {"N": "5", "STORECONF__STORES__A__COUNTS__C": "6", "STORECONF__STORES__A__PORTS__2": "7"}
+    layout = storeconf.read_layout(tmp_path / "storeconf.json", environ=environ, catalog=catalog)
+    shown = layout.dump()
+    assert shown["stores"]["a"] == {
+        "type": "collected",
+        "counts": {"a": 5, "c": 6},
+        "ports": [1, 5, 7],
+        "paths": [str(tmp_path / "p")],
+        "places": {"b": str(tmp_path / "q")},
+    }
+    again = storeconf.read_layout(shown, environ={}, catalog=catalog)
+    assert again.plan() == layout.plan()
 
 
 @pytest.mark.parametrize("how", ["file", "variable"])
