@@ -30,7 +30,9 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self, TypeVar
+from contextlib import suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from pydantic import Field
 
@@ -49,13 +51,14 @@ from storeconf.plugin import BuildContext, Middleware, StoreName
 from storeconf.store import Expiry, Store, Value, key_text, milliseconds, next_counter, value_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from storeconf._root import RootLife
 
 __all__ = ["MovedFrom", "MovedFromStore"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _MARK: Final = b"\x93SCm\x01"
 _TOKEN: Final = 16
@@ -174,6 +177,26 @@ class _BoundedTries:
         self._count += 1
 
 
+def _signed(operation: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Have the errors of a method name the store and the operation that the caller has called."""
+
+    def decorate(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @wraps(method)
+        async def signed(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return await method(*args, **kwargs)
+            except StoreError as error:
+                store: Any = args[0]
+                failure = store.own_error(error, operation)
+                if failure is error:
+                    raise
+                raise failure from error
+
+        return signed
+
+    return decorate
+
+
 async def _end_of_reservation(store: Store, key: str) -> None:
     """Wait until the reservation that a key may have has ended."""
     there = data = await store.get(key)
@@ -198,6 +221,18 @@ class MovedFromStore(StoreWrapper):
         child = super().with_namespace(namespace)
         child.old = self.old.with_namespace(namespace)
         return child
+
+    def own_error(self, error: StoreError, operation: str) -> StoreError:
+        """Return an error as the caller of an operation gets it; one of the old store becomes the cause of his."""
+        if error.store in (None, self.name, self.wrapped.name) or error.store != self.old.name:
+            error.store, error.operation = self.name, operation
+            return error
+        kind = type(error)
+        failure = kind.__new__(kind, *error.args)
+        vars(failure).update(vars(error))
+        failure.args = (f"the store {error.store!r}, from which entries are moved: {error}",)
+        failure.store, failure.operation = self.name, operation
+        return failure
 
     def _targets(self) -> list[tuple[RootLife, tuple[str, ...]]]:
         return [*targets_of(self.wrapped), *targets_of(self.old)]
@@ -305,38 +340,66 @@ class MovedFromStore(StoreWrapper):
     async def tidy_all(self) -> int:
         """Carry over every key of the old store, those of the namespaces below too; return how many there were."""
         count = 0
-        async for names, key in self._remaining():
+        async for names, key in self._places(self.old):
             place = self
             for name in names:
                 place = place.with_namespace(name)
             await place.tidy(key)
             count += 1
+        with suppress(UnsupportedOperationError):  # the new store can't list its keys
+            await self._settle_marked()
         return count
 
-    async def remaining(self) -> int:
-        """Return how many keys the old store has, without those that others are just about to make in the new one."""
-        count = 0
-        async for names, key in self._remaining():
-            place = self.old
+    async def _settle_marked(self) -> None:
+        """Settle what has a mark in the new store, and nothing in the old one any more.
+
+        A process that died has left it there, and then others deleted the entry that it was carrying over.
+        """
+        batch: dict[tuple[str, ...], list[str]] = {}
+        waiting = 0
+        async for names, key in self._places(self.wrapped):
+            batch.setdefault(names, []).append(key)
+            waiting += 1
+            if waiting == _AT_ONCE:
+                await self._settle_marked_of(batch)
+                batch, waiting = {}, 0
+        await self._settle_marked_of(batch)
+
+    async def _settle_marked_of(self, batch: dict[tuple[str, ...], list[str]]) -> None:
+        for names, keys in batch.items():
+            place = self
             for name in names:
                 place = place.with_namespace(name)
-            data = await place.get(key)
-            count += data is not None and not _is_reservation(data)
-        return count
+            for key, value in (await place.wrapped.get_many(keys)).items():
+                if _Marked.parse(value) is not None:
+                    await place.settle(key)
 
-    async def _remaining(self) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+    async def _places(self, store: Store) -> AsyncIterator[tuple[tuple[str, ...], str]]:
+        """Yield the keys of a store and of the namespaces below it, or only the former where it can't list these."""
         seen = False
         try:
-            async for place in self.old.walk():
+            async for place in store.walk():
                 seen = True
                 yield place
             return
         except UnsupportedOperationError:
             if seen:
                 raise
-        self.lists_namespaces = False
-        async for key in self.old.keys():
+        if store is self.old:
+            self.lists_namespaces = False
+        async for key in store.keys():
             yield (), key
+
+    async def remaining(self) -> int:
+        """Return how many keys the old store has, without those that others are just about to make in the new one."""
+        count = 0
+        async for names, key in self._places(self.old):
+            place = self.old
+            for name in names:
+                place = place.with_namespace(name)
+            data = await place.get(key)
+            count += data is not None and not _is_reservation(data)
+        return count
 
     async def _each(
         self, keys: Iterable[str], work: Callable[[str], Awaitable[T]], results: list[T], *, changes: bool
@@ -421,36 +484,51 @@ class MovedFromStore(StoreWrapper):
             value = await self._get(key)
             if value is not None and not value.startswith(_MARK):
                 return value
+        return await self._get_from_both(key, renew_for)
+
+    @_signed("get")
+    async def _get_from_both(self, key: str, renew_for: Expiry | None) -> bytes | None:
+        if renew_for is None:
             if self.prepare:
                 found = await self._look(key)
                 return None if found is None else found[1]
             return await self.settle(key)
+        tries = _BoundedTries(self)
         while (found := await self._found(key)) is not None:
             value = await found[0].get(key, renew_for)
             if value is not None and _Marked.parse(value) is None:
                 return value
+            await tries.next()
         return None
 
+    @_signed("get_with_expiry")
     async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
         """See `Store.get_with_expiry`."""
+        tries = _BoundedTries(self)
         while (place := await self._found(key)) is not None:
             found = await place[0].get_with_expiry(key)
             if found is not None and _Marked.parse(found[0]) is None:
                 return found
+            await tries.next()
         return None
 
+    @_signed("exists")
     async def exists(self, key: str) -> bool:
         """See `Store.exists`; nothing is carried over."""
         return await self._look(self._check("exists", key_text, key)) is not None
 
+    @_signed("expires_in")
     async def expires_in(self, key: str) -> int | None:
         """See `Store.expires_in`; nothing is carried over."""
+        tries = _BoundedTries(self)
         while (place := await self._look(self._check("expires_in", key_text, key))) is not None:
             found = await place[0].get_with_expiry(key)
             if found is not None and _Marked.parse(found[0]) is None:  # else it has just been carried over
                 return -1 if found[1] is None else math.ceil(found[1])
+            await tries.next()
         return None
 
+    @_signed("get_many")
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
@@ -484,11 +562,17 @@ class MovedFromStore(StoreWrapper):
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """See `Store.keys`: those of the old store first, so that one that is carried over meanwhile comes too."""
         seen: set[str] = set()
-        for store in (self.old, self.wrapped):
-            async for key in store.keys(prefix):
-                if key not in seen:
-                    seen.add(key)
-                    yield key
+        try:
+            for store in (self.old, self.wrapped):
+                async for key in store.keys(prefix):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key
+        except StoreError as error:
+            failure = self.own_error(error, "keys")
+            if failure is error:
+                raise
+            raise failure from error
 
     # ------------------------------------------------------------------ writing
 
@@ -500,6 +584,7 @@ class MovedFromStore(StoreWrapper):
             )
         return data
 
+    @_signed("set")
     async def set(self, key: str, value: Value, expires_in: Expiry | None = None, *, keep_ttl: bool = False) -> None:
         """See `Store.set`."""
         data = self._value("set", value)
@@ -513,11 +598,13 @@ class MovedFromStore(StoreWrapper):
             elif await found[0].compare_and_set(key, found[1], data, expires_in, keep_ttl=keep_ttl):
                 return
 
+    @_signed("set_many")
     async def set_many(self, mapping: Mapping[str, Value], expires_in: Expiry | None = None) -> None:
         """See `Store.set_many`."""
         items = {key: self._value("set_many", value) for key, value in mapping.items()}
         await self._each(items, lambda key: self.set(key, items[key], expires_in), [], changes=True)
 
+    @_signed("delete")
     async def delete(self, key: str) -> bool | None:  # type: ignore[override]  # as in `Store`
         """See `Store.delete`: the entry that was found is deleted, and none that is made meanwhile."""
         tries = _BoundedTries(self)
@@ -530,6 +617,7 @@ class MovedFromStore(StoreWrapper):
             await tries.next()
         return False
 
+    @_signed("delete_many")
     async def delete_many(self, keys: Iterable[str]) -> int | None:
         """See `Store.delete_many`."""
         names = keys if isinstance(keys, str | bytes) else list(dict.fromkeys(keys))
@@ -543,11 +631,13 @@ class MovedFromStore(StoreWrapper):
             raise
         return sum(filter(None, deleted))
 
+    @_signed("delete_all")
     async def delete_all(self) -> None:
         """See `Store.delete_all`; in the old store first."""
         await self.old.delete_all()
         await self.wrapped.delete_all()
 
+    @_signed("delete_expired")
     async def delete_expired(self) -> None:
         """See `Store.delete_expired`."""
         await self.old.delete_expired()
@@ -562,6 +652,7 @@ class MovedFromStore(StoreWrapper):
         value = await self.settle(key)
         return None if value is None else (self.wrapped, value)
 
+    @_signed("add")
     async def add(self, key: str, value: Value, expires_in: Expiry | None = None) -> bool:
         """See `Store.add`."""
         data = self._value("add", value)
@@ -574,6 +665,7 @@ class MovedFromStore(StoreWrapper):
             await tries.next()
         return False
 
+    @_signed("touch")
     async def touch(self, key: str, expires_in: Expiry | None) -> bool:
         """See `Store.touch`."""
         tries = _BoundedTries(self)
@@ -583,6 +675,7 @@ class MovedFromStore(StoreWrapper):
             await tries.next()
         return False
 
+    @_signed("pop")
     async def pop(self, key: str) -> bytes | None:
         """See `Store.pop`."""
         tries = _BoundedTries(self)
@@ -593,6 +686,7 @@ class MovedFromStore(StoreWrapper):
         await self._pop_nothing(key)
         return None
 
+    @_signed("increment")
     async def increment(self, key: str, by: int = 1, expires_in: Expiry | None = None) -> int:
         """See `Store.increment`."""
         ends_at_once = expires_in is not None and self._check("increment", milliseconds, expires_in) <= 0
@@ -613,6 +707,7 @@ class MovedFromStore(StoreWrapper):
         number = self._check("increment", lambda value: next_counter(value, by), value)
         return number if await store.compare_and_set(key, value, b"%d" % number, keep_ttl=True) else None
 
+    @_signed("compare_and_set")
     async def compare_and_set(
         self,
         key: str,

@@ -21,7 +21,7 @@ from storeconf import (
 from storeconf.middleware import moved_from
 from storeconf.middleware.moved_from import MovedFromStore
 from tests.above.backends import in_loop
-from tests.middleware.unreliable import Unreliable
+from tests.middleware.unreliable import CATALOG, Unreliable, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -298,6 +298,85 @@ async def test_a_store_that_refuses_every_change_is_given_up(prepare: bool, monk
             with pytest.raises(StoreError, match="changed during each of 8 tries"):
                 await call(store)
         assert await old.get("k") == b"1", name
+
+
+class Flickering(MemoryStore):
+    """A store whose entry is there for ``get`` alone, as if others removed and made it all the time."""
+
+    async def get(self, key: str, renew_for: Any = None) -> bytes | None:
+        return b"v" if renew_for is None else None
+
+    async def get_with_expiry(self, key: str) -> tuple[bytes, float | None] | None:
+        return None
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@in_loop
+async def test_reading_is_given_up_where_the_entry_changes_every_time(
+    prepare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moved_from, "_MOST_TRIES", 4)
+    store = MovedFromStore(Flickering(), MemoryStore(), prepare=prepare)
+    for call in (store.get("k", 60), store.get_with_expiry("k"), store.expires_in("k")):
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreError, match="changed during each of 4 tries"):
+                await call
+
+
+async def list_keys(store: Store) -> list[str]:
+    return [key async for key in store.keys()]
+
+
+CALLS: dict[str, Callable[[Store], Coroutine[Any, Any, Any]]] = {
+    "get": lambda store: store.get("k"),
+    "get with renew_for": lambda store: store.get("k", renew_for=60),
+    "get_with_expiry": lambda store: store.get_with_expiry("k"),
+    "exists": lambda store: store.exists("k"),
+    "expires_in": lambda store: store.expires_in("k"),
+    "get_many": lambda store: store.get_many(["k"]),
+    "set": lambda store: store.set("k", b"v"),
+    "set_many": lambda store: store.set_many({"k": b"v"}),
+    "delete": lambda store: store.delete("k"),
+    "delete_many": lambda store: store.delete_many(["k"]),
+    "delete_all": lambda store: store.delete_all(),
+    "add": lambda store: store.add("k", b"v"),
+    "touch": lambda store: store.touch("k", 60),
+    "pop": lambda store: store.pop("k"),
+    "increment": lambda store: store.increment("k"),
+    "compare_and_set": lambda store: store.compare_and_set("k", None, b"v"),
+    "keys": list_keys,
+}
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("failing", ["old", "main"])
+@pytest.mark.parametrize("name", CALLS)
+@in_loop
+async def test_an_error_names_the_store_and_the_operation_of_the_caller(name: str, failing: str, prepare: bool) -> None:
+    stores = {
+        "old": {"type": "unreliable"},
+        "main": {"type": "unreliable", "middleware": {"moved_from": {"store": "old", "prepare": prepare}}},
+    }
+    async with storeconf.read_layout({"stores": stores}, environ={}, catalog=CATALOG).compile() as registry:
+        line = line_of(registry[failing])
+        line.fails_next = [StoreUnavailableError("the line is cut", store=failing, operation="get")]
+        with pytest.raises(StoreUnavailableError, match="the line is cut") as caught:
+            await CALLS[name](registry["main"])
+        assert (caught.value.store, caught.value.operation) == ("main", name.split()[0])
+        if failing == "old":
+            assert "'old'" in str(caught.value)
+            assert isinstance(caught.value.__cause__, StoreUnavailableError)
+            assert caught.value.__cause__.store == "old"
+
+
+@in_loop
+async def test_a_value_that_is_no_number_is_an_error_of_increment() -> None:
+    old = MemoryStore()
+    store = MovedFromStore(MemoryStore(), old, prepare=False)
+    await old.set("k", "text")
+    with pytest.raises(StoreValueError) as caught:
+        await store.increment("k")
+    assert caught.value.operation == "increment"
 
 
 @in_loop

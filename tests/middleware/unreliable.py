@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from storeconf import (
     Backend,
     BuildContext,
+    Capabilities,
     Catalog,
     MemoryStore,
     Store,
@@ -133,6 +134,7 @@ class Unreliable(MemoryStore):
 
 class UnreliableBackend(Backend):
     type: Literal["unreliable"] = "unreliable"
+    capabilities: ClassVar[Capabilities] = Capabilities(atomic=Capabilities.ALL_ATOMIC)
 
     def build(self, context: BuildContext) -> Store:
         return Unreliable()

@@ -222,3 +222,26 @@ async def test_a_process_may_die_before_any_change_of_a_move(changes: int) -> No
     assert await new.get("k") == b"1"  # for processes without the middleware
     assert await new.expires_in("k") == 600
     assert await old.get("k") is None
+
+
+@pytest.mark.parametrize("namespace", [None, "child"])
+@pytest.mark.parametrize("operation", ["add", "compare_and_set"])
+@in_loop
+async def test_what_a_dead_process_was_carrying_over_is_not_left_in_the_new_store(
+    operation: str, namespace: str | None
+) -> None:
+    old, new = MemoryStore(), MemoryStore()
+    moving = MovedFromStore(new, old, prepare=False)
+    places = [each if namespace is None else each.with_namespace(namespace) for each in (old, new)]
+    await places[0].set("k", "1")
+    dying = held(places[0] if operation == "compare_and_set" else places[1], operation)
+    stores = (places[1], dying) if operation == "compare_and_set" else (dying, places[0])
+    reading = asyncio.create_task(MovedFromStore(*stores, prepare=False).get("k"))
+    await dying.reached.wait()
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert await places[0].delete("k")  # by a process without the middleware
+    await places[1].set("other", "2")
+    assert await moving.tidy_all() == 0
+    assert [key async for key in places[1].keys()] == ["other"]
+    assert [key async for key in places[0].keys()] == []
