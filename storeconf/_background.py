@@ -76,7 +76,7 @@ class _FactoryLeftError(Exception):
 
 
 class _FactoryCall:
-    """What a flight asks of a waiting thread: to run its factory."""
+    """A flight's request to a waiting thread to run its factory."""
 
     __slots__ = ("answer", "flight")
 
@@ -335,7 +335,7 @@ class _LoopRequest:
         self._made: list[Future[Any]] = []
         self._ended = False
         self.failure: BaseException | None = None
-        """What the factory raised, if that is for nobody else: each of the others runs its own."""
+        """The factory's exception, if it is for nobody else: each of the others runs its own."""
 
     def begin(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]]) -> Future[T]:
         """Let the background loop compute."""

@@ -103,7 +103,7 @@ class Redactor:
         return Redacted(hidden)
 
     def __call__(self, text: str) -> Redacted:
-        """What `foreign` returns: for all that asks a layout to hide its secrets."""
+        """Do what `foreign` does, for all code that asks a layout to hide its secrets."""
         return self.foreign(text)
 
     def foreign(self, text: str) -> Redacted:

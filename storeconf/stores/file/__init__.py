@@ -64,7 +64,7 @@ class _Pages:
 
 
 class _Adjustable(NamedTuple):
-    """What a reload may change."""
+    """The settings that a reload may change."""
 
     create_directories: bool
     durability: Literal["flush", "fsync"]
@@ -118,7 +118,7 @@ class FileStore(StoreBase):
 
     @property
     def durability(self) -> Literal["flush", "fsync"]:
-        """What a finished write survives."""
+        """The failures that a finished write survives."""
         return self._root._settings.durability
 
     @property
@@ -466,12 +466,12 @@ class FileStore(StoreBase):
 
 
 def _nothing_cached(_path: tuple[str, ...], _key: str) -> Elsewhere:
-    """What a `CachedReader` finds where there can't be one."""
+    """Stands in for a `CachedReader` where there can't be one, and finds nothing."""
     return ELSEWHERE
 
 
 def _reporter(reference: weakref.ref[FileStore]) -> Callable[[str, bool], None]:
-    """What the worker calls for a damaged file; it keeps no store alive that everybody else has dropped."""
+    """Called by the worker for a damaged file; it keeps no store alive that everybody else has dropped."""
 
     def on_damage(path: str, removed: bool) -> None:
         store = reference()

@@ -1,4 +1,4 @@
-"""What the files hold and how they are called: version 1 of the on-disk format. Does no I/O.
+"""The contents and names of the files: version 1 of the on-disk format. Does no I/O.
 
 docs/explanation/file-format.md describes the same for people; a change here is a new format version.
 """

@@ -1,4 +1,4 @@
-"""What the operations of a file store do to its files. They block, so a worker runs them.
+"""The operations of a file store on its files. They block, so a worker runs them.
 
 Those that may take long are generators: they yield after each slice, so that other calls get their turn, and say how
 many seconds they have nothing to do.
@@ -424,7 +424,7 @@ class WriteOperations:
         return True
 
     def _sweeping(self) -> Callable[[bytes, os.DirEntry[str]], bool]:
-        """What one sweep does to each entry."""
+        """The action of one sweep on each entry."""
         checks = _PLAIN_CHECKS
         self._part = (self._part + 1) % _PARTS
         part = f"{self._part:02x}"

@@ -37,7 +37,7 @@ class Draft(NamedTuple):
 
 
 class _Publisher(Protocol):
-    """What a group wants of the one who writes."""
+    """The interface of the writer that a group needs."""
 
     directory: Directory
 

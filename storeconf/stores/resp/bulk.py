@@ -37,7 +37,7 @@ MOST_TURNS = 16
 """How often one command may be sent."""
 
 MISSING: Any = object()
-"""What stands for the reply of a command that failed."""
+"""Takes the place of the reply of a command that failed."""
 
 Failures = dict[int, ReplyError | TransportError]
 
@@ -308,7 +308,7 @@ async def delete_tree(transport: Transport, glob: bytes, ours: re.Pattern[bytes]
 
 
 class _Deletions:
-    """What one `delete_tree` deletes."""
+    """The keys that one `delete_tree` deletes."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

@@ -145,7 +145,7 @@ class Connection:
 
     @property
     def label(self) -> str:
-        """What messages call the server."""
+        """The server's name in messages."""
         return labelled(self.peer, self._store)
 
     @property
@@ -444,7 +444,7 @@ def _root(why: BaseException | None) -> BaseException | None:
 
 
 class _Protocol(asyncio.Protocol):
-    """What the event loop calls for one transport of a connection."""
+    """Called by the event loop for one transport of a connection."""
 
     __slots__ = ("_connection", "_feed", "_reader", "closed", "paused")
 

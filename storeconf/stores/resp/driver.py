@@ -56,7 +56,7 @@ class ServerEndpoint:
 
     @property
     def label(self) -> str:
-        """What messages call the server: its address, and the store that it is used for."""
+        """The server's name in messages: its address, and the store that it is used for."""
         return labelled(self.address, self.store)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong below a store, and the one table by which it becomes a `StoreError`.
+"""The errors below a store, and the one table by which they become a `StoreError`.
 
 Three kinds of failure arrive here: an error reply of the server (`ReplyError`), a failure on the way to it
 (`TransportError` and its subclasses), and an exception of a client library (only from clients that are called through
@@ -46,7 +46,7 @@ class ReplyError(Exception):
 
 
 class ProtocolError(Exception):
-    """What came over a connection is not RESP."""
+    """The bytes that came over a connection are not RESP."""
 
 
 class TransportError(Exception):

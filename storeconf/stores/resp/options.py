@@ -311,7 +311,7 @@ log: logging.Logger = logging.getLogger("storeconf.stores")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Login:
-    """What AUTH takes: nothing, a password, or a user and a password. Its repr shows nothing, so no traceback does."""
+    """The arguments of AUTH: none, a password, or a user and a password. Its repr shows none, so no traceback does."""
 
     words: tuple[str, ...]
 

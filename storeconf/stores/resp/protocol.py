@@ -46,7 +46,7 @@ if hiredis is not None:
 
 
 class Reader(Protocol):
-    """What turns bytes into replies."""
+    """Turns bytes into replies."""
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they come."""

@@ -76,11 +76,11 @@ _MOST_PREFIXES = 1024
 
 _SET_PX = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
 _ENDED = b"-0"
-"""What the milliseconds of an expiry that is over begin with."""
+"""The beginning of the milliseconds of an expiry that is over."""
 
 
 class ServerStore(StoreBase):
-    """What `RedisStore` and `ValkeyStore` share, which is everything but the client library."""
+    """The base of `RedisStore` and `ValkeyStore`, which differ only in the client library."""
 
     driver: ClassVar[str]
     default_url: ClassVar[str]
@@ -732,5 +732,5 @@ class ValkeyStore(ServerStore):
 
 
 def _terms(expiry: int | None, keep_ttl: bool) -> tuple[bytes | int, ...]:
-    """What SET says about expiry."""
+    """The arguments of SET about expiry."""
     return (b"KEEPTTL",) if keep_ttl else () if expiry is None else (b"PX", expiry)

@@ -134,7 +134,7 @@ def _plain(reply: Any) -> Any:
 
 
 _given_up: list[object] = []
-"""What a forked child inherited of its parent's connections: kept, so that nothing touches them."""
+"""The parent's connections that a forked child inherited: kept, so that nothing touches them."""
 
 
 class Transports:
@@ -345,7 +345,7 @@ def make_client(driver: Driver, options: ServerOptions, *, blocking: bool) -> An
 
 
 def _common(driver: Driver, options: ServerOptions) -> dict[str, Any]:
-    """What all connections of clients have."""
+    """The base of all connections of clients."""
     common = {**driver.quiet, "socket_connect_timeout": options.connect_timeout, "socket_timeout": None}
     if options.url is None or not options.url.lower().startswith("unix"):
         common["socket_keepalive"] = True
@@ -355,7 +355,7 @@ def _common(driver: Driver, options: ServerOptions) -> dict[str, Any]:
 
 
 def _login(driver: Driver, arguments: Mapping[str, Any], sources: Any, url: str | None = None) -> dict[str, Any]:
-    """What gives each connection the credentials as they are now, where they come from files."""
+    """Gives each connection the present credentials, where they come from files."""
     username, password = arguments.get("username"), arguments.get("password")
     if not sources:
         return {"username": username, "password": password}
