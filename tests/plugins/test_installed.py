@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -187,25 +188,16 @@ def test_the_schema_holds_what_is_installed(installed: Environment, tmp_path: Pa
 @pytest.mark.timeout(240)  # a whole suite each, on a machine that has other work
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_the_plugins_own_tests_pass_on_the_wheels(installed: Environment, tmp_path: Path, project: Path) -> None:
-    memory = Path("/dev/shm")  # a disk would only take longer: what survives a power cut can't be tested here
-    done = installed.run(
-        *(
-            "python",
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:valkey",
-            "-c",
-            str(project / "pyproject.toml"),
-        ),
-        *("--rootdir", str(project), "--import-mode=importlib", str(project / "tests")),
-        cwd=tmp_path,
-        PYTHONDONTWRITEBYTECODE="1",
-        TMPDIR=str(memory if memory.is_dir() else tmp_path),
-    )
+    # A disk would only take longer: what survives a power cut can't be tested here.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:valkey", "-c", str(project / "pyproject.toml")]
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        done = installed.run(
+            *("python", "-m", "pytest", *options),
+            *("--rootdir", str(project), "--import-mode=importlib", str(project / "tests")),
+            cwd=tmp_path,
+            PYTHONDONTWRITEBYTECODE="1",
+            TMPDIR=directory,
+        )
     assert done.returncode == 0, done.stdout[-4000:]
     assert str(ROOT / "storeconf") not in done.stdout
