@@ -123,12 +123,12 @@ class LifeCycle:
         forget: Callable[[], None],
     ) -> None:
         self._begin, self._end, self._forget = begin, end, forget
-        self.state = NEW
+        self.state: int = NEW
         self._reset()
         _alive.add(self)
 
     def _reset(self) -> None:
-        self.mutex = threading.Lock()
+        self.mutex: threading.Lock = threading.Lock()
         # The opening or closing in progress; its result is the failure that those who wait for an opening share.
         self._transition: ThreadFuture[Exception | None] | None = None
         self._holders = 0

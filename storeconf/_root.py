@@ -216,7 +216,7 @@ class Calls:
 
     def __init__(self, life: LifeCycle) -> None:
         self._mutex = life.mutex
-        self.count = 0
+        self.count: int = 0
         self.idle: ThreadFuture[None] | None = None
 
     def __enter__(self) -> None:
