@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,8 +86,18 @@ class _BashComplete(BashComplete):
 class _ZshComplete(ZshComplete):
     """Writes no empty line: the script would skip it, and take each following line for another."""
 
+    _option = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is being typed, and that."""
+        before, begun = super().get_completion_args()
+        self._option = _option_in(begun)
+        return before, begun
+
     def format_completion(self, item: CompletionItem) -> str:
-        """The three lines that the script reads; it looks for files itself, and uses no value."""
+        """The three lines that the script reads; it looks for files itself, but behind an option it finds none."""
+        if item.type == "file" and self._option:
+            return "\n".join(f"plain\n{self._option}{each}\n_" for each in _files(str(item.value)))
         return super().format_completion(item if item.value else CompletionItem("_", type=item.type, help=item.help))
 
 
@@ -98,15 +109,31 @@ class _FishComplete(FishComplete):
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words before the one that is being typed, and that."""
         before, begun = super().get_completion_args()
-        option, sign, _ = begun.partition("=")
-        self._option = f"{option}{sign}" if sign and option.startswith("--") else ""
+        self._option = _option_in(begun)
         return before, begun
 
     def format_completion(self, item: CompletionItem) -> str:
-        """The line that the script reads; of a file it reads the beginning."""
+        """The line that the script reads; of a file it reads the beginning, and finds none behind an option."""
+        if item.type == "file" and self._option:
+            return "\n".join(f"plain,{self._option}{each}" for each in _files(str(item.value)))
         plain = item.type == "plain" and not str(item.value).startswith("--")
         value = f"{self._option}{item.value}" if plain else item.value
         return super().format_completion(CompletionItem(value, type=item.type, help=item.help))
+
+
+def _option_in(begun: str) -> str:
+    """The option and its sign where a word is an option with its value."""
+    option, sign, _ = begun.partition("=")
+    return f"{option}{sign}" if sign and option.startswith("--") else ""
+
+
+def _files(begun: str) -> list[str]:
+    """The files, and directories with a slash, that a shell would offer for the beginning of a path."""
+    directory, slash, _ = begun.rpartition("/")
+    with contextlib.suppress(OSError), os.scandir(f"{directory}{slash}" or ".") as entries:
+        found = sorted(f"{directory}{slash}{each.name}{'/' * each.is_dir()}" for each in entries)
+        return [each for each in found if each.startswith(begun)]
+    return []
 
 
 add_completion_class(_BashComplete)

@@ -110,6 +110,7 @@ def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("storeconf tree --env=prod", "--env=production"),
         ("storeconf get sess", "sessions"),
         ("storeconf get -f other.yaml els", "elsewhere"),
+        ("storeconf tree --file=oth", "--file=other.yaml"),
         ("storeconf ping --set stores.main.max_entries=3 up", "uploads"),
         ("storeconf copy production:se", "production:sessions"),
         ("storeconf diff deve", "development"),
