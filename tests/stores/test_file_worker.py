@@ -504,12 +504,9 @@ def test_bulk_calls_never_hold_the_loop_for_long(monkeypatch: pytest.MonkeyPatch
 
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     gc.collect()
-    gc.freeze()  # collecting what all other tests have left takes long
-    try:
-        with tempfile.TemporaryDirectory(dir=memory) as directory:
-            asyncio.run(main(directory))
-    finally:
-        gc.unfreeze()
+    gc.freeze()  # collecting what all other tests have left takes long; it stays frozen, or it would from now on
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        asyncio.run(main(directory))
 
 
 AT_EXIT = """
