@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -175,11 +176,23 @@ def test_a_namespace_of_middleware_with_slots_has_what_the_handle_has() -> None:
     [{"type": "memory"}, {"type": "file", "path": "{path}"}, {"type": "valkey", "url": "valkey://h", "namespace": "n"}],
 )
 def test_nothing_has_used_the_dict_of_an_object_on_the_way(main: dict[str, str], tmp_path: Path) -> None:
-    """Python keeps attributes in the object until something asks for its ``__dict__``, and finds them faster there."""
+    """Python keeps attributes in the object until something asks for its ``__dict__``, and finds them faster there.
+
+    In a process of its own: of a class whose objects have had many attributes, as in other tests, it keeps none there.
+    """
+    settings = {key: value.format(path=tmp_path) for key, value in main.items()}
+    program = f"from tests.test_call_counts import check_that_no_dict_was_used as check; check({settings!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_that_no_dict_was_used(main: dict[str, str]) -> None:
     layout = {
         "stores": {
             "other": {"type": "memory"},
-            "main": {key: value.format(path=tmp_path) for key, value in main.items()},
+            "main": main,
             "s": {"parent": "main", "middleware": {"ttl": "1h", "retry": 2, "compress": "gzip", "fallback": "other"}},
         }
     }
