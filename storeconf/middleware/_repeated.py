@@ -208,12 +208,22 @@ class CallHere:
     """
 
     __slots__ = (
-        *("answer", "args", "begun", "ended", "happened", "keys", "kwargs", "lane", "late", "row", "source", "start"),
-        *("unknown",),
+        *("answer", "args", "begun", "ended", "happened", "keys", "kwargs", "lane", "late", "link", "row", "source"),
+        *("start", "store", "unknown"),
     )
 
-    def __init__(self, source: MirrorSource, row: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        source: MirrorSource,
+        link: CallCounts,
+        store: Store,
+        row: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         self.source: MirrorSource = source
+        self.link: CallCounts = link
+        self.store: Store = store
         self.row: Operation = row
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
@@ -228,6 +238,14 @@ class CallHere:
         self.ended: float
 
 
+def _repeated(call: CallHere) -> RepeatedCall:
+    """Return what is to be repeated of a call."""
+    repeated = RepeatedCall(call.link, call.store, call.row, call.keys, call.args, call.kwargs)
+    repeated.answer, repeated.unknown = call.answer, call.unknown
+    repeated.ended, repeated.seconds = call.ended, call.ended - call.start
+    return repeated
+
+
 def _is_large(call: CallHere) -> bool:
     answer = call.answer
     if answer.__class__ is bytes:
@@ -240,9 +258,6 @@ class MirrorSource(Protocol):
 
     def chosen(self, key: str) -> int | None:
         """Return the digest of a key whose calls are repeated, None for any other."""
-
-    def repeated(self, call: CallHere) -> RepeatedCall:
-        """Return what is to be repeated of a call."""
 
 
 class _MirrorLane:
@@ -382,7 +397,7 @@ class RootPair:
                 if not call.keys:
                     continue  # not of the share
                 if call.happened:
-                    self._repeat_or_drop(call.source.repeated(call), call.begun, call.lane, late=call.late)
+                    self._repeat_or_drop(_repeated(call), call.begun, call.lane, late=call.late)
                 elif call.row.changes:
                     self._end(call.keys, True, call.begun)
                 continue

@@ -264,7 +264,7 @@ class MirrorStore(GuardedStore):
         fixed = _fixed(row, args) if row.stores else args
         if fixed is None:
             return await call(*args, **kwargs)
-        mirrored, pair = CallHere(self, row, fixed, kwargs), self._pair
+        mirrored, pair = CallHere(self, self._link, other, row, fixed, kwargs), self._pair
         pair.enter(mirrored)
         try:
             mirrored.answer = answer = await call(*args, **kwargs)
@@ -351,14 +351,6 @@ class MirrorStore(GuardedStore):
                 parts.append((part, self._pair.begin(keys, row.changes)))
             if pace.due():
                 await pace.rest()
-
-    def repeated(self, call: CallHere) -> RepeatedCall:
-        """Return what is to be repeated of a call for one key."""
-        assert self.other is not None
-        mirrored = RepeatedCall(self._link, self.other, call.row, call.keys, call.args, call.kwargs)
-        mirrored.answer, mirrored.unknown = call.answer, call.unknown
-        mirrored.ended, mirrored.seconds = call.ended, call.ended - call.start
-        return mirrored
 
     def chosen(self, key: str) -> int | None:
         """Return the digest of a key that is mirrored; stable, so that all processes choose the same keys."""
