@@ -55,6 +55,8 @@ _SHORTEST: Final = 4
 
 _NAMES: Final = ("password", "passwd", "passphrase", "secret", "token", "credentials")
 _PUBLIC: Final = frozenset({"type", "parent", "use", "description", "namespace", "middleware", "max_stores"})
+_BASES: Final = ("parent", "use")
+"""The fields of stores without a type."""
 _SUBSTITUTION: Final = re.compile(r"\$\{[^}]*\}")
 _OPERAND: Final = re.compile(r"\$\{[^}]*?:-([^}]*)\}")
 
@@ -361,8 +363,8 @@ def _reveals(part: str, secret: str) -> bool:
 def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Iterator[tuple[TreePath, Any]]:
     """The values in the secret fields of a layer or a tree, with their paths.
 
-    Another layer may set the type of a store, so that of ``tree`` counts too. A field that the type does not have is
-    a secret if its name looks like one.
+    Another layer may set the type of a store, so that of ``tree`` counts too; a store whose type is not known may be of
+    any. A field that the type does not have is a secret if its name looks like one.
     """
     if not isinstance(node, dict):
         return
@@ -383,6 +385,8 @@ def secret_values(node: Any, tree: Mapping[str, Any], catalog: Catalog) -> Itera
         types = [each.get("type") for each in (store, final) if isinstance(each, dict)]
         names = dict.fromkeys(each for each in types if isinstance(each, str))
         models = [model for name in names if (model := _backend(catalog, name)) is not None]
+        if not models and not any(key in each for each in (store, final) if isinstance(each, dict) for key in _BASES):
+            models = _all_backends(catalog)
         yield from _in_models(models, {key: each for key, each in store.items() if key not in _PUBLIC}, path)
         links = store.get("middleware")
         if not isinstance(links, dict):
@@ -435,6 +439,12 @@ def _backend(catalog: Catalog, name: str) -> type[BaseModel] | None:
     except PluginError:
         near = nearest(name, catalog.backend_names())
         return None if near in (None, name) else _backend(catalog, str(near))
+
+
+def _all_backends(catalog: Catalog) -> list[type[BaseModel]]:
+    """The models of all types that can be imported."""
+    found = (_backend(catalog, name) for name in catalog.backend_names())
+    return list(dict.fromkeys(model for model in found if model is not None))
 
 
 def _middleware(catalog: Catalog, kind: str) -> type[BaseModel] | None:

@@ -418,6 +418,20 @@ def test_a_secret_in_a_layer_is_shown_by_no_command(place: str, workplace: Path)
                 assert not shown(case.canaries, run(*command).both), (way, command)
 
 
+@pytest.mark.parametrize("typo", ["tpe", "typ", "kind", None])
+@pytest.mark.parametrize("place", [place for place, path in PLACES.items() if path[0] == "box"])
+def test_a_secret_of_a_store_whose_type_is_missing_is_not_shown(place: str, typo: str | None, workplace: Path) -> None:
+    for way in ("literal", "section"):
+        case = Case(stores=json.loads(json.dumps(BASE)))
+        plant(case, place, way, "k2" * 5, "")
+        kind = case.stores["box"].pop("type")
+        if typo is not None:
+            case.stores["box"][typo] = kind
+        write(case, "json")  # in one line, which is the excerpt
+        for environment in ([], ["--env", "one"]):
+            assert not shown(case.canaries, run("validate", "--format", "text", *environment).both), way
+
+
 # ---------------------------------------------------------------------- the doors
 
 SAMPLE = [
