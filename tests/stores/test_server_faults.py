@@ -48,10 +48,14 @@ class Load:
         self.wrong: list[str] = []
         self.errors: Counter[str] = Counter()
         self.longest = 0.0
+        self.latest = 0.0
+        """How late a timer of the event loop was, at most."""
+
         self.stopped = False
 
     async def __aenter__(self) -> Load:
         self._running = [asyncio.ensure_future(self._work(number)) for number in range(self.tasks)]
+        self._running.append(asyncio.ensure_future(self._watch_the_loop()))
         await self.more(self.tasks)
         return self
 
@@ -86,6 +90,12 @@ class Load:
         self.good += 1
         return result
 
+    async def _watch_the_loop(self) -> None:
+        while not self.stopped:
+            due = time.monotonic() + 0.01
+            await asyncio.sleep(0.01)
+            self.latest = max(self.latest, time.monotonic() - due)
+
     async def _work(self, number: int) -> None:
         key, turn = f"k{number}", 0
         possible: set[bytes | None] = {None}
@@ -106,7 +116,8 @@ class Load:
 
 def check(load: Load, timeout: float = LIMIT) -> None:
     assert not load.wrong
-    assert load.longest < timeout + GRACE
+    # A call waits for a few timers, and each is as late as the machine is busy.
+    assert load.longest < timeout + GRACE + 3 * load.latest
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
