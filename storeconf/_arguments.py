@@ -1,4 +1,4 @@
-"""What every store takes as a name, a key, a value, a span of time and a counter; and durations and sizes as texts.
+"""Names, keys, values, spans of time and counters as every store takes them; durations and sizes as texts.
 
 Imports nothing of storeconf but its errors.
 """
@@ -44,8 +44,8 @@ Expiry = int | float | timedelta
 """A span of time: seconds as int or float, or a timedelta."""
 
 Value = str | bytes | bytearray | memoryview
-"""What a store accepts as a value; a str is stored as UTF-8. Whatever else is bytes-like (an array, say) is taken too,
-but only Python 3.12 has a type for that."""
+"""The values that a store accepts; a str is stored as UTF-8. Any other bytes-like object (an array, say) is accepted
+too, but only Python 3.12 has a type for that."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,18})\Z")
@@ -142,7 +142,7 @@ def milliseconds(span: Expiry) -> int:
         result = _MAX_MILLISECONDS + 1
     else:
         exact = span * 1000
-        # The subtraction forgives what binary floats add: 0.07 s are 70 ms, not 71.
+        # The subtraction makes up for rounding errors of binary floats: 0.07 s are 70 ms, not 71.
         result = max(1, math.ceil(exact - max(1e-6, exact * 4e-16))) if span > 0 else 0
     if result > _MAX_MILLISECONDS:
         raise StoreValueError("an expiry must be less than 146 million years")
@@ -159,9 +159,9 @@ def check_step(by: int) -> int:
 
 
 def next_counter(value: bytes | None, by: int) -> int:
-    """Return what a counter holds after a step from ``value``, where None counts as 0.
+    """Return the value of a counter after a step from ``value``, where None counts as 0.
 
-    Raises StoreValueError if the value is not a canonical signed 64-bit decimal in ASCII, or if the sum is none.
+    Raises StoreValueError unless the value and the sum are canonical signed 64-bit decimals in ASCII.
     """
     before = b"0" if value is None else value
     if _INTEGER.match(before) is None or not _INT64_MIN <= int(before) <= _INT64_MAX:
@@ -202,7 +202,7 @@ _SIZES = "bytes (65536), or a unit of B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB,
 def parse_duration(value: object) -> timedelta:
     """Turn a number of seconds, a text such as ``1h30m`` or ``PT15M``, or a timedelta into a timedelta.
 
-    What is finer than a microsecond is rounded up, so that nothing but zero becomes zero. Raises ValueError.
+    Fractions of a microsecond are rounded up, so that only zero becomes zero. Raises ValueError.
     """
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return _duration(value)

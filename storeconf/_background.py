@@ -2,7 +2,7 @@
 
 A thread hands it work and waits for the outcome. A forked child makes a loop of its own when it first needs one.
 
-Imports nothing of storeconf but what tells flights apart.
+Imports nothing of storeconf but single flight.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
         while work.send(None) is None:
             pass
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
+        return done.value  # type: ignore[no-any-return]  # a coroutine's result is untyped
     work.close()
     raise AssertionError("a coroutine that was to wait for nothing waits")
 
@@ -86,7 +86,7 @@ class _FactoryCall:
 
 
 class _Errand(Generic[T]):
-    """Work of one thread in the loop: what the thread waits for comes by ``mail``, its outcome last."""
+    """Work of one thread in the loop: the thread gets its messages by ``mail``, the outcome last."""
 
     __slots__ = ("context", "left", "mail", "request", "task", "work")
 
@@ -108,7 +108,7 @@ class _Errand(Generic[T]):
         self.mail.put(outcome)
 
     async def ask(self) -> Any:
-        """Let the thread run its factory, and return what that made. Runs in the loop, as the factory of a flight."""
+        """Let the thread run its factory, and return the value. Runs in the loop, as the factory of a flight."""
         if self.left:
             raise _FactoryLeftError
         self.request = _FactoryCall(asyncio.get_running_loop().create_future(), running_flight())
@@ -143,7 +143,7 @@ class BackgroundLoop:
         threading.Thread(target=self._work, name="storeconf", daemon=True).start()
 
     def _waker(self) -> Callable[[], object]:
-        """Return what makes the loop call `_begin`, from any thread.
+        """Return the function that makes the loop call `_begin`, from any thread.
 
         By a descriptor of its own where there are eventfds: `call_soon_threadsafe` makes a handle in the thread, and
         has the loop read its pipe until that is empty, which is a tenth of a call to a server nearby.
@@ -164,7 +164,7 @@ class BackgroundLoop:
         self.loop.run_forever()
 
     def run(self, work: Awaitable[T]) -> T:
-        """Await ``work`` in the loop, in this thread's context, and return or raise what comes of it."""
+        """Await ``work`` in the loop, in this thread's context, and return its result or raise its error."""
         errand: _Errand[T] = _Errand()
         errand.work = work
         return self._wait(errand, None)
@@ -220,7 +220,7 @@ class BackgroundLoop:
             del outcome, letter, errand  # which would keep each other alive through the traceback
 
     def _begin(self) -> None:
-        """Begin what threads have handed over. Runs in the loop."""
+        """Begin the work that threads have handed over. Runs in the loop."""
         self._woken = False
         waiting, loop = self._waiting, self.loop
         while waiting:
@@ -245,7 +245,7 @@ class BackgroundLoop:
             failure: Exception = RuntimeError("the factory raised StopIteration")
             failure.__cause__ = error
             self.loop.call_soon_threadsafe(_fail, request.answer, failure)
-        except Exception as error:  # noqa: BLE001 - all who wait for the value get it, this thread too
+        except Exception as error:  # noqa: BLE001 - all that wait for the value get it, this thread too
             self.loop.call_soon_threadsafe(_fail, request.answer, error)
         else:
             self.loop.call_soon_threadsafe(_settle, request.answer, made)
@@ -290,7 +290,7 @@ class LoopFactories:
                 request.end()
 
     def wait(self, compute: Callable[[Callable[[], Awaitable[Any]]], Awaitable[T]], factory: Callable[[], Any]) -> T:
-        """The same without ``await``: the loop stands still meanwhile."""
+        """The same without ``await``: the loop is blocked meanwhile."""
         while True:
             request = _LoopRequest(self, factory)
             bell: SimpleQueue[object] = SimpleQueue()
@@ -344,7 +344,7 @@ class _LoopRequest:
 
     def end(self) -> None:
         """Nobody waits any longer."""
-        self._ended = True  # before it looks what was asked: who asks looks afterwards
+        self._ended = True  # before it looks for requests: a requester looks afterwards
         if self._work is not None:
             self._work.cancel()
         for made in self._made:
@@ -353,7 +353,7 @@ class _LoopRequest:
     async def _ask(self) -> Any:
         made: Future[Any] = Future()
         self._made.append(made)
-        if self._ended:  # the loop may end without having run what it is asked
+        if self._ended:  # the loop may end without having run the request
             raise _FactoryLeftError
         try:
             self._thread.ask(partial(self._context.run, self._make, made, running_flight()))
@@ -374,7 +374,7 @@ class _LoopRequest:
                 value = self._factory()
         except StopIteration as error:  # which no future takes
             made.set_exception(RuntimeError(f"the factory raised {error!r}"))
-        except Exception as error:  # noqa: BLE001 - all who wait for the value get it
+        except Exception as error:  # noqa: BLE001 - all that wait for the value get it
             made.set_exception(error)
         except BaseException as error:
             self.failure = error
@@ -393,7 +393,7 @@ _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopFactories] = WeakKey
 
 
 def factories_here() -> LoopFactories:
-    """Return what runs factories in this thread, which has a running event loop."""
+    """Return the runner of factories in this thread, which has a running event loop."""
     loop = asyncio.get_running_loop()
     found = _of_loops.get(loop)
     if found is None:

@@ -68,7 +68,7 @@ class PendingRead:
 
 
 class NearSpace:
-    """One namespace of a near cache: what is kept, by key, and what is being read."""
+    """One namespace of a near cache: the entries, by key, and the keys that are being read."""
 
     __slots__ = ("__weakref__", "near", "path", "readings", "table")
 
@@ -169,7 +169,7 @@ class Coherence:
         self._most_spaces = _FEW_SPACES
         self._most_nears = _FEW_NEARS
         self.known_cached: frozenset[Path] | None = frozenset()
-        """What `cached` has found, until another cache comes."""
+        """The namespaces that `cached` has found, until another cache is added."""
 
         self._concerns: dict[Path, bool] = {}
         self._start()
@@ -252,7 +252,7 @@ class Coherence:
             return reading
 
     def keep(self, entry: NearEntry, reading: PendingRead) -> None:
-        """End a reading, and keep what was read, unless a change has overtaken it."""
+        """End a reading, and keep its result, unless a change has overtaken it."""
         with self._lock:
             if entry.space.readings.get(entry.key) is reading:
                 entry.space.near.bounds.keep(entry)
@@ -283,7 +283,7 @@ class Coherence:
 
     def concerns(self, path: Path) -> bool:
         """Whether that namespace is cached, or is inside one that is."""
-        concerns = self._concerns  # before a look at what is cached: another thread may add a cache meanwhile
+        concerns = self._concerns  # before a look at the caches: another thread may add one meanwhile
         known = concerns.get(path)
         if known is None:
             if len(concerns) >= _MOST_PATHS:
@@ -293,7 +293,7 @@ class Coherence:
         return known
 
     def begin(self, path: Path, keys: Collection[str] | None) -> None:
-        """Drop what will change, and keep nothing of it until that has ended."""
+        """Drop the entries that will change, and keep none of these keys until the change has ended."""
         with self._lock:
             self._settle()
             if keys is None:

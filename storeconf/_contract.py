@@ -1,10 +1,10 @@
-"""What the classes of plugins must look like: methods that storeconf can call, and no names that it uses itself.
+"""Checks of the classes of plugins: they have methods that storeconf can call, and no names that it uses itself.
 
 A store's class is checked when it is made, so that the error is where the mistake is; a model of settings when it is
 loaded. Each check looks at code objects only and calls nothing. storeconf's own classes are not checked as they are
 made: the tests do that.
 
-Imports nothing of storeconf but what stores tell of themselves, and texts for people.
+Imports nothing of storeconf but the declarations of operations, and texts for people.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HOOK: Final = "do_"
 
 
 def check_store_class(store: type, api: type, free: Collection[str]) -> None:
-    """Raise TypeError if storeconf can't call what a class defines, or if that hides what storeconf needs.
+    """Raise TypeError if storeconf can't call the methods of a class, or if the class hides names that storeconf needs.
 
     ``api`` has the operations that applications call, too; ``free`` are attributes that a class may set as it likes.
     """
@@ -58,7 +58,7 @@ def check_store_class(store: type, api: type, free: Collection[str]) -> None:
 
 
 def model_fault(model: Any, base: type[Any], word: str, name: str, reserved: Collection[str]) -> str | None:
-    """What keeps a model of settings from being used as a ``base``, or None.
+    """The reason why a model of settings can't be used as a ``base``, or None.
 
     ``word`` is the attribute that has to hold its ``name``; ``reserved`` are names that no field can have.
     """
@@ -93,7 +93,7 @@ def _fault_of_fields(model: type[Any], base: type[Any], reserved: Collection[str
 
 
 def _own(base: type[Any]) -> dict[str, Any]:
-    """What storeconf's classes of a model define, and not Pydantic's."""
+    """The attributes of a model that classes of storeconf define, not those of Pydantic."""
     return {name: each for kind in reversed(base.__mro__) if _is_own(kind) for name, each in vars(kind).items()}
 
 
@@ -107,7 +107,7 @@ def _fault_of_methods(model: type[Any], base: type[Any]) -> str | None:
 
 
 def _fault_of_names(model: type[Any]) -> str | None:
-    """What is wrong with attributes that name fields and kinds."""
+    """The fault of the attributes that name fields and kinds, or None."""
     names = [_shown(name, info) for name, info in model.model_fields.items()]
     shorthand = getattr(model, "shorthand_field", None)
     if shorthand is not None and shorthand not in names:
@@ -127,7 +127,7 @@ def _fault_of_names(model: type[Any]) -> str | None:
 
 
 def resolver_fault(resolve: Any) -> str | None:
-    """What keeps a function or method from being called as ``resolve(argument, context)``, or None."""
+    """The reason why a function or method can't be called as ``resolve(argument, context)``, or None."""
     if not callable(resolve):
         return "has no resolve(argument, context)"
     function = getattr(resolve, "__func__", resolve)
@@ -147,7 +147,7 @@ def _resolve_alone(argument: object, context: object) -> None: ...
 
 
 def override_fault(name: str, own: object, there: FunctionType, *, by_name: bool) -> str | None:
-    """What keeps a method from being called as the one that it replaces, or None."""
+    """The reason why a method can't be called as the one that it replaces, or None."""
     if own is there:
         return None
     if isinstance(own, staticmethod | classmethod) or not isinstance(own, FunctionType):
@@ -166,7 +166,7 @@ def override_fault(name: str, own: object, there: FunctionType, *, by_name: bool
 def call_fault(
     own: FunctionType, there: Callable[..., Any], *, by_name: bool = False, bound: bool = True
 ) -> str | None:
-    """What keeps a function from taking the arguments of another one, or None.
+    """The reason why a function can't take the arguments of another one, or None.
 
     ``by_name``: the optional ones are also given so. ``bound``: the first parameter of both is the object.
     """
@@ -192,7 +192,7 @@ def _parameters(code: CodeType, bound: bool) -> tuple[tuple[str, ...], tuple[str
 
 
 def _written(store: type) -> Iterator[tuple[str, object]]:
-    """What a class and those that it derives from define, except storeconf's: each name once, as the class sees it."""
+    """The attributes that a class and its bases define, except storeconf's: each name once, as the class sees it."""
     seen: set[str] = set()
     for each in store.__mro__:
         if each is object or _is_own(each):
@@ -251,5 +251,5 @@ def _signature(function: Callable[..., Any], bound: bool) -> str:
 
 
 def _shown(name: str, info: Any) -> str:
-    """What a field is called in a layout."""
+    """The name of a field in a layout."""
     return info.validation_alias if isinstance(info.validation_alias, str) else name

@@ -1,6 +1,6 @@
-"""``get_or_set``: what happens once the value was found to be missing.
+"""``get_or_set``: the steps after the value was found to be missing.
 
-One flight runs the factory for all who want the value, stores what it makes, and gives it to them.
+One flight runs the factory for all callers that want the value, stores the result, and gives it to them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Computing(Handle, Protocol):
 
 
 class RefreshPolicy(Protocol):
-    """What the middleware ``refresh`` makes of the ``get_or_set`` of the outermost store of its chain."""
+    """The ``get_or_set`` that the middleware ``refresh`` gives the outermost store of its chain."""
 
     async def get_or_set(
         self, store: Computing, key: str, factory: Factory, expires_in: Expiry | None, background: bool
@@ -113,12 +113,12 @@ class Computation:
         return None if value is None or (self.accepts is not None and not self.accepts(value)) else value
 
     async def make(self) -> Any:
-        """Return what the factory makes."""
+        """Return the value that the factory makes."""
         made = self.factory()
         if inspect.isawaitable(made):
             made = await made
         if self.store.capabilities.objects:
-            return made  # and the caller gets back what it made
+            return made  # and the caller gets back its value
         try:
             return value_bytes(made)
         except StoreError as error:
@@ -140,7 +140,7 @@ class Computation:
                 value = await store.get(key)
                 if value is not None and (self.accepts is None or self.accepts(value)):
                     return value
-                # What is there can't be read or won't do, or it has just ended.
+                # The stored value can't be read or won't do, or it has just ended.
                 if "compare_and_set" not in atomic:
                     break
                 if await store.compare_and_set(key, value, data, expires_in):
@@ -151,7 +151,7 @@ class Computation:
         return data
 
     def tolerate(self, error: StoreError) -> None:
-        """Raise an error of storing, unless callers get what the factory made although storing it failed."""
+        """Raise an error of storing, unless callers get the factory's value although storing it failed."""
         if error.operation in ("add", "compare_and_set", "set"):
             error.operation = "get_or_set"
         if not (self.store.tolerates_outages and isinstance(error, StoreUnavailableError | StoreTimeoutError)):
@@ -183,7 +183,7 @@ class Computation:
 
 
 async def computed(computation: Computation) -> bytes:
-    """Return what the computation gives, or one of the same key that is in progress; see `Store.get_or_set`."""
+    """Return the result of the computation, or of one of the same key in progress; see `Store.get_or_set`."""
     require_asyncio()
     store, key, life = computation.store, computation.key, life_of(computation.store)
     while True:
@@ -217,7 +217,7 @@ async def computed_instead(
     accepts: Callable[[bytes], bool],
     background: bool = False,
 ) -> bytes:
-    """As `Store.get_or_set` for a value that was found, and is not accepted: what the factory makes replaces it."""
+    """As `Store.get_or_set` for a value that was found, and is not accepted: the factory's value replaces it."""
     computation = Computation(store, key_text(key), factory, expires_in, accepts)
     refresh: RefreshPolicy | None = refresh_of(store)
     return await (computed(computation) if refresh is None else refresh.computed(computation, background))

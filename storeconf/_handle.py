@@ -1,7 +1,7 @@
 """Handles that follow a name: a registry that can be reloaded gives them out, and a reload switches them.
 
 A handle adds no call. Each attribute is taken from the store inside when it is first asked for, and kept by the handle,
-where callers find it without any code of ours. A handle that is switched forgets what it has kept.
+where callers find it without any code of ours. A handle that is switched forgets these attributes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Followed:
         if handle is None:
             return getattr(Store, self._name)
         with handle.handles.lock:
-            # Under the lock: a thread must not keep what it found before another one switched the handle.
+            # Under the lock: a thread must not keep its find from before another one switched the handle.
             found = getattr(handle.wrapped, _INSIDE.get(self._name, self._name))
             handle.take(self._name, found)
         return found
@@ -59,7 +59,7 @@ _INSIDE = {"_get": "get", "_set": "set"}
 
 
 class PublishedHandle(StoreWrapper):
-    """A store that follows what its name leads to; ``find`` returns that.
+    """A store that follows its name to the current store, which ``find`` returns.
 
     ``parent`` is the handle of which it is a namespace; one without has a name in the registry, which is ``known_as``.
     """
@@ -73,7 +73,7 @@ class PublishedHandle(StoreWrapper):
         self.parent = parent
         self._inside: Store | None = None
         self._taken: list[str] = []
-        self._guests = 0  # who has entered this very handle
+        self._guests = 0  # the entries into this very handle
         handles.add(self)
 
     @property
@@ -115,13 +115,13 @@ class PublishedHandle(StoreWrapper):
     def with_namespace(self, namespace: str) -> Self:
         """Return the handle of a namespace below this one; see `Store.with_namespace`."""
         with self.handles.lock:
-            made = self.wrapped.with_namespace(namespace)  # which refuses what is not a name
+            made = self.wrapped.with_namespace(namespace)  # which refuses a wrong name
             child = type(self)(self.handles, namespace, lambda: self.wrapped.with_namespace(namespace), self)
             child.bind(made)
             return child
 
     def __copy__(self) -> Self:
-        """Return another handle that follows the name: one that shared what this one has kept could not be switched."""
+        """Return another handle that follows the name: one with this one's kept attributes could not be switched."""
         return type(self)(self.handles, self.known_as, self.find, self.parent)
 
     def forget_store(self) -> None:
@@ -131,7 +131,7 @@ class PublishedHandle(StoreWrapper):
             delattr(self, self._taken.pop())
 
     def hold_instead(self, before: RootLife) -> None:
-        """Let those who have entered the handle hold what it leads to now, and no longer the root of before."""
+        """Let the callers that have entered the handle hold its present root, and no longer the former one."""
         after = life_of(self)
         if after is before:
             return
@@ -166,7 +166,7 @@ class PublishedHandle(StoreWrapper):
         await life.release()
 
     def __getattr__(self, name: str) -> Any:
-        """Return what only this kind of store has, such as what its middleware counts."""
+        """Return an attribute that only this kind of store has, such as the counts of its middleware."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.wrapped, name)
@@ -187,7 +187,7 @@ class PublishedHandles:
     """All handles of one registry, and those that it gave by name."""
 
     lock: threading.RLock = field(init=False)
-    """Guards what follows, and every change of a handle."""
+    """Guards the attributes below, and every change of a handle."""
     _alive: WeakSet[PublishedHandle] = field(default_factory=WeakSet, init=False)
     _named: WeakValueDictionary[str, PublishedHandle] = field(default_factory=WeakValueDictionary, init=False)
     _followers: WeakSet[StoreWrapper] = field(default_factory=WeakSet, init=False)
@@ -220,7 +220,7 @@ class PublishedHandles:
         with self.lock:
             handle = self._named.get(name)
             if handle is not None and isinstance(handle.wrapped, GoneStore):
-                del self._named[name]  # whoever has it must not find himself in another store
+                del self._named[name]  # its holder must not get into another store
             handle = self.named(name, find)
             if not handle.is_bound:
                 handle.bind(store)
@@ -248,7 +248,7 @@ class PublishedHandles:
             self._bind_followers({id(handle) for handle in found})
 
     def _bind_followers(self, found: set[int]) -> None:
-        """Let the wrappers around these handles take what they keep from the stores that the handles have found."""
+        """Let the wrappers around these handles take their attributes from the stores that the handles have found."""
         followers: list[tuple[int, StoreWrapper]] = []
         for wrapper in self._followers:
             inside, depth = wrapper.wrapped, 0
@@ -264,7 +264,7 @@ class PublishedHandles:
 
 
 class GoneStore(StoreBase):
-    """What a handle leads to whose store is gone: every call raises UnknownStoreError."""
+    """The store behind a handle whose own store has been removed: every call raises UnknownStoreError."""
 
     capabilities: Capabilities = Capabilities(atomic=Capabilities.ALL_ATOMIC)
     warn_if_left_open = False

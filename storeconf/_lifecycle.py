@@ -40,13 +40,13 @@ T = TypeVar("T")
 NEW, OPEN, CLOSING, CLOSED = range(4)
 
 STATES = ("new", "open", "closing", "closed")
-"""What messages call the states."""
+"""The names of the states in messages."""
 
 _logger = logging.getLogger("storeconf")
 
 
 class NoLoopError(RuntimeError):
-    """What was begun needs an event loop, and none runs in this thread; nothing has been done."""
+    """The call needs an event loop, and none runs in this thread; nothing has been done."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -86,12 +86,12 @@ def resume(call: Coroutine[Any, Any, T], waiting_for: Any) -> Generator[Any, Any
         while True:
             try:
                 sent = yield waiting_for
-            except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to the call
+            except BaseException as error:  # noqa: BLE001 - an error thrown in belongs to the call
                 waiting_for = call.throw(error)
             else:
                 waiting_for = call.send(sent)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # what a coroutine ends with is untyped
+        return done.value  # type: ignore[no-any-return]  # a coroutine's result is untyped
 
 
 async def within(seconds: float, work: Awaitable[T], what: str, operation: str | None = None) -> T:
@@ -111,9 +111,9 @@ async def within(seconds: float, work: Awaitable[T], what: str, operation: str |
 class LifeCycle:
     """The state of something that is new, open or closed, and how many hold it open.
 
-    ``begin`` takes what must be taken; if it raises or is cancelled, it has given everything back. ``end`` gives
+    ``begin`` acquires the resource; if it raises or is cancelled, it has given everything back. ``end`` gives
     everything back; it is called once for each ``begin`` that succeeded, and counts even if it raises. ``forget``, in a
-    forked child, drops what the parent holds without touching it.
+    forked child, drops the parent's resource without touching it.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class LifeCycle:
 
     def _reset(self) -> None:
         self.mutex: threading.Lock = threading.Lock()
-        # The opening or closing in progress; its result is the failure that those who wait for an opening share.
+        # The opening or closing in progress; its result is the failure that all that wait for an opening share.
         self._transition: ThreadFuture[Exception | None] | None = None
         self._holders = 0
         self._entered = False  # since it was last closed, somebody got hold of it
@@ -157,7 +157,7 @@ class LifeCycle:
             raise
 
     def hold(self) -> None:
-        """Hold it open from its first use on: for one who can't wait until it is open."""
+        """Hold it open from its first use on: for a caller that can't wait until it is open."""
         with self.mutex:
             self._holders += 1
             self._entered = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Where Litestar is not installed, a star import from it adds nothing, and `object` is what remains; a plain import
+    # Where Litestar is not installed, a star import from it adds nothing, and `object` remains; a plain import
     # would make the base Any, and with it every misspelt method right. Where it is installed, both add the same name,
     # of which mypy keeps the first and pyright the last: hence Litestar on both sides.
     # isort: off

@@ -1,4 +1,4 @@
-"""`lock`: one holder at a time among all who share a backend, with a fencing token that grows with every holder.
+"""`lock`: one holder at a time among all users of a backend, with a fencing token that grows with every holder.
 
 A lock is two entries in the namespace ``-lock`` below its store: a lease, which ends by itself, and a counter, which
 never expires. Taking it is three steps: add the lease under a nonce, draw a token from the counter, and confirm the
@@ -55,7 +55,7 @@ _logger = logging.getLogger("storeconf")
 
 _turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, Store, tuple[str, ...], str], asyncio.Lock]
 _turns = WeakValueDictionary()
-"""Those in one event loop who want the same lock queue here, in order; only the first looks at the backend."""
+"""Callers in one event loop that want the same lock queue here, in order; only the first looks at the backend."""
 
 _background: set[asyncio.Task[None]] = set()
 
@@ -63,13 +63,13 @@ _background: set[asyncio.Task[None]] = set()
 def lock(store: Store, name: str, lease: Expiry = 30, wait: Expiry | None = None) -> StoreLock:
     """Return an async context manager that holds the lock ``name`` of a store while its body runs.
 
-    It excludes everyone who shares the backend (in memory: within this process), and is not reentrant. Entering waits
+    It excludes all other users of the backend (in memory: within this process), and is not reentrant. Entering waits
     for at most ``wait`` seconds (None: without limit, 0: not at all), then raises StoreLockBusyError. The lease is
     renewed while the body runs, and lets others in ``lease`` seconds after a holder has died.
 
     If the lease is lost, the body is cancelled and StoreLockLostError is raised. A body that blocks the event loop
-    can't be cancelled: give ``token``, which is greater than that of every earlier holder, to what the body writes to,
-    which then refuses lower ones.
+    can't be cancelled: give ``token``, which is greater than that of every earlier holder, to the resource that the
+    body writes to, which then refuses lower ones.
 
     Raises UnsupportedOperationError for a store without atomic ``add``, ``increment`` and ``compare_and_set``, or
     without a namespace on a server.
@@ -91,7 +91,7 @@ class StoreLock:
         if self._lease <= 0:
             raise ValueError("the lease of a lock must be greater than zero")
         self._entries = _entries(store)
-        # None where middleware changes what is stored.
+        # None where middleware changes the stored values.
         self._obtain_at_once = within_guards(self._entries, "add", numbered_add)
         self._lease_key, self._counter_key = f"lease:{self.name}", f"token:{self.name}"
         self._turn: asyncio.Lock | None = None  # while entered
@@ -150,7 +150,7 @@ class StoreLock:
                 try:
                     await self._give_back(loop)
                 except asyncio.CancelledError:
-                    # Nobody knows whether it was given back: once more, to the end, whatever comes of it.
+                    # Nobody knows whether it was given back: once more, to the end, with any outcome.
                     await run_shielded(self._give_up(self._mine))
                     raise
                 self._task = task
@@ -340,11 +340,11 @@ class StoreLock:
 
 
 def _entries(store: Store) -> Store:
-    """The namespace of a store's locks, reached through nothing but what is needed to reach and to read the backend."""
+    """The namespace of a store's locks, reached only through the middleware that reading the backend needs."""
     while isinstance(store, PublishedHandle):
         store = store.wrapped
     entries = store._locks  # noqa: SLF001  # kept by the store, and gone with it
-    # A wrapper of a namespace begins as a copy of its parent, with what that has kept.
+    # A wrapper of a namespace begins as a copy of its parent, with its kept attributes.
     if entries is not None and entries.namespaces == (*store.namespaces, LOCKS) and entries.root is store.root:
         return entries
     missing = _NEEDED - store.root.capabilities.atomic

@@ -1,4 +1,4 @@
-"""What keeps the event loop free and servers calm: long loops that give way, blocking work in threads, and back-off.
+"""Pacing that spares the event loop and servers: long loops that give way, blocking work in threads, and back-off.
 
 Imports nothing of storeconf, and asyncio only where it is used: without it, a check of a layout takes a sixth less
 time.
@@ -49,7 +49,7 @@ class Pace:
 
 
 def few(items: Iterable[object]) -> bool:
-    """Whether the items are so few that a loop over them needs no pace. What has no length may be many."""
+    """Whether the items are so few that a loop over them needs no pace. Items without a length may be many."""
     try:
         return len(items) <= FEW  # type: ignore[arg-type]  # that is the question
     except TypeError:
@@ -74,7 +74,7 @@ async def in_batches(items: Sequence[T], work: Callable[[Sequence[T]], None]) ->
 
 
 async def paced(items: Iterable[S], work: Callable[[S], T]) -> list[T]:
-    """Return what the work makes of each item, which may take long, and let others run in between."""
+    """Return the results of the work on each item, which may take long, and let other tasks run in between."""
     results = []
     pace = Pace()
     for item in list(items):  # which may change while others run
@@ -107,7 +107,7 @@ class OwnThread(Generic[T]):
     """Does one piece of blocking work in a thread of its own, never twice at a time.
 
     Work that hangs, on a file system that is gone for example, holds one daemon thread, however often it is asked for:
-    whoever comes meanwhile waits for the same run.
+    callers that come meanwhile wait for the same run.
     """
 
     def __init__(self, work: Callable[[], T], name: str) -> None:
@@ -117,11 +117,11 @@ class OwnThread(Generic[T]):
         self._process = 0
 
     async def run(self) -> T:
-        """Return what the work returns, or raise what it raises. Being cancelled does not end the work."""
+        """Return the result of the work, or raise its error. Being cancelled does not end the work."""
         import asyncio
 
         running = self._running
-        # A forked child inherits what was under way, but not the thread.
+        # A forked child inherits the run in progress, but not the thread.
         if running is None or running.done() or self._process != os.getpid():
             running, self._process = Future(), os.getpid()
             running.set_running_or_notify_cancel()
@@ -132,5 +132,5 @@ class OwnThread(Generic[T]):
     def _do(self, running: Future[T]) -> None:
         try:
             running.set_result(self._work())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+        except BaseException as error:  # noqa: BLE001 - its waiters get it
             running.set_exception(error)

@@ -3,7 +3,7 @@
 A handle keeps a reference to the `RootLife` of its root, whose attributes are public to the modules of the package:
 the hot paths read them without a call. Applications never see it.
 
-Longer than other modules, because the life of a root, its calls and what is told of changes share their invariants.
+Longer than other modules, because the life of a root, its calls and the reports of changes share their invariants.
 """
 
 from __future__ import annotations
@@ -130,12 +130,12 @@ def sign(error: StoreError, store: Named, operation: str) -> None:
 def raise_foreign(
     error: Exception, store: Named, operation: str, maker: Maker, *, outcome_unknown: bool | None = None
 ) -> NoReturn:
-    """Raise a StoreError from what a plugin raised that is none of storeconf's classes.
+    """Raise a StoreError from an error of a plugin that is not of one of storeconf's classes.
 
     Only Python's own errors of connections and timeouts count as an outage, so that no policy hides a mistake.
     """
     if isinstance(error, NoLoopError):
-        raise error  # the plugin did nothing: whoever has begun the call without a loop goes to one
+        raise error  # the plugin did nothing: the caller that has begun without a loop goes to one
     name = store.name
     text = maker.redact(described(error))
     if isinstance(error, NotImplementedError) and not str(error):
@@ -169,13 +169,13 @@ def hides(error: BaseException, redact: Callable[[str], str]) -> bool:
 
 
 def described(error: BaseException) -> str:
-    """An error in one text: its class, and what it says."""
+    """An error in one text: its class and its message."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 @contextmanager
 def hook_of(store: Any, operation: str) -> Iterator[None]:
-    """Sign what a hook raises; `RootCaller._call` does the same in fewer steps."""
+    """Sign the errors that a hook raises; `RootCaller._call` does the same in fewer steps."""
     try:
         yield
     except StoreError as error:
@@ -189,7 +189,7 @@ def hook_of(store: Any, operation: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Whose code a store is: what gives its name in messages, and what hides the secrets of the layout in texts."""
+    """The code that made a store: its name in messages, and a function that hides the layout's secrets in texts."""
 
     describe: Callable[[], str]
     redact: Callable[[str], str] = str
@@ -198,8 +198,9 @@ class Maker:
 class Calls:
     """The calls in progress on one root, which closing waits for: ``with calls:`` around each.
 
-    This is the only way to account for a call. The entering comes before the look at the state, so that one who closes
-    from another thread sees either. Where speed matters it is written out, because a context manager takes two calls:
+    This is the only way to account for a call. The entering comes before the look at the state, so that a close
+    from another thread sees one of them. Where speed matters it is written out, because a context manager takes two
+    calls:
 
         calls.count += 1
         try:
@@ -228,7 +229,7 @@ class Calls:
             self.leave()
 
     def leave(self) -> None:
-        """Tell those who wait if no call is in progress any more."""
+        """Wake the waiting tasks if no call is in progress any more."""
         with self._mutex:
             if self.count > 0 or self.idle is None:
                 return
@@ -236,7 +237,7 @@ class Calls:
         idle.set_result(None)
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait for those in progress, from whatever loop, but no longer than that; None: however long it takes."""
+        """Wait for the calls in progress, in any loop, but no longer than that; None: without limit."""
         with self._mutex:
             idle = self.idle
             if idle is None:
@@ -247,13 +248,13 @@ class Calls:
 
 
 class RootLife(LifeCycle):
-    """The life of a root, and what its handles share besides the resource.
+    """The life of a root, and the state that its handles share in addition to the resource.
 
-    ``guests`` counts who has entered the store itself, and not a registry that holds it. ``inside`` are the tasks whose
-    further calls closing waits for. ``iterations`` are those of ``keys`` and ``walk`` in progress, of which each step
-    is a call. ``observed`` is whether anybody has to be told of changes. ``watchers`` are called after each that has
-    succeeded, with the path and the keys, None for all at and below it. ``on_acquire`` is called after each `acquire`.
-    ``abandoned``: the layout does not list the root any more; see `abandon`.
+    ``guests`` counts the entries into the store itself, and not into a registry that holds it. ``inside`` are the tasks
+    whose further calls closing waits for. ``iterations`` are those of ``keys`` and ``walk`` in progress, of which each
+    step is a call. ``observed`` is whether anybody has to be told of changes. ``watchers`` are called after each that
+    has succeeded, with the path and the keys, None for all at and below it. ``on_acquire`` is called after each
+    `acquire`. ``abandoned``: the layout does not list the root any more; see `abandon`.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -381,7 +382,7 @@ class RootLife(LifeCycle):
         self.owner.do_forget()
 
     def _count_flight(self) -> Callable[[], object]:
-        """Count a flight as a call from when it begins, which is before its task runs; return what ends that."""
+        """Count a flight as a call from its beginning, before its task runs; return the function that ends the call."""
         calls = self.calls
         calls.__enter__()
         return calls.__exit__
@@ -511,7 +512,7 @@ class RootCaller:
     async def _call(self, work: Coroutine[Any, Any, T], operation: str = "") -> T:
         """Run one of the root's ``do_*`` coroutines as a call in progress, which closing waits for.
 
-        ``operation`` is what errors call it, by default the name of the hook.
+        ``operation`` is its name in errors, by default the name of the hook.
         """
         life = self._life
         calls = life.calls
@@ -534,7 +535,7 @@ class RootCaller:
                 calls.leave()
 
     def _change(self, keys: Collection[str] | None, work: Coroutine[Any, Any, T], operation: str) -> Awaitable[T]:
-        """As `_call`, for what changes these keys, or with None anything at and below this namespace."""
+        """As `_call`, for hooks that change these keys, or with None anything at and below this namespace."""
         life = self._life
         if not life.observed:
             return self._call(work, operation)
@@ -554,7 +555,7 @@ class RootCaller:
     def _change_expiry(
         self, keys: Collection[str], work: Coroutine[Any, Any, T], expiry: int | None, operation: str
     ) -> Awaitable[T]:
-        """As `_change`, for what gives these keys another expiry: it changes no value, unless it removes the entry."""
+        """As `_change`, for hooks that give these keys another expiry: values stay, unless the entry is removed."""
         if expiry is not None and expiry <= 0:
             return self._change(keys, work, operation)
         return self._telling(keys, self._call(work, operation))
@@ -576,7 +577,7 @@ class RootCaller:
         """As `key_list`, and lets others run meanwhile."""
         names: list[str] = []
         if isinstance(keys, str | bytes):
-            return self._check(operation, key_list, keys)  # which says what is wrong with it
+            return self._check(operation, key_list, keys)  # which raises the right error
         await in_batches(list(keys), lambda batch: names.extend(self._check(operation, key_list, batch)))
         return names
 
@@ -637,7 +638,8 @@ def translated(name: str, method: Any) -> Any:
 
 
 TRANSLATED: Final = METHODS.keys() | {"around", "around_keys", "new_client", "raw_key", "walk", "with_namespace"}
-"""What classes of plugins take over and raise errors in. Not ``get_or_set``, whose factory is the application's."""
+"""Methods whose errors are translated where a plugin's class overrides them. Not ``get_or_set``, whose factory is the
+application's."""
 
 
 def _is_ours(module: str | None) -> bool:
@@ -648,7 +650,7 @@ def _passed_through(error: Exception) -> bool:
     """Whether an error came out of storeconf's own code, which refuses wrong arguments with Python's own errors."""
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
     while trace is not None:
-        # What is shielded is the plugin's code again.
+        # The shielded coroutine is the plugin's code again.
         if _is_ours(trace.tb_frame.f_globals.get("__name__")) and trace.tb_frame.f_code is not run_shielded.__code__:
             return True
         trace = trace.tb_next
@@ -656,7 +658,7 @@ def _passed_through(error: Exception) -> bool:
 
 
 def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public operation that a class has taken over, so that whoever must know learns what it changes."""
+    """Return a public operation that a class has taken over, so that caches and flights learn of its changes."""
     row = METHODS[name]
 
     @wraps(operation)
@@ -691,7 +693,7 @@ def told(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_over(span: Any) -> bool:
-    """Whether a renewal by this span removes the entry; what is not a span is for the operation itself to refuse."""
+    """Whether a renewal by this span removes the entry; the operation itself refuses a value that is not a span."""
     try:
         return span is not None and milliseconds(span) <= 0
     except (TypeError, StoreError):

@@ -1,8 +1,8 @@
-"""Single flight: of those in one event loop who want the same value computed, one computes it, and all get it.
+"""Single flight: of the callers in one event loop that want the same value computed, one computes it for all.
 
-A flight is one run of a factory. Three things are kept about it besides its task:
+A flight is one run of a factory. A flight keeps its task, and in addition:
 
-- who waits for it, so that the last one to leave cancels it;
+- the callers that wait for it, so that the last one to leave cancels it;
 - which other flights wait for it, so that a factory that would wait for its own key fails instead of waiting forever;
 - whether its key has been changed since it began. Then it is overtaken: nobody joins it any more, and its value is not
   stored. A change that comes while the value is being stored waits for that, so that it has the last word.
@@ -65,7 +65,7 @@ class DeadlockError(Exception):
 
 
 class StandstillError(Exception):
-    """A change would wait for a flight whose event loop stands still until the change has ended."""
+    """A change would wait for a flight whose event loop is blocked until the change has ended."""
 
 
 _running: ContextVar[Flight | None] = ContextVar("storeconf-flight", default=None)
@@ -85,12 +85,12 @@ class _Standstill:
 
 
 _still: ContextVar[_Standstill | None] = ContextVar("storeconf-still", default=None)
-"""The event loop whose thread waits, without ``await``, for what is done here."""
+"""The event loop whose thread waits, without ``await``, for the work that is done here."""
 
 
 @contextmanager
 def standing_still(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Tell what this thread waits for meanwhile that the event loop, which runs in it, does nothing until then."""
+    """Note that this thread waits, so that the event loop which runs in it does nothing until the block ends."""
     standstill = _Standstill(loop)
     token = _still.set(standstill)
     try:
@@ -113,7 +113,7 @@ def running_flight() -> Flight | None:
 
 @contextmanager
 def part_of_flight(flight: Flight | None) -> Iterator[None]:
-    """Let what this thread does meanwhile count as part of the flight."""
+    """Let the work of this thread meanwhile count as part of the flight."""
     token = _running.set(flight)
     try:
         yield
@@ -157,7 +157,7 @@ class Flight:
         self.running: bool = True
         self.task: asyncio.Task[bytes] | None = None  # from when it was made until it has ended
         self.waiters: int = 0
-        self.alone: bool = False  # whether it runs on without anybody who waits, and counts as a waiter itself
+        self.alone: bool = False  # whether it runs on without waiters, and counts as a waiter itself
         self.waited_for_by: dict[Flight, int] = {}  # changed only in the event loop of the flight
         self.ended: bool = False
         self.overtaken: bool = False
@@ -168,7 +168,7 @@ class Flight:
     @contextmanager
     def storing(self) -> Iterator[bool]:
         """Store the value meanwhile, if it is true: no change has overtaken the flight."""
-        self.stores = True  # before it looks whether it was overtaken: who overtakes it looks afterwards
+        self.stores = True  # before it looks whether it was overtaken: an overtaking change looks afterwards
         token = _storing.set(self)
         try:
             yield not self.overtaken
@@ -181,7 +181,7 @@ class Flight:
                 stored.set_result(None)
 
     def stored(self) -> ThreadFuture[None] | None:
-        """Return what ends when the value that is being stored is stored, or None if none is being stored."""
+        """Return a future that ends when the value is stored, or None if no value is being stored."""
         with self._lock:
             if not self.stores:
                 return None
@@ -209,10 +209,10 @@ class Flights:
     """The flights of one root's callers, and those whose values are stored in this root."""
 
     begun: Callable[[], Callable[[], object]]
-    """Is told that a flight begins; returns what is told that it has ended."""
+    """Called when a flight begins; returns the function to call when it has ended."""
     _under_way: dict[Flight, asyncio.AbstractEventLoop] = field(default_factory=dict, init=False)
     _flights: dict[Slot, Flight] = field(default_factory=dict, init=False)
-    """Those that can be joined."""
+    """The flights that can be joined."""
     _looking: dict[Slot, int] = field(default_factory=dict, init=False)
     """Callers that look whether the value is there."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -225,7 +225,7 @@ class Flights:
     # ------------------------------------------------------------------ joining
 
     async def looking(self, path: Path, key: str, look: Awaitable[T]) -> T:
-        """Await a look whether the value is there; until it ends, the caller counts as one who may need the flight."""
+        """Await a look whether the value is there; until it ends, the caller counts as one that may need the flight."""
         slot = (asyncio.get_running_loop(), path, key)
         self._looking[slot] = self._looking.get(slot, 0) + 1
         try:
@@ -237,7 +237,7 @@ class Flights:
             else:
                 del self._looking[slot]
                 if (flight := self._flights.get(slot)) is not None:
-                    # After those who join it when they have found nothing.
+                    # After the callers that join it when they have found nothing.
                     slot[0].call_soon(self._leave, slot, flight)
 
     def can_join(self, path: Path, key: str) -> bool:
@@ -329,7 +329,7 @@ class Flights:
             for root, path in targets:
                 root.flights.remove_target((path, key), flight)
                 root.observe()
-            # What inherits the context of the flight may live long: it must not keep the result.
+            # A task that inherits the context of the flight may live long: it must not keep the result.
             flight.running, flight.task = False, None
             ended()
             if not task.cancelled():
@@ -355,9 +355,9 @@ class Flights:
             del self._flights[slot]
 
     def end(self, *, unneeded: bool = False) -> None:
-        """Cancel every flight, from whatever thread, or only those that nobody waits for.
+        """Cancel every flight, from any thread, or only the flights that nobody waits for.
 
-        Those who wait get `FlightEndedError`.
+        Waiting callers get `FlightEndedError`.
         """
         for flight, loop in list(self._under_way.items()):
             if unneeded and not (flight.alone and flight.waiters == 1):

@@ -136,7 +136,7 @@ REFERENCE: Final = re.compile(rf"\$\{{{_BODY}\}}")
 SECRET_NAME: Final = re.compile(
     r"(.*[_-])?(pwd?|pass(word|wd|wort)?|(pass)?phrase|secrets?|tokens?|credentials?|keys?)", re.I
 )
-"""Names of fields that hold secrets whatever their kind; used where the kind, and so the model, is not known."""
+"""Names of fields that hold secrets in every kind; used where the kind, and so the model, is not known."""
 
 _USER: Final = re.compile(r"(?<=://)[^\s:@/?#]+(?=@)")
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^\s:@/?#]*:)(\S*)(?=@)")

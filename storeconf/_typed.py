@@ -206,12 +206,12 @@ class TypedStore(Generic[T]):
         *,
         keep_ttl: bool = False,
     ) -> bool:
-        """See `Store.compare_and_set`. What is compared is the stored JSON."""
+        """See `Store.compare_and_set`. The stored JSON is compared."""
         before = None if old is None else self._dump("compare_and_set", old)
         after = None if new is None else self._dump("compare_and_set", new)
         return await self.store.compare_and_set(key, before, after, expires_in, keep_ttl=keep_ttl)
 
-    # ------------------------------------------------------------------ what is the same for all types
+    # ------------------------------------------------------------------ the same for all types
 
     async def delete(self, key: str) -> bool | None:
         """See `Store.delete`."""
@@ -347,7 +347,7 @@ class CachedFunction(Generic[P, R]):
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
         else:
-            self._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  # what asyncio has for it before 3.12
+            self._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001  # asyncio's mark for it before 3.12
         self._function = function
         self._store, self._registry, self._expires_in = store, registry, expires_in
         self._key = ArgumentKeys(function) if key is None else key

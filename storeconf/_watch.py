@@ -37,7 +37,7 @@ def watch(registry: StoreRegistry, interval: float = 1, *, sighup: bool = False)
 
     Every ``interval`` seconds it compares the contents of all files that were read or looked for: extended files,
     overlays and secret files too. It reloads once two looks agree, and when it begins. With ``sighup`` it also reloads
-    when the process receives SIGHUP, whatever has changed; that needs the main thread (else RuntimeError).
+    when the process receives SIGHUP, even if nothing has changed; that needs the main thread (else RuntimeError).
 
     A layout that can't be read, built or opened is logged as an error, once per content, and the one before stays.
 
@@ -50,7 +50,7 @@ def watch(registry: StoreRegistry, interval: float = 1, *, sighup: bool = False)
 
 
 def check_watch(registry: StoreRegistry, *, watch: bool, sighup: bool) -> None:
-    """Raise if what an integration was asked for is not possible: TypeError without a layout, ValueError for SIGHUP."""
+    """Raise if an integration can't watch as it was asked to: TypeError without a layout, ValueError for SIGHUP."""
     if sighup and not watch:
         raise ValueError("sighup=True needs watch=True: without it nothing reloads the layout")
     if watch:
@@ -118,7 +118,7 @@ class _Watcher:
             changes = {"changed": result.changed, "added": result.added, "removed": result.removed}
             said = "; ".join(f"{what}: {', '.join(names)}" for what, names in changes.items() if names)
             _logger.info("the layout was reloaded; %s", said or "no store has changed")
-        # A file that a failed attempt did not come to may be what has to change: it counts as it was seen.
+        # A file that a failed attempt did not reach may be the one that has to change: it counts as it was seen.
         tried = {place: content for place, content in (looks_of(self._registry) or {}).items() if content is not None}
         self._known = {place: now.get(place) for place in in_force} | tried
 

@@ -63,8 +63,8 @@ def unknown_store(name: str, names: Iterable[str]) -> UnknownStoreError:
 class Handles:
     """The stores that a factory has returned by name: the ``most`` most recently used ones, and all that are held.
 
-    Whoever finds a store in ``recent`` without a lock calls ``used``, where there is one; it raises KeyError if another
-    thread has just dropped the name. With ``one_store``, all names have the same one, which is there anyway.
+    Code that finds a store in ``recent`` without a lock calls ``used``, where there is one; it raises KeyError if
+    another thread has just dropped the name. With ``one_store``, all names have the same one, which is there anyway.
     """
 
     def __init__(self, most: int | None = None, *, one_store: bool = False) -> None:
@@ -99,7 +99,7 @@ class Handles:
 
 
 NO_HANDLES: Final = Handles()
-"""Those of a registry that has no factory."""
+"""The handles of a registry that has no factory."""
 
 
 class StoreFactory(Protocol):
@@ -112,10 +112,10 @@ class StoreFactory(Protocol):
     """Whether the layout has a default factory; without one, each name gets private memory."""
 
     handles: Handles
-    """What `get` has returned, for a registry that looks there before it takes its lock."""
+    """The handles that `get` has returned, for a registry that looks there before it takes its lock."""
 
     def get(self, name: str) -> Store:
-        """Return what the registry gives out for that name, the same as long as anyone holds it, or raise."""
+        """Return the object for that name that the registry gives out, the same while anyone holds it, or raise."""
         ...
 
     def find(self, name: str) -> Store:
@@ -132,7 +132,7 @@ class StoreFactory(Protocol):
 
 
 Publish: TypeAlias = "Callable[[str, Store], Store]"
-"""Returns what the registry gives out for a name and its store."""
+"""Returns the object that the registry gives out for a name and its store."""
 
 
 def _as_it_is(name: str, store: Store) -> Store:
@@ -141,7 +141,7 @@ def _as_it_is(name: str, store: Store) -> Store:
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """What a reload did to the stores of a layout, by name: their own order, those ``removed`` in that of before.
+    """The effect of a reload on the stores of a layout, by name: in their order, the ``removed`` ones in the former.
 
     ``kept``: the same as before. ``changed``: the same name, but other settings, middleware, or another location.
     """
@@ -167,7 +167,7 @@ class Builder:
         self._roots: dict[str, _Root] = {}
         self._before = before
         self.adjustments: dict[str, Callable[[], None]] = {}
-        """For roots that were taken over and that get other settings: what gives them those."""
+        """For roots that were taken over and that get other settings: the functions that apply these."""
 
     def forget_before(self) -> None:
         """Let go of the stores that this plan has replaced."""
@@ -201,7 +201,7 @@ class Builder:
     def _as_before(self, step: Step) -> Store | None:
         """The same store in the plan before, if nothing of it has changed but perhaps settings of its root.
 
-        So what its middleware keeps of it, as near caches and breakers do, outlives the change.
+        So the state that its middleware keeps, such as near caches and breakers, outlives the change.
         """
         before = self._before
         if before is None or step.name in self._making:
@@ -228,7 +228,7 @@ class Builder:
             self._making.pop()
 
     def bare(self, step: Step) -> Store:
-        """The store of a step without its chain: what the stores below it are namespaces of."""
+        """The store of a step without its chain; the stores below it are namespaces of this one."""
         made = self._bare.get(step.name)
         if made is None:
             if step.parent is None:
@@ -297,7 +297,7 @@ class Builder:
         return store
 
     def factory(self, memory: Callable[[], Store] = MemoryStore, publish: Publish = _as_it_is) -> StoreFactory:
-        """What the default factory does; where the layout has none, ``memory`` makes the root of unlisted names."""
+        """Return the default factory; where the layout has none, ``memory`` makes the root of unlisted names."""
         step = self.plan.default_factory
         if step is None:
             return _Unlisted(self.plan.names, memory, publish)
@@ -317,7 +317,7 @@ class Builder:
         return {name: self._steps[name].use or name for name in self.plan.names}
 
     def changes(self, before: Builder) -> ReloadResult:
-        """What became of the stores of the plan before."""
+        """Compare the stores of this plan with those of the plan before."""
         old, new = before.plan.names, self.plan.names
         kept = {name for name in new if name in before._stores and self._is_kept(name, before)}
         return ReloadResult(
@@ -380,7 +380,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """The store of a root, and what it was built of."""
+    """The store of a root, and the backend and context that it was built from."""
 
     store: Store
     backend: Backend
@@ -388,7 +388,7 @@ class _Root:
 
 
 def _own_code(maker: Maker, what: str, code: Callable[..., R], *given: Any) -> R:
-    """Call a plugin's own code; what it raises becomes a PluginError that names the plugin."""
+    """Call a plugin's own code; its errors become a PluginError that names the plugin."""
     try:
         return code(*given)
     except StoreconfError:

@@ -206,7 +206,7 @@ class Catalog:
         return reserved or (name in BUILT_IN[part] and name not in self._removed)
 
     def shadowed(self, part: Part, name: str) -> str | None:
-        """Who claims the name of a built-in kind in vain: a sentence, or None."""
+        """A sentence about the plugins that claim the name of a built-in kind in vain, or None."""
         if not self.is_built_in(part, name):
             return None
         claims = self._claims().get((part, name))
@@ -403,7 +403,7 @@ def _checked(part: Part, name: str, value: object, what: str, distribution: str 
 
 
 def _resolver_of(value: object) -> tuple[object, str | None]:
-    """The resolver that an entry point leads to, and what is wrong with it."""
+    """The resolver that an entry point leads to, and its fault, if it has one."""
     if isinstance(value, FunctionType):
         return SimpleNamespace(resolve=value, api_version=getattr(value, "api_version", API_VERSION)), resolver_fault(
             value
@@ -418,7 +418,7 @@ def _resolver_of(value: object) -> tuple[object, str | None]:
 
 @functools.cache
 def _instance(resolver: type) -> object:
-    """The one object of a resolver's class, so that it may remember what it read."""
+    """The one object of a resolver's class, so that it may remember the values that it read."""
     return resolver()
 
 

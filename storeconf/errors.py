@@ -1,4 +1,4 @@
-"""The error tree, drawn by who must act, and the diagnostics that a configuration error carries.
+"""The error tree, divided by the people who must act, and the diagnostics of a configuration error.
 
 StoreconfError
 ├── ConfigError(ValueError)            the author of the files
@@ -75,7 +75,7 @@ class ConfigError(StoreconfError, ValueError):
 class PluginError(StoreconfError):
     """A plugin is missing, broken, claimed twice, or made for another version of the API.
 
-    ``code`` is the diagnostic code that it has in a layout, ``hint`` says what to do about it.
+    ``code`` is its diagnostic code in a layout, ``hint`` is help for fixing it.
     """
 
     def __init__(self, message: str, *, code: str, hint: str | None = None) -> None:
@@ -202,7 +202,7 @@ class Damage:
     """A stored entry that can't be read, and so counts as missing.
 
     ``store`` is the name of the store that found it, ``namespaces`` its path. Where the damage hides the key, ``key``
-    is None. ``raw_key`` is what the backend calls the entry, a file's path for example, if that is known. ``removed``:
+    is None. ``raw_key`` is the backend's name for the entry, a file's path for example, if that is known. ``removed``:
     the entry has been removed with the expired ones.
     """
 

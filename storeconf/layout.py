@@ -45,8 +45,8 @@ __all__ = ["CheckResult", "Layout", "check_layout", "collection_paused", "read_l
 class Layout:
     """The validated description of all stores for one environment.
 
-    ``stores`` has the specification of each store by name, ``warnings`` what is allowed but deserves a second thought,
-    ``catalog`` the kinds that could be named. Two layouts are equal when they describe the same stores, in whatever
+    ``stores`` has the specification of each store by name, ``warnings`` problems that are allowed but deserve a second
+    thought, ``catalog`` the kinds that could be named. Two layouts are equal when they describe the same stores, in any
     files.
     """
 
@@ -126,7 +126,7 @@ class Layout:
         return self._assembly.request.looks
 
     def read_again(self, looks: Looks) -> Layout:
-        """Read what this layout was read from, as it is now; ``looks`` takes down which files are looked at.
+        """Read the sources of this layout again, as they are now; ``looks`` takes down which files are looked at.
 
         Raises ConfigError with every problem that was found.
         """
@@ -167,7 +167,7 @@ def read_layout(
     catalog: Catalog | None = None,
     pause_gc: bool = True,
 ) -> Layout:
-    """Read and validate a layout: a file, a mapping, or what discovery finds.
+    """Read and validate a layout: a file, a mapping, or the file that discovery finds.
 
     ``environment`` comes from STORECONF_ENV when None; ``overrides`` are dotted paths or nested; ``environ`` replaces
     the process's variables (``{}``: none); ``catalog`` holds the kinds that may be named, by default all installed.
@@ -205,8 +205,8 @@ def check_layout(
     ``overrides`` may also be pairs of dotted path and text, as a command line gives them; there ``null`` removes.
     ``without_secrets`` takes placeholders for unset variables and missing secret files; such a layout is good for a
     look, not for use. ``all_environments``: without ``environment``, every environment that the layout declares is
-    checked (the base where there is none), whatever STORECONF_ENV is; a problem of several comes once, with all names.
-    ``packages`` warns of optional packages that the layout needs and that are not installed.
+    checked (the base where there is none), and STORECONF_ENV is ignored; a problem of several comes once, with all
+    names. ``packages`` warns of optional packages that the layout needs and that are not installed.
     """
     variables = os.environ if environ is None else environ
     if all_environments:
@@ -240,7 +240,7 @@ def working_directory() -> Path:
 
 
 def _examined(assembly: Assembly, validated: Validated, *, packages: bool) -> tuple[Layout, dict[Acknowledged, Place]]:
-    """A layout that may have problems, and what it acknowledges in vain; the report then has every problem."""
+    """A layout that may have problems, and its acknowledgements without effect; the report then has every problem."""
     report = assembly.report
     layout = Layout(
         assembly.environment,
@@ -335,7 +335,7 @@ def collection_paused(wanted: bool = True) -> Iterator[None]:
 
     Reading a large layout creates tens of thousands of objects at once. The collector would traverse all of them, and
     the objects of the whole application, several times in vain (docs/decisions/0009-pausing-the-garbage-collector.md
-    has the figures). The last of those who pause it at one time resumes it, if it ran before.
+    has the figures). The last of several simultaneous pauses resumes it, if it ran before.
     """
     global _pausing, _resume
     if not wanted:

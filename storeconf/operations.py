@@ -1,18 +1,18 @@
-"""The operations of a store, each in one row: what it works on, what it does, and what finding nothing looks like.
+"""The operations of a store, each in one row: its target, its effect, and its result where nothing is found.
 
-Whatever depends on the kind of an operation follows from its row: whether it may be repeated, whether a timeout leaves
-its outcome unknown, what near caches and single flight learn of it, what the middleware does around it, and which
+Everything that depends on the kind of an operation follows from its row: whether it may be repeated, whether a timeout
+leaves its outcome unknown, how near caches and single flight learn of it, how the middleware treats it, and which
 capabilities there are. CONTRIBUTING.md describes how to add an operation.
 
-What a store tells of itself (capabilities, rules for expiries, the outcome of a ping) is here too.
+The descriptions of a store (capabilities, rules for expiries, the outcome of a ping) are here too.
 
 The hooks, ``do_*`` methods on ``(path, key)``, are the half of a store that a backend implements. The path is that of a
 namespace as a tuple of names, the key a str; values are bytes, and times whole milliseconds. They are always called on
-the root, whatever namespace the application holds, and only while the store is open.
+the root, also for the handle of a namespace, and only while the store is open.
 
-Longer than other modules, because what a row says and what the hooks promise are read together.
+Longer than other modules, because the rows and the promises of the hooks are read together.
 
-Imports nothing of storeconf but what stores take as arguments, errors, and the pace of long loops.
+Imports nothing of storeconf but the arguments of stores, errors, and the pace of long loops.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ Target = Literal["key", "keys", "tree"]
 """One key; several keys, given as the first argument; everything at and below a namespace."""
 
 Effect = Literal["read", "renew", "write", "remove", "take", "create", "count", "sweep"]
-"""What a call changes:
+"""The change that a call makes:
 
 - ``read``: nothing;
 - ``renew``: no value, only an expiry;
 - ``write``, ``remove``: the same when it is done twice;
-- ``take``: removes what it returns, so that a second call finds nothing;
+- ``take``: removes the value that it returns, so that a second call finds nothing;
 - ``create``: depends on the value that is there;
 - ``count``: more each time;
-- ``sweep``: only what has expired already.
+- ``sweep``: only entries that have expired already.
 """
 
 Result = Literal["value", "entry", "values", "number", "span"]
-"""What a call returns, where that matters:
+"""The kind of result that a call returns, where that matters:
 
 - ``value``: a value or None;
 - ``entry``: a value and the seconds that it has left, or None;
@@ -95,7 +95,7 @@ class Operation:
     ``stores``: the call passes values; to one key, as the argument before the expiry. ``expiry``: the place of the
     expiry among its arguments. ``finds``: its result tells whether the key was there, which makes a hit rate. ``miss``:
     its result where there is nothing, if an unavailable backend may read as a store that holds nothing. ``decide``:
-    makes of the arguments of its hook what `Hooks.do_update` needs for it.
+    makes the step for `Hooks.do_update` from the arguments of its hook.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Operation:
 
     @property
     def gives_values(self) -> bool:
-        """Whether the call returns what is stored."""
+        """Whether the call returns stored data."""
         return self.result in ("value", "entry", "values")
 
     @property
@@ -142,7 +142,7 @@ class Operation:
 
     @property
     def falls_back(self) -> bool:
-        """Whether another store may take the call: what may miss, except for what concerns whole namespaces."""
+        """Whether another store may take the call: calls that may miss, except those for whole namespaces."""
         return self.may_miss and self.target != "tree"
 
     def keys(self, arguments: Sequence[Any]) -> Collection[str]:
@@ -173,13 +173,13 @@ class Operation:
         return self.idempotent and not (self.gives_values and self.ends(arguments))
 
     def missed(self, error: BaseException) -> Any:
-        """Return what a caller gets instead of this error: a miss, or what the reachable part of a bulk call gave."""
+        """Return a caller's result instead of this error: a miss, or that of the reachable part of a bulk call."""
         return copy(self.miss) if (reached := self.reached(error)) is None else reached
 
-    # What a bulk call has done in parts. Middleware that repeats the rest of a call needs no more than these three.
+    # The parts of a bulk call that are done. Middleware that repeats the rest of a call needs no more than these three.
 
     def reached(self, error: BaseException) -> Any:
-        """Return what the reachable part of a bulk call that failed gave, empty or zero if it gave nothing.
+        """Return the result of the reachable part of a bulk call that failed, empty or zero if it gave nothing.
 
         None for calls whose results can't be put together.
         """
@@ -196,7 +196,7 @@ class Operation:
         return first | second if self.result == "values" else first + second
 
     def rest(self, arguments: tuple[Any, ...], reached: Any) -> tuple[Any, ...]:
-        """Return the arguments for what is not done yet: for all keys, if what was `reached` does not name them."""
+        """Return the arguments for the rest of the call: for all keys, if the `reached` part does not name them."""
         if not reached or self.result != "values":
             return arguments
         given = arguments[0]
@@ -204,11 +204,11 @@ class Operation:
         return ({key: given[key] for key in left} if self.stores else left, *arguments[1:])
 
 
-# ---------------------------------------------------------------- what changes an entry that was read
+# ---------------------------------------------------------------- changes of an entry that was read
 
 
 class EntryChange(Enum):
-    """What a step of `Hooks.do_update` returns instead of a new entry."""
+    """The decision that a step of `Hooks.do_update` returns instead of a new entry."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -224,10 +224,10 @@ Entry: TypeAlias = "tuple[bytes, int | None]"
 """A value, and when it expires: in milliseconds since 1970, None for never."""
 
 Step: TypeAlias = "Callable[[bytes | None, int | None], Entry | EntryChange]"
-"""Gets what is there now, None and None if nothing is, and returns what to make of it. It may be called again."""
+"""Gets the present value and expiry, or None and None, and returns the new ones. It may be called again."""
 
 Decide: TypeAlias = "Callable[[bytes | None, int | None], tuple[Entry | EntryChange, Any]]"
-"""A step, together with what the operation then returns."""
+"""As a step, but returns the result of the operation too."""
 
 
 def _ends(expiry: int | None) -> int | None:
@@ -322,12 +322,12 @@ def named(choice: Callable[[Operation], bool]) -> frozenset[str]:
     return frozenset(each.name for each in TABLE if choice(each))
 
 
-# ---------------------------------------------------------------- what a store tells of itself
+# ---------------------------------------------------------------- descriptions of a store
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a kind of store can do, declared by its author and held to by the conformance suite.
+    """The capabilities of a kind of store, declared by its author and verified by the conformance suite.
 
     ``persistent``: values survive the process. ``shared``: other processes see the same values, each as soon as it is
     written. ``resolution``: seconds by which an expiry may be late. ``atomic``: those of ``add``, ``touch``, ``pop``,
@@ -351,7 +351,7 @@ class Capabilities:
 
 
 LISTING: Final = ("delete_all", "keys", "walk")
-"""What a store that does not list its keys lacks."""
+"""The operations that a store lacks if it can't list its keys."""
 
 
 def missing_in(capabilities: Capabilities) -> list[str]:
@@ -370,8 +370,8 @@ def limits_of(capabilities: Capabilities) -> list[str]:
 class ExpiryRules:
     """How a store's middleware changes expiries; in seconds, None where it does not.
 
-    ``default``: the expiry of an entry that is stored without one. ``max``: the longest expiry of any entry; what would
-    have none gets it. ``renewal``: the expiry that reading gives an entry that has one.
+    ``default``: the expiry of an entry that is stored without one. ``max``: the longest expiry of any entry; one that
+    would have none gets it. ``renewal``: the expiry that reading gives an entry that has one.
     """
 
     default: float | None = None
@@ -387,7 +387,7 @@ class PingResult:
     """The outcome of one real round trip to a store.
 
     ``latency`` is in seconds and None when the store did not answer; ``error`` says why, without secrets; ``server``
-    describes what answered (kind, version, topology, TLS), where there is a server.
+    describes the server that answered (kind, version, topology, TLS), where there is one.
     """
 
     ok: bool
@@ -405,7 +405,7 @@ class Hooks:
     async def do_open(self) -> None:
         """Take the resource: make directories, prepare clients. A server that is down must not fail it.
 
-        If it raises, or is cancelled, it has given back what it took; `do_close` is not called then.
+        If it raises, or is cancelled, it has released everything that it acquired; `do_close` is not called then.
         """
 
     async def do_close(self) -> None:
@@ -421,7 +421,7 @@ class Hooks:
         """Prepare a namespace's handle; the root and the path are set already. Called once for each handle."""
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
-        """The value; with ``renew`` also a new expiry, in milliseconds, for what has one (zero or less: end it)."""
+        """The value; with ``renew`` also a new expiry, in milliseconds, if the entry has one (zero or less: end it)."""
         raise NotImplementedError
 
     async def do_set(self, path: tuple[str, ...], key: str, value: bytes, expiry: int | None, keep_ttl: bool) -> None:
@@ -488,11 +488,11 @@ class Hooks:
         return None if value is None or left is None else (value, None if left < 0 else left)
 
     async def do_update(self, path: tuple[str, ...], key: str, step: Step) -> None:
-        """Optional: read the entry, call ``step`` with it, and store what that returns, all in one atomic step.
+        """Optional: read the entry, call ``step`` with it, and store the result, all in one atomic step.
 
-        ``step(value, expires_at)`` gets None and None for what is missing or has expired. It returns the new pair, or
-        ``DELETE`` or ``KEEP``. It does not wait, may be called again if somebody else was faster, and what it raises
-        goes to the caller: then nothing has changed. A store with this hook offers ``add``, ``touch``, ``pop``,
+        ``step(value, expires_at)`` gets None and None for an entry that is missing or has expired. It returns the new
+        pair, or ``DELETE`` or ``KEEP``. It does not wait, may be called again if another caller was faster, and its
+        errors go to the caller: then nothing has changed. A store with this hook offers ``add``, ``touch``, ``pop``,
         ``increment``, ``compare_and_set`` and renewal, each of which may still have a hook of its own.
         """
         raise NotImplementedError
@@ -512,7 +512,7 @@ class Hooks:
         return result
 
     async def do_renew(self, path: tuple[str, ...], key: str, expiry: int) -> bytes | None:
-        """Optional: as `do_get` with this renewal, which is what it does without `do_update`."""
+        """Optional: as `do_get` with this renewal, which it calls where there is no `do_update`."""
         if type(self).do_update is Hooks.do_update:
             return await self.do_get(path, key, expiry)
         return await self._updated("renew", path, key, expiry)  # type: ignore[no-any-return]  # as the table says

@@ -252,7 +252,7 @@ def _factory(spec: DefaultFactorySpec, drafts: Mapping[str, Step]) -> FactorySte
 
 
 def _in_order(names: Iterable[str], drafts: Mapping[str, Step], factory: FactoryStep | None) -> Iterable[Step]:
-    """Roots, then namespaces, then aliases, each kind as declared, but each step after what it builds on or needs."""
+    """Roots, then namespaces, then aliases, each kind as declared, but a step after those that it needs."""
     parts: dict[str, list[str]] = {"root": [], "namespace": [], "alias": []}
     for name in names:
         parts[drafts[name].kind].append(name)

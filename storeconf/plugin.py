@@ -1,7 +1,7 @@
-"""What plugin authors use: the bases of backends, middleware and resolvers, their field types and build context.
+"""The interface for plugin authors: bases of backends, middleware and resolvers, field types and the build context.
 
-A backend or middleware is one frozen Pydantic model: what ops write under the kind's name, validated, that knows how
-to build its store. storeconf's own kinds use exactly the same classes and the same declaration.
+A backend or middleware is one frozen Pydantic model: the settings that operators write under the kind's name,
+validated, and the method that builds its store. storeconf's own kinds use exactly the same classes and declaration.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EXCLUSIVE_FIELDS = "exclusive_fields"
 
 
 class PathFromFile:
-    """Marks a field whose relative value is relative to the file that says it."""
+    """Marks a field whose relative value is relative to the file that contains it."""
 
 
 ConfigPath = Annotated[
@@ -121,7 +121,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Take what is a class variable in a base for one here, too, though it was written like a field.
+        """Treat a name that is a class variable in a base as one here, too, though it was written like a field.
 
         Else ``kind: Literal["x"] = "x"``, the twin of a backend's ``type``, would become a setting.
         """
@@ -133,7 +133,7 @@ class Settings(BaseModel):
             cls.model_rebuild(force=True, raise_errors=False)
 
     def required_packages(self) -> Mapping[str, str]:
-        """The optional packages that these settings need: importable module to what pip installs for it.
+        """The optional packages that these settings need: each importable module with its requirement for pip.
 
         `storeconf validate` warns of those that are not installed.
         """
@@ -144,7 +144,7 @@ class Settings(BaseModel):
         return []
 
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
-        """What was given, but no texts: any of them may have come from a secret file."""
+        """The given settings, but no texts: any of them may have come from a secret file."""
         for name in type(self).model_fields:
             if name in self.model_fields_set:
                 value = getattr(self, name)
@@ -173,14 +173,14 @@ def _no_names(middleware: Middleware | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a backend or middleware is told while its store is built. Building does no I/O.
+    """The context in which a backend or middleware builds its store. Building does no I/O.
 
     ``name``: the store's name in the layout. ``environment``: the environment's name, or None. ``store``: another
     store of the layout by its name, for middleware that needs one; it raises `UnknownStoreError`. ``chain``: all
     middleware of the store that is being built, by kind, for middleware that depends on another's settings.
     ``sources``: the backend's settings that came from files, by dotted path (``password``, ``sentinel.password``), for
-    what reads a credential again when it connects. ``names_below(middleware)``: the names of the namespaces from the
-    store that names this middleware to the one that is being built, which may inherit it; with None, those from the
+    code that reads a credential again when it connects. ``names_below(middleware)``: the names of the namespaces from
+    the store that names this middleware to the one that is being built, which may inherit it; with None, those from the
     root.
     """
 
@@ -223,7 +223,7 @@ class Backend(Settings):
     def adopt(
         self, root: Store, context: BuildContext, before: Backend, context_before: BuildContext
     ) -> Callable[[], None] | None:
-        """Return what gives a running root these settings, in place of those that it was built with; None: nothing can.
+        """Return a function that gives a running root these settings in place of its present ones; None: impossible.
 
         A reload calls it for a root of the same name, type and namespace, and calls the result, which must not fail,
         when everything is ready; `unchanged` does nothing. For None a new root replaces the old one.
@@ -231,14 +231,14 @@ class Backend(Settings):
         return unchanged if self == before else None
 
     def location(self) -> tuple[str, ...] | None:
-        """Where the keys really lie, outermost part first, or None when nobody else can reach them.
+        """The actual location of the keys, outermost part first, or None when nobody else can reach them.
 
         Two roots collide when one's location is the beginning of the other's.
         """
         return None
 
     def locations(self) -> tuple[tuple[str, ...], ...]:
-        """Every location under which the same keys can be reached, for what has several: the nodes of a cluster."""
+        """Every location under which the same keys can be reached, if there are several: the nodes of a cluster."""
         location = self.location()
         return () if location is None else (location,)
 
@@ -248,7 +248,7 @@ class Backend(Settings):
 
 
 def unchanged() -> None:
-    """What `Backend.adopt` returns if the settings are those that the root has."""
+    """Do nothing: `Backend.adopt` returns this function if the settings are those that the root has."""
 
 
 class Middleware(Settings):
@@ -284,7 +284,7 @@ class Middleware(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ResolveContext:
-    """What a resolver is told: the variables in force, and the directory of the file that holds the reference."""
+    """The context of a resolver: the variables in force, and the directory of the file that holds the reference."""
 
     environ: dict[str, str]
     directory: Path
@@ -304,7 +304,7 @@ PROVIDERS: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 
 
 def maker(model: type[Settings]) -> str:
-    """What messages call a backend or middleware, with the distribution that it comes from."""
+    """The name of a backend or middleware in messages, with the distribution that it comes from."""
     what = model.__name__
     if issubclass(model, Backend):
         what = f"the backend {model.model_fields['type'].default!r}"

@@ -1,4 +1,4 @@
-"""The registry: named stores that are opened and closed together, and what a name gets that nobody listed.
+"""The registry: named stores that are opened and closed together, and the stores of unlisted names.
 
 Longer than other modules, because opening, reloading and closing share one lock and one state.
 """
@@ -70,11 +70,11 @@ def load(
 
 
 class LayoutSource(Protocol):
-    """What `storeconf.layout.Layout` is to a registry, which its module imports."""
+    """The part of `storeconf.layout.Layout` that a registry uses; the module of `Layout` imports this one."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What is allowed but deserves a second thought."""
+        """Problems that are allowed but deserve a second thought."""
         ...
 
     def plan(self) -> Plan:
@@ -91,7 +91,7 @@ class LayoutSource(Protocol):
         ...
 
     def read_again(self, looks: Looks) -> LayoutSource:
-        """Read what this layout was read from, as it is now; ``looks`` takes down which files are looked at."""
+        """Read the sources of this layout again, as they are now; ``looks`` takes down which files are looked at."""
         ...
 
 
@@ -104,8 +104,8 @@ def compile_plan(
     """Make the stores of a plan and the registry that holds them. Opens nothing.
 
     ``redact`` hides the secrets of the layout in results of pings and in errors of plugins. ``memory`` makes the root
-    of the stores that no layout lists, if it has no default factory. ``layout`` is what a reload reads again; None: it
-    can't be reloaded.
+    of the stores that no layout lists, if it has no default factory. ``layout`` is the one that a reload reads again;
+    None: it can't be reloaded.
 
     Raises PluginError when a backend or middleware fails to make its store.
     """
@@ -166,10 +166,10 @@ class StoreRegistry:
 
     def _reset(self) -> None:
         """Hold nothing, also in a forked child, whose stores forget for themselves."""
-        # Guards what follows, and makes one store per name; a factory may call get(). Handles call back under it.
+        # Guards the rest, and makes one store per name; a factory may call get(). Handles call back under it.
         self._lock = self._handles.lock = threading.RLock()
         self._live = False  # from the beginning of an opening to the beginning of the closing
-        self._leaves: dict[int, Callable[[], Awaitable[object]]] = {}  # by the ids of what was entered, in that order
+        self._leaves: dict[int, Callable[[], Awaitable[object]]] = {}  # by the ids of the entered resources, in order
         self._abandoned: WeakSet[Store] = WeakSet()  # the roots of layouts before this one
         self._reloading: ThreadFuture[None] | None = None
 
@@ -198,7 +198,7 @@ class StoreRegistry:
     def require(self, name: str) -> Store:
         """Return the store of that name, as `get` does, but only if somebody has declared it.
 
-        Raises UnknownStoreError if the name is neither listed nor registered, unless the layout, or whoever made the
+        Raises UnknownStoreError if the name is neither listed nor registered, unless the layout, or the maker of the
         registry, has given a default factory.
         """
         store = self._stores.get(name)
@@ -279,7 +279,7 @@ class StoreRegistry:
         return result if result.error is None else replace(result, error=self._redact(result.error))
 
     async def delete_expired(self) -> None:
-        """Drop what has expired from every store; a failure keeps none of the others from it.
+        """Drop expired entries from every store; the failure of one does not keep the others from it.
 
         Registered handles whose store has left the layout are passed over.
         """
@@ -314,13 +314,13 @@ class StoreRegistry:
             return GoneStore(name, f"store {name!r} is not in the layout any more: {error}")
 
     async def reload(self) -> ReloadResult:
-        """Read again what `load` was given, and let all handles lead to the stores that it describes now.
+        """Read again the source that `load` was given, and let all handles lead to the stores that it describes now.
 
         All handles are switched in one step. Roots whose type, location and namespace are the same are kept, with
         their connections and contents; those that are gone close when the calls in progress have ended. Registered
-        stores stay. A registry that is not open stays so. Returns what became of the layout's stores.
+        stores stay. A registry that is not open stays so. Returns the effect on the layout's stores.
 
-        Raises what `load` does, and what opening the new stores raises; then nothing has changed. Raises TypeError for
+        Raises the errors of `load`, and those of opening the new stores; then nothing has changed. Raises TypeError for
         a registry without a layout, and UnknownStoreError in calls of handles whose store is gone.
         """
         if self._layout is None:
@@ -367,7 +367,7 @@ class StoreRegistry:
         return result
 
     def _rebuilt(self) -> tuple[LayoutSource, Builder, StoreFactory]:
-        """Read the layout again and make its stores, in whatever thread."""
+        """Read the layout again and make its stores, in any thread."""
         assert self._layout is not None
         self._looks = Looks(digests=True)
         layout = self._layout.read_again(self._looks)
@@ -378,7 +378,7 @@ class StoreRegistry:
     def _switch(
         self, layout: LayoutSource, builder: Builder, factory: StoreFactory, opened: dict[int, RootLife]
     ) -> tuple[ReloadResult, list[Store]]:
-        """Replace the layout in one step; return the result, and the roots that are gone. Takes what was ``opened``."""
+        """Replace the layout in one step; return the result, and the removed roots. Takes its lives from ``opened``."""
         with self._lock:
             old_builder, old_factory, old_roots = self._builder, self._factory, self._layout_roots()
             assert old_builder is not None
@@ -430,7 +430,7 @@ class StoreRegistry:
         await self._life.release()
 
     async def aclose(self) -> None:
-        """Close the registry and the layout's stores now, whoever holds them open.
+        """Close the registry and the layout's stores now, even if others hold them open.
 
         A registered store that others hold open, too, stays open for them.
         """
@@ -505,7 +505,7 @@ class StoreRegistry:
             self._leaves[id(resource)] = leave
 
     def _take(self, store: Any) -> None:
-        """Hold what came while the registry is open. Nobody can be awaited here, so it opens at its first use."""
+        """Hold a store that was added to the open registry. It opens at its first use: nothing can be awaited here."""
         resource = store.root if isinstance(store, Store) else store
         if id(resource) in self._leaves or _is_gone(store):
             return
@@ -549,7 +549,7 @@ class StoreRegistry:
 
         @property
         def values(self) -> Any:
-            """What Litestar asks all that it is given as stores= for, except for a registry of its own class."""
+            """The attribute that Litestar reads of any object given as stores=, except a registry of its own class."""
             raise TypeError(
                 "this registry is not a mapping of stores; give Litestar stores=registry.to_litestar(), "
                 "or plugins=[StoreconfPlugin(registry)]"
@@ -557,9 +557,9 @@ class StoreRegistry:
 
 
 def looks_of(registry: StoreRegistry) -> dict[tuple[Path, bool], object] | None:
-    """What the layout in force was read from, and the last reload, if there was one; None without a layout.
+    """The files that the layout in force and the last reload, if there was one, read; None without a layout.
 
-    The keys are those of `Looks.found`; what the last reload has looked at has a digest.
+    The keys are those of `Looks.found`; the files that the last reload looked at have digests.
     """
     layout, last = registry._layout, registry._looks  # noqa: SLF001  # of this module
     if layout is None:
@@ -604,7 +604,7 @@ async def _ping(store: Any, timeout: float) -> PingResult:
 
 
 async def _collect(failures: list[BaseException], work: Awaitable[object]) -> None:
-    """Await ``work``; whatever goes wrong is kept, so that it keeps nothing else from its turn."""
+    """Await ``work`` and keep its error, so that it keeps nothing else from its turn."""
     try:
         await work
     except BaseException as error:  # noqa: BLE001

@@ -106,7 +106,7 @@ class Store(RootCaller, _Litestars):
     capabilities: Capabilities = Capabilities()
 
     tolerates_outages: bool = False
-    """Whether callers of `get_or_set` get what their factory made although storing it failed."""
+    """Whether callers of `get_or_set` get their factory's value although storing it failed."""
 
     _runs_without_loop: ClassVar[bool] = False
     """Whether calls of exactly this class, while the store is open, may run in a thread without an event loop: they
@@ -119,7 +119,7 @@ class Store(RootCaller, _Litestars):
     """Whether `get` may give way to the event loop."""
 
     on_damage: Callable[[Damage], None] | None = None
-    """On a root: called for each damaged entry that a call to any of its stores finds, in whatever thread that is.
+    """On a root: called for each damaged entry that a call to any of its stores finds, in the thread of that call.
     None: a warning is logged."""
 
     _encode: Callable[[Any], Any] = staticmethod(value_bytes)
@@ -132,7 +132,7 @@ class Store(RootCaller, _Litestars):
     """The middleware ``refresh`` of the chain."""
 
     _maker: Maker | None = None
-    """Whose code this is, if a layout has made it."""
+    """The code that made this store, if a layout has made it."""
 
     _on_wrap: Callable[[Any], object] | None = None
     """Is called with each wrapper around this store, where a reload may let this store lead to another root."""
@@ -212,9 +212,9 @@ class Store(RootCaller, _Litestars):
         await self._life.release()
 
     async def aclose(self) -> None:
-        """Close the store now, whoever holds it open; closing a closed store does nothing.
+        """Close the store now, even if others hold it open; closing a closed store does nothing.
 
-        Those who hold it still leave it later, so that one who opens it again meanwhile counts with them.
+        Its present holders still leave it later, so that a caller that opens it again meanwhile counts with them.
         """
         await run_shielded(self._life.close())
 
@@ -228,7 +228,7 @@ class Store(RootCaller, _Litestars):
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """Return the value, or None when there is none or it has expired.
 
-        ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
+        ``renew_for`` gives an entry with an expiry a new one in the same step; a permanent key stays permanent. Zero or
         less ends the entry and still returns it. A server that refuses writes now still gives the value, not renewed.
         """
         key = self._checked_key("get", key)
@@ -282,7 +282,7 @@ class Store(RootCaller, _Litestars):
         await self._change(None, self._hooks.do_delete_all(self._path), "delete_all")
 
     async def delete_expired(self) -> None:
-        """Drop what has expired, in this namespace and below; nothing to do where the server does it."""
+        """Drop expired entries, in this namespace and below; nothing to do where the server does it."""
         await self._call(self._hooks.do_delete_expired(self._path), "delete_expired")
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
@@ -297,7 +297,7 @@ class Store(RootCaller, _Litestars):
             found = self._hooks.do_keys(self._path, prefix)
         with self._life.iterations:
             try:
-                # Each step is a call of its own, so that closing waits for a step but not for the one who iterates.
+                # Each step is a call of its own, so that closing waits for a step but not for the caller that iterates.
                 while (key := await self._call(anext_or_none(found), "keys")) is not None:
                     yield key
             finally:
@@ -424,7 +424,7 @@ class Store(RootCaller, _Litestars):
             except StopIteration as done:
                 value: bytes | None = done.value
             else:
-                # Who waits here may soon wait for the factory, too.
+                # A caller that waits here may soon wait for the factory, too.
                 value = await self._life.flights.looking(self._path, str.__str__(key), resume(looking, waiting_for))
         else:
             value = await looking
@@ -498,7 +498,7 @@ class Store(RootCaller, _Litestars):
                     await found.aclose()
 
     def raw_key(self, key: str) -> str | None:
-        """Return what the backend calls the key (a server's key, a file's path), or None where nothing else can see it.
+        """Return the backend's name for the key (a server's key, a file's path), or None where nothing else can see it.
 
         Does no I/O; the key need not be there.
         """
@@ -507,7 +507,7 @@ class Store(RootCaller, _Litestars):
             return self._hooks.do_raw_key(self._path, key)
 
     def new_client(self) -> Any:
-        """Return a client of the driver for the server of this store, for what stores do not offer, such as pub/sub.
+        """Return a client of the driver for the server of this store, for features that stores lack, such as pub/sub.
 
         It has the layout's address, topology, database, credentials and TLS, also those from files that change, and no
         timeout for commands, because some block. It knows nothing of namespaces: `raw_key` returns the server's name of
@@ -560,7 +560,7 @@ class Store(RootCaller, _Litestars):
         return data
 
     def _require_listing(self, operation: str) -> None:
-        """Refuse what the backend can't do because it does not know its keys."""
+        """Refuse operations that the backend can't do because it does not know its keys."""
         root = self._hooks
         if getattr(type(root), f"do_{operation}") is getattr(Hooks, f"do_{operation}"):
             why = "tell which namespaces it has" if self._root.capabilities.lists else "list its keys"
@@ -580,7 +580,7 @@ class Store(RootCaller, _Litestars):
 
 
 def numbered_add(store: Store) -> Callable[[str, bytes, Expiry, str], Coroutine[Any, Any, int | None]]:
-    """For locks: the `add` of a store without middleware that numbers what it stores; see `numbers_in_one_step`."""
+    """For locks: the `add` of a store without middleware that numbers its entries; see `numbers_in_one_step`."""
     return store._add_numbered  # noqa: SLF001  # of this module
 
 

@@ -1,6 +1,6 @@
 """The built-in backends: the settings of each kind of store, and how to build it.
 
-Here is ``memory``, what a layout says about a store that lives in this process: names that are not listed have one, so
+Here is ``memory``, the settings of a store that lives in this process: names that are not listed have one, so
 every registry needs it. The others are loaded where a layout names them.
 """
 

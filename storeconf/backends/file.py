@@ -1,4 +1,4 @@
-"""The ``file`` backend: what a layout says about a store in a directory of this host."""
+"""The ``file`` backend: the settings of a store in a directory of this host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODE = re.compile(r"(?:0o)?0*(7[0-7]{2})\Z")
 
 
 def parse_mode(value: object) -> int:
-    """Return the permissions that an octal text such as ``0750`` stands for. Raises ValueError.
+    """Return the permissions that an octal text such as ``0750`` means. Raises ValueError.
 
     Unquoted, YAML takes ``0750`` for the number 750; its digits are still the ones that were written. ``0o750``, as
     TOML and Python write it, arrives as 488, which can't be the digits of a mode, as those begin with 7.

@@ -160,7 +160,7 @@ class SentinelSettings(Settings):
 
 
 class ServerBackend(Backend):
-    """What the backends redis and valkey have in common."""
+    """The common settings of the backends redis and valkey."""
 
     exclusive_groups: ClassVar[tuple[tuple[str, ...], ...]] = (("url", "cluster", "sentinel"),)
     capabilities: ClassVar[Capabilities] = Capabilities(persistent=True, shared=True, atomic=Capabilities.ALL_ATOMIC)
@@ -293,7 +293,7 @@ class ServerBackend(Backend):
         return partial(root.reconnect, partial(self.options, context.sources))
 
     def options(self, sources: Mapping[str, ValueSource] | None = None) -> ServerOptions:
-        """Return where and how to connect, as the stores take it, and what of it is read again at each connection."""
+        """Return where and how to connect, in the stores' form; parts of it are read again at each connection."""
         sentinel = self.sentinel
         found = sources or {}
         return ServerOptions(
@@ -344,7 +344,7 @@ class ServerBackend(Backend):
         return {self.type: f"storeconf[{self.type}]"}
 
     def warnings(self) -> list[tuple[str, str]]:
-        """What is allowed but unwise."""
+        """Settings that are allowed but unwise."""
         found = []
         for field, tls in (("tls", self.tls), ("sentinel.tls", self.sentinel.tls if self.sentinel else False)):
             if isinstance(tls, TlsSettings) and tls.verify == "none":
@@ -415,7 +415,7 @@ class ValkeyBackend(ServerBackend):
 
 
 def _without(backend: ServerBackend, sources: Mapping[str, ValueSource]) -> tuple[object, ...]:
-    """What a backend is but for the settings that are read again for each connection."""
+    """The settings of a backend without those that are read again for each connection."""
     plain: dict[str, Any] = {name: None for name in _SOURCES if name in sources}
     server: object = None
     if "url" in sources and backend.url is not None:

@@ -1,4 +1,4 @@
-"""The command group, and what its commands share: options for the layout, its stores, and errors as messages.
+"""The command group, and the common parts of its commands: options for the layout, its stores, errors as messages.
 
 Stores are found by name, closed after the work, and fail readably.
 """
@@ -58,7 +58,7 @@ _TABLE: Final = re.compile(rb"^\[\[?[\w.\"'-]+\]\]?\s*(?:#.*)?$", re.MULTILINE)
 
 
 def opened(name: str | None) -> str | Stream | None:
-    """The name of a file as it is, or what a pipe gave: that can be read once, so it belongs to the command's call."""
+    """The name of a file as it is, or the text of a pipe, which can be read only once and so belongs to this call."""
     is_stdin = name in _STDIN
     if name is None or not (is_stdin or _is_pipe(name)):
         return name
@@ -81,7 +81,7 @@ def _is_pipe(name: str) -> bool:
 
 
 def _format_of(data: bytes) -> Format:
-    """The format that the text is written in: nothing names it. What no format allows is most likely YAML."""
+    """The format of the text, which has no name to tell it. A text that no format allows is most likely YAML."""
     try:
         text = data.decode()
     except ValueError:
@@ -351,7 +351,7 @@ def on_layout(*, several: bool = False, secrets: bool = True) -> Callable[[F], F
         )
         for option in reversed(options):
             run = option(run)
-        return run  # type: ignore[return-value]  # the same to who calls the command
+        return run  # type: ignore[return-value]  # the same for callers of the command
 
     return decorate
 

@@ -143,7 +143,7 @@ _PLUGIN_FILES: Final = {
     "src/py.typed": "src/{module}/py.typed",
     "tests/test_plugin_name.py": "tests/test_{name}.py",
 }
-"""The files of the template `new_plugin`, where .txt ends each name, and what they become."""
+"""The files of the template `new_plugin`, where .txt ends each name, and the names of the resulting files."""
 
 
 @click.command("new-plugin")

@@ -1,4 +1,4 @@
-"""`storeconf changes`: what becomes of the data when one layout replaces another."""
+"""`storeconf changes`: the fate of the data when one layout replaces another."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class _Side:
         self._written = layout.dump(masked=False)
 
     def names(self) -> list[str]:
-        """The listed names, and the one that stands for all others."""
+        """The listed names, and a placeholder for all others."""
         factory = self.plan.default_factory
         return [*self.plan.names, *([_ANY] if factory is not None and factory.kind != "forbid" else [])]
 
@@ -210,7 +210,7 @@ def _server(
 
 
 def _address(settings: dict[str, Any]) -> tuple[object, ...]:
-    """What leads to a server, without credentials."""
+    """The address of a server, without credentials."""
     sentinel = settings.get("sentinel")
     if isinstance(sentinel, dict):
         sentinel = (sentinel.get("nodes"), sentinel.get("service"))
@@ -281,7 +281,7 @@ def _key_texts(side: _Place) -> list[str]:
 
 
 def compared(before: Layout, after: Layout) -> dict[str, _Verdict]:
-    """What becomes of the data of each name."""
+    """The verdict on the data of each name."""
     old, new = _Side(before), _Side(after)
     verdicts: dict[str, _Verdict] = {}
     for name in old.names():

@@ -1,6 +1,6 @@
-"""Shell completion: what can stand at a place of a command line, and `storeconf completion`, which switches it on.
+"""Shell completion: suggestions for each word of a command line, and `storeconf completion`, which switches it on.
 
-Whatever fails while a shell asks gives no suggestions: nothing may be printed over the line that somebody is typing.
+A failure while a shell asks gives no suggestions: nothing may be printed over the line that somebody is typing.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def completion_command(context: click.Context, shell: str) -> None:
 
 
 class _BashComplete(BashComplete):
-    """Puts together what bash takes apart at colons and equals signs: ``production:sessions``, ``--set a.db=3``."""
+    """Joins words that bash splits at colons and equals signs: ``production:sessions``, ``--set a.db=3``."""
 
     _kept = ""
-    """The beginning of the word that bash keeps, since it only replaces what is behind the last sign."""
+    """The beginning of the word that bash keeps, since it only replaces the text behind the last sign."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words before the one that is being typed, and that."""
@@ -79,7 +79,7 @@ class _BashComplete(BashComplete):
         return words[:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
-        """The line that the script reads: without what bash keeps."""
+        """The line that the script reads: without the beginning that bash keeps."""
         return f"{item.type},{str(item.value).removeprefix(self._kept)}"
 
 
@@ -102,7 +102,7 @@ class _ZshComplete(ZshComplete):
 
 
 class _FishComplete(FishComplete):
-    """Gives whole words where an option and its value are one: fish would drop what does not begin as the word does."""
+    """Gives whole words where an option and its value are one: fish drops suggestions with another beginning."""
 
     _option = ""
 
@@ -141,7 +141,7 @@ add_completion_class(_FishComplete)
 add_completion_class(_ZshComplete)
 
 
-# ---------------------------------------------------------------------- what a shell asks
+# ---------------------------------------------------------------------- requests of a shell
 
 
 def complete_files(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -222,7 +222,7 @@ def _layouts(ctx: click.Context) -> Iterable[Layout]:
 
 
 def _checked(ctx: click.Context) -> CheckResult:
-    """What the layout holds, as far as it can be read; secrets are not needed for that."""
+    """The content of the layout, as far as it can be read; secrets are not needed for that."""
     from storeconf.layout import CheckResult, check_layout
 
     logging.getLogger("storeconf").setLevel(logging.CRITICAL + 1)

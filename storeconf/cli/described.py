@@ -1,4 +1,4 @@
-"""What the commands show of a layout: its values, where each was set, and its stores in few words.
+"""The parts of a layout that commands show: its values, where each was set, and its stores in few words.
 
 A description of a store has its settings without secrets, namespace and chain.
 """
@@ -170,7 +170,7 @@ def _as_mapping(given: Any, link: Middleware) -> dict[str, Any]:
 
 
 def _with_fields(model: BaseModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given of a model, and after it what the model has by default."""
+    """The given fields of a model, followed by the defaults of its other fields."""
     fields = fields_of(type(model))
     out = dict(given)
     for name, attribute in fields.attributes.items():

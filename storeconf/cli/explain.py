@@ -1,4 +1,4 @@
-"""`storeconf explain` and `storeconf tree`: how a value came about, what a code means, which stores result."""
+"""`storeconf explain` and `storeconf tree`: the history of a value, the meaning of a code, the resulting stores."""
 
 from __future__ import annotations
 
@@ -356,7 +356,7 @@ class _StandInBackend(Backend):
 
 
 def _abilities(plan: Plan) -> Mapping[str, Capabilities]:
-    """What each store offers, which its backend and the links of its chain decide, by name."""
+    """The capabilities of each store, by name; its backend and the links of its chain decide them."""
     offered = {step.name: step.backend.capabilities for step in plan.steps}
     if any(step.chain for step in plan.steps):
         try:

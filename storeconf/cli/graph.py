@@ -167,7 +167,7 @@ def _written(origin: Origin) -> str:
 
 
 def _unlisted(described: Described, factory: FactoryStep | None, values: Values) -> dict[str, Any]:
-    """What the default factory gives for other names; without one, a store in memory, with a warning."""
+    """The stores that the default factory makes for other names; without one, a store in memory, with a warning."""
     own = [] if factory is None else values(("default_factory",))
     node: dict[str, Any] = {
         "name": _FACTORY,
@@ -240,7 +240,7 @@ def _in_chain(path: str, step: Step | FactoryStep) -> bool:
 UNLISTED = "any other name"
 FORBIDDEN = "is an error"
 HIDDEN = "a hidden memory store, with a warning"
-"""What holds for names that are not listed if nothing is configured for them."""
+"""The rule for names that are not listed if nothing is configured for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,8 +315,8 @@ def _lines(described: Described, factory: FactoryStep | None) -> tuple[str, ...]
 def graph_command(source: Source, form: str) -> None:
     """Print the stores as a Mermaid or DOT graph, or as a page.
 
-    The page is one HTML file that needs no network. It shows every environment, what differs between two of them, and
-    where each value is set.
+    The page is one HTML file that needs no network. It shows every environment, the differences between two of them,
+    and where each value is set.
     """
     if form == "html":
         data(page(source))

@@ -292,7 +292,7 @@ def _size(stream: BinaryIO) -> int | None:
 
 
 def _carry_out(report: _MoveReport, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, close the stores, and report what was done, also when it ended early."""
+    """Do the work, close the stores, and report the outcome, also when it ended early."""
 
     async def closing() -> None:
         async with AsyncExitStack() as stack:
@@ -335,7 +335,7 @@ class _MoveReport:
     """The text or JSON that a command prints when its transfer ends, however it ends.
 
     ``verbs``: for entries that were transferred, and for those that were skipped. ``if_early``: for one that ended
-    early. ``file``: what messages call the dump.
+    early. ``file``: the name of the dump in messages.
     """
 
     command: str

@@ -69,7 +69,7 @@ _STDOUT = "storeconf.stdout"
 
 @contextmanager
 def printing_nothing_else() -> Iterator[None]:
-    """Send to stderr what others print meanwhile, such as plugins while they are imported: stdout is for data."""
+    """Send the output of other code meanwhile, such as plugins while imported, to stderr: stdout is for data."""
     meta = click.get_current_context().find_root().meta
     meta[_STDOUT] = sys.stdout
     try:
@@ -134,12 +134,12 @@ def style(text: str, **how: Any) -> str:
 
 
 def data(text: str = "") -> None:
-    """Print to stdout what was masked value by value, as it was dumped or described."""
+    """Print to stdout a text whose values were masked one by one as it was dumped or described."""
     _to_stdout(_printer().data(text))
 
 
 def contents(text: str) -> None:
-    """Print what a store contains, which is never a setting, as it is; it may end its last line itself."""
+    """Print the content of a store, which is never a setting, as it is; it may end its last line itself."""
     _to_stdout(_printer().stored(text), ends=text.endswith("\n"))
 
 
@@ -287,7 +287,7 @@ def columns(rows: Iterable[Sequence[str]], *, gap: str = "  ") -> list[str]:
 
 
 _PAGE: Final = 120
-"""The width of what is not printed on a terminal, for the comments of lines."""
+"""The width of output that is not printed on a terminal, for the comments of lines."""
 
 _LEAST: Final = 20
 """A column that would be narrower is moved below the others."""
@@ -339,7 +339,7 @@ def _hanging(text: str, head: str, indent: int, room: int) -> Iterator[str]:
 # ---------------------------------------------------------------------- messages
 
 _PRINTER = "storeconf.printer"
-"""Makes what a command prints, in the context of its call; before a layout is read, it knows no secret."""
+"""Makes the texts that a command prints, in the context of its call; before a layout is read, it knows no secret."""
 
 
 def _printer() -> Printer:
@@ -434,7 +434,7 @@ class _Hidden:
 
 @contextmanager
 def progress(label: str, length: int | None, *, shown: bool, count: bool = True) -> Iterator[Progress]:
-    """A bar on stderr, with the ``count`` of what is done; without a length it only shows activity."""
+    """A bar on stderr, with the ``count`` of finished items; without a length it only shows activity."""
     if not shown or is_quiet():
         yield _Hidden()
         return

@@ -89,7 +89,7 @@ class Names:
         self._sizes: dict[TreePath, int] = {}
 
     def find(self, segments: Sequence[str], *, create: bool = False) -> Found:
-        """Return what the segments mean, or raise `Fault`; ``create``: a store's kind may make a new store."""
+        """Return the path that the segments mean, or raise `Fault`; ``create``: a store's kind may make a new store."""
         path: TreePath = ()
         expect = MAPPING
         from_file = False
@@ -120,7 +120,7 @@ class Names:
         return self.spelt(segments) or self._nearest((), segments) or self._nearest(("stores",), segments)
 
     def spelt(self, segments: Sequence[str]) -> TreePath | None:
-        """Return the path whose name differs from the segments only in what separates the words."""
+        """Return the path whose name differs from the segments only in the separators of words."""
         return self._spelt((), MAPPING, _flat(segments))
 
     def note(self, path: TreePath, value: Any) -> None:
@@ -133,8 +133,8 @@ class Names:
     def paths(self) -> Iterator[TreePath]:
         """Every path that a variable could set.
 
-        That is all fields of all stores, of middleware that they do not have yet, and of the default factory, and what
-        their mappings and lists hold.
+        That is all fields of all stores, of middleware that they do not have yet, and of the default factory, and the
+        items of their mappings and lists.
         """
         for names in self._level(("stores",), MAPPING).by_normal.values():
             if len(names) == 1:
@@ -265,7 +265,7 @@ class Names:
             self._near[key] = nearest(segment, names)
         return self._near[key]
 
-    # ------------------------------------------------------------------ what there is at a place
+    # ------------------------------------------------------------------ the content of a place
 
     def _level(self, path: TreePath, expect: Expect) -> _Level:
         node = lookup(self._tree, path)
@@ -309,7 +309,7 @@ class Names:
             known = {*(FACTORY if factory else COMMON), "namespace"}
             try:
                 fields = fields_of(self._catalog.backend(type_)).expects
-            except PluginError:  # reported by validation; what such a store takes is not known
+            except PluginError:  # reported by validation; the fields of such a store are not known
                 return self._cached(("unknown type", factory), lambda: base | _expects(known), ANY)
             return self._cached(("type", type_, factory), lambda: {**fields, **base, **_expects(known - fields.keys())})
         kind = "use" if node.get("use") is not None else "parent"

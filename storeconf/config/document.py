@@ -3,7 +3,7 @@
 Also reads the files that hold secrets: those of ``${file:…}`` and of variables that end in ``_FILE``. A value that came
 from such files keeps how it was made, as `SecretText`, so that it can be read again.
 
-Longer than other modules, because whatever is read from a file, a secret too, is read within the same bounds.
+Longer than other modules, because all files, those of secrets too, are read within the same bounds.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _has_table(data: bytes) -> bool:
 
 
 def parse(data: bytes, format: Format, file: str) -> Document:
-    """Parse what was read elsewhere; ``file`` is the name to show to people."""
+    """Parse data that were read elsewhere; ``file`` is the name to show to people."""
     return _build(data, format, printable(file), None)
 
 
@@ -351,7 +351,7 @@ def _reading(text: str, form: Format, base: TreePath) -> ReaderResult:
 
 _MAX_BYTES: Final = 1 << 20
 _RESOLVER_PAUSE: Final = 1.0  # seconds between two questions to a resolver
-_PATIENCE: Final = 1.0  # seconds, for what a pipe's other end is still working on
+_PATIENCE: Final = 1.0  # seconds, for the writer at a pipe's other end
 
 
 def read_secret(path: Path) -> str:
@@ -453,7 +453,7 @@ class SecretResolution:
 class SecretText:
     """How a value is made: of fixed texts, secret files and resolvers. A `ValueSource` of `storeconf.plugin`.
 
-    What comes from a file or resolver must hold none of the ``reserved`` characters.
+    A text from a file or resolver must contain none of the ``reserved`` characters.
     """
 
     parts: tuple[str | SecretFile | SecretResolution, ...]
@@ -476,7 +476,7 @@ class SecretText:
         return text
 
 
-# ---------------------------------------------------------------- what a reading has looked at
+# ---------------------------------------------------------------- the files that a reading has looked at
 
 
 @dataclass(eq=False)
@@ -496,9 +496,9 @@ class Looks:
 
 
 def look(path: Path, *, beside: bool = False) -> object:
-    """Return what is equal as long as a file has the same content, or as long as the same files are beside it.
+    """Return a value that is equal as long as a file has the same content, or as the same files are beside it.
 
-    What is not a regular file has no content: reading a pipe would take something away from it.
+    Other than regular files are not read: reading a pipe would take something away from it.
     """
     try:
         if beside:

@@ -141,7 +141,7 @@ class Fields:
     """The fields of one model by their names in a layout.
 
     ``direct`` holds the plain classes of values that go to the model as they are, ``deep`` the fields whose
-    values are examined further, ``attributes`` what the fields are called in Python. ``model`` is the class itself.
+    values are examined further, ``attributes`` the names of the fields in Python. ``model`` is the class itself.
     ``drops``: it silently drops unknown fields, only because that is the default.
     """
 
@@ -178,7 +178,7 @@ MAPPING: Final = Expect("a mapping", frozenset({dict}), value=ANY)
 
 @cache
 def fields_of(model: type[BaseModel]) -> Fields:
-    """Return what the fields of ``model`` take."""
+    """Return the fields of ``model`` with the values that they take."""
     expects, infos, attributes = {}, {}, {}
     before = _validated_before(model)
     for name, info in model.model_fields.items():
@@ -221,7 +221,7 @@ def _validated_before(model: type[BaseModel]) -> frozenset[str]:
 
 
 def expect_of(annotation: Any, metadata: tuple[Any, ...] = (), *, custom: bool = False) -> Expect:
-    """Return what an annotation admits; ``custom``: after the model's own code has seen it."""
+    """Return the values that an annotation admits; ``custom``: after the model's own code has seen it."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation, *more = get_args(annotation)
@@ -338,12 +338,12 @@ def _union(members: list[Expect]) -> Expect:
 
 
 def _inside(members: Sequence[Expect]) -> Expect | None:
-    """What the items of several lists take, or the values of several mappings."""
+    """The values expected as items of several lists, or as values of several mappings."""
     return ANY if ANY in members else _together(members) if members else None
 
 
 def _together(members: Sequence[Expect]) -> Expect:
-    """What any of these takes; unlike in a union of whole fields, Pydantic names no member in its errors."""
+    """The values that any of these expects; unlike in a union of fields, Pydantic names no member in its errors."""
     return replace(_union(list(dict.fromkeys(members))), union=False) if len(set(members)) > 1 else members[0]
 
 

@@ -1,4 +1,4 @@
-"""Puts values in the place of ``${…}`` in what survived the merge, and takes out removals that removed nothing.
+"""Puts values in the place of ``${…}`` in the merged tree, and takes out removals that removed nothing.
 
 Only exact `str` values are looked at: `Text`, which variables and overrides give, is literal. A result is never looked
 at again.
@@ -256,7 +256,7 @@ class Interpolation:
         raise Fault("SC405", reason, "report this to the plugin's author")
 
     def _ask(self, reference: Reference, directory: Path) -> str:
-        """Return what a resolver gives now, or raise what it raises."""
+        """Return the present value of a resolver, or raise its error."""
         context = ResolveContext(dict(self._environ), directory, self._environment)
         return self._request.catalog.resolver(reference.resolver).resolve(reference.argument, context)
 

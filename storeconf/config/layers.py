@@ -1,4 +1,4 @@
-"""A layer: what one part of one file, the variables, or a call sets, and where; and the history of a value.
+"""A layer: the values that a part of a file, the variables, or a call sets, and where; and the history of a value.
 
 The history of a value is found by replaying the layers along one path, and only on request.
 """
@@ -110,7 +110,7 @@ def place_of(document: Document | None, path: TreePath, *, key: bool = False) ->
 
 @dataclass(eq=False, repr=False)
 class ValueHistory:
-    """The layers, lowest first, and what each of them did at a path."""
+    """The layers, lowest first, and the changes of each at a path."""
 
     rules: Rules
     layers: list[Layer] = field(default_factory=list)
@@ -142,9 +142,9 @@ class ValueHistory:
         return self.layers[-1].place(()) if self.layers else {}
 
     def of(self, path: TreePath, mask: Callable[[TreePath, Any], object] | None = None) -> Origin | None:
-        """Return what every layer did at ``path``, highest first and linked by ``shadowed``; None for nothing.
+        """Return the changes of all layers at ``path``, highest first and linked by ``shadowed``; None without any.
 
-        ``mask`` is given each value as its layer wrote it and returns what to show.
+        ``mask`` is given each value as its layer wrote it and returns the value to show.
         """
         origin: Origin | None = None
         for layer, value in self._events(path) if path else ():
@@ -158,7 +158,7 @@ class ValueHistory:
         return origin
 
     def futile(self, path: TreePath) -> list[Layer]:
-        """Return the layers that remove what is at ``path`` although nothing is."""
+        """Return the layers that remove the value at ``path`` although there is none."""
         found = []
         for layer, below, _, says in self._steps(path):
             if says is None and below is MISSING:
@@ -168,7 +168,7 @@ class ValueHistory:
     # ------------------------------------------------------------------ inside
 
     def _first(self, path: TreePath) -> Layer | None:
-        """Return the lowest layer of those that made the mapping at ``path`` what it is."""
+        """Return the lowest of the layers that set the present mapping at ``path``."""
         first: Layer | None = None
         kind = path[:2] if path[0] == "stores" else path[:1]
         for layer, below, now, says in self._steps(path):
@@ -178,7 +178,7 @@ class ValueHistory:
         return first
 
     def _events(self, path: TreePath) -> list[tuple[Layer, Any]]:
-        """Each layer that did something at ``path``, lowest first, with what it set, or `MISSING`: it removed it."""
+        """Each layer that changed ``path``, lowest first, with the value that it set, or `MISSING` for a removal."""
         events = []
         for layer, below, now, says in self._steps(path):
             if says is not MISSING and says is not None and says.__class__ is not Removals:

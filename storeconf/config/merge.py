@@ -1,7 +1,7 @@
 """The merge engine: one layer applied to the layers below it, as plain data, before any validation.
 
-`Merge.apply` puts one layer on a complete tree. `Merge.combine` merges two layers without knowing what is below them.
-A partial merge must be one function of the tree below it, whatever that is. What it has to remember is in its marks:
+`Merge.apply` puts one layer on a complete tree. `Merge.combine` merges two layers without knowing the tree below them.
+A partial merge must be one function of any tree below it. Its marks hold the state that it has to remember:
 a removal as None, a mapping that was put where something else had been as `Whole`, and the layers of one store as
 `Pending`, for the fields that they drop depend on the kind that they meet. So merging is associative, ``{}`` its
 identity, and applying a combination is the same as applying its parts in turn.
@@ -116,12 +116,12 @@ class _Undeclared(dict[str, Any]):
 
 
 def kind_of(fields: dict[str, Any]) -> Kind:
-    """Return what makes the kind of a store or default factory with these fields."""
+    """Return the kind of a store or default factory with these fields: the type, and whether parent and use are set."""
     return (fields.get("type"), fields.get("parent") is not None, fields.get("use") is not None)
 
 
 def _kind_after(had: Kind, layer: dict[str, Any]) -> Kind:
-    """Return the kind once ``layer`` has been merged over what had the kind ``had``."""
+    """Return the kind once ``layer`` has been merged over a mapping of the kind ``had``."""
     says = kind_of(layer)
     if says != NO_KIND:
         return says
@@ -157,9 +157,9 @@ class Merge:
     # ------------------------------------------------------------------ one layer on a complete tree
 
     def apply(self, tree: dict[str, Any], layer: dict[str, Any], *, plain: bool = False) -> dict[str, Any]:
-        """Return ``tree`` with ``layer`` on top; ``plain``: the layer holds no marks, only what a file can hold.
+        """Return ``tree`` with ``layer`` on top; ``plain``: the layer holds no marks, only values that a file can hold.
 
-        None may be left inside what only one layer has; `completed` takes it out.
+        None may be left inside a part that only one layer has; `completed` takes it out.
         """
         out = dict(tree)
         for key, value in layer.items():
@@ -178,7 +178,7 @@ class Merge:
             out[key] = result
 
     def _over(self, path: TreePath, low: Any, high: Patch, plain: bool) -> Any:
-        """Return what ``high`` makes of ``low``, both at ``path``, or `MISSING`."""
+        """Return the result of merging ``high`` over ``low``, both at ``path``, or `MISSING`."""
         if high is None:
             if low is MISSING or low is None:
                 self.doubtful.append(path)
@@ -273,15 +273,15 @@ class Merge:
                         del out[field]
         for key, value in high.items():
             if value.__class__ is str and out.get(key, "") is not None:
-                out[key] = value  # by far the most frequent case, and the same as what `_put` would do
+                out[key] = value  # by far the most frequent case, and the same as `_put` would do
             else:
                 self._put(out, (*path, key), key, value, plain)
         return out
 
-    # ------------------------------------------------------------------ layers without what is below them
+    # ------------------------------------------------------------------ layers without the tree below them
 
     def combine(self, first: Patch, second: Patch, path: TreePath = (), *, one_layer: bool = False) -> Patch:
-        """Return the patch that does what ``first`` does and then ``second``.
+        """Return the patch that does the same as ``first`` and then ``second``.
 
         ``one_layer``: both are parts of one layer, whose statements about a store count as one.
         """
@@ -321,7 +321,7 @@ class Merge:
         return Whole(self._complete(path, second))
 
     def _complete(self, path: TreePath, patch: Patch) -> Any:
-        """Return what ``patch`` makes of nothing, or `MISSING`."""
+        """Return the result of applying ``patch`` to nothing, or `MISSING`."""
         if isinstance(patch, dict):
             if patch.__class__ is Removals:
                 self.doubtful.extend(_leaves(path, patch))
@@ -342,7 +342,7 @@ class Merge:
 
 
 def _in_order(first: Patch, second: Patch) -> Patch:
-    """Keep the layers of one store apart, from the last one on that does not depend on what is below."""
+    """Keep the layers of one store apart, from the last one on that does not depend on the tree below."""
     layers = (*_layers(first), *_layers(second))
     for position in range(len(layers) - 1, 0, -1):
         if layers[position].__class__ is not dict and layers[position].__class__ is not Removals:

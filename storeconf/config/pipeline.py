@@ -35,7 +35,7 @@ __all__ = ["Assembly", "assemble", "run"]
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Assembly:
-    """The merged and expanded tree, and what it was made of.
+    """The merged and expanded tree, and the documents that it comes from.
 
     ``tree`` holds ``version``, ``stores``, ``default_factory`` and every unknown key at the top.
     ``environments`` are all known ones, by section or overlay. ``files`` are the names of all files that are there,
@@ -52,7 +52,7 @@ class Assembly:
 
     @property
     def history(self) -> ValueHistory:
-        """What each layer did."""
+        """The changes that each layer made."""
         return self.report.history
 
 
@@ -112,7 +112,7 @@ def assemble(request: Request) -> Assembly:
     return Assembly(request, environment, environments, tree, tuple(documents), tuple(files.names), report)
 
 
-# ---------------------------------------------------------------------- what the merge found
+# ---------------------------------------------------------------------- findings of the merge
 
 
 def _check_versions(history: ValueHistory, report: Reporter) -> None:

@@ -42,7 +42,7 @@ def check_relations(
 ) -> None:
     """Check the references between stores and the places of their keys.
 
-    ``declared`` includes stores in error. ``several``: there are environments, and this is what one of them sees.
+    ``declared`` includes stores in error. ``several``: there are environments, and this is the view of one of them.
     """
     relations = _Relations(validated.stores, declared, validated.unknown, report)
     _Structure(validated, relations, report, several=several).check()
@@ -280,7 +280,7 @@ class _Structure:
     # ------------------------------------------------------------------ warnings
 
     def _warnings(self) -> None:
-        """Pass on what settings warn of themselves, and report what is disabled where it is not."""
+        """Pass on the warnings of settings, and report disabled middleware that the chain does not have anyway."""
         for name, spec in self._stores.items():
             if isinstance(spec, AliasSpec):
                 continue
@@ -321,7 +321,7 @@ class _Structure:
         return False
 
     def _may_be_elsewhere(self, path: TreePath) -> bool:
-        """Whether a lower layer sets what this one disables, or another environment may."""
+        """Whether a lower layer sets the middleware that this one disables, or another environment may."""
         origin = self._report.history.of(path)
         if origin is None or (origin.shadowed is not None and not origin.shadowed.removed):
             return True
@@ -429,7 +429,7 @@ _REPEATING: Final = ("fallback", "moved_from", "mirror")
 """The kinds whose keys in another store are under the same namespace path there."""
 
 _MOVING: Final = ("moved_from", "mirror")
-"""Those that must not call a store on keys of its own."""
+"""The kinds that must not call a store on keys of its own."""
 
 _WOULD: Final = {"mirror": "be mirrored on", "moved_from": "be moved from"}
 _USES: Final = {"fallback": "falls back", "mirror": "is mirrored", "moved_from": "is moved from"}
@@ -593,7 +593,7 @@ class _NeedsCheck:
                     continue
                 first, other = taken.setdefault(there, (kind, name))
                 if (first, other) != (kind, name):
-                    # What a fallback takes over has nothing to do with what is moved from there.
+                    # The keys that a fallback takes over have nothing to do with those that are moved from there.
                     if {first, kind} != {"fallback", "moved_from"}:
                         self._report_shared(name, kind, f"{other!r} {_USES[first]} there too", other, path)
                 elif kind == "fallback" and place[1] and own.get(there, name) != name:
@@ -627,7 +627,7 @@ class _NeedsCheck:
         return False
 
     def _check_capable(self, kind: str, backends: Mapping[str, Backend | None], path: TreePath) -> None:
-        """Report a backend that does not offer what `moved_from` is made of."""
+        """Report a backend that does not offer the operations that `moved_from` is made of."""
         if kind != "moved_from":
             return
         for shown, backend in backends.items():

@@ -2,7 +2,7 @@
 
 The reporter is created before the first file is read, and passed to every stage. Code that examines a text without
 knowing its location raises a `Fault`, which its caller reports. `acknowledge` at the top level of a layout silences
-known warnings, by code and path: an entry silences what is at its path and below it, ``"*"`` the code wherever it
+known warnings, by code and path: an entry silences warnings at its path and below it, ``"*"`` the code wherever it
 occurs, also where a warning has no path. Errors can't be acknowledged.
 """
 
@@ -235,7 +235,7 @@ def _ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def merged(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Show what several environments have in common once, with all their names."""
+    """Show the common diagnostics of several environments once, with all their names."""
     found: dict[Diagnostic, list[str]] = {}
     for each in diagnostics:
         found.setdefault(replace(each, environments=()), []).extend(each.environments)

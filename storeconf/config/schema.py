@@ -47,7 +47,7 @@ _INLINE: Final[Mapping[str, Schema]] = {
 
 
 def build_schema(catalog: Catalog) -> Schema:
-    """Return the schema of layouts that name what ``catalog`` holds; broken plugins are left out."""
+    """Return the schema of layouts that use the kinds of ``catalog``; broken plugins are left out."""
     backends = {name: model for name in catalog.backend_names() if (model := _backend(catalog, name)) is not None}
     links = {kind: link for kind in catalog.middleware_names() if (link := _middleware(catalog, kind)) is not None}
     definitions: Schema = {
@@ -123,7 +123,7 @@ def _envelope(each: EnvelopeField) -> Schema:
     value = _INLINE.get(each.schema.get("$ref", ""), dict(each.schema))
     if value.get("type") in ("string", "integer"):
         value = _or_interpolated(value)
-    if "$ref" in value:  # what it refers to has the documentation, and admits null; editors see nothing beside it
+    if "$ref" in value:  # its target has the documentation, and admits null; editors see nothing beside it
         return value
     return {"description": each.description, "examples": list(each.examples), **_or_removed(value)}
 
@@ -132,7 +132,7 @@ def _envelope(each: EnvelopeField) -> Schema:
 
 
 def _store(backends: Mapping[str, type[Backend]], prefix: str, definitions: Schema) -> Schema:
-    """A store, or the default factory: what its kind allows, chosen by `if`, so that one mistake gives one message.
+    """A store, or the default factory: the fields of its kind, chosen by `if`, so that one mistake gives one message.
 
     Editors do not all look into conditions, so `properties` repeats every field: its documentation and, in an `anyOf`
     that anything satisfies, its values. The fields of one type are offered only where that type is set.
@@ -319,7 +319,7 @@ def _drop_unused(schema: Schema) -> None:
 
 
 class _Lenient(GenerateJsonSchema):
-    """Admits anything where JSON Schema has no words for a type: the model's own code knows what it takes."""
+    """Admits anything where JSON Schema has no words for a type: the model's own code knows its values."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         return {}

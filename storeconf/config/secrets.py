@@ -105,7 +105,7 @@ class Redactor:
         return Redacted(hidden)
 
     def __call__(self, text: str) -> Redacted:
-        """Do what `foreign` does, for all code that asks a layout to hide its secrets."""
+        """The same as `foreign`, for all code that asks a layout to hide its secrets."""
         return self.foreign(text)
 
     def foreign(self, text: str) -> Redacted:
@@ -184,7 +184,7 @@ class Redactor:
     @cached_property
     def _all(self) -> frozenset[str]:
         """The texts of all secrets."""
-        self._spans  # noqa: B018 - learns what documents hold
+        self._spans  # noqa: B018 - learns the documents' secrets
         for node in (self.tree, *(layer.data for layer in self.layers)):
             for _, value in secret_values(node, self.tree, self.catalog):
                 self._known(value)
@@ -313,7 +313,7 @@ class Printer:
         return Redacted(escaped_json(text))
 
     def stored(self, text: str) -> Redacted:
-        """What a store contains, which is never a setting, and how a backend calls it."""
+        """Mark the content of a store, or a backend's name for it, as text that is never a setting."""
         return Redacted(text)
 
     def _in(self, value: Any) -> Any:

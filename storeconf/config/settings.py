@@ -264,7 +264,7 @@ class SettingsReader:
                 if any(fault.code == "SC502" for fault, _ in faults.get((*where[:-1], meant), ())):
                     del faults[(*where[:-1], meant)]
         for where, found in faults.items():
-            # Of a union's members, the one with code of its own knows best what is wrong.
+            # Of a union's members, the one with code of its own knows the fault best.
             fault, spot = min(found, key=lambda pair: (not pair[0].whole, pair[0].code == "SC503"))
             self._fault(fault, spot, where, lookup(values, spot.trail))
         return bool(strangers or faults)
@@ -376,7 +376,7 @@ def _tells(text: str, value: object) -> bool:
 
 
 def _tells_any(text: str, models: Sequence[type[BaseModel]], values: dict[str, Any]) -> bool:
-    """Whether a model's message gives part of one of its secrets away; the names of fields are none."""
+    """Whether a model's message gives part of one of its secrets away; the names of fields are not secret."""
     for model in models:
         for name in fields_of(model).expects:
             text = text.replace(name, "")
@@ -475,7 +475,7 @@ _FORMS: Final = {
     "uuid": "a UUID",
     "url": "a URL",
 }
-"""What Pydantic expected, by the first word of an error's type, where the class of the field does not tell."""
+"""The value that Pydantic expected, by the first word of an error's type, where the field's class does not tell."""
 
 
 def _untagged(error: ErrorDetails) -> ErrorDetails:

@@ -1,7 +1,7 @@
 """From a source to layers, lowest first.
 
-The file (or mapping, or what discovery finds) comes with all that it extends, and with the overlays beside them. Each
-of these parts, and each section for the environment, becomes a layer.
+The file (or mapping, or the file that discovery finds) comes with all that it extends, and with the overlays beside
+them. Each of these parts, and each section for the environment, becomes a layer.
 
 Longer than other modules, because finding, extending and layering files are one walk, whose steps share what was
 read.

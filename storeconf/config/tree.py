@@ -1,6 +1,6 @@
 """Located plain data: paths into it, texts whose type the target field decides, and the marks of partial merges.
 
-A tree is what files hold: dicts with str keys, lists and scalars. Imports nothing of storeconf.
+A tree has the values that files hold: dicts with str keys, lists and scalars. Imports nothing of storeconf.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class Tainted(Text):
 
 
 class Whole(dict[str, Any]):
-    """A mapping that replaces whatever is below it, instead of being merged into it."""
+    """A mapping that replaces the value below it, instead of being merged into it."""
 
     __slots__ = ()
 
 
 class Removals(dict[str, Any]):
-    """A mapping of nothing but removals: merged into what is there, it makes nothing that is not."""
+    """A mapping of nothing but removals: it adds nothing to the mapping that it is merged into."""
 
     __slots__ = ()
 
@@ -103,7 +103,7 @@ class Items(dict[int, Any]):
 
 
 class Pending:
-    """Layers of one store, lowest first, that can be merged only once it is known what kind they meet."""
+    """Layers of one store, lowest first, that can be merged only once the kind of the store below is known."""
 
     __slots__ = ("layers",)
 

@@ -117,7 +117,7 @@ class _Validator:
     def _store(self, name: str, path: TreePath, node: Any) -> StoreSpec | None:
         if not NAME.match(name):
             colon = NO_SPACE.match(name)
-            if colon is not None:  # what follows the colon may be a secret
+            if colon is not None:  # the text after the colon may be a secret
                 self._report.add("SC509", f"{colon[0]!r}… can't name a store", path, key=True, hint=SPACE_HINT)
                 return None
             self._report.add("SC509", f"{name!r} can't name a store", path, key=True, hint=NAME_RULE)
@@ -290,7 +290,7 @@ class _Validator:
         if not isinstance(node, dict):
             main = model.shorthand_field
             if node is True and (main is None or not fields_of(model).takes(main, bool)):
-                node = {}  # switched on, with what it has by default
+                node = {}  # switched on, with its defaults
             elif main is None or (isinstance(node, list) and not fields_of(model).takes(main, list)):
                 several = main is not None and fields_of(model).expects[main].item is not None
                 hint = f"name the setting: {kind}: {{{main}: […]}}" if several and isinstance(node, list) else None

@@ -1,6 +1,7 @@
 """The two highest layers: the environment variables, and the overrides of a call or of ``--set PATH=VALUE``.
 
-``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``. Texts become what the fields that they set take.
+``STORECONF__STORES__SESSIONS__URL`` sets ``stores.sessions.url``. Texts become values of the types that the fields
+take.
 
 Longer than other modules, because variables and overrides share the way from a text to a value.
 """
@@ -172,7 +173,7 @@ class _VariablesReader:
                 )
                 if not _is_setting(found.path):
                     return
-                value = Placeholder("?")  # so that what needs this setting is not reported as well
+                value = Placeholder("?")  # so that users of this setting are not reported as well
             else:
                 if found.from_file:
                     value = self._tainted(value, self._environ[name])
@@ -200,7 +201,7 @@ class _VariablesReader:
         return self._report.redactor.taint(text)
 
     def _tainted(self, value: Any, file: str | None = None) -> Any:
-        """Return what a file holds, with every text and number in it as secret; their fields decide their types.
+        """Return the content of a file, with every text and number in it as secret; their fields decide their types.
 
         One text that is all that the ``file`` holds can be read again.
         """
@@ -224,7 +225,7 @@ class _VariablesReader:
         return patch
 
     def _contradictions(self) -> None:
-        """Report variables of which one sets, or removes, a part of what another one sets as a whole."""
+        """Report variables of which one sets, or removes, a part of a value that another one sets as a whole."""
         for path, setting in sorted(self._settings.items(), key=lambda each: len(each[0])):
             for length in range(1, len(path)):
                 whole = self._settings.get(path[:length])
@@ -261,7 +262,7 @@ class _VariablesReader:
             return next(filter(None, inner), None)
         return at_step
 
-    # ------------------------------------------------------------------ what does not fit
+    # ------------------------------------------------------------------ variables that do not match
 
     def _fail(
         self,
@@ -414,7 +415,7 @@ def parse_overrides(overrides: Overrides, report: Reporter) -> list[tuple[tuple[
 
 
 def declared(parsed: list[tuple[tuple[str, ...], Any]], merge: Merge) -> dict[str, Any]:
-    """Return the overrides before their texts have types: which stores they declare, and of what kind."""
+    """Return the overrides before their texts have types: the stores that they declare, and their kinds."""
     patch: dict[str, Any] = {}
     for path, value in parsed:
         patch = merge.combine(patch, at(path, value), one_layer=True)
@@ -440,7 +441,7 @@ def read_overrides(
             report.add(fault.code, message, path, place=_PLACE, hint=fault.hint, lacking=True)
             if fault.code != "SC305" or not _is_setting(path):
                 continue
-            patched = at(place, Placeholder("?"))  # so that what needs this setting is not reported as well
+            patched = at(place, Placeholder("?"))  # so that users of this setting are not reported as well
         patch = merge.combine(patch, patched, one_layer=True)
         tree = merge.apply(tree, patched)
     return Layer("override", patch, request.directory, plain=False) if patch else None
@@ -472,7 +473,7 @@ def _removal(path: TreePath) -> Any:
 
 
 def _typed(value: Any, path: TreePath, names: Names) -> Any:
-    """Return a value whose texts are what their places want."""
+    """Return a value whose texts have the types that their places want."""
     if isinstance(value, dict):
         return {key: _typed(item, (*path, key), names) for key, item in value.items()}
     if isinstance(value, str):
@@ -534,7 +535,7 @@ def _flow(text: str) -> Any:
 
 
 def _how(expect: Expect) -> str:
-    """How to write what is wanted."""
+    """How to write the wanted value."""
     ways = ["[first, second]"] if expect.listing else []
     ways += ["{name: value}"] if expect.mapping else []
     return f"write {' or '.join(ways)}"

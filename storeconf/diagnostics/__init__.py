@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where: the location of a value, which layer set it, and what it shadowed.
+"""The problems of a configuration: the location of each value, the layer that set it, and the value that it shadowed.
 
 A problem begins as a `Fault` of a value, gets a location as a `Finding`, and the redactor makes it a `Diagnostic`.
 
@@ -51,7 +51,7 @@ class Origin:
 
     @property
     def place(self) -> str | None:
-        """``file:line:column``, ``$`` and the variable's name, or None for what a call or ``--set`` gives."""
+        """``file:line:column``, ``$`` and the variable's name, or None for a value from a call or ``--set``."""
         return _place(self)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Origin:
 
 
 class Fault(Exception):  # noqa: N818 - callers turn it into a diagnostic
-    """A problem of a value, which the caller, who knows the location of the value, reports.
+    """A problem of a value; the caller, which knows the location of the value, reports it.
 
     ``span`` is the invalid part of the text, ``path`` the longest part of a path that exists. ``absent``: the value
     does not exist, so a default applies.
@@ -134,7 +134,7 @@ class Diagnostic(Finding):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A further place of a diagnostic and what it shows."""
+    """A further place of a diagnostic, with a text about it."""
 
     message: str
     file: str | None = None

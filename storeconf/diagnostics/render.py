@@ -32,7 +32,7 @@ _CONTROLS: Final = re.compile("[\x7f-\x9f]")
 """Control characters that JSON does not escape."""
 
 _NO_FILE: Final = re.compile("<.*>")
-"""How what is not a file is called: ``<stdin>``."""
+"""The form of a source's name that is not a file: ``<stdin>``."""
 
 _KEYS: Final = (
     "code",

@@ -1,13 +1,13 @@
-"""Adapters for frameworks; none imports another. Here is what several of them share.
+"""Adapters for frameworks; none imports another. This module has the code that several of them share.
 
 **Windows** in which hits are counted, exactly, by everyone who shares a store. A fixed window is a counter that
 expires. A sliding window is one entry with the counts of the current window and of the one before, changed by
 compare-and-set; the time that it has left tells the two apart, so that only the store's clock counts: a window that is
 current has more than its length left, one that is the previous has less.
 
-**What ends a session** before its lifetime is over: the greatest age of all sessions, and revoking those of one user.
+**Ends of sessions** before their lifetime is over: the greatest age of all sessions, and revoking those of one user.
 Ages are measured by the store's clock, so that the clocks of the application's hosts need not agree: a session that is
-stored notes the seconds that it may still live and the expiry that it was given; when it is read, what is left of that
+stored notes the seconds that it may still live and the expiry that it was given; when it is read, the rest of that
 expiry gives the time since. A user's sessions are revoked by one entry, which contains the time of doing so. A session
 notes the entry of its user as it was at the login, and is valid while that has not changed.
 """
@@ -46,11 +46,11 @@ __all__ = [
 ]
 
 
-# ---------------------------------------------------------------- what ends a session
+# ---------------------------------------------------------------- ends of sessions
 
 
 MARK: Final = "-storeconf"
-"""The key of what is noted in a stored session; applications never see it."""
+"""The key of storeconf's own data in a stored session; applications never see it."""
 
 _MOST_REVOCATIONS: Final = 100
 
@@ -68,7 +68,7 @@ def check_age(absolute_max_age: float | None) -> float | None:
 
 
 def check_user(user: object) -> str:
-    """Return the key of what revokes a user's sessions; TypeError for what does not identify a user."""
+    """Return the key of the entry that revokes a user's sessions; TypeError for a value that can't identify a user."""
     if isinstance(user, bool) or not isinstance(user, str | int | UUID):
         raise TypeError(f"a user is identified by a str, an int or a UUID, not by {type(user).__name__}")
     return f"revoked:{user}"
@@ -88,7 +88,7 @@ async def revoke_sessions(store: Store, user: str | int | UUID) -> None:
     seen = set()
     for _ in range(_MOST_REVOCATIONS):
         before = await store.get(key)
-        # Later than the last one, whatever this host's clock shows: so it differs.
+        # Later than the last one, even by a wrong clock of this host: so it differs.
         now = repr(max(time.time(), _time(before) + 0.001)).encode()
         if "compare_and_set" not in store.capabilities.atomic:
             await store.set(key, now)
@@ -118,7 +118,7 @@ class SessionBounds:
         self._rest = absolute
         self._since = time.monotonic()
         self._user: Any = None
-        self._decided = False  # whether this request decides who the user is, and since when
+        self._decided = False  # whether this request decides about the user, and the time of the login
         self._revoked: str | None = None
 
     @property
@@ -128,7 +128,7 @@ class SessionBounds:
 
     @property
     def rest(self) -> float | None:
-        """The seconds that the session may still live, whatever its use; None without a greatest age.
+        """The seconds that the session may still live, however it is used; None without a greatest age.
 
         Rounded down to the millisecond, because stores round up.
         """
@@ -137,7 +137,7 @@ class SessionBounds:
         return math.floor((self._rest - (time.monotonic() - self._since)) * 1000) / 1000
 
     def within(self, lifetime: float) -> float:
-        """The lifetime, cut to what is left."""
+        """The lifetime, cut to the seconds that are left."""
         rest = self.rest
         return lifetime if rest is None else min(lifetime, rest)
 
@@ -161,7 +161,7 @@ class SessionBounds:
         return False
 
     def follow(self, values: dict[str, Any]) -> None:
-        """Take over what another request has noted in the session meanwhile, unless this one decides."""
+        """Take over the bounds that another request has noted in the session meanwhile, unless this one decides."""
         noted = values.pop(MARK, None)
         if self._decided or noted is None:
             return
@@ -181,7 +181,7 @@ class SessionBounds:
         self._rest = min(rest, self._absolute)
 
     async def prepare(self, values: Mapping[str, Any], rotated: float | None) -> bool:
-        """Note what is new before the session is stored; return whether it is still valid.
+        """Note new bounds before the session is stored; return whether it is still valid.
 
         ``rotated`` is the time at which a new identifier was asked for. A login counts as a new beginning.
         """
@@ -199,7 +199,7 @@ class SessionBounds:
         return rest is None or rest > 0
 
     def noted(self, expiry: float) -> dict[str, Any]:
-        """What is stored with the session, for the expiry that it is given."""
+        """The fields to store with the session, for the expiry that it is given."""
         if not self.are_set:
             return {}
         return {MARK: [self.rest, expiry, self._revoked]}
@@ -217,7 +217,7 @@ _MOST_TRIES = 10_000
 
 _turns: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, Store, tuple[str, ...], str], asyncio.Lock]
 _turns = WeakValueDictionary()
-"""Those in one event loop who want the same window queue here, so that only processes take it from each other."""
+"""Callers in one event loop that want the same window queue here, so that only processes take it from each other."""
 
 
 def check_span(store: Store, seconds: float) -> None:
@@ -253,7 +253,7 @@ async def read_fixed(store: Store, key: str) -> tuple[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindow:
-    """What a store knows of a sliding window; the seconds are those until a count loses its last weight."""
+    """The state of a sliding window in a store; the seconds are those until a count loses its last weight."""
 
     previous: int
     previous_left: float
@@ -276,7 +276,7 @@ async def read_sliding(store: Store, key: str, seconds: float) -> SlidingWindow:
 async def hit_sliding(store: Store, key: str, seconds: float, limit: int, amount: int = 1) -> bool:
     """Count a hit if that keeps the window within the limit; return whether it did.
 
-    Whoever has to try again has lost to a hit that was counted, so it tries at most ``limit`` times in a window.
+    A caller that has to try again has lost to a hit that was counted, so it tries at most ``limit`` times in a window.
     """
     check_span(store, 2 * seconds)
     if amount > limit:
@@ -310,7 +310,7 @@ async def _hit_sliding(store: Store, key: str, seconds: float, limit: int, amoun
 
 
 async def _look(store: Store, key: str, seconds: float) -> tuple[bytes | None, SlidingWindow]:
-    """The entry as it is, and what it says now."""
+    """The entry as it is, and the window that it describes now."""
     found = await store.get_with_expiry(key)
     if found is None:
         return None, _EMPTY
@@ -322,7 +322,7 @@ async def _look(store: Store, key: str, seconds: float) -> tuple[bytes | None, S
         return stored, _EMPTY
     if left is None:  # somebody has made it permanent: it would never end
         return stored, _EMPTY
-    # Backends round up to the millisecond what is left; a window that has just begun has less than its whole length.
+    # Backends round the rest up to the millisecond; a window that has just begun has less than its whole length.
     left = min(left, 2 * seconds) - 0.001
     if left > seconds:
         return stored, SlidingWindow(counts[0], left - seconds if counts[0] else 0.0, counts[1], left)

@@ -127,7 +127,7 @@ class SessionMiddleware:
     reading gives the session the expiry of ``ttl.renew_on_get``. A ``max_age`` above ``ttl.max`` is reduced to it.
 
     With ``absolute_max_age`` a session ends so many seconds after it began, however much it is used, measured by the
-    store's clock. With ``user_key``, the key under which the application keeps who is logged in (a str or an int),
+    store's clock. With ``user_key``, the key under which the application keeps the user's identifier (a str or an int),
     `revoke_sessions` ends all sessions of one user, which costs one more read of the store for each request of a user
     who is logged in; and a login counts as the beginning of a session.
     """
@@ -263,7 +263,7 @@ class _Visit:
         self.age = lifetime.stored  # the seconds that the browser is to keep the cookie
         self._identifier: str | None = None
         self._stored = b""  # the stored form as this request knows it; others may have changed it
-        self._known = b"{}"  # the same without what is noted of its bounds
+        self._known = b"{}"  # the same without the notes on its bounds
         self._left: float | None = None
         self.session = Session()
 
@@ -302,7 +302,7 @@ class _Visit:
             return before if await self._update(before, session, self._lifetime.stored) and not late else None
         if late or self._is_fresh():
             return None
-        if self._bounds.rest is not None:  # what is noted goes with the expiry
+        if self._bounds.rest is not None:  # the notes go with the expiry
             return before if await self._update(before, session, self._lifetime.read) else None
         if await self._store.get(before, renew_for=self._lifetime.read) is None:
             return None
@@ -330,7 +330,7 @@ class _Visit:
         return self._identifier
 
     def _noted(self, values: Mapping[str, Any], expiry: float) -> bytes:
-        """The stored form, with what is noted of its bounds."""
+        """The stored form, with the notes on its bounds."""
         return _encode({**values, **self._bounds.noted(expiry)})
 
     async def _take(self, identifier: str) -> bytes | None:

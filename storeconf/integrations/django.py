@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from storeconf.store import Store
 
     class _DjangosCache:
-        """What Django, which is not typed, gives a cache."""
+        """The members that a cache has from Django, which is not typed."""
 
         default_timeout: float | None
         key_prefix: str
@@ -83,7 +83,7 @@ class StoreconfCache(_DjangosCache):
     """A cache on the store that ``LOCATION`` names.
 
     ``OPTIONS``: ``layout`` (a source of `storeconf.load`, or a registry; else discovery finds the file),
-    ``environment``, and ``serializer``: ``pickle`` as in Django's own backends, or ``json``. Whoever can write to a
+    ``environment``, and ``serializer``: ``pickle`` as in Django's own backends, or ``json``. Anyone who can write to a
     store can run code in every process that unpickles its values.
 
     Without ``TIMEOUT`` the store's ``ttl.default`` applies, else Django's 300 seconds. All caches of one layout share
@@ -220,7 +220,7 @@ class StoreconfCache(_DjangosCache):
         return StoreError(f"the counter {key!r} in store {self.store.name!r} changes too often", store=self.store.name)
 
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
-        """Return the value; if the key is missing, store and return ``default``, or what it returns if it is callable.
+        """Return the value; if the key is missing, store and return ``default``, or its result if it is callable.
 
         Threads that want the same key at once call it once; with the middleware ``refresh`` processes do, too.
         """
@@ -293,7 +293,7 @@ class StoreconfCache(_DjangosCache):
         await self._entries.awaited("delete_many", names)
 
     def clear(self) -> None:
-        """Remove every key of the store and of the namespaces below it, whatever its prefix and version, no others."""
+        """Remove every key of the store and of the namespaces below it, with any prefix and version, and no others."""
         self._entries.delete_all()
 
     async def aclear(self) -> None:
@@ -302,7 +302,7 @@ class StoreconfCache(_DjangosCache):
 
 
 class _Entries(SyncStore):
-    """The store for threads, and for coroutines of whatever event loop a request has.
+    """The store for threads, and for coroutines of any event loop that a request has.
 
     A thread with a running event loop waits too, as with Django's own backends: a session that an asynchronous view
     reads without ``await`` would be an error otherwise.
@@ -349,7 +349,7 @@ class _Entries(SyncStore):
 
 @contextmanager
 def _as_without_loop() -> Iterator[None]:
-    """Make calls as threads without an event loop do: what has to wait does so in the background loop."""
+    """Make calls as threads without an event loop do: calls that have to wait do so in the background loop."""
     loop = _get_running_loop()
     if loop is None:
         yield
@@ -404,7 +404,7 @@ _SERIALIZERS: Final[dict[object, tuple[Callable[[Any], bytes], Callable[[bytes],
 
 
 _registries: dict[tuple[object, ...], tuple[StoreRegistry, Source]] = {}
-"""The registry of each layout in use, with what it was made from: Django makes a cache per thread and task."""
+"""The registry of each layout in use, with its source: Django makes a cache per thread and task."""
 
 
 def _registry(layout: Source, environment: str | None) -> StoreRegistry:

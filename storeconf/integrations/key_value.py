@@ -45,7 +45,7 @@ class StoreconfKeyValue:
     by the store's own clock, so the store's middleware applies. A collection whose name can't name a namespace is kept
     in ``q-`` and the name with all but letters, digits and ``-`` written as ``_`` and two hexadecimal digits per byte.
 
-    Errors of the store stay what they are (`StoreUnavailableError` is a ConnectionError); values that are not JSON
+    Errors of the store stay as they are (`StoreUnavailableError` is a ConnectionError); values that are not JSON
     raise py-key-value's SerializationError.
     """
 
@@ -116,7 +116,7 @@ class StoreconfKeyValue:
     async def ttl_many(
         self, keys: Sequence[str], *, collection: str | None = None
     ) -> list[tuple[dict[str, Any] | None, float | None]]:
-        """Return what `ttl` does for each key, in their order."""
+        """Return the result of `ttl` for each key, in their order."""
         store = self._collection(collection)
         return list(await asyncio.gather(*(_with_ttl(store, key) for key in keys)))
 
@@ -161,7 +161,7 @@ class StoreconfKeyValue:
         return True
 
     async def cull(self) -> None:
-        """Drop what has expired; servers do it by themselves."""
+        """Drop expired entries; servers do it by themselves."""
         await self.store.delete_expired()
 
     def _collection(self, name: str | None) -> Store:

@@ -37,14 +37,14 @@ __all__ = ["AsyncStoreconfStorage", "StoreconfStorage"]
 T = TypeVar("T")
 
 _SLIDING = "/sliding"
-"""What the keys of sliding windows end in, so that they differ from those of fixed windows with the same limit."""
+"""The end of the keys of sliding windows: it sets them apart from those of fixed windows with the same limit."""
 
 _AT_ONCE = 1000
 """Keys that a reset deletes in one step."""
 
 
 class _Counters:
-    """What both storages do, awaited."""
+    """The operations of both storages, awaited."""
 
     def __init__(self, uri: str | None, layout: Source, environment: str | None) -> None:
         name, layout, environment = _parts(uri, layout, environment)

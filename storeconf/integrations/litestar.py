@@ -85,7 +85,7 @@ class _LayoutBackend(ServerSideSessionBackend):
         if config.absolute_max_age is None:
             data = await self.get(identifier, store)
         else:
-            # Without renewing it: what is noted in it goes with its expiry, and each response stores it anyway.
+            # Without renewing it: the notes in it go with its expiry, and each response stores it anyway.
             data, left = await _read(store, identifier)
         if data is not None:
             values = self.deserialize_data(data)
@@ -132,7 +132,7 @@ class SessionConfig(ServerSideSessionConfig):
     The lifetime, of the cookie too, is the store's ``ttl.default``, else its ``ttl.max``, else 14 days.
 
     With ``absolute_max_age`` a session ends so many seconds after it began, however much it is used, measured by the
-    store's clock. With ``user_key``, the key under which the application keeps who is logged in (a str or an int),
+    store's clock. With ``user_key``, the key under which the application keeps the user's identifier (a str or an int),
     `revoke_sessions` ends all sessions of one user, which costs one more read of the store for each request of a user
     who is logged in; and a login counts as the beginning of a session.
     """
@@ -191,7 +191,7 @@ def rotate_session(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 
 async def end_rotated_session(message: Message, scope: Scope) -> None:
-    """Delete what is stored under the old identifier once the response has the new one: a hook for ``before_send``."""
+    """Delete the session under the old identifier once the response has the new one: a hook for ``before_send``."""
     rotations: list[_Rotation] | None = cast("dict[str, Any]", scope).get(_ROTATIONS)
     if not rotations:
         return

@@ -98,7 +98,7 @@ class LitestarBacked(StoreBase):
             return await call
         except StoreError:
             raise
-        except OverflowError as error:  # what Litestar's stores do with a date after the year 9999
+        except OverflowError as error:  # as Litestar's stores do with a date after the year 9999
             raise StoreValueError(_TOO_LONG, operation=operation) from error
         except Exception as error:
             raise StoreUnavailableError(

@@ -1,8 +1,8 @@
 """The built-in middleware; here the bases: pass everything through, or send every call through one guard.
 
 A middleware store holds the store inside it and shares its root: life cycle, namespaces and single flight work as if
-the middleware were not there. What a class does not override costs nothing, because the methods of the store inside
-are put in its place when they are first asked for.
+the middleware were not there. Methods that a class does not override cost nothing, because those of the store inside
+are put in their place when they are first asked for.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Wrapped(Generic[P, R]):
 
 
 def pass_through(*operations: str) -> Callable[[type[W]], type[W]]:
-    """Return a decorator for wrappers that leave these operations as they are, whatever their bases do."""
+    """Return a decorator for wrappers that leave these operations as they are, even if their bases change them."""
 
     def decorate(kind: type[W]) -> type[W]:
         for name in operations:
@@ -109,7 +109,7 @@ class StoreWrapper(Store):
     wrapped: Store
 
     is_policy: ClassVar[bool] = True
-    """Whether a class decides what callers may do or get, and not only how the backend is reached and read."""
+    """Whether a class restricts the calls or their results, and not only how the backend is reached and read."""
 
     keeps_keys: ClassVar[bool] = False
     """Whether a class that overrides `keys` yields the keys of the store inside as they are."""
@@ -197,7 +197,7 @@ class StoreWrapper(Store):
 
     @property
     def expiry_rules(self) -> ExpiryRules:
-        """Those of the store inside."""
+        """The rules of the store inside."""
         return self.wrapped.expiry_rules
 
     @property
@@ -216,7 +216,7 @@ class StoreWrapper(Store):
 
 
 def bind_again(wrapper: StoreWrapper) -> None:
-    """Let a wrapper take what it keeps from the store inside again, because that leads to another one now."""
+    """Let a wrapper take its kept attributes from the store inside again, because that leads to another one now."""
     for name in wrapper._kept | {"_refresh"}:  # noqa: SLF001  # of this module
         with suppress(AttributeError):  # it has not been asked for; using ``__dict__`` makes objects slower
             delattr(wrapper, name)
@@ -224,7 +224,7 @@ def bind_again(wrapper: StoreWrapper) -> None:
 
 
 def without_policies(store: Store) -> Store:
-    """Return a store without its middleware, except for what is needed to reach and to read its backend."""
+    """Return a store without its middleware, except for the links that are needed to reach and to read its backend."""
     if not isinstance(store, StoreWrapper):
         return store
     inner = without_policies(store.wrapped)
@@ -304,7 +304,7 @@ def _guarded(operation: Operation) -> Callable[..., Any]:
         try:
             given = [kwargs.pop(name) for name in names[len(args) : needed]]
         except KeyError:
-            inspect.signature(method).bind(None, *args, **kwargs)  # raises what the method itself would
+            inspect.signature(method).bind(None, *args, **kwargs)  # raises as the method itself would
             raise
         given += [
             kwargs.pop(name, default)

@@ -1,17 +1,18 @@
 """The calls that ``mirror`` repeats: in the order of their keys, in bounded memory, and compared where that is right.
 
 A call waits for those before it on the same keys, ``delete_all`` for all below its namespace, and those after wait for
-it. They belong to a pair of roots, because a parent's ``delete_all`` concerns its children's keys. What waits is
-bounded; a call beyond the bounds is dropped, and its keys are left out from then on, because the other store may have
-something else for them.
+it. They belong to a pair of roots, because a parent's ``delete_all`` concerns its children's keys. The waiting calls
+are bounded; a call beyond the bounds is dropped, and its keys are left out from then on, because the other store may
+have something else for them.
 
 An answer is compared if the other store must give the same one: the key was written there by this process, no other
 call was changing the key meanwhile, and the entry is not about to expire.
 
 In the caller's way is as little as possible: that a call begins and that it has ended is written in a journal, and
-what follows from that is found out in order, some milliseconds later, in moments when no caller waits for an answer.
+the consequences are found out in order, some milliseconds later, in moments when no caller waits for an answer.
 
-Longer than other modules, because the order of calls, what is compared, and what is left out follow from one another.
+Longer than other modules, because the order of calls, the comparisons, and the calls that are left out follow from one
+another.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ _LOOK = 0.001
 """Seconds between two looks for such a moment, and between the beginnings of tasks that repeat calls."""
 
 _STEP = 2
-"""Tasks that begin in one such moment: what they do in one turn of the loop, a caller may have to wait for."""
+"""Tasks that begin in one such moment: a caller may have to wait for their work in one turn of the loop."""
 
 _NOTES_AT_ONCE = 16
 """Notes of the journal that are read in one turn of the loop."""
 
 MOST_NOTES = 128
-"""Notes in the journal; at the next one it is read at once, so that the bounds hold for what is in there too."""
+"""Notes in the journal; at the next one it is read at once, so that the bounds hold for its notes too."""
 
 LARGE = 4096
 """Bytes of a value or answer after which the journal is read at once too."""
@@ -92,7 +93,7 @@ _TOO_MANY: Final = "too many calls wait to be repeated"
 
 
 class CallCounts(Protocol):
-    """What one ``mirror`` in the chain of one store counts."""
+    """The counts of one ``mirror`` in the chain of one store."""
 
     errors: int
     dropped: int
@@ -101,7 +102,7 @@ class CallCounts(Protocol):
         """Count a call that was repeated."""
 
     def tell(self, reason: str) -> None:
-        """Log what went wrong since the last line."""
+        """Log the failures since the last line."""
 
 
 class RepeatedCall:
@@ -173,7 +174,7 @@ class RepeatedCall:
         return self.path[: len(path)] == path[: len(self.path)]
 
     def arguments(self, now: float) -> tuple[Any, ...]:
-        """Return its arguments; what it sets expires when it does here, however late this is."""
+        """Return its arguments; its entry expires there when it does here, however late the call is repeated."""
         span = self.span()
         if span is None:
             return self.args
@@ -187,7 +188,7 @@ class RepeatedCall:
         return None if span is None else milliseconds(span) / 1000
 
     def end(self) -> float:
-        """When what it sets expires, by the monotonic clock; infinite for what never does, or is gone at once."""
+        """When its entry expires, by the monotonic clock; infinite for one that never does, or is gone at once."""
         span = self.span()
         return math.inf if span is None or span <= 0 else self.ended + span
 
@@ -202,9 +203,9 @@ def _size(argument: Any) -> int:
 
 
 class CallHere:
-    """A call for one key that callers make: what the journal has twice, when it begins and when it has ended.
+    """A call for one key that callers make; the journal has it twice, when it begins and when it has ended.
 
-    ``begun`` is what `RootPair.begin` would have returned, once the first of the notes has been read.
+    ``begun`` is the value that `RootPair.begin` would have returned, once the first of the notes has been read.
     """
 
     __slots__ = (
@@ -239,7 +240,7 @@ class CallHere:
 
 
 def _repeated(call: CallHere) -> RepeatedCall:
-    """Return what is to be repeated of a call."""
+    """Return the part of a call that is to be repeated."""
     repeated = RepeatedCall(call.link, call.store, call.row, call.keys, call.args, call.kwargs)
     repeated.answer, repeated.unknown = call.answer, call.unknown
     repeated.ended, repeated.seconds = call.ended, call.ended - call.start
@@ -278,7 +279,7 @@ _ALIVE: WeakSet[RootPair] = WeakSet()
 
 
 def pair_of(inner: Store, other: Store) -> RootPair:
-    """What all links from a root to another share."""
+    """The pair of roots that all links from one to the other share."""
     roots = (inner.root, other.root)
     return _PAIRS.setdefault((id(roots[0]), id(roots[1])), RootPair(roots))
 
@@ -313,14 +314,14 @@ class RootPair:
         self._changing: dict[int, int] = {}
         self._ended: dict[int, int] = {}
         self._horizon: int = 0  # the number up to which those that have ended are forgotten
-        # The same of delete_all, in whatever namespace.
+        # The same of delete_all, in any namespace.
         self._clearing: int = 0
         self._cleared: int = 0
         self._closing: float | None = None
         self._reasons: dict[CallCounts, str] = {}  # to be logged outside of the mutex
 
     def forget_parent(self) -> None:
-        """In a forked child: leave to the parent what is to be repeated, and compare only what this process writes."""
+        """In a forked child: leave the calls to repeat to the parent, and compare only this process's own writes."""
         self._reset()
 
     # ------------------------------------------------------------------ in the caller's way
@@ -363,7 +364,7 @@ class RootPair:
             self.settle()
 
     def settle(self) -> None:
-        """Find out what follows from the journal."""
+        """Find out the consequences of the journal."""
         with self._mutex:
             self._read_journal()
         if self._reasons:
@@ -376,7 +377,7 @@ class RootPair:
         return self._pending
 
     def begin(self, keys: Collection[int], changes: bool) -> tuple[int, int, Collection[int]]:
-        """Note that a call for these keys begins; what comes back is for `repeat`, or for `end`."""
+        """Note that a call for these keys begins; the result is for `repeat`, or for `end`."""
         with self._mutex:
             self._read_journal()
             return self._begin(keys, changes)
@@ -489,7 +490,7 @@ class RootPair:
             self._queue(call, lane)
 
     def _lane_here(self) -> _MirrorLane:
-        """Return the lane of this event loop; what was to be repeated in one that is closed is dropped."""
+        """Return the lane of this event loop; calls to repeat in a closed loop are dropped."""
         loop, mine = asyncio.get_running_loop(), None
         with self._mutex:
             self._read_journal()
@@ -527,7 +528,7 @@ class RootPair:
             for each_lane in self._lanes:
                 for each in reversed(each_lane.calls):
                     if each.number <= newest:
-                        break  # what is older, the newest tree waits for
+                        break  # the newest tree waits for older ones
                     if each.concerns(path):
                         first[id(each)] = each
             self._trees.append(call)
@@ -554,7 +555,7 @@ class RootPair:
         assert lane is not None
         lane.ready.append(call)
         if _get_running_loop() is not lane.loop:
-            # A closed loop raises; the next call drops what it was to repeat.
+            # A closed loop raises; the next call drops the calls that it was to repeat.
             with suppress(RuntimeError):
                 lane.loop.call_soon_threadsafe(self._begin_tasks, lane)
 
@@ -571,7 +572,7 @@ class RootPair:
                 self._let_close(lane)
                 self._drop_lane(lane)
 
-        # In a context of its own: what is repeated is part of no request and of no flight.
+        # In a context of its own: repeated calls are not part of a request or of a flight.
         lane.leader = lane.loop.create_task(self._gather(lane), context=Context())
         lane.leader.add_done_callback(ended)
 
@@ -592,7 +593,7 @@ class RootPair:
             self._tell()
             patient_until = time.monotonic() + PATIENCE
             while self._meets_callers(lane) and time.monotonic() < patient_until:  # noqa: ASYNC110
-                await asyncio.sleep(_LOOK)  # for an event, callers would have to look for who waits
+                await asyncio.sleep(_LOOK)  # for an event, callers would have to look for waiters
             self._begin_tasks(lane, _STEP)
             if not lane.calls and not self._journal:
                 lane.leader = None
@@ -610,7 +611,7 @@ class RootPair:
             task.add_done_callback(lane.tasks.discard)
 
     async def _work(self, lane: _MirrorLane) -> None:
-        """Repeat what is ready."""
+        """Repeat the calls that are ready."""
         task = asyncio.current_task()
         inside = self._life.inside
         inside.add(task)  # so that it goes on while the store closes
@@ -650,7 +651,7 @@ class RootPair:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             error = failure  # not of this task
-        except Exception as failure:  # noqa: BLE001  # whatever it is, it must reach nobody
+        except Exception as failure:  # noqa: BLE001  # no error of any kind may reach a caller
             error = failure
         with self._mutex:
             if call not in lane.calls:
@@ -730,7 +731,7 @@ class RootPair:
                 self._known.pop(key, None)
 
     def _learn(self, call: RepeatedCall, answer: Any, now: float) -> str:
-        """Compare the answer if it must be the same, and note what is known of the keys now; return the outcome."""
+        """Compare the answer if it must be the same, and note the present knowledge of the keys; return the outcome."""
         if call.is_tree:
             if call.unknown:
                 self._known.clear()
@@ -750,7 +751,7 @@ class RootPair:
             outcome = "same" if same else "different" if same is False else "unchecked"
         if row.changes:
             for key in call.keys:
-                # Of keys that are left out, what waits may be repeated in any order: a call between may be missing.
+                # Waiting calls for keys that are left out may run in any order: a call between may be missing.
                 skipped = key in call.unsure or self.leaves_out(key)
                 end = None if skipped else _end(call, answer, known.get(key), outcome)
                 known.pop(key, None)

@@ -74,7 +74,7 @@ class Cache(Middleware):
 
 
 class _Expiries:
-    """Whether the backend tells expiries, for all namespaces of a store. What may have ended can't be kept near."""
+    """Whether the backend tells expiries, for all namespaces of a store. Other entries can't be kept near."""
 
     __slots__ = ("_logger", "untold_until")
 
@@ -90,7 +90,7 @@ class _Expiries:
 
 
 class CacheStore(StoreWrapper):
-    """Serves what it has read a moment ago. Everything but reading values goes to the store inside."""
+    """Serves values that it has read a moment ago. Everything but reading values goes to the store inside."""
 
     def __init__(self, inner: Store, settings: Cache, logger: logging.Logger) -> None:
         self._expiries = _Expiries(logger)
@@ -100,7 +100,7 @@ class CacheStore(StoreWrapper):
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Take what is near of this namespace once."""
+        """Look up the near space of this namespace once."""
         self._space = self._coherence.space(self._near, self._path)
         # Else reading many with their expiries takes many calls, which is more than keeping them is worth.
         self._in_one_step = type(self._hooks).do_get_with_expiry is not Hooks.do_get_with_expiry
@@ -180,7 +180,7 @@ class CacheStore(StoreWrapper):
             if found is None:
                 return None
             value, left = found
-            # Backends round up to the millisecond what is left.
+            # Backends round the remaining time up to the millisecond.
             ends = None if left is None else begun + left - 0.001
             until = begun + self._max_age
             entry = NearEntry(space, key, value, begun, until if ends is None else min(until, ends), ends)
@@ -202,7 +202,7 @@ class CacheStore(StoreWrapper):
     async def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """See `Store.get_many`; missing entries are read and kept, unless there are many."""
         if isinstance(keys, str | bytes):
-            return await self.wrapped.get_many(keys)  # which says what is wrong with it
+            return await self.wrapped.get_many(keys)  # which raises the right error
         found: dict[str, bytes] = {}
         missing: list[str] = []
         pace, now = Pace(), monotonic()

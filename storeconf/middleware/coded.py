@@ -1,7 +1,7 @@
 """The base of middleware that stores values in another form: `CodecStore`.
 
-Atomic operations on values are built on the compare-and-set of the store inside, so they stay atomic. What removes or
-replaces a value decodes it first: a call that can't read a value leaves it there.
+Atomic operations on values are built on the compare-and-set of the store inside, so they stay atomic. An operation that
+removes or replaces a value decodes it first: a call that can't read a value leaves it there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SHORTEST_CAP, _LONGEST_CAP = 0.06, 0.5
 
 
 class Tries:
-    """The pauses between the tries of one call, which compares what it has read."""
+    """The pauses between the tries of one call, which compares the value that it has read."""
 
     __slots__ = ("_began", "_longest")
 
@@ -102,7 +102,7 @@ class CodecStore(StoreWrapper):
         raise NotImplementedError
 
     def decode(self, key: str, value: bytes) -> bytes:
-        """Return what `encode` was given.
+        """Return the value that `encode` was given.
 
         ValueError means that the stored value is damaged or not in this form: it counts as missing, with a warning. A
         StoreError goes to the caller, and the entry stays.
@@ -228,7 +228,7 @@ class CodecStore(StoreWrapper):
     async def _removed(self, operation: str, key: str, *, permanent: bool) -> bytes | None:
         """Return the value and remove it, a ``permanent`` one only if told so; only one caller removes it.
 
-        What reads as missing, or can't be read, stays.
+        An entry that reads as missing, or can't be read, stays.
         """
         with self._named(operation):
             tries = Tries()

@@ -69,7 +69,7 @@ class _Lz4:
         return self._library.compress(data)  # type: ignore[no-any-return]  # the library has no types
 
     def unpack(self, packed: bytes, limit: int) -> bytes:
-        # As much as is asked for is allocated, so that asking for what the frame announces is much faster.
+        # As much as is asked for is allocated, so that asking for the size in the frame is much faster.
         announced = self._library.get_frame_info(packed)["content_size"] or limit
         if announced > limit:
             raise TooLargeError
@@ -243,5 +243,5 @@ class CompressStore(CodecStore):
         except TooLargeError as error:
             raise NotCoded(f"it unpacks to more than {self.max_size} bytes") from error
         except Exception as error:
-            # Each library has errors of its own for damaged data; what they share is that the data are damaged.
+            # Each library has errors of its own for damaged data; they all mean that the data are damaged.
             raise NotCoded(f"it is damaged ({type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""``encrypt``: store values so that only those who have the key can read or change them.
+"""``encrypt``: store values so that only holders of the key can read or change them.
 
 AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce for each value, under a key that HKDF-SHA256 (RFC 5869) derives
 from the configured text and a random 128-bit salt stored with the value. A store takes a new salt long before as many
@@ -92,7 +92,7 @@ class Encrypt(Middleware):
 
 
 class _Key:
-    """One configured key: its identifier, and what values are encrypted with. Threads may use it at once."""
+    """One configured key: its identifier, and the cipher for values. Threads may use it at once."""
 
     def __init__(self, text: str) -> None:
         self._secret = hashlib.sha256(b"storeconf encrypt 1" + text.encode()).digest()
@@ -102,7 +102,7 @@ class _Key:
         self._left = 0
 
     def encrypt(self, value: bytes, bound_to: bytes) -> bytes:
-        """Encrypt a value under a random nonce, and put before it what decrypting needs."""
+        """Encrypt a value under a random nonce, and put before it the data that decrypting needs."""
         self._left -= 1
         if self._left < 0:
             salt = os.urandom(_SALT)
@@ -148,7 +148,7 @@ class EncryptStore(CodecStore):
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Prepare what is authenticated with each value of this namespace, besides its key."""
+        """Prepare the data that are authenticated with each value of this namespace, in addition to its key."""
         super().on_bind()
         self._place = "\0".join(("", *self.namespaces)) + "\0\0"
 

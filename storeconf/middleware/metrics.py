@@ -1,4 +1,4 @@
-"""``metrics``: count and time every call, through the OpenTelemetry API, with whatever provider the application has."""
+"""``metrics``: count and time every call, through the OpenTelemetry API, with the application's own provider."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 _FINDS = named(lambda operation: operation.finds)
-"""Those of which a hit rate is made."""
+"""The operations that count in the hit rate."""
 
 
 class Metrics(Middleware):
@@ -131,7 +131,7 @@ class MetricsStore(GuardedStore):
         try:
             async for key in keys:
                 yield key
-        except GeneratorExit:  # whoever iterates has seen enough
+        except GeneratorExit:  # the caller has seen enough
             raise
         except NoLoopError:
             outcome = None  # as in `around`

@@ -1,6 +1,6 @@
-"""``mirror``: what callers do to a share of the keys is repeated on another store, to try that out.
+"""``mirror``: calls for a share of the keys are repeated on another store, to try that store out.
 
-The calls to be repeated belong to a pair of roots: see `storeconf.middleware._repeated`. What is counted belongs to a
+The calls to be repeated belong to a pair of roots: see `storeconf.middleware._repeated`. Counts belong to a
 link: one ``mirror`` in the chain of one store, with the namespaces made from it. ``docs/decisions/0016-mirror.md`` has
 the reasons.
 """
@@ -65,7 +65,7 @@ class Mirror(Middleware):
         return MirrorStore(inner, other, LinkCounts(self, other.name, context))
 
 
-# ---------------------------------------------------------------------- what is counted
+# ---------------------------------------------------------------------- counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class _Timing:
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport:
-    """What became of the calls that ``mirror`` repeats, in this process since the store was made.
+    """The outcome of the calls that ``mirror`` repeats, in this process since the store was made.
 
     ``calls`` were repeated; of these, ``compared`` were compared, ``differences`` had another answer, and ``errors``
     failed. ``dropped`` calls had no room, or the store was closed first; ``left_out`` were not repeated because a call
@@ -130,7 +130,7 @@ class MirrorReport:
 
 
 def mirror_report(store: Store | SyncStore) -> MirrorReport | None:
-    """Return what the ``mirror`` in the chain of a store has counted, None if there is none."""
+    """Return the counts of the ``mirror`` in the chain of a store, None if there is none."""
     inside: Any = store
     while inside is not None and not isinstance(inside, MirrorStore):
         inside = getattr(inside, "wrapped", None)
@@ -138,7 +138,7 @@ def mirror_report(store: Store | SyncStore) -> MirrorReport | None:
 
 
 class LinkCounts:
-    """One ``mirror`` in the chain of one store: its share of the keys, and what it counts."""
+    """One ``mirror`` in the chain of one store: its share of the keys, and its counts."""
 
     calls: int = 0
     compared: int = 0
@@ -167,7 +167,7 @@ class LinkCounts:
             self._histogram.record(there, {"store": self._name, "operation": operation, "outcome": outcome})
 
     def tell(self, reason: str) -> None:
-        """Log what went wrong since the last line, unless that was a moment ago. Keys and values are never logged."""
+        """Log the failures since the last line, unless that was a moment ago. Keys and values are never logged."""
         now = time.monotonic()
         if now < self._next_line:
             return
@@ -192,7 +192,7 @@ def _histogram() -> Any:
 
 
 _Part: TypeAlias = "tuple[RepeatedCall, tuple[int, int, Collection[int]]]"
-"""A call for some keys, and what `RootPair.begin` has returned for them."""
+"""A call for some keys, and the result of `RootPair.begin` for them."""
 
 
 def _may_have_happened(error: BaseException) -> bool:
@@ -242,7 +242,7 @@ class MirrorStore(GuardedStore):
         return child
 
     def report(self) -> MirrorReport:
-        """Return what has been counted so far."""
+        """Return the counts so far."""
         link, pending = self._link, self._pair.pending  # which comes first: it finds out about the others
         return MirrorReport(
             link.calls, link.compared, link.differences, link.errors, link.dropped, link.left_out, pending,
@@ -357,7 +357,7 @@ class MirrorStore(GuardedStore):
         digest = self._digest.copy()
         try:
             digest.update(key.encode())
-        except (AttributeError, UnicodeEncodeError):  # it is not a key, as the store tells who called it
+        except (AttributeError, UnicodeEncodeError):  # it is not a key, as the store tells the caller
             return None
         number = int.from_bytes(digest.digest())
         if number >= self._link.below:

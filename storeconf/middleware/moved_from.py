@@ -1,19 +1,19 @@
 """``moved_from``: entries that are still in an old store are carried over, one by one, while both stores are in use.
 
-Before anything else, an operation settles its key: an entry of the old store is carried over once. What is on its way
+Before anything else, an operation settles its key: an entry of the old store is carried over once. An entry on its way
 has a mark in front, with a token of its own:
 
 1. the new store gets a provisional entry, only if it has none;
 2. the entry of the old store is claimed for it, only if it is still the same;
-3. the provisional entry is confirmed, only if it is still there: it will be the entry, whatever happens;
+3. the provisional entry is confirmed, only if it is still there: it will be the entry in any case;
 4. the claimed entry becomes a carried one;
 5. the confirmed entry becomes the entry;
 6. the carried entry is deleted.
 
-Whoever meets a provisional or confirmed entry finishes it, so a process may die between any two steps. If the old store
-has another value or none by then, the provisional entry is dead and is removed. A process that was slow may claim an
-entry when its provisional one is gone for long, and the entry is another one with the same value: a claim without a
-provisional or confirmed entry counts for nothing, and becomes the entry again.
+Any caller that meets a provisional or confirmed entry finishes it, so a process may die between any two steps. If the
+old store has another value or none by then, the provisional entry is dead and is removed. A process that was slow may
+claim an entry when its provisional one is gone for long, and the entry is another one with the same value: a claim
+without a provisional or confirmed entry counts for nothing, and becomes the entry again.
 
 A new entry for a key that neither store has is made under a reservation of the key in the store where it is not made,
 so that a process that only prepares and one that carries entries over do not both make one. Where entries are made they
@@ -74,7 +74,7 @@ _RESERVED: Final = b"R"
 """In either store: somebody makes the entry in the other one."""
 
 _LEASE: Final = 5.0
-"""Seconds after which a reservation ends by itself; whoever made it has half of that to make the entry."""
+"""Seconds after which a reservation ends by itself; its maker has half of that to make the entry."""
 
 _PAUSE: Final = 0.01
 """Seconds between two looks at a reservation."""
@@ -129,7 +129,7 @@ class _Marked(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes) -> _Marked | None:
-        """Return what an entry with a mark means, None for any other."""
+        """Return the meaning of an entry with a mark, None for any other."""
         if not data.startswith(_MARK) or len(data) < _HEAD:
             return None
         start = len(_MARK)
@@ -223,7 +223,7 @@ class MovedFromStore(StoreWrapper):
         return child
 
     def own_error(self, error: StoreError, operation: str) -> StoreError:
-        """Return an error as the caller of an operation gets it; one of the old store becomes the cause of his."""
+        """Return an error as the caller of an operation gets it, with an error of the old store as its cause."""
         if error.store in (None, self.name, self.wrapped.name) or error.store != self.old.name:
             error.store, error.operation = self.name, operation
             return error
@@ -268,7 +268,7 @@ class MovedFromStore(StoreWrapper):
                     await self._finish(key, provisional)
 
     async def _finish(self, key: str, marked: _Marked) -> None:
-        """Make a marked entry of the new store what it was to become, or remove it if the old store has changed."""
+        """Finish a marked entry of the new store, or remove it if the old store has changed."""
         if marked.kind == _CONFIRMED:
             await self._finish_confirmed(key, marked, _marked(await self.old.get(key)))
             return
@@ -304,7 +304,7 @@ class MovedFromStore(StoreWrapper):
             await old.compare_and_set(key, carried, None)
 
     async def _tidy(self, key: str, marked: _Marked) -> None:
-        """Do what is to be done with a marked entry of the old store."""
+        """Finish a marked entry of the old store."""
         new, old = self.wrapped, self.old
         if marked.kind == _RESERVED:
             await _end_of_reservation(old, key)
@@ -351,7 +351,7 @@ class MovedFromStore(StoreWrapper):
         return count
 
     async def _settle_marked(self) -> None:
-        """Settle what has a mark in the new store, and nothing in the old one any more.
+        """Settle entries that have a mark in the new store, and nothing in the old one any more.
 
         A process that died has left it there, and then others deleted the entry that it was carrying over.
         """
@@ -404,7 +404,7 @@ class MovedFromStore(StoreWrapper):
     async def _each(
         self, keys: Iterable[str], work: Callable[[str], Awaitable[T]], results: list[T], *, changes: bool
     ) -> None:
-        """Do something with each key, with several at a time; add the results in whatever order.
+        """Do something with each key, with several at a time; add the results in any order.
 
         A failure ends it, and is raised itself. If that ``changes`` something, other keys may be changed by then.
         """
@@ -451,7 +451,7 @@ class MovedFromStore(StoreWrapper):
     async def _create(self, key: str, value: bytes, expires_in: Expiry | None) -> bool:
         """Make an entry where neither store has one; whether nobody else was first.
 
-        Of one who prepares and one who carries over, each reserves the key where the other one makes his entry.
+        Of a caller that prepares and one that carries over, each reserves the key where the other makes its entry.
         """
         new, old = self.wrapped, self.old
         place, other = (old, new) if self.prepare else (new, old)
@@ -474,7 +474,7 @@ class MovedFromStore(StoreWrapper):
         elif clock() - begun >= _LEASE:
             reason = "the reservation of a new entry has ended, because making it took too long"
             raise StoreError(reason, store=self.name, outcome_unknown=True)
-        return True  # what ended the reservation, such as `delete_all`, has changed nothing else
+        return True  # the call that ended the reservation, such as `delete_all`, has changed nothing else
 
     # ------------------------------------------------------------------ reading
 

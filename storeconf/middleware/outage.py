@@ -1,8 +1,8 @@
-"""``fallback`` and ``on_error``: what answers while a backend is unavailable, another store or an empty one.
+"""``fallback`` and ``on_error``: while a backend is unavailable, another store answers, or an empty one.
 
-What was written to the other store of ``fallback`` must not come back in the next outage, when the backend may have
-deleted or replaced it. So the keys that were taken over are remembered. Their entries in the other store are deleted as
-soon as a call for them succeeds on the backend, and all of them once no call has failed for a while.
+Entries written to the other store of ``fallback`` must not come back in the next outage, when the backend may have
+deleted or replaced them. So the keys that were taken over are remembered. Their entries in the other store are deleted
+as soon as a call for them succeeds on the backend, and all of them once no call has failed for a while.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Fallback(Middleware):
 
 
 _mutex: threading.Lock = threading.Lock()
-"""Guards what is taken over, on all stores; nobody waits while holding it."""
+"""Guards the keys that are taken over, on all stores; nobody waits while holding it."""
 
 
 def _after_fork() -> None:
@@ -140,7 +140,7 @@ class _Outages:
             await self._delete(oldest, list(islice(taken, self.count - MOST_KEYS)), self._number, keep=False)
 
     async def settle(self, other: Store, keys: Iterable[str]) -> None:
-        """Delete what was taken over of these keys, because the backend has answered for them."""
+        """Delete the entries of these keys that were taken over, because the backend has answered for them."""
         self._watch()
         await self._delete(other, keys, self._number)
 
@@ -193,7 +193,7 @@ class _Outages:
         return gone
 
     def _on_change(self, path: tuple[str, ...], keys: Collection[str] | None) -> None:
-        """Count as taken over in an outage long ago what was changed on the backend since, through whatever chain."""
+        """Count keys that were changed on the backend, through any chain, as taken over in an outage long ago."""
         with _mutex:
             for inner, others in self._places.items():
                 if inner == path or (keys is None and inner[: len(path)] == path):
@@ -228,7 +228,7 @@ class _Outages:
 
 
 class FallbackStore(CatchingStore):
-    """Repeats on another store what the store inside could not do."""
+    """Repeats on another store the calls that the store inside could not execute."""
 
     tolerates_outages = True
 
@@ -296,7 +296,7 @@ class FallbackStore(CatchingStore):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Run the call on the other store, if it takes over this one; of a bulk call, what the backend has not done."""
+        """Run the call on the other store, if it takes over this one; of a bulk call, the unfinished part."""
         if isinstance(error, StoreRefusedError):
             raise error  # the backend answers, and reads still come from it
         row = OPERATIONS[operation]
@@ -337,7 +337,7 @@ class OnError(Middleware):
     )
 
     def warnings(self) -> list[tuple[str, str]]:
-        """That nothing was chosen."""
+        """A warning if no action was chosen."""
         if "action" in self.model_fields_set:
             return []
         return [("", "on_error without an action means raise, as without on_error; write on_error: miss, or raise")]

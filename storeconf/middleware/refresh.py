@@ -107,7 +107,7 @@ class Refresh(Middleware):
 
 
 class _Events:
-    """What happened on one store with all its namespaces. Each kind of event is logged now and then."""
+    """The events on one store with all its namespaces. Each kind of event is logged now and then."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self.served = 0
@@ -198,7 +198,7 @@ class Refresher:
         """See `Store.get_or_set`."""
         flights, path = life_of(store).flights, store.namespaces
         computation = Refreshing(self, store, key, factory, expires_in, self._early_seconds(store, expires_in))
-        # Who waits here may soon wait for the factory, too.
+        # A caller that waits here may soon wait for the factory, too.
         value = await flights.looking(path, key, computation.look())
         if value is not None:
             return value
@@ -332,11 +332,11 @@ class Refreshing(Computation):
             attempt += 1
             if (value := await self.look()) is not None:
                 return value
-        # Whoever had it before may have stored the value since this was found to be missing.
+        # Its former holder may have stored the value since this was found to be missing.
         return await self.look()
 
     async def _instead(self, error: Exception) -> bytes | None:
-        """Return what is served in place of a value that could not be computed."""
+        """Return the value to serve in place of one that could not be computed."""
         events, name = self._refresher.events, self.store.name
         if self.old is not None and time.monotonic() < self.old[1]:
             events.note(name, "a value could not be renewed before it expires", error)
@@ -422,7 +422,7 @@ class _Lease:
 
 @pass_through(*(row.method for row in METHODS.values() if row.target == "tree" or not row.changes))
 class CopyingStore(GuardedStore, RefreshStore):
-    """Stores a copy of what `get_or_set` stores, and deletes it with every other write or deletion of its key."""
+    """Stores a copy of each value of `get_or_set`, and deletes it with every other write or deletion of its key."""
 
     def __init__(self, inner: Store, settings: Refresh, events: _Events) -> None:
         self._extra = None if settings.stale_if_error is None else milliseconds(settings.stale_if_error)

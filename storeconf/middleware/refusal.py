@@ -56,7 +56,7 @@ class Limit(Middleware):
         return self
 
     def wrap(self, inner: Store, context: BuildContext) -> Store:
-        """Return a store that refuses what is larger."""
+        """Return a store that refuses larger keys and values."""
         # `compress` applies this limit while it unpacks, so that no larger value comes from there.
         read_size = None if "compress" in context.chain else self.value_size
         return LimitStore(inner, self.key_size, self.value_size, read_size, context.logger)
@@ -93,14 +93,14 @@ class LimitStore(GuardedStore):
         super().__init__(inner)
 
     def on_bind(self) -> None:
-        """Leave alone what has nothing to check."""
+        """Pass operations through that have nothing to check."""
         if self._key_size is None:
             self.pass_through(*_WITHOUT_VALUES, *(_READING if self._read_size is None else ()))
 
     def around(
         self, operation: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Any]:
-        """Check what the operation carries, then let it through as it is; a refusal comes when it is awaited."""
+        """Check the arguments of the operation, then let it through as it is; a refusal comes when it is awaited."""
         row = OPERATIONS[operation]
         if row.target == "keys":
             return self._guard_many(row, call, *args)
@@ -108,7 +108,7 @@ class LimitStore(GuardedStore):
             self._check_key(args[0], operation)
             if row.stores and (value := row.stored(args)) is not None:
                 self._check_value(value, operation)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with the arguments
+        except Exception as error:  # noqa: BLE001  # the arguments may be wrong in any way
             return _refused(error)
         if self._read_size is not None:
             if row.effect == "take":
@@ -156,7 +156,7 @@ class LimitStore(GuardedStore):
         return None if found is None or self._fitting(key, found[0]) is None else found
 
     async def _popped(self, call: Callable[..., Coroutine[Any, Any, Any]], key: str) -> Any:
-        # Looked at first: what counts as damaged is not removed.
+        # Looked at first: an entry that counts as damaged is not removed.
         try:
             value = self._fitting(key, await self._get(key))
         except StoreError as error:

@@ -1,7 +1,7 @@
 """``breaker``, ``retry`` and ``timeout``: how long to wait for a backend, and when to ask it again.
 
-``breaker`` stops asking a backend that keeps failing, so that an outage costs no waiting; ``retry`` repeats what failed
-because the backend was unavailable, where repeating is safe; ``timeout`` bounds each attempt.
+``breaker`` stops asking a backend that keeps failing, so that an outage costs no waiting; ``retry`` repeats calls that
+failed because the backend was unavailable, where repeating is safe; ``timeout`` bounds each attempt.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Circuit:
 
 @pass_through("ping")
 class BreakerStore(GuardedStore):
-    """Counts failures in a row; ``ping`` always goes through, because it is what one asks in an outage."""
+    """Counts failures in a row; ``ping`` always goes through, because it is for diagnosing an outage."""
 
     _runs_without_loop: ClassVar[bool] = True
     is_policy = False
@@ -172,7 +172,7 @@ class BreakerStore(GuardedStore):
         circuit.check(self.name, "keys")
         try:
             async for key in keys:
-                if circuit.failures:  # now, because whoever iterates may take any time, and others wait for the answer
+                if circuit.failures:  # now, because an iteration may take any time, and others wait for the answer
                     circuit.succeeded(self.name)
                 yield key
         except BaseException as error:
@@ -245,7 +245,7 @@ class RetryStore(CatchingStore):
             try:
                 return row.united(reached, await call(*args, **kwargs))
             except StoreError as again:
-                # Whatever ends the call, an earlier attempt may have taken effect.
+                # However the call ends, an earlier attempt may have taken effect.
                 if unknown and not again.outcome_unknown:
                     again.add_note("an earlier attempt may have taken effect")
                 unknown = again.outcome_unknown = unknown or again.outcome_unknown
@@ -259,10 +259,10 @@ class RetryStore(CatchingStore):
     @staticmethod
     def _safe(operation: str, error: StoreError, *args: Any) -> bool:
         if isinstance(error, StoreRefusedError):
-            return error.code == "READONLY"  # the primary has moved; whatever else is refused stays so for long
+            return error.code == "READONLY"  # the primary has moved; other refusals last for long
         if not error.outcome_unknown or OPERATIONS[operation].repeatable(args):
             return True
-        return operation == "add" and is_storing()  # what get_or_set has added, it finds when it adds it again
+        return operation == "add" and is_storing()  # get_or_set finds its own value when it adds it again
 
 
 # ---------------------------------------------------------------- an upper bound
@@ -305,7 +305,7 @@ class TimeoutStore(GuardedStore):
 
     def on_bind(self) -> None:
         """Leave alone the operations that never wait."""
-        # Only what the class itself declares: a subclass of it may wait.
+        # Only the class's own declarations: a subclass of it may wait.
         self.pass_through(*vars(type(self.wrapped)).get("synchronous_operations", ()))
 
     async def ping(self) -> PingResult:

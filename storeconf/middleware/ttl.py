@@ -80,7 +80,7 @@ class Ttl(Middleware):
 
 
 def _seconds(span: timedelta | None) -> float | None:
-    """Seconds as an int where possible: that is what a store converts fastest."""
+    """Seconds as an int where possible: a store converts an int fastest."""
     if span is None:
         return None
     seconds = span.total_seconds()
@@ -124,7 +124,7 @@ class TtlStore(StoreWrapper):
 
     def _expiry(self, span: Expiry | None) -> Expiry | None:
         if span is not None:
-            return self._capped(span)  # type: ignore[no-any-return]  # the store refuses what is not a span
+            return self._capped(span)  # type: ignore[no-any-return]  # the store refuses other values than spans
         if self._jitter and self._absent is not None:
             return self._absent * (1 - self._jitter * random.random())
         return self._absent

@@ -1,6 +1,6 @@
 """The parts of a memory store: a namespace's entries, the bounds of all namespaces, their latch, and the deadlines.
 
-Only what its docstring calls thread-safe is: whoever changes anything else holds the store's latch.
+Only methods whose docstrings say so are thread-safe: callers of any others that change something hold the latch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Entry: TypeAlias = tuple[Any, float, float]
 
 A tuple, because a table of a million entries takes half the memory that objects would take. Its invariants:
 
-- ``entry[1] is FOREVER`` for what never expires, and then ``entry[2] is FOREVER`` too; the code tests identity;
+- ``entry[1] is FOREVER`` for one that never expires, and then ``entry[2] is FOREVER`` too; the code tests identity;
 - ``entry[2] <= entry[1]``: a deadline that comes first serves a later one, because it is queued again when it is taken
   out. So a write that does not shorten the life of an entry keeps ``old[2]`` and queues nothing;
 - ``entry[2]`` is the very float that was queued. A deadline that is taken out counts only if ``entry[2] is due``; any
@@ -86,7 +86,7 @@ class Bounds:
             return  # another thread has just removed it
 
     def size(self, key: str, value: Any) -> int:
-        """Return what an entry counts; StoreValueError if it could never fit."""
+        """Return the size that counts for an entry; StoreValueError if it could never fit."""
         if self._max_size is None:
             return 0
         size = (len(key) if key.isascii() else len(key.encode())) + len(value)
@@ -120,7 +120,7 @@ class Bounds:
         return list(self._uses)
 
     def grow(self, space: Space, key: str, entries: int, size: int) -> None:
-        """Count what was just written to ``key``, and make room for it where the bounds are passed."""
+        """Count the entry just written to ``key``, and make room for it where the bounds are passed."""
         place = (space, key)
         self._uses[place] = None
         self._uses.move_to_end(place)
@@ -129,7 +129,7 @@ class Bounds:
         self.make_room()
 
     def shrink(self, entries: int, size: int) -> None:
-        """Count what was taken out."""
+        """Count the entries that were taken out."""
         self._entries -= entries
         self._size -= size
 
@@ -166,7 +166,7 @@ class BoundedTable(dict[str, Entry]):
         self._bounds.grow(self.space, key, 1 if old is None else 0, more)
 
     def count(self) -> None:
-        """Count what it holds; it was filled without regard to the bounds."""
+        """Count its entries; it was filled without regard to the bounds."""
         self.size = self._bounds.count(self)
 
     def leave(self) -> None:
@@ -184,7 +184,7 @@ class BoundedTable(dict[str, Entry]):
 class Latch:
     """A lock for sections of a microsecond that costs 15 ns written out, where `threading.Lock` costs 110.
 
-    Whoever has its only token has the latch: ``token.pop()`` takes it and ``token.append(None)`` gives it back, both
+    The holder of its only token has the latch: ``token.pop()`` takes it and ``token.append(None)`` gives it back, both
     one atomic step. `MemoryStore.set` is why it exists, and writes it out, like this:
 
         try:
@@ -196,7 +196,7 @@ class Latch:
         finally:
             token.append(None)
 
-    What must not overlap with a `set` takes the same latch, in fewer lines:
+    Other code that must not overlap with a `set` takes the same latch, in fewer lines:
 
         token = latch.take()
         try:
@@ -271,15 +271,15 @@ class _DeadlineLane(deque[Any]):
 class Deadlines:
     """A queue of deadlines, cheaper than a heap.
 
-    Deadlines of like span wait in one lane, first in, first out: what was queued later is due later, give or take the
-    lane's slack, an eighth of the span. So a lane needs a look only when its head is due within the slack. The head
-    is then taken out; whoever takes it and finds it still in the future queues it again, now in the lane of the time
-    that is left. In all, a deadline moves once per eightfold of its span.
+    Deadlines of like span wait in one lane, first in, first out: one that was queued later is due later, give or take
+    the lane's slack, an eighth of the span. So a lane needs a look only when its head is due within the slack. The head
+    is then taken out; a taker that finds it still in the future queues it again, now in the lane of the time that is
+    left. In all, a deadline moves once per eightfold of its span.
 
     `MemoryStore.set` writes `add` out for a span whose lane is in ``lane_of``.
 
-    A deadline can't be withdrawn: who takes one out knows by identity of the float whether it still stands. Those that
-    do not are too many when ``surplus`` is far above zero: the deadlines less two for each entry, which the owner
+    A deadline can't be withdrawn: the identity of the float tells its taker whether it is still valid. Those that
+    are not are too many when ``surplus`` is far above zero: the deadlines less two for each entry, which the owner
     subtracts when there is a new entry and adds when one is gone. One number, because `MemoryStore.set` counts. Not
     thread-safe.
     """

@@ -1,7 +1,7 @@
 """The store in this process's memory: nothing is shared with other processes, nothing outlives this one.
 
-`Space` and `Bounds` hold the entries, `Deadlines` tells what has expired, and the store does what callers want of
-them: reads without any lock, changes under one `Latch`, and work that could stall an event loop in slices.
+`Space` and `Bounds` hold the entries, `Deadlines` tells which have expired, and the store does the work for
+callers: reads without any lock, changes under one `Latch`, and work that could stall an event loop in slices.
 
 Longer than other modules, because the store is one class, whose fast paths are written out where a call would cost
 more than the work.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryStore"]
 
 SWEEP_INTERVAL = 1.0
-"""Seconds between two looks of an open store at what has expired."""
+"""Seconds between two searches of an open store for expired entries."""
 
 SLICE_STEPS = 256
 """Entries that housekeeping handles before the event loop gets its turn, if `SLICE_SECONDS` lets it."""
@@ -104,7 +104,7 @@ class MemoryStore(StoreBase):
         self._deadlines = Deadlines()
         self._bounds = self._new_bounds(max_entries, max_size)
         self._spaces: weakref.WeakValueDictionary[tuple[str, ...], Space] = weakref.WeakValueDictionary()
-        self._filled: set[Space] = set()  # keeps alive what has entries but perhaps no handle
+        self._filled: set[Space] = set()  # keeps spaces alive that have entries but perhaps no handle
         self._discarded: list[tuple[Space, dict[str, Entry]]] = []  # tables that wait to be emptied in slices
         self._space = self._space_at(())
         self._forget_sweeper()
@@ -124,7 +124,7 @@ class MemoryStore(StoreBase):
         return Bounds(max_entries, max_size, self._drop_an_expired, self._drop)
 
     def set_bounds(self, max_entries: int | None, max_size: int | None) -> None:
-        """Bound the store with all its namespaces by these from now on, None: not; what exceeds them is dropped now."""
+        """Bound the store with all its namespaces by these from now on, None: not; drop entries beyond them now."""
         root = self._root
         if root is not self:
             root.set_bounds(max_entries, max_size)
@@ -275,7 +275,7 @@ class MemoryStore(StoreBase):
     # ------------------------------------------------------------------ single keys
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
-        """Read, and with ``renew`` renew what has an expiry."""
+        """Read, and with ``renew`` renew an entry that has an expiry."""
         space = self._space_at(path)
         if renew is not None:
             return self._renew(space, key, renew)
@@ -384,7 +384,7 @@ class MemoryStore(StoreBase):
         return deleted
 
     async def do_delete_all(self, path: tuple[str, ...]) -> None:
-        """Make all these namespaces empty in one step, then free what they held in slices."""
+        """Make all these namespaces empty in one step, then free their entries in slices."""
         token = self._latch.take()
         try:
             for space in [space for space in self._filled if space.path[: len(path)] == path]:
@@ -430,7 +430,7 @@ class MemoryStore(StoreBase):
                 yield below[len(path) :], key
 
     async def do_delete_expired(self, path: tuple[str, ...]) -> None:
-        """Drop what has expired, in all namespaces: nobody can tell."""
+        """Drop expired entries, in all namespaces: no caller can see a difference."""
         await self._tidy_up()
 
     # ------------------------------------------------------------------ atomic operations
@@ -533,7 +533,7 @@ class MemoryStore(StoreBase):
     def _write(self, space: Space, key: str, value: Any, deadline: float, now: float, span: float) -> None:
         """Store an entry that expires at ``deadline``, ``span`` seconds from now.
 
-        `set` does for itself what is left of this where the key is there and does not expire sooner than before.
+        `set` has a copy of the last steps for a key that is there and does not expire sooner than before.
         """
         table = space.table
         old = peek(table, key)
@@ -565,7 +565,7 @@ class MemoryStore(StoreBase):
         return entry
 
     def _examine(self, space: Space, key: str, due: float, now: float) -> bool:
-        """Do what is right with a deadline that was taken out; whether its entry was dropped."""
+        """Drop the entry of a deadline that was taken out, if it is due, else queue it again; whether it is dropped."""
         entry = peek(space.table, key)
         if entry is None or entry[2] is not due:
             return False
@@ -604,7 +604,7 @@ class MemoryStore(StoreBase):
             more = self._tidy_slice()
 
     def _tidy_slice(self) -> bool:
-        """Do so much of what is to do that the event loop hardly feels it; whether there is more."""
+        """Do so much of the work that the event loop is hardly delayed; return whether there is more."""
         end = time.perf_counter() + SLICE_SECONDS
         token = self._latch.take()
         try:
@@ -693,7 +693,7 @@ class MemoryStore(StoreBase):
 
 
 def _begin_sweeping(reference: weakref.ref[MemoryStore], turn: object, delay: float) -> None:
-    """Take up, in the running loop, what was scheduled by a thread that has none."""
+    """Take up, in the running loop, work that was scheduled by a thread without one."""
     store = reference()
     if store is not None and store._sweeper_turn is turn:
         store._schedule_sweep(delay)
@@ -706,7 +706,7 @@ def _sweep(reference: weakref.ref[MemoryStore], turn: object) -> None:
 
 
 def _portion(table: dict[str, Entry], position: int) -> list[str]:
-    """Return the next keys from a place on, in whatever order, skipping those that are before or those after."""
+    """Return the next keys from a place on, in any order, skipping those that are before or those after."""
     after = len(table) - position - _LISTED
     if position <= after:
         return list(islice(table, position, position + _LISTED))
@@ -718,7 +718,7 @@ def _nothing() -> None:
 
 
 def _milliseconds_left(entry: Entry, now: float) -> int:
-    # The subtraction forgives what the floats of a clock add.
+    # The subtraction makes up for rounding errors of a clock's floats.
     return max(1, math.ceil((entry[1] - now) * 1000 - 1e-3))
 
 

@@ -4,8 +4,9 @@ with storeconf.sync.load("storeconf.yaml") as registry:
     registry.get("sessions").set("k", "v", expires_in=3600)
 
 All threads share one event loop in a background thread, and so the connections of each store; a forked child makes one
-of its own. What never waits (a store in memory, a hit of a near cache) is done in the calling thread. In a thread with
-a running event loop, and under gevent or eventlet, every call raises RuntimeError, because it would block the others.
+of its own. Calls that never wait (a store in memory, a hit of a near cache) are made in the calling thread. In a thread
+with a running event loop, and under gevent or eventlet, every call raises RuntimeError, because it would block the
+others.
 
 Here are `typed`, `cached` and `lock`; the registry and its stores are in `storeconf.sync.stores`.
 """
@@ -130,10 +131,10 @@ class SyncTypedStore(Caller, Generic[T]):
         *,
         keep_ttl: bool = False,
     ) -> bool:
-        """See `Store.compare_and_set`. What is compared is the stored JSON."""
+        """See `Store.compare_and_set`. The stored JSON is compared."""
         return self._run("compare_and_set", key, old, new, expires_in, keep_ttl=keep_ttl)  # type: ignore[no-any-return]
 
-    # ------------------------------------------------------------------ what is the same for all types
+    # ------------------------------------------------------------------ the same for all types
 
     def delete(self, key: str) -> bool | None:
         """See `Store.delete`."""
@@ -296,7 +297,7 @@ def lock(store: SyncStore, name: str, lease: Expiry = 30, wait: Expiry | None = 
     """Return a context manager that holds the lock ``name`` of a store while its body runs; see `storeconf.lock`.
 
     A body can't be stopped: if the lease is lost, `SyncLock.check` and leaving raise StoreLockLostError. Call ``check``
-    before each step that needs the lock, or give ``token`` to what the body writes to.
+    before each step that needs the lock, or give ``token`` to the resource that the body writes to.
     """
     return SyncLock(store, name, lease, wait)
 

@@ -1,6 +1,6 @@
 """Stores for code without an event loop, and the registry of a layout.
 
-What never waits is done in the calling thread, the rest in a shared loop.
+Calls that never wait are made in the calling thread, the rest in a shared loop.
 
 Longer than other modules, because it has a method for every operation.
 """
@@ -59,7 +59,7 @@ class Caller:
         self._reach = self._reached(store)
 
     def _view(self, store: Store) -> Any:
-        """What the calls are made on."""
+        """The object on which the calls are made."""
         return store
 
     def _reached(self, store: Store) -> _Reach:
@@ -80,7 +80,7 @@ class Caller:
         return _run(reach.here, getattr(reach.callee, operation), *args, **options)
 
     def _run_with(self, key: str, operation: str, *args: Any) -> Any:
-        """As `_run`, for what reads the key; what is near is read here."""
+        """As `_run`, for a call that reads the key; a near copy is read here."""
         check_thread()
         reach = self._now()
         near = reach.cache is not None and key.__class__ is str and reach.cache.is_near(key)
@@ -133,7 +133,7 @@ def _iterated(here: bool, begin: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
 
 
 class _Entered:
-    """What ``async with`` opens and closes, for ``with``."""
+    """Lets ``with`` open and close an object that has only ``async with``."""
 
     __slots__ = ()
 
@@ -208,7 +208,7 @@ class SyncStore(_Entered, Caller):
         return SyncStore(self.wrapped.with_namespace(namespace))
 
     def close(self) -> None:
-        """Close the store now, whoever holds it open; see `Store.aclose`."""
+        """Close the store now, even if others hold it open; see `Store.aclose`."""
         check_thread()
         run_in_background(self.wrapped.aclose())
 
@@ -321,7 +321,7 @@ class SyncStore(_Entered, Caller):
 
 def _near_parts(store: Store) -> tuple[bool, CacheStore | None]:
     """Whether calls may be done in a thread without a loop, and if not, the near cache that can be asked in one."""
-    # Only what a class itself declares: a subclass of it may wait.
+    # Only a class's own declarations: a subclass of it may wait.
     while isinstance(store, StoreWrapper) and vars(type(store)).get("_runs_without_loop"):
         store = store.wrapped
     if type(store) is CacheStore:

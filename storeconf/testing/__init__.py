@@ -1,4 +1,4 @@
-"""Help for those who test stores and applications.
+"""Help for tests of stores and applications.
 
 Here: any layout on memory stores, with a clock that a test moves, for applications. For stores: the conformance suite.
 """
@@ -58,11 +58,11 @@ def memory_registry(
     environ: Mapping[str, str] = _NO_VARIABLES,
     clock: Clock | None = None,
 ) -> StoreRegistry:
-    """Return the registry of a layout in which every root keeps its entries in memory, whatever its backend.
+    """Return the registry of a layout in which every root, of any backend, keeps its entries in memory.
 
     Names, namespaces, aliases, chains and the default factory are those of the layout. Nothing that the layout says of
-    servers and directories is used, no variables are read but those in ``environ``, and what can't be substituted
-    counts as a placeholder. ``clock`` tells the stores the time. Each call returns a registry of its own.
+    servers and directories is used, no variables are read but those in ``environ``, and a reference that can't be
+    substituted counts as a placeholder. ``clock`` tells the stores the time. Each call returns a registry of its own.
 
     Raises ConfigError with every problem of the layout.
     """

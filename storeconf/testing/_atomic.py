@@ -1,4 +1,4 @@
-"""The atomic operations: what each does alone, and that it is one step among many. Undeclared ones refuse."""
+"""The atomic operations: the effect of each alone, and that it is one step among many. Undeclared ones refuse."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ class Atomic(Suite):
 
     @promise
     async def test_renewing_is_atomic(self, store: Store) -> None:
-        """A renewing get never revives what is deleted meanwhile, nor gives an expiry to a permanent value."""
+        """A renewing get never revives a value deleted meanwhile, nor gives an expiry to a permanent value."""
         if not self._offers(store, "renew"):
             return
         for _ in range(20):

@@ -113,7 +113,7 @@ class Concurrency(Suite):
 
     @promise
     async def test_delete_all_beside_writers(self, store: Store) -> None:
-        """delete_all removes what was there and is not rewritten, whatever others write meanwhile."""
+        """delete_all removes all earlier values that are not rewritten, regardless of writes by others meanwhile."""
         child, beside = store.with_namespace("child"), store.with_namespace("child2")
         old = {f"old{n}": b"v" for n in range(400)}
         await child.set_many(old)

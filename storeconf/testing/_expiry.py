@@ -69,7 +69,7 @@ class Expiry(Suite):
 
     @promise
     async def test_get_or_set_with_expiry_that_is_over(self, store: Store) -> None:
-        """get_or_set with an expiry of zero or less returns what the factory made and stores nothing."""
+        """get_or_set with an expiry of zero or less returns the factory's value and stores nothing."""
         for span in OVER:
             equal(await store.get_or_set("k", lambda: b"made", expires_in=span), b"made", "the caller gets the value")
             equal(await store.exists("k"), False, f"get_or_set(expires_in={span!r}) stores nothing")
@@ -131,7 +131,7 @@ class Expiry(Suite):
 
     @promise
     async def test_expired_key_is_missing_to_writers(self, store: Store) -> None:
-        """What depends on the value or the expiry that is there finds neither of an expired key."""
+        """Operations that depend on the stored value or expiry find neither of an expired key."""
         atomic = self.capabilities(store).atomic
         for name in ("keep", "touch", "compare_and_set"):
             await store.set(name, b"old", expires_in=SHORT)
@@ -148,7 +148,7 @@ class Expiry(Suite):
 
     @promise
     async def test_set_drops_the_old_expiry(self, store: Store) -> None:
-        """Set replaces value and expiry: without expires_in the key becomes permanent, whatever it had."""
+        """Set replaces value and expiry: without expires_in the key becomes permanent, even if it had an expiry."""
         await store.set("k", b"v", expires_in=SHORT)
         await store.set("k", b"w")
         await store.set("m", b"v", expires_in=SHORT)
@@ -204,7 +204,7 @@ class Expiry(Suite):
 
     @promise
     async def test_keep_ttl_keeps_the_expiry(self, store: Store) -> None:
-        """Set with keep_ttl replaces the value and keeps what the key has: its expiry, or none."""
+        """Set with keep_ttl replaces the value and keeps the key's expiry, or its lack of one."""
         since = self.now()
         await store.set("k", b"v", expires_in=LONG)
         await store.set("k", b"w", keep_ttl=True)

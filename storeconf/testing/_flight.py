@@ -1,4 +1,4 @@
-"""get_or_set: one run of the factory for all who wait, what happens when it fails, and what it may never do.
+"""get_or_set: one run of the factory for all waiting callers, its failures, and changes that it may never undo.
 
 Which is to undo a newer change, and to wait for itself.
 
@@ -30,7 +30,7 @@ _LEFT: Final[dict[Effect, bytes | None]] = {
     "remove": None,
     "take": None,
 }
-"""What a call of `CALLS` leaves of a missing key, by its effect."""
+"""The value of a missing key after a call of `CALLS`, by the effect of the call."""
 
 
 def _change(row: Operation, here: Store, above: Store) -> Awaitable[object]:
@@ -59,7 +59,7 @@ class _Factory:
         self.tasks: set[asyncio.Task[object] | None] = set()
 
     async def begun(self, *callers: asyncio.Future[bytes]) -> None:
-        """Wait until the factory runs; if its callers end before, fail with what they ended with."""
+        """Wait until the factory runs; if its callers end before, fail with their error."""
         started: asyncio.Future[Any] = asyncio.ensure_future(self.started.wait())
         await asyncio.wait({started, *callers}, return_when=asyncio.FIRST_COMPLETED)
         if not self.started.is_set():
@@ -90,7 +90,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_get_or_set_runs_the_factory_on_a_miss(self, store: Store) -> None:
-        """get_or_set returns the value that is there, else what the factory makes, which it stores."""
+        """get_or_set returns the value that is there, else the factory's value, which it stores."""
         runs = []
 
         def factory() -> str:
@@ -126,7 +126,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_get_or_set_sets_the_expiry(self, store: Store) -> None:
-        """What the factory makes is stored with expires_in; a hit keeps its own expiry."""
+        """The value of the factory is stored with expires_in; a hit keeps its own expiry."""
         for key, span in (("a", LONG), ("b", timedelta(hours=1)), ("c", 3600.0)):
             since = self.now()
             await store.get_or_set(key, lambda: b"v", span)
@@ -177,7 +177,7 @@ class SingleFlight(Suite):
         equal(await store.get("k"), None, "nothing is there")  # a store that has looked once may find that out sooner
         callers = [asyncio.ensure_future(store.get_or_set("k", factory)) for _ in range(10)]
         await factory.begun(*callers)
-        # Whoever comes to the run after its end starts another one, which is right: so let all of them come first.
+        # A caller that comes after the end of the run starts another one, which is right: let all come first.
         await asyncio.gather(*[store.get("k") for _ in range(20)])
         factory.may_end.set()
         results = await asyncio.gather(*callers, return_exceptions=True)
@@ -223,7 +223,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_newcomer_after_the_last_has_left(self, store: Store) -> None:
-        """Who comes while a run is being cancelled begins another one."""
+        """A caller that comes while a run is being cancelled begins another one."""
         factory = _Factory()
         caller = asyncio.ensure_future(store.get_or_set("k", factory))
         await factory.begun(caller)
@@ -275,7 +275,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_a_run_undoes_no_newer_change(self, store: Store) -> None:
-        """What is written or deleted through this process while the factory runs stays so; callers get what it made."""
+        """Changes through this process while the factory runs are not undone; callers get the value of the factory."""
         for name, (change, expected) in self._changes(store).items():
             factory, here = _Factory(), store.with_namespace("child")
             await here.delete("k")
@@ -289,7 +289,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_callers_after_a_change_begin_another_run(self, store: Store) -> None:
-        """Who asks after the key was deleted gets a value that was made after that, and that one is stored."""
+        """A caller that asks after the key was deleted gets a value made after that, and that value is stored."""
         clears: list[Callable[[str], Awaitable[object]]] = [store.delete]
         if self.lists(store):
             clears.append(lambda key: store.delete_all())
@@ -328,7 +328,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_a_factory_may_write_its_own_key(self, store: Store) -> None:
-        """What the factory itself writes under its key counts as newer than what it returns."""
+        """A value that the factory itself writes under its key counts as newer than the one that it returns."""
 
         async def writes() -> bytes:
             await store.set("k", b"written")
@@ -354,7 +354,7 @@ class SingleFlight(Suite):
             holds((await store.expires_in("k") or 0) > 0, "with its expiry")
 
     def test_a_run_undoes_no_change_of_another_thread(self) -> None:
-        """What the event loop of another thread writes or deletes while the factory runs stays so."""
+        """Changes by the event loop of another thread while the factory runs are not undone."""
         if not self.threads:
             return
         with self.place() as store:
@@ -417,7 +417,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_factories_that_would_wait_for_each_other_fail(self, store: Store) -> None:
-        """A cycle of factories through several keys and namespaces ends in StoreDeadlockError, whoever began it."""
+        """A cycle of factories through several keys and namespaces ends in StoreDeadlockError, wherever it began."""
         handles = [store, store.with_namespace("child"), store.with_namespace("child").with_namespace("child")]
 
         async def ask(place: int) -> bytes:
@@ -443,7 +443,7 @@ class SingleFlight(Suite):
 
     @promise
     async def test_waiting_for_others_is_no_deadlock(self, store: Store) -> None:
-        """Factories that share what they need, and tasks that outlive their factory, wait for nobody in vain."""
+        """Factories that need the same value, and tasks that outlive their factory, wait for nobody in vain."""
         base = _Factory(b"base")
 
         def over(name: str) -> Awaitable[bytes]:

@@ -56,7 +56,7 @@ class OpeningAndClosing(Suite):
 
     @from_new
     async def test_entering_nests(self, store: Store) -> None:
-        """The last exit closes, of whatever handle it is."""
+        """The last exit closes, of any handle."""
         async with store:
             async with store, store.with_namespace("child") as child:
                 await child.set("k", b"v")
@@ -174,7 +174,7 @@ class OpeningAndClosing(Suite):
 
             async def write() -> None:
                 async with store:
-                    # At once, so that what waits for its turn here, such as a lock, belongs to this loop.
+                    # At once, so that objects with waiters here, such as a lock, belong to this loop.
                     await asyncio.gather(*(child.set("k", b"one") for _ in range(10)))
                     await asyncio.gather(*(child.get("k") for _ in range(10)))
 
@@ -261,7 +261,7 @@ class OpeningAndClosing(Suite):
             return
         with self.place() as store:
             self.run(store.get("k"))  # a client library may make something that the whole process keeps
-        gc.collect()  # else what an earlier test left behind may be closed meanwhile, and its descriptors used again
+        gc.collect()  # else leftovers of an earlier test may be closed meanwhile, and their descriptors used again
         before = open_files()
         with self.place() as store:
             child = store.with_namespace("child")
@@ -313,7 +313,7 @@ class OpeningAndClosing(Suite):
                 until = time.monotonic() + _LAST_STEPS
                 gc.collect()
                 while alive() is not None and time.monotonic() < until:
-                    time.sleep(0.001)  # a thread of the store's may be about to drop what it has just done
+                    time.sleep(0.001)  # a thread of the store's may be about to drop its finished work
                     gc.collect()
             holds(alive() is None, "a store that nobody holds goes; make_store must keep no reference to it")
             told = [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
@@ -331,7 +331,7 @@ _CHILD_GRACE = 2.0
 
 
 def in_child(limit: float, *works: Callable[[], None]) -> None:
-    """Run each of ``works`` in a forked process of its own, all at once; fail with what one raised.
+    """Run each of ``works`` in a forked process of its own, all at once; fail with the error of one.
 
     A process that takes longer than ``limit`` seconds is killed, which is a failure, too.
     """
@@ -354,7 +354,7 @@ def in_child(limit: float, *works: Callable[[], None]) -> None:
 def open_files() -> set[tuple[int, int, int]]:
     """The descriptors of this process that only one process at a time may use: sockets, and files open for writing.
 
-    Each with the device and inode of what it is: a number is given again as soon as it is free.
+    Each with the device and inode of its file: a number is given again as soon as it is free.
     """
     found = set()
     for descriptor in range(3, min(1024, os.sysconf("SC_OPEN_MAX"))):
@@ -370,7 +370,7 @@ def open_files() -> set[tuple[int, int, int]]:
 
 @contextmanager
 def cut_off(files: set[tuple[int, int, int]]) -> Iterator[None]:
-    """In a forked child: make useless what the parent had opened, so that using it fails instead of mixing things up.
+    """In a forked child: make the parent's open files useless, so that using it fails instead of mixing things up.
 
     The parent's own descriptors stay as they are.
     """

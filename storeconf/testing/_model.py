@@ -1,4 +1,4 @@
-"""What the stateful model knows: the entries that may be there, what a call makes of each, and one history of calls."""
+"""The stateful model: the entries that may be there, the effect of a call on each, and one history of calls."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class KnownEntry:
 State = KnownEntry | None
 
 Step = Callable[[State], Iterator[State]]
-"""What a call makes of a state: nothing, if its reply does not agree with it."""
+"""The states that a call makes of a state: none, if its reply does not agree with it."""
 
 
 def seconds(span: float | timedelta) -> float:
@@ -62,7 +62,7 @@ class Times:
     answered: float
 
     def entry(self, value: bytes, expiry: float | timedelta | None) -> State:
-        """Return what the call leaves behind if it gives the value this expiry."""
+        """Return the entry that the call leaves behind if it gives the value this expiry."""
         if expiry is None:
             return KnownEntry(value)
         span = seconds(expiry)
@@ -70,7 +70,7 @@ class Times:
 
 
 def has(value: object) -> Step:
-    """Agree with what has this value; None means nothing."""
+    """Agree with an entry that has this value; None means no entry."""
 
     def step(entry: State) -> Iterator[State]:
         if value == (None if entry is None else entry.value):
@@ -80,7 +80,7 @@ def has(value: object) -> Step:
 
 
 def is_there(reply: object) -> Step:
-    """Agree with what is there if the reply says so, or else with nothing."""
+    """Agree with an entry if the reply says that there is one, or else with none."""
 
     def step(entry: State) -> Iterator[State]:
         if reply is (entry is not None):
@@ -95,7 +95,7 @@ def becomes(state: State) -> Step:
 
 
 def deletes(reply: object) -> Step:
-    """Agree with what delete returned, where None tells nothing, and leave nothing."""
+    """Agree with the result of delete, where None means unknown, and leave no entry."""
 
     def step(entry: State) -> Iterator[State]:
         if reply is None or reply is (entry is not None):
@@ -118,7 +118,7 @@ class HungError(BaseException):
 
 
 class History(RuleBasedStateMachine):
-    """One history of calls on a fresh store of ``suite``, each compared with what may be there."""
+    """One history of calls on a fresh store of ``suite``, each compared with the possible entries."""
 
     def __init__(self, suite: StoreConformance) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class History(RuleBasedStateMachine):
         return store
 
     def candidates(self, place: Place, asked: float, answered: float) -> frozenset[State]:
-        """What may have been there at some moment between the question and the answer."""
+        """The states that are possible at some moment between the question and the answer."""
         found: set[State] = set()
         for entry in self.entries.get(place, frozenset([None])):
             if entry is None or entry.low > answered:
@@ -229,7 +229,7 @@ class History(RuleBasedStateMachine):
 
     @property
     def early(self) -> float:
-        """By how many seconds what is left may be told too low: a near copy has what was left when it was read."""
+        """By how many seconds a remaining time may be too low: a near copy has the time left when it was read."""
         return COARSE + self.longest_call
 
     def ends(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""Namespaces and keys: no pair of namespace path and key ever touches another, whatever characters it is made of."""
+"""Namespaces and keys: no pair of namespace path and key ever touches another, with any characters."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Namespaces(Suite):
 
     @promise
     async def test_path_and_key_never_collide(self, store: Store) -> None:
-        """(namespace path, key) is one place; no other pair reaches it, whatever the key holds."""
+        """(namespace path, key) is one place; no other pair reaches it, with any characters in the key."""
         paths = ((), ("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a_b",), ("a-b",), ("b",), ("A",), ("a", "a"))
         keys = (
             *("", "k", "b", "a", "b:k", "b::k", "a:b::k", "a::b::k", ":k", "::k"),
@@ -178,7 +178,7 @@ class Namespaces(Suite):
 
     @promise
     async def test_delete_all_of_nothing(self, store: Store) -> None:
-        """delete_all of an empty namespace does not fail, and what it emptied can be filled again."""
+        """delete_all of an empty namespace does not fail, and a namespace that it emptied can be filled again."""
         child = store.with_namespace("child")
         await child.delete_all()
         await store.set("k", b"v")

@@ -1,4 +1,4 @@
-"""What a store declares beyond itself: that values outlive it, and that others see them, also in races of processes."""
+"""Persistent and shared stores: values outlive the process, and others see them, also in races of processes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Gate:
 
     @property
     def over(self) -> bool:
-        """Whether what the processes repeat until then is over; the first process decides."""
+        """Whether the processes stop repeating their calls; the first process decides."""
         return bool(self.memory[8 * self.count])
 
     @over.setter
@@ -99,14 +99,14 @@ def race(suite: Suite, atomic: frozenset[str], directory: Path) -> None:
 
 
 def _contest(row: Operation) -> tuple[bytes | None, StoreCall]:
-    """The value of a key at the beginning, and the call with which all then try to be the one who changes it."""
+    """The value of a key at the beginning, and the call with which all processes then try to change it."""
     if row.name == "compare_and_set":  # of a value, and not only of a missing key as the usual call
         return b"old", lambda store, key: store.compare_and_set(key, b"old", b"new")
     return b"v" if row.effect == "take" else None, CALLS[row.name]
 
 
 def _outcome(row: Operation, result: object) -> object:
-    """The number of what counts; of all else, whether the call was the one that changed the key."""
+    """The number that a counting call returns; for other calls, whether this one changed the key."""
     return result if row.effect == "count" else result not in (None, False)
 
 
@@ -121,7 +121,7 @@ class _Racer:
         self.results.setdefault(operation, []).append(result)
 
     def decide(self, over: bool) -> bool:
-        """Meet, and return what the first process decided."""
+        """Meet, and return the decision of the first process."""
         self.gate.meet(self.number)
         if self.number == 0:
             self.gate.over = over
@@ -190,7 +190,7 @@ class Sharing(Suite):
 
     @with_others(1)
     async def test_persistent_values_outlive_the_store(self, store: Store, later: Store) -> None:
-        """Another store on the same data finds every value with its expiry, and what ended meanwhile ended."""
+        """Another store on the same data finds every value with its expiry, but none that has expired since."""
         if not self.capabilities(store).persistent:
             return
         since = self.now()
@@ -213,7 +213,7 @@ class Sharing(Suite):
             equal(await later.get("k"), b"v", "namespaces are what they were")
 
     def test_persistent_values_outlive_the_process(self) -> None:
-        """What a process wrote and closed is there for the next one."""
+        """Values written by a process that has closed the store are there for the next one."""
         with self.place() as store:
             if not self.capabilities(store).persistent or not hasattr(os, "fork"):
                 return
@@ -270,7 +270,7 @@ class Sharing(Suite):
 
     @with_others(1)
     async def test_shared_values_expire_for_all(self, store: Store, other: Store) -> None:
-        """What has expired has expired for every store on the same data."""
+        """An expired value has expired for every store on the same data."""
         if not self.capabilities(store).shared:
             return
         async with store, other:

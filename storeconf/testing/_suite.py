@@ -1,6 +1,6 @@
 """The ground under the conformance suite: assertions, a time limit, its hooks, its clock, and the running of one test.
 
-The assertions work under any runner, also with ``python -O``: they say what was promised and what came instead.
+The assertions work under any runner, also with ``python -O``: they tell the promise and the actual result.
 ``__tracebackhide__`` keeps them out of pytest's reports. The time limit also ends code which never gives way to its
 event loop. Imports no test runner.
 """
@@ -48,7 +48,7 @@ _CLOCKS_DIFFER = 0.05
 
 
 class Suite:
-    """What a test author may override. `make_store` is the one thing that must be."""
+    """The attributes and methods that a test author may override; only `make_store` must be overridden."""
 
     namespaces: ClassVar[tuple[str, ...]] = ()
     """Run everything on this namespace path of the store instead of on the store itself."""
@@ -86,7 +86,7 @@ class Suite:
         await asyncio.sleep(seconds)
 
     async def clean(self, store: Store) -> None:
-        """Remove what a test left behind; the store is open. A store that can't list is left as it is."""
+        """Remove the entries that a test left behind; the store is open. A store that can't list is left as it is."""
         if self.lists(store):
             await store.delete_all()
 
@@ -94,7 +94,7 @@ class Suite:
     """Whether the store of the running test lists its keys."""
 
     def capabilities(self, store: Store) -> Capabilities:
-        """Return what the store declares that it can do; the suite holds it to exactly that."""
+        """Return the capabilities that the store declares; the suite holds it to exactly these."""
         return store.capabilities
 
     # ------------------------------------------------------------------ for the tests
@@ -138,7 +138,7 @@ class Suite:
         return result
 
     async def _as_far_as_it_lists(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a test; one about what the store does not declare, a list of keys or a size, ends where it needs that."""
+        """Run a test; one that needs a capability which the store lacks, a list of keys or a size, ends there."""
         try:
             return await work
         except UnsupportedOperationError as error:
@@ -146,7 +146,7 @@ class Suite:
                 raise
         except OversizeError:
             pass
-        return None  # type: ignore[return-value]  # what is checked afterwards is left out, too
+        return None  # type: ignore[return-value]  # later checks are left out, too
 
     @contextmanager
     def place(self) -> Iterator[Store]:
@@ -309,13 +309,13 @@ def told(actual: object, expected: object, promise: str) -> None:
 
 
 async def returns_none(call: Awaitable[object], promise: str) -> None:
-    """Fail unless what is awaited is None."""
+    """Fail unless the result of the awaitable is None."""
     __tracebackhide__ = True
     equal(await call, None, promise)
 
 
 async def raises(expected: type[E], call: Callable[..., Any], *arguments: object, **named: object) -> E:
-    """Call, await what comes back, and return the error; fail if it is another one or none."""
+    """Call, await the result, and return the error; fail if it is another one or none."""
     __tracebackhide__ = True
     shown = [*map(_short.repr, arguments), *(f"{name}={_short.repr(value)}" for name, value in named.items())]
     text = f"{getattr(call, '__name__', 'the call')}({', '.join(shown)})"
@@ -348,11 +348,11 @@ class OvertimeError(TimeoutError):
 
 
 class _Overtime(BaseException):
-    """What is raised in the code that runs; no ``except Exception`` of a store catches it."""
+    """Raised in the running code when the time is over; no ``except Exception`` of a store catches it."""
 
 
 class _Watch:
-    """What is known of the code that took too long."""
+    """Records the place of the code that took too long."""
 
     place: str | None = None
 
@@ -367,7 +367,7 @@ class _Watch:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise `OvertimeError` if the block runs longer than this, whatever it does meanwhile.
+    """Raise `OvertimeError` if the block runs longer than this, even if it blocks the event loop.
 
     Interrupts pure Python everywhere; in the main thread also calls that block, such as ``time.sleep``.
     """

@@ -1,4 +1,4 @@
-"""Values and arguments, one at a time and many: what goes in comes out, and what can't is refused before any change."""
+"""Values and arguments, one at a time and many: values come back unchanged, wrong ones are refused before a change."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def expiry_calls(suite: Suite, store: Store) -> dict[str, Callable[[Any], Awaita
 
 
 def takes_expiry(row: Operation) -> bool:
-    """Whether calls of the operation give an expiry: a renewal, or what stores with one."""
+    """Whether calls of the operation give an expiry: a renewal, or an operation that stores with one."""
     return row.effect == "renew" or "expires_in" in inspect.signature(getattr(Store, row.method)).parameters
 
 
@@ -181,7 +181,7 @@ class Values(Suite):
 
     @promise
     async def test_bytes_like_values(self, store: Store) -> None:
-        """Whatever is bytes-like is a value, and comes back as plain bytes."""
+        """Every bytes-like object is a value, and comes back as plain bytes."""
         values: tuple[tuple[Any, bytes], ...] = (
             (bytearray(b"abc"), b"abc"),
             (memoryview(b"abc"), b"abc"),
@@ -206,7 +206,7 @@ class Values(Suite):
 
     @promise
     async def test_stored_value_is_a_copy(self, store: Store) -> None:
-        """What the caller does to a bytearray after set changes nothing in the store."""
+        """A change of the caller's bytearray after set changes nothing in the store."""
         value = bytearray(b"before")
         await store.set("k", value)
         value[:] = b"after!"

@@ -42,8 +42,8 @@ class StoreConformance(Values, Expiry, Namespaces, Bulk, Atomic, SingleFlight, C
                 return SqliteStore(self.directory / "data.sqlite")
 
     The tests are plain methods without parameters, which pytest finds in a subclass of this, and which
-    `run_conformance` runs without pytest. The store is held to the capabilities that it declares: what it does
-    not declare must raise UnsupportedOperationError, and what it does must be atomic, shared or persistent.
+    `run_conformance` runs without pytest. The store is held to the capabilities that it declares: operations that it
+    does not declare must raise UnsupportedOperationError, and declared ones must be atomic, shared or persistent.
     """
 
     model_examples: ClassVar[int] = 40
@@ -66,8 +66,8 @@ class StoreConformance(Values, Expiry, Namespaces, Bulk, Atomic, SingleFlight, C
 class Outcome:
     """How one test ended.
 
-    ``promise`` is what it checks, in one sentence; ``error`` is None if the store passed; ``traceback`` is that of the
-    error, as text.
+    ``promise`` is the property that it checks, in one sentence; ``error`` is None if the store passed; ``traceback`` is
+    that of the error, as text.
     """
 
     test: str

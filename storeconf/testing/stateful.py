@@ -151,7 +151,7 @@ class StoreModel(History):
 
     @rule(second=st.booleans(), at=indexes, value=values, expiry=expiries)
     def get_or_set(self, second: bool, at: int, value: bytes, expiry: Any) -> None:
-        """Get, or set what a factory makes."""
+        """Get, or set the value of a factory."""
         path, key = self.pick(at)
         store = self.handle(second, path)
         value = self.fit(value)

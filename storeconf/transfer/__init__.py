@@ -427,7 +427,7 @@ class _Writer:
         self._copied: set[int] = set()
 
     async def missing(self, addresses: list[Address], *, surely: bool = False) -> list[Address]:
-        """Those that are not there yet; the others need not be read.
+        """The addresses that the target lacks; the others need not be read.
 
         As long as everything is missing, looking costs more than it saves; then it only looks to be sure.
         """

@@ -160,7 +160,7 @@ class Endpoint:
         return "/".join((self.label, *names))
 
     def encrypted(self) -> list[str]:
-        """Those of the namespaces that were in use whose values are encrypted."""
+        """The names of the namespaces that were in use and whose values are encrypted."""
         return sorted(
             self.called(names)
             for names, store in self._stores.items()

@@ -1,4 +1,4 @@
-"""What the readers share: the text of a file, its problems with their locations, and values that no layout may have."""
+"""Common code of the readers: a file's text, problems with their locations, and values that no layout may have."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class SourceText:
         )
 
 
-# ---------------------------------------------------------------- what a parser accepts but the language does not
+# ---------------------------------------------------------------- input that a parser accepts but the language does not
 
 
 def foreign(
@@ -290,7 +290,7 @@ def shortened(name: str) -> str:
 def parser_words(message: str) -> str:
     """A parser's own message in parentheses, for errors that have no explanation here.
 
-    Whatever it quotes is left out, for it may be a part of the file, and that part a secret.
+    Its quotations are left out, for they may be parts of the file, and such a part a secret.
     """
     words = _QUOTATION.sub("...", " ".join(message.split()))
     return f" (the parser's message: {words[:200]})" if words else ""

@@ -89,7 +89,7 @@ class TomlScan:
         self.unclosed: int | None = None
         self.lost: int | None = None
         self.ends: dict[int, int] = {}
-        # TOML's rules of who may add to a table: nobody to what is written in brackets; dotted keys only to tables that
+        # TOML's rules for adding to a table: none for one that is written in brackets; dotted keys only to tables that
         # dotted keys of the same section made; and no header repeats a table of the other two.
         self._closed: set[int] = set()
         self._declared: dict[int, int] = {}

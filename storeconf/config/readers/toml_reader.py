@@ -2,7 +2,7 @@
 
 An error of tomllib's becomes a problem at the location that has to change. tomllib's wording differs between versions
 of Python, so it only chooses between explanations of the same code. The code itself follows from the text, and an error
-that is not known here is shown as what it is.
+that is not known here is shown as it is.
 """
 
 from __future__ import annotations

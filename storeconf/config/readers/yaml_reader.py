@@ -131,7 +131,7 @@ class _YamlReader:
         """The problems of the text before ``end``, if a limit of ours is exceeded there.
 
         A parser looks ahead: it may reach a limit of its own, in brackets alone, before it has given us the events that
-        reach ours. Without what follows, it gives them.
+        reach ours. Without the rest of the text, it gives them.
         """
         if self.text.count("[", 0, end) + self.text.count("{", 0, end) <= MAX_DEPTH:
             return None

@@ -2,7 +2,7 @@
 
 `FileStore` is the half of it that runs in event loops; a worker thread touches the files.
 
-Where the kernel tells what it would have to wait for, the event loop itself reads what the kernel has in memory.
+Where the kernel can tell whether a read would wait, the event loop itself reads the data that are in memory.
 
 Longer than other modules, because every hook is here once, as the event loop sees it.
 """
@@ -78,7 +78,7 @@ class FileStore(StoreBase):
     Args:
         path: The directory, on a local file system.
         create_directories: Create the directories above it too if they are missing; else that is an error.
-        durability: What a finished write survives: ``flush`` the end of the process, ``fsync`` that of the machine.
+        durability: A finished write survives the end of the process (``flush``) or of the machine (``fsync``).
         mode: The permissions of directories; files get the same without the right to execute.
         must_exist: A missing directory is an error, so that an unmounted volume is noticed; else it is created.
     """
@@ -143,7 +143,7 @@ class FileStore(StoreBase):
         self._abandon: weakref.finalize[..., FileStore] | None = None
 
     def do_attach(self, parent: Self) -> None:
-        """Give a namespace's handle what people look at; its path is that of its directory."""
+        """Give a namespace's handle its public attributes; its path is that of its directory."""
         self.path = parent.path / namespace_name(self._path[-1])
 
     # ------------------------------------------------------------------ life cycle
@@ -173,7 +173,7 @@ class FileStore(StoreBase):
         name = f"storeconf-file-{self.path.name}"
         if fsync:
             writer.group = SyncGroup(writer)
-            # Those who read don't wait for the disk.
+            # Readers don't wait for the disk.
             reader = EntryReader(directory)
             for_reading = Worker(f"{name}-read", directory, None, reader.close)
         else:
@@ -232,7 +232,7 @@ class FileStore(StoreBase):
         )
 
     async def do_close(self) -> None:
-        """End the worker; what it has not begun by then fails."""
+        """End the worker; work that it has not begun by then fails."""
         workers = (*(worker for earlier, _ in self._earlier for worker in earlier), *self._workers)
         self._earlier = []
         if self._abandon is not None:
@@ -262,7 +262,7 @@ class FileStore(StoreBase):
             return await super().get(key, renew_for)
         root, life = self._root, self._life
         turns = root._turns
-        # To ask for the running loop is a system call. What does not wait is no call that closing has to wait for.
+        # To ask for the running loop is a system call. Closing need not wait for a call that does not wait.
         if life.state == OPEN and turns.thread == get_ident() and monotonic() < turns.end:
             found = root._find_cached(self._path, key)
             if not isinstance(found, Elsewhere):
@@ -312,7 +312,7 @@ class FileStore(StoreBase):
     async def _write(
         self, work: Callable[[WriteOperations, tuple[str, ...], *Ts], T], path: tuple[str, ...], *arguments: *Ts
     ) -> T:
-        """What one operation on one key gives. Where no disk is behind the files, the opening loop may do it itself.
+        """Run one operation on one key. Where no disk is behind the files, the opening loop may run it itself.
 
         Loops of other threads may not, because a `LoopWriter` is for one thread.
         """
@@ -373,7 +373,7 @@ class FileStore(StoreBase):
         await (writer := self._writer).submit(writer.writing.delete_expired, path)
 
     async def do_get_many(self, path: tuple[str, ...], keys: list[str]) -> dict[str, bytes]:
-        """Read what is in memory, and all the rest in one hand-over."""
+        """Read the entries that are in memory, and all the rest in one hand-over."""
         if not self._cached:
             return await (reader := self._reader).submit(reader.reading.get_many, path, keys)
         turns = self._keep_turns()

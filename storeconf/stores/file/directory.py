@@ -1,4 +1,4 @@
-"""The directory of a file store: making it, telling its format, where namespaces lie, and the debris of the dead."""
+"""The directory of a file store: making it, checking its format, places of namespaces, and files of dead processes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _KINDS: dict[int, type[StoreError]] = {
     errno.EROFS: StoreReadOnlyError,
     errno.ENAMETOOLONG: StoreValueError,  # by namespaces too deep in each other
 }
-"""What a system call's failure means, where it is not that the directory can't be used."""
+"""Errors for failed system calls, where the failure does not mean that the directory can't be used."""
 
 
 class NamespacePlace(NamedTuple):
-    """Where a namespace's entries are: their directory, and what precedes the key in the header.
+    """Where a namespace's entries are: their directory, and the prefix of the key in the header.
 
     ``read_flags`` are those with which preadv reads files there without waiting for a disk; None if that is impossible.
-    ``hash`` is the beginning of the hash that names an entry: what the prefix makes of it.
+    ``hash`` is the beginning of the hash that names an entry: its state after the prefix.
     """
 
     directory: bytes
@@ -58,12 +58,12 @@ class NamespacePlace(NamedTuple):
 
     @classmethod
     def at(cls, directory: bytes, prefix: bytes) -> NamespacePlace:
-        """Return a namespace's place; asks what file system it is on."""
+        """Return a namespace's place; looks which file system it is on."""
         return cls(directory, prefix, system.read_flags(directory), entry_hash(prefix))
 
 
 def translate(error: OSError, directory: Directory) -> StoreError:
-    """Return what the caller gets for a failed system call."""
+    """Return the caller's error for a failed system call."""
     name = error.filename
     where = os.fsdecode(name) if isinstance(name, str | bytes) else directory.shown
     why = error.strerror or type(error).__name__
@@ -100,7 +100,7 @@ class Directory:
         self.file_mode: int = mode & 0o666
         self.spares: bytes = self.root + b"/" + SPARE_DIRECTORY
         self.places: dict[tuple[str, ...], NamespacePlace] = {}
-        """What `place` has returned: where no disk has to be looked at any more."""
+        """The results of `place`, for which the disk need not be looked at again."""
         self._locks: Locks | None = None
         self._home: bytes | None = None
         self._home_fd = -1
@@ -137,7 +137,7 @@ class Directory:
         self.sweep()
 
     def _check(self) -> bool:
-        """Whether the directory says its format; raises StoreError if it is another one."""
+        """Whether the directory has a format file; raises StoreError if that names another format."""
         try:
             with open(self.root + b"/" + FORMAT_FILE, "rb") as file:
                 problem = check_format(file.read(256))
@@ -148,11 +148,11 @@ class Directory:
         return True
 
     def close(self) -> None:
-        """Remove what only this opening needed."""
+        """Remove the files that only this opening needed."""
         home, self._home = self._home, None
         fd, self._home_fd = self._home_fd, -1
         if home is not None:
-            with suppress(OSError):  # what is left is debris, which the next one to open removes
+            with suppress(OSError):  # the rest is debris, which the next opening removes
                 self._remove_home(home)
             os.close(fd)
         self.forget()
@@ -167,7 +167,7 @@ class Directory:
         if locks is not None:
             locks.close()
 
-    # ------------------------------------------------------------------ what the writer needs
+    # ------------------------------------------------------------------ for the writer
 
     def home(self) -> bytes:
         """Return the directory for the spare files of this opening alone; make it at the first call.
@@ -212,7 +212,7 @@ class Directory:
 
     @property
     def locks(self) -> Locks:
-        """The locks of the one who writes."""
+        """The locks of the writer."""
         if self._locks is None:
             self._locks = self.new_locks()
         return self._locks
@@ -227,7 +227,7 @@ class Directory:
         return system.make_locks(self.root + b"/" + LOCK_FILE, self.file_mode)
 
     def restore(self) -> None:
-        """Make again what someone else has removed while the store was open."""
+        """Make files and directories again that someone else has removed while the store was open."""
         self.places.clear()
         self.forget()
         self.open()
@@ -236,7 +236,7 @@ class Directory:
     # ------------------------------------------------------------------ namespaces
 
     def place(self, path: tuple[str, ...]) -> NamespacePlace:
-        """Return where the entries of a namespace lie; it need not exist yet."""
+        """Return the place of a namespace's entries; its directory need not exist yet."""
         place = self.places.get(path)
         if place is None:
             directory = self.root
@@ -258,7 +258,7 @@ class Directory:
     def make_place(self, place: NamespacePlace) -> list[bytes]:
         """Make the directories of a namespace; those in which there is a new name now, which no crash may undo.
 
-        They are not synchronized yet: that takes long, and an empty namespace is removed by anybody who sees it.
+        They are not synchronized yet: that takes long, and other processes may remove an empty namespace.
         """
         return self._make_missing(place.directory) if place.directory != self.root else []
 
@@ -282,9 +282,9 @@ class Directory:
     # ------------------------------------------------------------------ debris
 
     def sweep(self) -> None:
-        """Remove the spare files of those who died without closing.
+        """Remove the spare files of processes that died without closing.
 
-        What can't be removed stays: it harms nobody, and one who may only read the directory is welcome too.
+        Files that can't be removed stay: they do no harm, and a process may have the right to read the directory only.
         """
         with suppress(OSError):
             for name in os.listdir(self.spares):

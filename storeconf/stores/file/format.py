@@ -56,8 +56,8 @@ PENDING = b"P"
 COMMITTED_AT = 3
 """Offset of the byte that tells whether the record is the key's own beyond doubt; the checksums leave it out."""
 
-# Of values there are two checksums: what one lets pass by chance the other finds. Magic, state and the header's
-# checksum share the first eight bytes, aligned, so that a reader who looks on while a spare is overwritten sees all
+# Of values there are two checksums: the other one finds an error that one lets pass by chance. Magic, state and the
+# header's checksum share the first eight bytes, aligned: a reader that looks on while a spare is overwritten sees all
 # three of the old record or all three of the new one.
 _START = Struct("<3scI")
 _REST = Struct("<BBHIQQII")
@@ -72,8 +72,9 @@ _FIXED = bytes((VERSION, HEADER_SIZE, 0, 0))
 ONE_PAGE = 4096
 """Bytes of the largest record of which both checksums of the value are looked at.
 
-A file is overwritten page after page. So in a larger one the first bytes change before the rest does: who finds them
-the same after reading has not read while it was overwritten, and the slower checksum is not needed for that."""
+A file is overwritten page after page. So in a larger one the first bytes change before the rest does: a reader that
+finds them the same after reading has not read while it was overwritten, and the slower checksum is not needed for
+that."""
 
 _LONGEST_NAME = 200
 _FAR_AHEAD = 2**31 * 1_000_000_000
@@ -97,7 +98,7 @@ class Record(NamedTuple):
 
 
 def check_format(text: bytes) -> str | None:
-    """Return what is wrong with the format file's text, or None."""
+    """Return the fault of the format file's text, or None."""
     if text == FORMAT_TEXT:
         return None
     found = _FORMAT.match(text)
@@ -107,7 +108,7 @@ def check_format(text: bytes) -> str | None:
 
 
 def key_prefix(path: tuple[str, ...]) -> bytes:
-    """Return what precedes a namespace's keys: a name holds no colon, so the first two end the path."""
+    """Return the prefix of a namespace's keys: a name holds no colon, so the first two end the path."""
     return ":".join(path).encode() + b"::"
 
 
@@ -136,7 +137,7 @@ def lock_number(name: bytes) -> int:
 def namespace_name(name: str) -> str:
     """Return the name of the directory of a namespace: distinct also where case is ignored.
 
-    An upper-case letter becomes ``+`` and the lower-case one; what is too long is cut and marked by a hash.
+    An upper-case letter becomes ``+`` and the lower-case one; a name that is too long is cut and marked by a hash.
     """
     plain = name if name.islower() else re.sub("[A-Z]", lambda letter: "+" + letter[0].lower(), name)
     if len(plain) > _LONGEST_NAME:
@@ -216,7 +217,7 @@ def parse(data: bytes, key: bytes) -> Record | None:
 def parse_key(data: bytes, size: int) -> tuple[bytes, int] | None:
     """Return key and expiry as `parse_header` does, of the beginning of a file; None also if it is not committed.
 
-    For those who look at many files, with nothing in it but that.
+    For loops over many files, with nothing in it but that.
     """
     if len(data) < HEADER_SIZE:
         return None
@@ -233,7 +234,7 @@ def parse_key(data: bytes, size: int) -> tuple[bytes, int] | None:
 
 
 def parse_committed(buffer: bytearray, view: memoryview, size: int, key: bytes) -> tuple[bytes, int] | None:
-    """Return value and expiry as `parse` does, of what fills ``size`` bytes of a buffer; None also if not committed.
+    """Return value and expiry as `parse` does, of a record of ``size`` bytes in a buffer; None also if not committed.
 
     For event loops: it copies nothing but the value.
     """

@@ -69,7 +69,7 @@ _PAUSE = 0.0002
 
 
 def patiently(work: Callable[..., Any], *arguments: Any) -> Generator[float, None, Any]:
-    """Do what raised Busy again until it does not."""
+    """Repeat an operation that raised Busy until it does not."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -145,7 +145,7 @@ class ReadOperations:
     def _paged(
         self, directories: list[bytes], look: Callable[[bytes, bytes, int | None], T | None], *, downwards: bool
     ) -> Iterator[list[T]]:
-        """What ``look`` finds in the files of directories, in ``downwards`` also of those in them."""
+        """The results of ``look`` for the files of directories, with ``downwards`` also of directories in them."""
         waiting: list[tuple[bytes, bytes]] = []
         page: list[T] = []
         due = time.monotonic() + _SLICE
@@ -216,7 +216,7 @@ class WriteOperations:
             entry.put(value, record.expiry if record is not None else _deadline(expiry))
 
     def renew(self, path: NamespacePath, key: str, expiry: int) -> bytes | None:
-        """The value; what has an expiry gets a new one."""
+        """The value; an entry that has an expiry gets a new one."""
         with self.writer.entry(path, key) as entry:
             record = entry.read()
             if record is None:
@@ -329,7 +329,7 @@ class WriteOperations:
         yield from self._each(top, self._sweeping(), _SLICE)
 
     def sweep(self) -> Generator[float, None, None]:
-        """Remove what has expired, and what dead processes left; never returns. One process at a time does it."""
+        """Remove expired entries, and files that dead processes left; never returns. One process at a time does it."""
         pause = SWEEP_DELAY
         while True:
             yield pause
@@ -340,7 +340,7 @@ class WriteOperations:
                 pass
             except OSError as error:
                 if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                    return  # one who may only read leaves sweeping to others
+                    return  # a process that may only read leaves sweeping to others
                 logger.warning("sweeping %s failed: %s", self.writer.directory.shown, error)
             pause = max(SWEEP_INTERVAL, time.monotonic() - start)
 
@@ -370,12 +370,12 @@ class WriteOperations:
         *,
         spared: re.Pattern[str] | None = None,
     ) -> Generator[float, None, None]:
-        """Do to every entry at and below a directory what tells whether it is gone, and remove emptied directories.
+        """Call ``act``, which tells whether an entry is gone, on all in and below a directory; remove those left empty.
 
         Directories below it whose names are ``spared`` are left out.
 
-        What fails does not keep the others from their turn. Others may write meanwhile: a directory that is not empty
-        stays, and one who finds the directory gone makes it again.
+        A failure does not keep the others from their turn. Others may write meanwhile: a directory that is not empty
+        stays, and a writer that finds the directory gone makes it again.
         """
         directories = [top]
         occupied: set[bytes] = set()
@@ -439,7 +439,7 @@ class WriteOperations:
                 checks -= 1
                 if checks < 0 and not entry.name.startswith(part):
                     return False
-            if entry.is_dir(follow_symlinks=False):  # planted; what it holds is not the store's
+            if entry.is_dir(follow_symlinks=False):  # planted; its content is not the store's
                 return False
             return self.writer.collect(directory, entry.name.encode(), due)
 

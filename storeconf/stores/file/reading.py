@@ -1,10 +1,11 @@
 """Reading entries without a lock.
 
-An entry's file may be swapped away and overwritten under the hands of one who has opened it (see `writing`). The
-checksums tell, and he opens it again; one who sees a whole record that is not marked as committed looks whether it is
-in its place yet. What can't be settled so is read once more under the entry's lock, and then it is damaged indeed.
+An entry's file may be swapped away and overwritten while a reader has it open (see `writing`). The checksums tell, and
+the reader opens it again; if it sees a whole record that is not marked as committed, it looks whether that is in its
+place yet. If that settles nothing, it reads once more under the entry's lock, and an entry that is still damaged really
+is.
 
-`CachedReader` does the same in an event loop with what the kernel has in memory, and leaves all else to a thread.
+`CachedReader` does the same in an event loop with data that the kernel has in memory, and leaves all else to a thread.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ __all__ = [
 
 
 NO_FOLLOW = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""No link is followed, and a pipe that lies where an entry should be makes nobody wait."""
+"""No link is followed, and a pipe in the place of an entry blocks no reader."""
 
 _READ = os.O_RDONLY | NO_FOLLOW
 _CHUNK = 8192
@@ -66,7 +67,7 @@ _TRIES = 3
 """Times that a file is opened before the lock is asked for."""
 
 _NOT_A_RECORD = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EAGAIN, errno.EINVAL})
-"""What opening or reading says of a symbolic link, a directory, a socket, a pipe."""
+"""Error numbers of opening or reading a symbolic link, a directory, a socket or a pipe."""
 
 T = TypeVar("T", Header, Record)
 
@@ -81,14 +82,14 @@ def now() -> int:
 
 
 def lives(expiry: int) -> bool:
-    """Whether what has that expiry in its header has not expired yet."""
+    """Whether a record with that expiry in its header has not expired yet."""
     return not expiry or time.time_ns() < expiry * 1_000_000
 
 
 def read_record(target: bytes, key: bytes, alone: bool = False, most: int | None = None) -> Record | None:
     """Return the record in a file, or None if it is damaged, another key's, or not in its place.
 
-    One who is ``alone``, by the entry's lock, finds everything in its place. Raises Busy if there are more than
+    A reader that is ``alone``, by the entry's lock, finds everything in its place. Raises Busy if there are more than
     ``most`` bytes.
     """
     try:
@@ -240,7 +241,7 @@ class CachedReader:
 
 
 class EntryReader:
-    """Reads entries. For one thread, which has locks of its own for what it can't settle without."""
+    """Reads entries. For one thread, which has locks of its own for entries that it can't settle without."""
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
@@ -253,13 +254,13 @@ class EntryReader:
         return self._locks
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open files."""
         locks, self._locks = self._locks, None
         if locks is not None:
             locks.close()
 
     def forget(self) -> None:
-        """In a forked child: close what is open."""
+        """In a forked child: close the open files."""
         self.close()
 
     def find(self, path: tuple[str, ...], key: str) -> tuple[bytes, int] | None:
@@ -277,7 +278,7 @@ class EntryReader:
         return (record.value, record.expiry) if record is not None and lives(record.expiry) else None
 
     def key(self, directory: bytes, prefix: bytes, hash_: blake2b, name: bytes, below: int | None) -> bytes | None:
-        """Return what follows the prefix in the key of a directory's file; None if it is gone, damaged or expired.
+        """Return the key of a directory's file without the prefix; None if the file is gone, damaged or expired.
 
         ``hash_`` is that of the prefix; ``below`` is the directory if it is open, which is quicker. Raises Busy.
         """
@@ -304,7 +305,7 @@ class EntryReader:
     def _alone(self, read: Callable[..., T | None], target: bytes, name: bytes, want: bytes) -> T | None:
         try:
             locks = self.locks()
-        except OSError:  # one who may not write can't lock either
+        except OSError:  # a process that may not write can't lock either
             return None
         number = lock_number(name)
         if not locks.acquire(number):

@@ -82,7 +82,7 @@ class SyncGroup:
             self.settle()
 
     def failures(self) -> list[tuple[Any, StoreError]]:
-        """Settle what is left, and return what failed since the last time."""
+        """Settle the rest, and return the failures since the last time."""
         if self._changes:
             self.settle()
         failures, self._failures = self._failures, []
@@ -144,7 +144,7 @@ class _Syncers:
         self._threads: list[threading.Thread] = []
 
     def sync(self, fds: list[int]) -> list[OSError | None]:
-        """Bring all files to the disk; what failed, file by file."""
+        """Bring all files to the disk; return the failures, file by file."""
         results: list[OSError | None] = [None] * len(fds)
         if len(fds) == 1:
             results[0] = _sync(fds[0])

@@ -68,7 +68,7 @@ def _exchange_macos(one: bytes, other: bytes) -> None:
 
 
 exchange: Callable[[bytes, bytes], None] | None = None
-"""Swap what two names stand for in one step; None where the platform can't. File systems may still refuse."""
+"""Swap the files of two names in one step; None where the platform can't. File systems may still refuse."""
 
 if _renameat2 is not None:
     exchange = _exchange_linux
@@ -120,7 +120,7 @@ NO_DISK = 0
 
 _TMPFS = 0x01021994
 _PAGE_CACHED = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})
-"""ext2 to ext4, XFS, Btrfs and F2FS: local file systems of which the kernel knows what it has in memory."""
+"""ext2 to ext4, XFS, Btrfs and F2FS: local file systems whose data in memory the kernel can tell from the rest."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -150,7 +150,7 @@ EPERM for another user's file. None where the platform, the kernel or a sandbox 
 
 
 def has_cached_open() -> bool:
-    """Whether `cached_open` works: in Linux since 5.12, unless a sandbox forbids it. What is refused once stays so."""
+    """Whether `cached_open` works: in Linux since 5.12, unless a sandbox forbids it. A refusal is permanent."""
     global cached_open
     if cached_open is not None:
         probe = _cached_open(_QUIET | os.O_DIRECTORY)
@@ -219,7 +219,7 @@ class Locks:
     """
 
     SWEEPER = 1 << 60
-    """The lock of the one who sweeps; keys have smaller numbers."""
+    """The lock of the sweeping process; keys have smaller numbers."""
 
     def __init__(self, path: bytes, mode: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -291,7 +291,7 @@ def make_locks(path: bytes, mode: int) -> Locks:
         locks = RangeLocks(path, mode)
         try:
             locks.release(0)
-        except OSError:  # the kernel, or what stands in for one, has none
+        except OSError:  # the kernel, or its substitute, has none
             locks.close()
         else:
             return locks

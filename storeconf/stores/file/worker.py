@@ -1,7 +1,7 @@
-"""Where a file store's calls run: the thread that does its blocking work, the lanes to it, and what event loops do.
+"""Where a file store's calls run: the thread that does its blocking work, the lanes to it, and the event loops.
 
 The calls of one turn of a loop go over to the thread together and come back together: waking a thread costs ten times
-what most calls cost. A lone call does not wait for the end of its turn. `Turns` is for what loops do themselves,
+what most calls cost. A lone call does not wait for the end of its turn. `Turns` is for work that loops do themselves,
 `LoopWriter` for changing entries in a loop, where no disk is behind the files (tmpfs), so that nothing has to wait.
 
 Longer than other modules, because all ways on which a call may go share the time of its event loop.
@@ -63,7 +63,7 @@ class Lane:
         # Half as dear as call_soon_threadsafe, but one can do without: on macOS, or when there are no descriptors left.
         with suppress(AttributeError, OSError):
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            Context().run(loop.add_reader, self._bell, self._take)  # without the variables of whoever calls first
+            Context().run(loop.add_reader, self._bell, self._take)  # without the variables of the first caller
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Have the worker do something; the future of its outcome."""
@@ -119,7 +119,7 @@ class Lane:
             self._settle(self._outcomes.popleft())
 
     def forget(self) -> None:
-        """Close what the lane holds, without the lock: in a forked child nobody may ever release it."""
+        """Close the lane's files, without the lock: in a forked child nobody may ever release it."""
         bell, self._bell = self._bell, -1
         if bell >= 0:
             os.close(bell)
@@ -182,11 +182,11 @@ class _Job:
 
 
 class Worker:
-    """A thread that does what event loops hand over, in order, and long jobs slice by slice in between.
+    """A thread that does the work that event loops hand over, in order, and long jobs slice by slice in between.
 
-    With a ``group``, what was staged there is settled before any outcome of the same batch is told. ``cleanup`` is
-    what the thread does last. Holds no store, so that a forgotten one can end it. ``reading`` and ``writing`` are what
-    may be handed over to this thread alone.
+    With a ``group``, writes staged there are settled before any outcome of the same batch is told. ``cleanup`` is
+    called last. Holds no store, so that a forgotten one can end it. ``reading`` and ``writing`` are the operations
+    that may be handed over to this thread alone.
     """
 
     reading: ReadOperations
@@ -246,7 +246,7 @@ class Worker:
             self._refuse()
 
     def stop(self) -> None:
-        """End the thread after what has been handed over before; `wait` for it. Long jobs fail."""
+        """End the thread after the work that has been handed over before; `wait` for it. Long jobs fail."""
         self._queue.put(None)
 
     async def wait(self) -> None:
@@ -256,7 +256,7 @@ class Worker:
             await asyncio.sleep(0)
 
     def forget(self) -> None:
-        """In a forked child, where the thread is none: close what is open."""
+        """In a forked child, where the thread does not run: close the open files."""
         for lane in self._lanes:
             lane.forget()
 
@@ -390,7 +390,7 @@ class LoopWriter(EntryWriter):
         self._exchange = system.exchange_at_once
 
     def prepare(self) -> None:
-        """Create and open what it needs, unless that was done before; nobody uses this writer in the meantime."""
+        """Create and open the files that it needs, unless that was done before; nobody uses this writer meanwhile."""
         if self.ready:
             return
         try:
@@ -436,7 +436,7 @@ class LoopWriter(EntryWriter):
     def _check_locks(self) -> None:
         """Leave it to a thread if the directory has been replaced, and with it the file of the locks.
 
-        One who writes a record notices that the spare file is missing.
+        A writer of a record notices that the spare file is missing.
         """
         if not os.fstat(self.directory.locks.fd).st_nlink:
             self._restore()

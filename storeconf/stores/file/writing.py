@@ -1,9 +1,9 @@
-"""Changing entries, so that everybody sees the old record or the new one, whoever dies when.
+"""Changing entries, so that every reader sees the old record or the new one, even if processes die.
 
-A record is written to a spare file, which then swaps names with the entry's file. What was the entry becomes the next
-spare: making and freeing files is what costs most. A record in a file that had been an entry is marked as committed
-only after the swap, so that nobody who still holds that file open takes it for the entry's too early. Writers of one
-key exclude each other by a lock, in this process and in others.
+A record is written to a spare file, which then swaps names with the entry's file. The former entry becomes the next
+spare: making and freeing files costs most. A record in a file that had been an entry is marked as committed
+only after the swap, so that no reader that still holds that file open takes it for the entry's too early. Writers of
+one key exclude each other by a lock, in this process and in others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _COPIED = 4096
 """Bytes of a value up to which joining it and the header is quicker than writing two parts."""
 
 _SPINS = 20
-"""Times that a writer asks for a lock before he does something else; holders are brief."""
+"""Times that a writer asks for a lock before it does something else; holders are brief."""
 
 _MOVES = 100
 """Attempts to move a new entry into a namespace whose directory others remove, because it is empty, meanwhile."""
@@ -72,17 +72,17 @@ class EntryWriter(EntryReader):
         return LockedEntry(self, self.directory.place(path), key)
 
     def locks(self) -> Locks:
-        """The locks that the directory keeps for the one who writes."""
+        """The locks that the directory keeps for the writer."""
         return self.directory.locks
 
     def close(self) -> None:
-        """Remove the spare files, close what is open, and end the threads."""
+        """Remove the spare files, close the open files, and end the threads."""
         if self.group is not None:
             self.group.close()
         self.directory.close()
 
     def forget(self) -> None:
-        """In a forked child: close what is open, and leave the disk and the threads alone."""
+        """In a forked child: close the open files, and leave the disk and the threads alone."""
         self.directory.forget()
 
     def lock(self, number: int) -> None:
@@ -151,7 +151,7 @@ class EntryWriter(EntryReader):
     def put_header(self, entry: LockedEntry, record: Record, expiry: int) -> bool:
         """Overwrite the header of the entry's file, where that is as good as a new record; its lock is held."""
         if self.group is not None:
-            return False  # a torn sector would lose what has been promised to survive
+            return False  # a torn sector would lose a record that must survive
         try:
             fd = os.open(entry.target, _WRITE)
         except PermissionError:
@@ -168,8 +168,8 @@ class EntryWriter(EntryReader):
     def collect(self, directory: bytes, name: bytes, due: bool) -> bool:
         """Remove the entry's file if the record has expired or is damaged; whether it is gone.
 
-        A live entry that was ``due`` by its modification time gets the right one. Without a sync: what comes back
-        after a crash is removed again. Raises Busy.
+        A live entry that was ``due`` by its modification time gets the right one. Without a sync: an entry that comes
+        back after a crash is removed again. Raises Busy.
         """
         target = directory + b"/" + name
         try:
@@ -267,7 +267,7 @@ class EntryWriter(EntryReader):
         if not large:
             try:
                 fd = os.open(spare, _WRITE)
-            except OSError:  # gone, or what was planted in the entry's place; a new file will do, or say why not
+            except OSError:  # gone, or something was planted in its place; a new file will do, or fail with the reason
                 pass
             else:
                 status = os.fstat(fd)
@@ -316,12 +316,12 @@ class EntryWriter(EntryReader):
                     discard(spare)
 
     def drop_spares(self) -> None:
-        """Remove all spare files: they hold what was deleted or replaced."""
+        """Remove all spare files: they hold deleted or replaced records."""
         while self._warm:
             discard(self.directory.home() + b"/%d" % self._warm.pop())
 
     def probe(self) -> None:
-        """Make, write and remove a file: what a write needs."""
+        """Make, write and remove a file, as every write has to."""
         spare = self.directory.home() + b"/probe"
         fd = self._create(spare)
         try:

@@ -1,7 +1,7 @@
 """Many commands at once, and walking over a server's keys: listing a namespace, and deleting one.
 
 Commands go in slices that leave the event loop to others, and to each server as fast as it answers; none blocks a
-server. What one server fails or holds up does not keep the others from answering: the caller gets every reply
+server. The failure or delay of one server does not keep the others from answering: the caller gets every reply
 that came.
 """
 
@@ -31,7 +31,7 @@ SLICE_SIZE = 1 << 18
 """Bytes after which a slice ends."""
 
 WINDOW = 8
-"""Slices of which one server may owe the replies: what may wait for a server that does not read is bounded."""
+"""Slices of which one server may owe the replies: this bounds the data that wait for a server that does not read."""
 
 MOST_TURNS = 16
 """How often one command may be sent."""
@@ -45,10 +45,10 @@ Failures = dict[int, ReplyError | TransportError]
 async def send_all(
     transport: Transport, keys: Sequence[bytes], command: Callable[[int], bytes], kind: int
 ) -> tuple[list[Any], ReplyError | TransportError | None]:
-    """Send ``command(i)`` on ``keys[i]`` for each i, and repeat together what must be repeated and may be.
+    """Send ``command(i)`` on ``keys[i]`` for each i, and repeat together the commands that must be repeated and may be.
 
-    Return the replies in order, `MISSING` for what failed, and the failure that says the most. Its ``sent`` is true if
-    any of the commands may have been executed.
+    Return the replies in order, `MISSING` for commands that failed, and the failure that says the most. Its ``sent`` is
+    true if any of the commands may have been executed.
     """
     began = transport.loop.time()
     await transport.ready()
@@ -137,7 +137,7 @@ class _BulkCall:
                 self.failures[index] = late[id(error)]
 
     async def _repeat(self, failed: Failures, attempt: int, turn: int, deadline: float) -> None:
-        """Send again what failed and may be repeated; errors of one kind are treated alike."""
+        """Send commands again that failed and may be repeated; errors of one kind are treated alike."""
         groups: dict[object, Failures] = {}
         last, group = None, {}
         for index, error in failed.items():
@@ -159,7 +159,7 @@ class _BulkCall:
                 await self.deliver(list(group), group, next_attempt, turn + 1, deadline)
 
     async def _send(self, indices: Sequence[int], errors: Mapping[int, Exception]) -> Failures:
-        """Send one server's commands and take its replies; return what failed."""
+        """Send one server's commands and take its replies; return the failed ones."""
         failed: Failures = {}
         waiting: deque[list[tuple[int, asyncio.Future[Any]]]] = deque()
         at, count = 0, len(indices)
@@ -198,7 +198,7 @@ class _BulkCall:
             for batch in waiting:
                 for _, future in batch:
                     future.cancel()
-        # What has not been sent would wait for the same server as long, and in vain.
+        # Unsent commands would wait for the same server as long, and in vain.
         if lost is not None:
             failed.update(dict.fromkeys(indices[at:], lost))
         return failed
@@ -222,7 +222,7 @@ class _BulkCall:
 COUNT = 2000
 """Keys that one SCAN looks at: fewer cost round trips, more hold up the server's other clients for milliseconds.
 
-Of what was tried, the least that deletes 100,000 of 1,000,000 keys no slower than a script does on every server.
+The smallest tried value with which 100,000 of 1,000,000 keys are deleted no slower than by a script on each server.
 """
 
 _START = b"0"
@@ -364,7 +364,7 @@ async def _sweep(deletions: _Deletions, node: ServerNode, glob: bytes, ours: re.
                 future.cancel()
                 await asyncio.wait([future])
                 if not future.cancelled():
-                    future.exception()  # it has been raised, or what went before it matters more
+                    future.exception()  # it has been raised, or an earlier one matters more
 
 
 def _search(node: ServerNode, cursor: bytes, glob: bytes) -> asyncio.Future[Any]:

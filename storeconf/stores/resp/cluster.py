@@ -1,4 +1,4 @@
-"""The transport of a Cluster: a connection per node, a table of who serves which slot, and how it follows changes."""
+"""The transport of a Cluster: a connection per node, a table of the nodes and their slots, and how it is updated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LONGEST_HANDOVER = 1.0
 """Seconds in which the nodes that are left learn which replica has taken slots over."""
 
 UNKNOWN_HOSTS = ("", "?")
-"""What nodes give in place of a host that they don't know: that of the node which answers."""
+"""The texts that nodes give for a host that they don't know: the host of the answering node is meant."""
 
 _ASKING = pack(b"ASKING")
 _CLUSTER_NODES = pack(b"CLUSTER", b"NODES")
@@ -47,7 +47,7 @@ _CLUSTER_SLOTS = pack(b"CLUSTER", b"SLOTS")
 
 
 def slot_of(key: bytes) -> int:
-    """Return the slot of a key: of what stands in its first braces, if anything does, else of all of it."""
+    """Return the slot of a key: of the text in its first braces, if there is any, else of the whole key."""
     start = key.find(b"{")
     if start >= 0:
         end = key.find(b"}", start + 1)
@@ -92,7 +92,7 @@ class ClusterTransport(Transport):
         return await super().again(error, data, key, kind)
 
     async def prepare(self, error: Exception, attempt: int, kind: int) -> int:
-        """A redirection may be followed at once and always; else also look who serves what now."""
+        """A redirection may be followed at once and always; else also look which nodes serve which slots now."""
         if _is_redirection(error):
             return attempt
         if self._owners:
@@ -187,7 +187,7 @@ class ClusterTransport(Transport):
 
     def _have_table(self, reading: asyncio.Task[None]) -> None:
         if not reading.cancelled():
-            reading.exception()  # whoever waited for it has it; the others notice at their next call
+            reading.exception()  # its waiters have it; the others notice at their next call
         if self._closed:
             self._reading = None
         else:
@@ -224,7 +224,7 @@ class ClusterTransport(Transport):
         return reply
 
     def _take(self, reply: list[list[Any]], source: Address) -> None:
-        """Make the table what CLUSTER SLOTS says; hang up on nodes that serve nothing any more."""
+        """Update the table from CLUSTER SLOTS; close connections to nodes that serve no slots any more."""
         table: list[Connection | None] = [None] * SLOTS
         owners, serving = [], set()
         for first, last, primary, *_ in reply:
@@ -240,7 +240,7 @@ class ClusterTransport(Transport):
             self._let_go(self._connections.pop(address).finish())
         if self._invalidations is not None:
             self._listen_to(serving, self._invalidations)
-        # Nodes come and go; one that served a moment ago is a better guess than what was configured long ago.
+        # Nodes come and go; one that served a moment ago is a better guess than the configured ones of long ago.
         self._seeds = list(dict.fromkeys([*serving, *self._seeds]))[:64]
 
     def _let_go(self, ending: Coroutine[Any, Any, None]) -> None:
@@ -277,7 +277,7 @@ class ClusterTransport(Transport):
         return list(dict.fromkeys(connection for connection in self._table if connection is not None))
 
     async def survey(self) -> Survey:
-        """Ask every primary who serves what: a node may not know yet what the others have settled."""
+        """Ask every primary which nodes serve which slots: one may not know yet about a change that the others know."""
         deadline = self.loop.time() + self.timeout
         while True:
             nodes = await self.nodes()

@@ -41,7 +41,7 @@ class RawConnection(asyncio.Protocol):
         self._reader = make_reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self.lost: BaseException | None = None
-        """Why the connection ended, or what the server said unasked before that."""
+        """The reason for the end of the connection, or the server's unrequested message before it."""
         self._closed = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport | None = None
         self._messages: asyncio.Queue[Any] | None = None
@@ -80,7 +80,7 @@ class RawConnection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail whoever still waits."""
+        """Fail the calls that still wait."""
         self.lost = self.lost or error or ConnectionResetError(HUNG_UP)
         for future in self._waiting:
             if not future.done():
@@ -193,7 +193,7 @@ class _Attempt:
                 raise self._failure(error) from error
         self.stage = "there were no credentials in time"
         try:
-            # A part of the time, for what can't be read in it leaves time for the last value.
+            # A part of the time, so that a file that can't be read in it leaves time for the last value.
             login = await endpoint.credentials.login(endpoint.label, self._within / 2)
         except Exception as error:
             raise self._failure(error, "can't get the credentials for") from error
@@ -268,7 +268,7 @@ class _Attempt:
                 raise self._refused(answer)
         lost = next((each for each in answers if isinstance(each, NotConnectedError)), None)
         if lost is not None:
-            # A server that closes the connection gives its reason as the first reply, to whatever command.
+            # A server that closes the connection gives its reason as the first reply, to any command.
             if isinstance(answers[0], ReplyError) and not is_forbidden(answers[0]):
                 raise self._refused(answers[0])
             raise self._ended(lost.__cause__ or lost)
@@ -282,8 +282,8 @@ class _Attempt:
     def _greet(self, login: Login) -> tuple[list[asyncio.Future[Any]], list[asyncio.Future[Any]]]:
         """Send all that a connection begins with, in one write; return the replies that must be good, and the others.
 
-        A server that accepts a connection only to say that it has too many hangs up at once: a second write would fail,
-        and its words would be lost. They are the first reply, to whatever command.
+        A server that accepts a connection only to say that it has too many closes it at once: a second write would
+        fail, and its message would be lost. It is the first reply, to any command.
         """
         endpoint = self._endpoint
         needed: list[bytes] = []
@@ -316,7 +316,7 @@ class _Attempt:
         return LoginRefusedError(text, rotating=False, cause=reply)
 
     def _failed_handshake(self, error: Exception) -> NotConnectedError:
-        """Say what TLS did not get, as far as can be told: many servers hang up without an alert."""
+        """Say what TLS lacked, as far as can be told: many servers close the connection without an alert."""
         code = getattr(error, "reason", None) or ""  # OpenSSL's word for it
         guesses = []
         if not code or code in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"):
@@ -332,7 +332,7 @@ class _Attempt:
         return self._failure(error if str(error) else ConnectionResetError(HUNG_UP), text=text)
 
     def _ended(self, why: BaseException) -> NotConnectedError:
-        """Say what the server said, or what it may have wanted instead of what it got."""
+        """Quote the server's message, or name what it may have expected instead."""
         if isinstance(why, ReplyError):
             return self._refused(why)
         tls = self._endpoint.tls
@@ -354,7 +354,7 @@ def _about_client_certificate(tls: Tls) -> str:
 
 @lru_cache(maxsize=256)
 def _lookup(host: str) -> OwnThread[list[str]]:
-    """Return what looks a host name up, the same for all that ask: a name server that hangs holds one thread."""
+    """Return the lookup of a host name, the same for all callers: a name server that hangs holds one thread."""
 
     def addresses() -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

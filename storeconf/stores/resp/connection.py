@@ -88,12 +88,12 @@ class Connection:
         self.peer: str = peer
         self._store = store
         self.generation: int = 0
-        """Counts connections: what depends on one server's memory, as SCAN's cursors do, is void after a change."""
+        """Counts connections: state in one server's memory, such as SCAN's cursors, is void after a change."""
         self._connect = connect
         self._timeout = timeout
         self._future = self.loop.create_future
         self._pending: deque[asyncio.Future[Any]] = deque()
-        self._buffer: list[bytes] = []  # what the last of the pending ones have yet to send, one for one
+        self._buffer: list[bytes] = []  # the data that the last of the pending ones have yet to send, one for one
         self._state = IDLE
         self._transport: asyncio.Transport | None = None
         self._write: Callable[[bytes], None]
@@ -159,7 +159,7 @@ class Connection:
         if self._is_stopped():
             if not self._blocked:
                 self._block()
-            return  # what waits goes out when the connection is there, or takes bytes again
+            return  # the data go out when the connection is there, or takes bytes again
         buffer = self._buffer
         if len(buffer) < 64:
             data = b"".join(buffer)
@@ -205,7 +205,7 @@ class Connection:
     # ------------------------------------------------------------------ receiving
 
     def receive(self, reader: Any) -> None:
-        """Give the replies that have come to those who wait for them."""
+        """Give the replies that have come to the calls that wait for them."""
         gets = reader.gets
         pending = self._pending
         pop = pending.popleft
@@ -283,7 +283,7 @@ class Connection:
     def _begin(self) -> None:
         if self._state == IDLE:
             self._state = CONNECTING
-            # What the loop keeps for the connection must not keep the variables of the caller who came first.
+            # The loop's callbacks for the connection must not keep the variables of the first caller.
             self._connecting = Context().run(self.loop.create_task, self._attempt())
             self._connecting.add_done_callback(self._attempt_ended)
         elif self._state == PAUSING:
@@ -295,13 +295,13 @@ class Connection:
     async def _attempt(self) -> None:
         try:
             transport, peer = await self._connect()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it, and the next attempt follows
+        except Exception as error:  # noqa: BLE001 - the waiting calls get it, of any kind, and the next attempt follows
             self._failed(error)
         else:
             self._connected(transport, peer)
 
     def _attempt_ended(self, attempt: asyncio.Task[None]) -> None:
-        """Let the next call begin again where somebody has cancelled the attempt, as one does who cancels all tasks."""
+        """Let the next call begin again where somebody has cancelled the attempt, perhaps with all tasks."""
         if attempt.cancelled() and attempt is self._connecting and self._state == CONNECTING:
             self._connecting, self._state = None, IDLE
             text = f"the attempt to connect to {self.label} was cancelled"
@@ -376,7 +376,7 @@ class Connection:
         self.lost(self._protocol, why)
 
     def lost(self, protocol: _Protocol, why: BaseException | None) -> None:
-        """Fail whatever waits for the connection of ``protocol``, unless that is long gone."""
+        """Fail all calls that wait for the connection of ``protocol``, unless that is long gone."""
         if self._protocol is not protocol:
             return
         self._protocol = None
@@ -439,7 +439,7 @@ class Connection:
 
 
 def _root(why: BaseException | None) -> BaseException | None:
-    """The error reply that kept us from connecting, if there was one, else what there was."""
+    """The error reply that kept us from connecting, if there was one, else the error itself."""
     return why.__cause__ if isinstance(why, NotConnectedError) and isinstance(why.__cause__, ReplyError) else why
 
 

@@ -31,7 +31,7 @@ DEFAULT_PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class ServerEndpoint:
-    """One server: where it is, who we are there, how the connection is set up, and for which store."""
+    """One server: its address, our credentials there, how the connection is set up, and for which store."""
 
     host: str = "localhost"
     port: int = DEFAULT_PORT
@@ -106,14 +106,14 @@ class Driver:
             return kind, {**arguments, **tls_arguments(tls)}
         pool = self.asyncio.ConnectionPool.from_url(self._own_scheme(options.url), **arguments)
         arguments, kind = dict(pool.connection_kwargs), pool.connection_class
-        # What is given besides the URL counts: in a layout both can't be, in code the argument was meant.
+        # Arguments besides the URL count: in a layout both can't be, in code the argument was meant.
         arguments |= {name: value for name, value in self._given(options) if value is not None}
         if options.tls is not None:
             kind = self.asyncio.SSLConnection
             given = {name: value for name, value in arguments.items() if name.startswith("ssl_")}
             arguments |= {**tls_arguments(options.tls), **given}
         elif issubclass(kind, self.asyncio.SSLConnection):
-            # What the versions of the libraries default to is not one thing; the URL's own options stay.
+            # The defaults differ between versions of the libraries; the URL's own options stay.
             arguments = {**tls_arguments(TlsOptions()), **arguments}
         if isinstance(arguments.get("ssl_check_hostname"), str):
             arguments["ssl_check_hostname"] = arguments["ssl_check_hostname"].lower() in ("true", "yes", "1")
@@ -359,7 +359,7 @@ def _holds_certificate(path: str) -> bool:
 
 
 def _identity(path: str | None) -> object:
-    """What changes with a file's content, even one of the same length and time; None where the file is missing."""
+    """A value that changes with a file's content, even at the same length and time; None where the file is missing."""
     try:
         found = None if path is None else Path(path).stat()
     except (OSError, ValueError):

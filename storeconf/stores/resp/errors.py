@@ -108,7 +108,7 @@ _REPLIES: tuple[tuple[re.Pattern[str], type[StoreError], str | None], ...] = tup
         (r"", StoreError, None),
     )
 )
-"""Error replies without a script's preamble; the first match counts: its class, and what replaces the server's text."""
+"""Error replies without a script's preamble; the first match counts: its class, and a text instead of the server's."""
 
 DRIVER_ERRORS: dict[str, type[TransportError] | type[ReplyError]] = {
     "AskError": ReplyError,
@@ -150,7 +150,7 @@ DRIVER_ERRORS: dict[str, type[TransportError] | type[ReplyError]] = {
     "ValkeyError": ConnectionLostError,
     "WatchError": ReplyError,
 }
-"""The client libraries' exceptions by name, and which failure each stands for."""
+"""The client libraries' exceptions by name, and the failure that each means."""
 
 _CODES = {
     "AskError": "ASK",
@@ -181,7 +181,7 @@ _SCRIPT = re.compile(r"\s*(script: ([0-9a-f]+, )?on @|@)user_script.*", re.DOTAL
 
 
 def _bare(error: ReplyError) -> str:
-    """The text of an error reply, without what a script or a transaction puts before the error of its command."""
+    """The text of an error reply, without the prefix that a script or a transaction puts before its command's error."""
     return _PREAMBLE.sub("", str(error), count=1)
 
 
@@ -201,7 +201,7 @@ def is_forbidden(error: ReplyError) -> bool:
 
 
 def from_driver(error: Exception, label: str, *, repeats: bool = True) -> Exception:
-    """Turn what a client library raised into a `ReplyError` or `TransportError`; anything else comes back as it is.
+    """Turn an error of a client library into a `ReplyError` or `TransportError`; anything else comes back as it is.
 
     ``label`` names the client and the store in messages; ``repeats``: the client may have sent the command before.
     """
@@ -268,13 +268,13 @@ def translate(error: ReplyError | TransportError, *, writes: bool) -> StoreError
 
 
 def severity(error: ReplyError | TransportError) -> int:
-    """Say which of several failures of one call callers must hear of: what a policy may hide least counts most."""
+    """Return the rank of a failure among several of one call: callers get the one that a policy may hide least."""
     kind = type(translate(error, writes=False))
     return 0 if kind in (StoreUnavailableError, StoreTimeoutError) else 1 if kind is StoreRefusedError else 2
 
 
 def _of_reply(error: ReplyError, text: str | None, unknown: bool) -> StoreError:
-    """Return what an error reply becomes, with ``text`` or else what the table or the server says."""
+    """Return the error for an error reply, with ``text`` or else the text of the table or the server."""
     bare = _bare(error)
     kind, replacement = next((kind, replacement) for pattern, kind, replacement in _REPLIES if pattern.search(bare))
     text = text or replacement or f"the server refused: {_shown(bare)}"

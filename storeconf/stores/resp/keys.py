@@ -1,8 +1,8 @@
 """How a namespace path and a key become a server's key, which of a server's keys are ours, and which have changed.
 
 Servers report which keys have changed, so that near caches drop them at once (invalidation). A connection of its own
-is told of all keys below some prefixes, whoever changes them, also when they expire. Nothing is lost without a sign:
-everything near is dropped as soon as that connection is lost, and again when it is back.
+is notified of all keys below some prefixes, whichever client changes them, also when they expire. Nothing is lost
+without a sign: everything near is dropped as soon as that connection is lost, and again when it is back.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class KeyLayout:
     joiner = b":"
     end = b"::"
     below = b":*"
-    """What follows a path in the keys in and below it, as a glob."""
+    """A glob for the text that follows a path in the keys in and below it."""
 
     rest: bytes = rb"(?::" + _NAME + rb")*(?::" + STALE.encode() + rb")?::"
-    """What follows a path in the keys in and below it, exactly; not in storeconf's own namespaces that stay."""
+    """A pattern for exactly that text; it leaves out storeconf's own namespaces that stay."""
 
     def prefix(self, path: tuple[str, ...]) -> bytes:
-        """Return what stands in front of every key of that namespace."""
+        """Return the prefix of every key of that namespace."""
         return self.joiner.join(name.encode() for name in path) + self.end if path else b""
 
     def glob(self, path: tuple[str, ...], prefix: str) -> bytes:
@@ -67,15 +67,15 @@ class KeyLayout:
         return _literal(self.joiner.join(name.encode() for name in path)) + self.below
 
     def tree_prefix(self, path: tuple[str, ...]) -> bytes:
-        """Return what the keys in and below that namespace begin with, and perhaps others."""
+        """Return the beginning of the keys in and below that namespace, and perhaps of others."""
         return self.joiner.join(name.encode() for name in path) + self.joiner if path else b""
 
     def paths(self, head: bytes) -> list[tuple[str, ...]] | None:
-        """Return the namespace paths that may stand before the end of the path in a server's key; None: too many."""
+        """Return the namespace paths that the text before ``end`` in a server's key may mean; None: too many."""
         return [tuple(head.decode("utf-8", "replace").split(":"))]
 
     def tree(self, path: tuple[str, ...]) -> re.Pattern[bytes]:
-        """Return what the keys in and below that namespace, and no others, begin with."""
+        """Return a pattern for the beginning of the keys in and below that namespace, and of no others."""
         return re.compile(re.escape(self.joiner.join(name.encode() for name in path)) + self.rest)
 
     def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
@@ -97,7 +97,7 @@ class LitestarLayout(KeyLayout):
     }
 
     def tree_prefix(self, path: tuple[str, ...]) -> bytes:
-        """See `KeyLayout`; what follows is the end or another name."""
+        """See `KeyLayout`; the end or another name follows."""
         return self.joiner.join(name.encode() for name in path)
 
     def paths(self, head: bytes) -> list[tuple[str, ...]] | None:
@@ -111,7 +111,7 @@ class LitestarLayout(KeyLayout):
         return paths
 
     def split(self, name: bytes, path: tuple[str, ...], end: int) -> tuple[tuple[str, ...], str]:
-        """See `KeyLayout`; what may be one name or several counts as one."""
+        """See `KeyLayout`; a text that may be one name or several counts as one."""
         start = len(self.prefix(path)) - len(self.end)
         names = name[start : end - len(self.end)].decode()
         own = next((own for own in OWN_NAMES if names.endswith(f"_{own}")), "")
@@ -148,7 +148,7 @@ MOST_PREFIXES = 8
 
 
 class InvalidationFilter:
-    """Turns what the servers of one root report into what its near caches drop."""
+    """Turns the reports of the servers of one root into the keys that its near caches drop."""
 
     def __init__(self, coherence: Coherence, layout: KeyLayout, root: tuple[str, ...]) -> None:
         self.coherence: Coherence = coherence
@@ -187,7 +187,7 @@ class InvalidationFilter:
                 self.coherence.changed(path, keys)
 
     def _read(self, names: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]] | None, list[str]]]:
-        """Yield what namespaces a server's keys may be of, and the keys. What is none of ours matches nothing near."""
+        """Yield the possible namespaces of a server's keys, and the keys. Foreign keys match nothing near."""
         if not self._root:
             yield [()], [name.decode("utf-8", "replace") for name in names]
             return

@@ -1,6 +1,6 @@
 """Where a server store connects to, how, and as whom: plain values, the URL that gives them, and credentials.
 
-Credentials are fixed, read again from files for each connection, or what a provider gives. Imports no client library.
+Credentials are fixed, read again from files for each connection, or given by a provider. Imports no client library.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def plain_host(name: str) -> str:
 
 
 def labelled(address: str, store: str) -> str:
-    """Return what messages call a server at ``address`` that ``store`` uses."""
+    """Return the name in messages of a server at ``address`` that ``store`` uses."""
     return f"{address} (store {store!r})" if store else address
 
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """TLS: whom to trust, who we are, and how much of the server's certificate is checked."""
+    """TLS: the trusted authorities, our own certificate, and how much of the server's certificate is checked."""
 
     ca_file: str | None = None
     cert_file: str | None = None
@@ -139,7 +139,7 @@ _OPTIONS: dict[str, Callable[[str], bool]] = {
     "ssl_check_hostname": _boolean,
     "ssl_keyfile": bool,
 }
-"""The query options that are understood, and what their values must look like."""
+"""The query options that are understood, and the form of their values."""
 
 
 _ORDINARY = re.compile(r"((?:redis|valkey)s?)://([a-z0-9.-]+)(?::([1-9][0-9]{0,3}|[1-5][0-9]{4}))?(?:/([0-9]{1,9})?)?")
@@ -303,7 +303,7 @@ def _unescaped() -> ValueError:
     )
 
 
-# ---------------------------------------------------------------- who a store is at its server
+# ---------------------------------------------------------------- a store's credentials at its server
 
 
 log: logging.Logger = logging.getLogger("storeconf.stores")
@@ -342,9 +342,9 @@ class Credentials:
         self._reading = OwnThread(self._read, "storeconf-credentials")
 
     async def login(self, label: str, within: float) -> Login:
-        """Return what AUTH takes now; files are read again for at most ``within`` seconds. ``label`` is for warnings.
+        """Return the present arguments of AUTH, read from files within ``within`` seconds. ``label`` is for warnings.
 
-        What can't be read leaves the last value, with a warning.
+        A file that can't be read leaves the last value, with a warning.
         """
         if self.provider is not None:
             given = self.provider.get_credentials_async()
@@ -367,7 +367,7 @@ class Credentials:
         return f" (from {self._names()})" if self._sources else ""
 
     def read_login(self) -> tuple[str, ...]:
-        """Return what AUTH takes now, for a client of the library; files are read in this thread."""
+        """Return the present arguments of AUTH, for a client of the library; files are read in this thread."""
         for failure in self._read():
             log.warning("the credentials of a client stay as they were: %s", failure)
         return (self.username, self.password or "") if self.username else (self.password,) if self.password else ()

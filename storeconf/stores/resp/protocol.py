@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MORE: Any = object()
-"""What `Reader.gets` returns when the bytes at hand end before the reply does."""
+"""The value that `Reader.gets` returns when the bytes at hand end before the reply does."""
 
 
 class Push(list[Any]):
@@ -189,7 +189,7 @@ def unpack(data: bytes) -> list[bytes]:
 class Script:
     """A script on one key, or on several of one server, of which the others are the first arguments.
 
-    It returns what it reads, never computes with it: Lua's numbers have 53 bits.
+    It returns the values that it reads and never computes with them: Lua's numbers have 53 bits.
     """
 
     __slots__ = ("_keys", "alone", "hash", "text")
@@ -199,7 +199,7 @@ class Script:
         self.text: bytes = text.strip().encode()
         self.hash: bytes = sha1(self.text, usedforsecurity=False).hexdigest().encode()
         self.alone: bytes = b"*4\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % self.hash
-        """What `by_hash` puts before one key without arguments."""
+        """The bytes that `by_hash` puts before one key without arguments."""
 
     def by_hash(self, key: bytes, *arguments: bytes | int) -> bytes:
         """Return the call that servers understand which have seen the script."""

@@ -1,4 +1,4 @@
-"""The transport of a primary that Sentinels watch: who is asked at every connect, and who announces a failover."""
+"""The transport of a primary that Sentinels watch: they are asked at every connect, and they announce a failover."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAUSE = 0.25
 """Seconds between two attempts to listen to a Sentinel."""
 
 LONGEST_PROMOTION = 5.0
-"""Seconds within which the Sentinels agree with what is seen to have been promoted."""
+"""Seconds within which the Sentinels agree with the promotion that we have seen."""
 
 PAUSE_BETWEEN_ROLES = 0.01
 """Seconds between two looks at whether a server has been promoted."""
@@ -40,8 +40,8 @@ PAUSE_BETWEEN_ROLES = 0.01
 class SentinelTransport(StandaloneTransport):
     """The primary of a service.
 
-    A planned failover leaves the old primary writable for seconds, and what it takes then is lost. So the Sentinels
-    are listened to, and the promotion that they announce ends the connection to the old primary.
+    A planned failover leaves the old primary writable for seconds, and the writes that it takes then are lost. So the
+    Sentinels are listened to, and the promotion that they announce ends the connection to the old primary.
     """
 
     topology = "sentinel"
@@ -88,7 +88,7 @@ class SentinelTransport(StandaloneTransport):
             async with asyncio.timeout_at(deadline):
                 role = (await raw.ask("ROLE"))[0]
         except ReplyError as error:
-            # Who may not ask has to trust the Sentinels.
+            # A user that may not ask has to trust the Sentinels.
             log.debug("ROLE is not permitted at %s: %s", endpoint.label, reason(error))
             role = b"master"
         except TimeoutError as error:
@@ -160,7 +160,7 @@ class SentinelTransport(StandaloneTransport):
         while True:
             try:
                 await self._listen(endpoint)
-            except Exception as error:  # noqa: BLE001 - whatever one attempt ends with, the next one may succeed
+            except Exception as error:  # noqa: BLE001 - after any failure, the next attempt may succeed
                 log.debug("lost the announcements of Sentinel %s: %s", endpoint.label, reason(error))
             await asyncio.sleep(PAUSE)
 
@@ -169,7 +169,7 @@ class SentinelTransport(StandaloneTransport):
         raw = await connect_raw(endpoint, self._connect_timeout)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                # What was announced while nobody listened shows in the answer.
+                # Announcements while nobody listened show in the answer.
                 self._compare(await self._ask(raw))
             messages = raw.subscribe("+switch-master", "+selected-slave")
             knocked = False
@@ -204,14 +204,14 @@ class SentinelTransport(StandaloneTransport):
         endpoint = self.endpoint.at(chosen)
         with suppress(TimeoutError, ReplyError):  # then the Sentinels' own announcement has to do
             async with asyncio.timeout(LONGEST_PROMOTION):
-                while not await self._is_primary(endpoint):  # noqa: ASYNC110 - no event tells what another process does
+                while not await self._is_primary(endpoint):  # noqa: ASYNC110 - no event tells of another process
                     await asyncio.sleep(PAUSE_BETWEEN_ROLES)
             self._promoted = (chosen, self.loop.time())
             self._compare(chosen)
 
     @staticmethod
     async def _is_primary(endpoint: ServerEndpoint) -> bool:
-        """Ask the server until it is one, or hangs up, as a promoted one does."""
+        """Ask the server until it is one, or closes the connection, as a promoted one does."""
         with suppress(TransportError):
             raw = await connect_raw(endpoint, LONGEST_PROMOTION)
             try:
@@ -236,7 +236,7 @@ class SentinelTransport(StandaloneTransport):
                 self._listener.drop()
 
     def _is_outdated(self, address: Address) -> bool:
-        """Whether a Sentinel has not noticed yet what we have seen."""
+        """Whether a Sentinel has not noticed the change yet that we have seen."""
         return (
             self._promoted is not None
             and address != self._promoted[0]

@@ -127,7 +127,7 @@ class ServerStore(StoreBase):
         Raises ValueError for a text that is not a URL of a server.
         """
         url = cls.default_url if url is None else url
-        ServerUrl(url)  # raises for what a connection would stumble over later
+        ServerUrl(url)  # raises for faults that a connection would meet later
         options = ServerOptions(url=url, db=db, port=port, username=username, password=password)
         return cls.from_options(options, namespace=namespace, key_layout=key_layout)
 
@@ -139,7 +139,7 @@ class ServerStore(StoreBase):
         namespace: str | None,
         key_layout: Layout = "storeconf",
     ) -> Self:
-        """Return a store that makes its own connections, as ``options`` says, or what it gives when they are needed."""
+        """Return a store that makes its own connections, by ``options``, or by its result if it is a function."""
         store = cls.__new__(cls)
         factory = factory_of_options(load_driver(cls.driver), options)
         ServerStore.__init__(store, factory, namespace=namespace, key_layout=key_layout)
@@ -186,7 +186,7 @@ class ServerStore(StoreBase):
         if transports in self._replaced:
             self._replaced.remove(transports)
         if (near := self._life.coherence) is not None:
-            near.all_changed()  # what was read meanwhile, of which nothing is announced any more
+            near.all_changed()  # also the entries read meanwhile, whose changes are not announced any more
 
     def do_attach(self, parent: Self) -> None:
         """Know the prefix of this namespace's keys."""
@@ -217,7 +217,7 @@ class ServerStore(StoreBase):
         self._replaced = []
 
     async def _again(self, transport: Transport, error: Exception, data: bytes, key: bytes, kind: int) -> Any:
-        """Repeat a failed command or raise what callers are to see. Called on the root."""
+        """Repeat a failed command or raise the error for callers. Called on the root."""
         try:
             return await transport.again(error, data, key, kind)
         except (ReplyError, TransportError) as failure:
@@ -238,7 +238,7 @@ class ServerStore(StoreBase):
     async def _do_all(
         self, names: list[bytes], command: Callable[[int], bytes], kind: int
     ) -> tuple[list[Any], StoreError | None]:
-        """Send the commands on these keys; their replies, `MISSING` for what failed, and the error to raise for it."""
+        """Send the commands on these keys; return the replies, `MISSING` for failed ones, and the error to raise."""
         replies, failure = await send_all(self._transports.here(), names, command, kind)
         if failure is None:
             return replies, None
@@ -287,7 +287,7 @@ class ServerStore(StoreBase):
     async def get(self, key: str, renew_for: Expiry | None = None) -> bytes | None:
         """Return the value, or None when there is none or it has expired.
 
-        ``renew_for`` gives what has an expiry a new one in the same step; a permanent key stays permanent. Zero or
+        ``renew_for`` gives an entry with an expiry a new one in the same step; a permanent key stays permanent. Zero or
         less ends the entry and still returns it.
         """
         if renew_for is not None:
@@ -416,7 +416,7 @@ class ServerStore(StoreBase):
     # ------------------------------------------------------------------ the hooks
 
     async def do_get(self, path: tuple[str, ...], key: str, renew: int | None) -> bytes | None:
-        """GET, or the script that renews what has an expiry."""
+        """GET, or the script that renews an entry with an expiry."""
         name = self._key(path, key)
         if renew is None:
             value: bytes | None = await self._do(pack(b"GET", name), name, READ)
@@ -552,7 +552,7 @@ class ServerStore(StoreBase):
         return None if number is None else int(number)
 
     async def do_touch(self, path: tuple[str, ...], key: str, expiry: int | None) -> bool:
-        """PEXPIRE, UNLINK for what is over, and a script for what becomes permanent."""
+        """PEXPIRE, UNLINK for an expiry that is over, and a script for an entry that becomes permanent."""
         name = self._key(path, key)
         if expiry is None:
             return bool(await self._run(protocol.PERSIST, name, WRITE))
@@ -602,14 +602,14 @@ class ServerStore(StoreBase):
         return await self._with_expiry(transport, self._key(path, key))
 
     def _listening(self, near: Coherence) -> InvalidationFilter:
-        """Return what listens to the server for those near caches."""
+        """Return the listener to the server for those near caches."""
         self._invalidations = InvalidationFilter(near, self._layout, self._path)
         return self._invalidations
 
     async def _with_expiry(
         self, transport: Transport, name: bytes, failure: Exception | None = None
     ) -> tuple[bytes, int | None] | None:
-        """Read both; ``failure`` is what came of the script on that transport, if it was tried already."""
+        """Read both; ``failure`` is the error of the script on that transport, if it was tried already."""
         if not self._reads_by_script:
             return await self._read_with_expiry(name)
         try:
@@ -665,7 +665,7 @@ def _left(reply: int) -> int | None:
 
 
 def _with_partial(error: StoreError, partial: dict[str, bytes] | int | None) -> StoreError:
-    """Add what the servers that answered gave to an error that says another one did not."""
+    """Add the results of the servers that answered to the error of another one that did not."""
     if isinstance(error, StoreUnavailableError | StoreTimeoutError):
         error.partial = partial
     return error

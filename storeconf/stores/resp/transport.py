@@ -1,4 +1,4 @@
-"""Transports: how the commands of a store find their server, and what is repeated when that fails."""
+"""Transports: how the commands of a store find their server, and which are repeated when that fails."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Survey:
 
 
 class Transport(ABC):
-    """The way to a server, a Cluster or whatever a Sentinel points at. Belongs to one event loop."""
+    """The way to a server, a Cluster or the server that Sentinels name. Belongs to one event loop."""
 
     topology: str
     spreads = False
@@ -96,7 +96,7 @@ class Transport(ABC):
             return await self.again(error, data, key, kind)
 
     def caller(self, key: bytes) -> Callable[[bytes], asyncio.Future[Any]]:
-        """Return what sends packed commands on that key, all on one connection."""
+        """Return the function that sends packed commands on that key, all on one connection."""
         return lambda data: self.call(data, key)
 
     async def read_in_order(self, commands: Sequence[bytes], key: bytes) -> list[Any]:
@@ -177,7 +177,7 @@ class Transport(ABC):
         return await self.call(data, key)
 
     def call_again(self, error: Exception, data: bytes, key: bytes) -> asyncio.Future[Any]:
-        """Send a command once more that failed with ``error``, without waiting for what comes of it."""
+        """Send a command once more that failed with ``error``, without waiting for its outcome."""
         return self.call(data, key)
 
     def watch_sending(self) -> Callable[[], bool]:
@@ -188,12 +188,12 @@ class Transport(ABC):
         """Find out where keys are, where that is not known yet; failing is left to the commands."""
 
     def server_of(self, key: bytes) -> object:
-        """Return what is the same for keys whose commands go to the same server."""
+        """Return a value that is the same for keys whose commands go to the same server."""
         return None
 
     @abstractmethod
     def listen(self, invalidations: InvalidationFilter) -> None:
-        """Let ``invalidations`` receive what the servers report as changed, where there is a way to."""
+        """Let ``invalidations`` receive the keys that the servers report as changed, where there is a way to."""
 
     @abstractmethod
     async def nodes(self) -> Sequence[ServerNode]:
@@ -212,7 +212,7 @@ class Transport(ABC):
         """Let go of every connection, and wait for that."""
 
     async def describe(self, key: bytes) -> str:
-        """Ask every server, and describe them; who may not use INFO reads ``key``, as the store itself does."""
+        """Ask every server, and describe them; a user that may not use INFO reads ``key``, as the store itself does."""
         try:
             kind = _server((await ask_all(await self.nodes(), pack("INFO", "server")))[0])
         except ReplyError as error:
@@ -326,7 +326,7 @@ class StandaloneTransport(Transport):
 
 
 async def ask_all(nodes: Sequence[ServerNode], command: bytes) -> list[Any]:
-    """Return what each of these servers replies; raise an error of one when all have answered."""
+    """Return the reply of each of these servers; raise an error of one when all have answered."""
     replies = await asyncio.gather(*(node.call(command) for node in nodes), return_exceptions=True)
     for reply in replies:
         if isinstance(reply, BaseException):
@@ -365,7 +365,7 @@ class NobodyAnswersError(Exception, Generic[S]):
 
 
 async def first_answer(servers: Sequence[S], ask: Callable[[S], Awaitable[T]]) -> tuple[S, T]:
-    """Ask one after the other, without waiting long for any; return who answered first, and what."""
+    """Ask one after the other, without waiting long for any; return the first one that answered, and its reply."""
     waiting = list(servers)
     asked: dict[asyncio.Task[T], S] = {}
     failures: list[tuple[S, Exception]] = []

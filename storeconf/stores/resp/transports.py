@@ -47,7 +47,7 @@ MOST_AT_ONCE = 16
 
 
 class _CustomClientNode:
-    """One server of a foreign client: the client itself, or what a Cluster's client has for each node."""
+    """One server of a foreign client: the client itself, or the node object of a Cluster's client."""
 
     generation = 1
 
@@ -70,7 +70,7 @@ class CustomClientTransport(Transport):
         self._repeats = repeats
         self._label = labelled(f"{type(client).__module__}.{type(client).__qualname__}", store)
         self._client = client
-        # Values are bytes, whatever the client makes of those that it reads for others.
+        # Values are bytes, even if the client decodes those that it reads for others.
         self._options = {"NEVER_DECODE": True} if is_librarys else {}
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
         self.spreads: bool = hasattr(client, "get_primaries")
@@ -122,7 +122,7 @@ class CustomClientTransport(Transport):
 
 
 def _plain(reply: Any) -> Any:
-    """Undo what a client does to replies that it decodes."""
+    """Undo a client's decoding of replies."""
     if isinstance(reply, str):
         return reply.encode()
     if isinstance(reply, list | tuple):
@@ -144,7 +144,7 @@ class Transports:
         self._factory = factory
         self._name = name
         self.last: Transport | None = None
-        """The transport that was used last; whoever looks here compares its loop with the running one."""
+        """The transport that was used last; compare its loop with the running one before use."""
         self._held: dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGenerator[None]]] = {}
         self._lock = threading.Lock()
 
@@ -323,7 +323,7 @@ def _with_timeouts(options: ServerOptions, arguments: dict[str, Any]) -> ServerO
     )
 
 
-# ---------------------------------------------------------------- clients for what stores do not offer
+# ---------------------------------------------------------------- clients for features that stores lack
 
 
 def make_client(driver: Driver, options: ServerOptions, *, blocking: bool) -> Any:

@@ -25,7 +25,7 @@ OBJECTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One store of py-key-value: where it is, what it needs, and what it keeps.
+    """One store of py-key-value: its location, its requirements, and its abilities.
 
     ``path`` is the argument that takes the directory or file, where there is one. ``extra`` is the library's own.
     """
@@ -39,7 +39,7 @@ class Kind:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What a storeconf store on it can do: the library has no atomic operations."""
+        """The capabilities of a storeconf store on it: the library has no atomic operations."""
         return Capabilities(persistent=self.persistent, shared=self.shared, lists=self.lists)
 
     def load(self) -> type[Any]:

@@ -4,7 +4,7 @@ Each namespace is a collection. Collections and keys get names of ``a-z``, ``0-9
 every backend of the library: as they are where that is possible, else a hash, with the full key in the value. Values
 are ``{"k": key, "v": Base64, "e": milliseconds since 1970 or null}``, with the Base64 of the key as ``"b"`` instead of
 ``"k"`` where it contains NUL, which PostgreSQL takes in no text. The expiry is ours, to the millisecond; the
-library's own, which is later, only reclaims what has expired.
+library's own, which is later, only reclaims expired entries.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """What is stored under a key, and its end in milliseconds since 1970."""
+    """The value under a key, and its end in milliseconds since 1970."""
 
     value: bytes
     end: int | None
 
 
 class _Loop:
-    """What belongs to one event loop: the library's store, if it has connections, and locks."""
+    """The objects of one event loop: the library's store, if it has connections, and locks."""
 
     def __init__(self) -> None:
         self.library: Any = None
@@ -161,7 +161,7 @@ class KeyValueStore(StoreBase):
         self._forget()
 
     async def _ask(self, operation: str, call: Callable[..., Awaitable[T]], *args: Any, **named: Any) -> T:
-        """Call the library; whatever it raises, in whatever client, becomes a `StoreUnavailableError`.
+        """Call the library; every error, of any client, becomes a `StoreUnavailableError`.
 
         Some clients make an error of their own of a cancellation, or nothing at all; it is raised here.
         """
@@ -313,7 +313,7 @@ class KeyValueStore(StoreBase):
 
     async def do_delete(self, path: Path, key: str) -> bool:
         async with self._writing(path, [key]):
-            # The library's own count includes what has expired less than a second ago.
+            # The library's own count includes entries that have expired less than a second ago.
             entry = await self._read("delete", path, key)
             await self._remove("delete", path, [key])
         return entry is not None
@@ -422,7 +422,7 @@ def _now() -> int:
 
 
 def _name(key: str) -> str:
-    """What the library gets as the key."""
+    """The key for the library."""
     return f"k_{key}" if _SIMPLE.match(key) else f"h_{hashlib.sha256(key.encode()).hexdigest()}"
 
 
@@ -441,7 +441,7 @@ def _key_in(found: dict[str, Any]) -> str | None:
 
 
 def _collection(path: Path) -> str:
-    """What the library gets as the collection: different for each path, also where case is ignored."""
+    """The collection for the library: different for each path, also where case is ignored."""
     if all(map(_SIMPLE.match, path)) and len(text := "_".join(("n", *path))) <= 60:
         return text
     return f"h_{hashlib.sha256(':'.join(path).encode()).hexdigest()[:48]}"

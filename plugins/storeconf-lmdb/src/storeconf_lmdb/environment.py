@@ -44,7 +44,7 @@ RESERVE = 1 << 20
 
 
 class Settings(NamedTuple):
-    """What the first store on a database decides for all of this process."""
+    """The settings that the first store on a database decides for all of this process."""
 
     map_size: int
     max_size: int | None
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What is done in a write transaction; ``frees``: it only removes something."""
+    """The work of a write transaction; ``frees``: it only removes something."""
 
     work: Callable[[Transaction], Any]
     frees: bool
@@ -171,7 +171,7 @@ class Environment:
                     return
 
     def _results(self, changes: list[Change]) -> list[Any]:
-        """What each of them returned or raised; if the transaction failed, that error for all."""
+        """The result or error of each of them; if the transaction failed, that error for all."""
         frees, swept = all(each.frees for each in changes), False
         while True:
             try:
@@ -196,7 +196,7 @@ class Environment:
                 return [error] * len(changes)
             else:
                 if frees and (limit := self.settings.max_size) is not None and self._size() > limit:
-                    self._resize(limit)  # nobody else gets the reserve; LMDB keeps what is in use
+                    self._resize(limit)  # nobody else gets the reserve; LMDB keeps the part in use
                 return results
 
     def _grows(self, frees: bool) -> bool:
@@ -211,7 +211,7 @@ class Environment:
         return True
 
     def _sweep(self) -> None:
-        """Remove what has expired, and let LMDB use what was freed: it does so in the next transaction but one."""
+        """Remove expired entries, and let LMDB use the freed pages: it does so in the next transaction but one."""
         while self._results([Change(remove_expired, frees=True)]) == [True]:
             pass
         self._results([Change(change_nothing, frees=True)])

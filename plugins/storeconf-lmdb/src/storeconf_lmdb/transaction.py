@@ -35,7 +35,7 @@ PAGE = 500
 """Keys that are read or removed in one step, so that no step is long."""
 
 PLAIN, HASHED, BEHIND = b"\0", b"\1", b"\2"
-"""What follows a path before a key, before the hash of one, and what is behind all entries of the namespace."""
+"""The bytes that follow a path before a key, before the hash of one, and behind all entries of the namespace."""
 
 LONG_PATH = b"\xff"
 
@@ -44,7 +44,7 @@ unpack_end = Struct(">Q").unpack_from
 
 
 class Place(NamedTuple):
-    """The key of an entry in the table, and what its value has before the caller's."""
+    """The key of an entry in the table, and the bytes that its value has before the caller's."""
 
     key: bytes
     name: bytes = b""
@@ -95,7 +95,7 @@ class Transaction:
         self.now = now()
 
     def read(self, place: Place) -> Entry | None:
-        """What is there and has not expired."""
+        """Return an entry that has not expired."""
         raw = self.lmdb.get(place.key, db=self.environment.entries)
         if raw is None:
             return None
@@ -105,7 +105,7 @@ class Transaction:
         return Entry(bytes(raw[8 + len(place.name) :]), end or None)
 
     def write(self, path: Names, place: Place, value: bytes, end: int | None) -> None:
-        """Replace what is there."""
+        """Replace the entry."""
         entries, put = self.environment.entries, self.lmdb.put
         raw = self.lmdb.get(place.key, db=entries)
         before = bytes(raw[:8]) if raw is not None else bytes(8)
@@ -120,7 +120,7 @@ class Transaction:
             put(place.key[1:33], ":".join(path).encode(), db=self.environment.paths)
 
     def remove(self, place: Place) -> Entry | None:
-        """Remove what is there; return what it was if it had not expired."""
+        """Remove the entry; return it if it had not expired."""
         found = self.read(place)
         raw = self.lmdb.pop(place.key, db=self.environment.entries)
         if raw is not None and any(raw[:8]):

@@ -45,7 +45,7 @@ class Connection:
         return cls(*await asyncio.open_connection(host.strip("[]"), int(port)))
 
     def send(self, request: bytes) -> asyncio.Future[Reply]:
-        """Send a request, and return what its reply will be."""
+        """Send a request, and return the future of its reply."""
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if self.lost is not None:
             reply.set_exception(LostError(*self.lost.args))

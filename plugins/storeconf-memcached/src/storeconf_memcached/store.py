@@ -58,7 +58,7 @@ LONGEST_EXPIRY = 10 * 365 * 86_400_000
 
 
 class Place(NamedTuple):
-    """Where an entry is: memcached's key, and what its value has before the caller's, behind the end."""
+    """Where an entry is: memcached's key, and the bytes that its value has before the caller's, behind the end."""
 
     key: bytes
     name: bytes = b""
@@ -87,7 +87,7 @@ def now() -> int:
 
 
 class _Loop:
-    """What belongs to one event loop: a connection, and locks, with which it does not overtake itself."""
+    """The objects of one event loop: a connection, and locks, with which it does not overtake itself."""
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
