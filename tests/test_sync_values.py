@@ -287,7 +287,12 @@ print(os.read(read, 99).decode(), seen)
 registry.__exit__(None, None, None)
 """
     url = f"valkey://{server.address}/0"
-    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", script, url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.stdout.strip(), done.stderr) == ("check leaving []", "")
 
 

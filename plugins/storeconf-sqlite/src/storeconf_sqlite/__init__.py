@@ -27,7 +27,8 @@ from storeconf import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from concurrent.futures import Future
 
 __all__ = ["SqliteBackend", "SqliteStore"]
 
@@ -71,9 +72,11 @@ class SqliteStore(StoreBase):
 
     async def do_open(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storeconf-sqlite")
+        connecting = self._thread.submit(_connect, self.path, self.durability)
         try:
-            self._database = await self._in_thread("open", partial(_connect, self.path, self.durability))
+            self._database = await self._result("open", asyncio.wrap_future(connecting))
         except BaseException:
+            connecting.add_done_callback(_close_unneeded)  # a cancelled opening goes on in its thread
             self._thread.shutdown(wait=False)
             self._forget()
             raise
@@ -94,8 +97,11 @@ class SqliteStore(StoreBase):
 
     async def _in_thread(self, operation: str, work: Callable[[], T]) -> T:
         assert self._thread is not None
+        return await self._result(operation, asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    async def _result(self, operation: str, work: Awaitable[T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await work
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailableError(f"{self.path}: {error}", operation=operation) from error
 
@@ -294,6 +300,11 @@ class SqliteStore(StoreBase):
     async def do_ping(self, path: Path) -> str | None:
         await self._read("ping", "SELECT 1")
         return f"SQLite {sqlite3.sqlite_version}"
+
+
+def _close_unneeded(connecting: Future[sqlite3.Connection]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
 
 
 def _connect(path: Any, durability: str) -> sqlite3.Connection:
