@@ -27,8 +27,7 @@ from storeconf import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from concurrent.futures import Future
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["SqliteBackend", "SqliteStore"]
 
@@ -72,11 +71,13 @@ class SqliteStore(StoreBase):
 
     async def do_open(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storeconf-sqlite")
-        connecting = self._thread.submit(_connect, self.path, self.durability)
+        opened: list[sqlite3.Connection] = []
         try:
-            self._database = await self._result("open", asyncio.wrap_future(connecting))
+            await self._in_thread("open", lambda: opened.append(_connect(self.path, self.durability)))
+            self._database = opened.pop()
         except BaseException:
-            connecting.add_done_callback(_close_unneeded)  # a cancelled opening goes on in its thread
+            # A cancelled opening goes on in the thread, which does this afterwards.
+            self._thread.submit(lambda: [unneeded.close() for unneeded in opened])
             self._thread.shutdown(wait=False)
             self._forget()
             raise
@@ -97,11 +98,8 @@ class SqliteStore(StoreBase):
 
     async def _in_thread(self, operation: str, work: Callable[[], T]) -> T:
         assert self._thread is not None
-        return await self._result(operation, asyncio.get_running_loop().run_in_executor(self._thread, work))
-
-    async def _result(self, operation: str, work: Awaitable[T]) -> T:
         try:
-            return await work
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailableError(f"{self.path}: {error}", operation=operation) from error
 
@@ -300,11 +298,6 @@ class SqliteStore(StoreBase):
     async def do_ping(self, path: Path) -> str | None:
         await self._read("ping", "SELECT 1")
         return f"SQLite {sqlite3.sqlite_version}"
-
-
-def _close_unneeded(connecting: Future[sqlite3.Connection]) -> None:
-    if not connecting.cancelled() and connecting.exception() is None:
-        connecting.result().close()
 
 
 def _connect(path: Any, durability: str) -> sqlite3.Connection:
