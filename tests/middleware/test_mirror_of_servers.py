@@ -92,8 +92,8 @@ def test_callers_wait_no_longer() -> None:
     async def check(registry: storeconf.StoreRegistry) -> None:
         for name in ("plain", "mirrored"):
             await latencies(registry[name], 100)
-        # 1.0 to 1.1 on a quiet machine. Beside other work the least of four may be 1.12; repeating each call at once, as
-        # before the journal, takes 1.26 to 1.77 times as long.
+        # 1.0 to 1.1 on a quiet machine. Beside other work the least of four may be 1.12; repeating each call at once
+        # takes 1.26 to 1.77 times as long.
         found = [await ratio(registry, 480)]
         while found[-1] > 1.2 and len(found) < 4:
             found.append(await ratio(registry, 480))
