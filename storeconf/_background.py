@@ -2,7 +2,8 @@
 
 A thread hands it work and waits for the outcome. A forked child makes a loop of its own when it first needs one.
 
-Imports nothing of storeconf but single flight.
+Imports nothing of storeconf but single flight. Longer than other modules, because a thread that waits also runs the
+factories that were asked for in it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 
     from storeconf._single_flight import Flight
 
-__all__ = ["BackgroundLoop", "background_loop", "check_thread", "drive", "factories_here", "run_in_background"]
+__all__ = [
+    "BackgroundLoop",
+    "background_loop",
+    "check_thread",
+    "close_in_background",
+    "drive",
+    "factories_here",
+    "run_in_background",
+]
 
 T = TypeVar("T")
 
@@ -425,6 +434,21 @@ def background_loop() -> BackgroundLoop:
 def run_in_background(work: Awaitable[T]) -> T:
     """Await ``work`` in the shared loop."""
     return background_loop().run(work)
+
+
+def close_in_background(closing: Coroutine[Any, Any, None]) -> None:
+    """Await the closing of a store in the shared loop, or here if this process has not begun that loop.
+
+    Nothing has been opened in it then, and at the end of a process Python 3.12 and later start no thread for it.
+    """
+    if _shared is not None:
+        run_in_background(closing)
+        return
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(closing)
+    finally:
+        loop.close()
 
 
 def _after_fork() -> None:

@@ -385,6 +385,18 @@ os._exit(0) if print("done", flush=True) is None else 0
     assert run(LAYOUT + script, f"valkey://{server.address}/0").split("\n") == ["far asks the loop", "done"]
 
 
+def test_what_nobody_has_used_closes_at_the_end_of_the_process() -> None:
+    script = """
+import atexit, storeconf, storeconf.sync
+registry = storeconf.sync.load({"stores": {"main": {"type": "memory"}}}, environ={})
+store = storeconf.sync.SyncStore(storeconf.MemoryStore())
+atexit.register(registry.close)
+atexit.register(store.close)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_forked_child_has_a_loop_of_its_own(server: Server) -> None:
     script = """
 registry.__enter__()

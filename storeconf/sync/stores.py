@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from storeconf._background import background_loop, check_thread, drive, run_in_background
+from storeconf._background import background_loop, check_thread, close_in_background, drive, run_in_background
 from storeconf._handle import PublishedHandle
 from storeconf._lifecycle import NoLoopError
 from storeconf._root import refresh_of
@@ -210,7 +210,7 @@ class SyncStore(_Entered, Caller):
     def close(self) -> None:
         """Close the store now, even if others hold it open; see `Store.aclose`."""
         check_thread()
-        run_in_background(self.wrapped.aclose())
+        close_in_background(self.wrapped.aclose())
 
     # ------------------------------------------------------------------ operations
 
@@ -432,7 +432,7 @@ class SyncRegistry(_Entered):
     def close(self) -> None:
         """Close the registry and the layout's stores now; see `StoreRegistry.aclose`."""
         check_thread()
-        run_in_background(self.wrapped.aclose())
+        close_in_background(self.wrapped.aclose())
 
 
 def _after_fork() -> None:
