@@ -391,7 +391,7 @@ def test_only_the_redactor_makes_redacted_texts() -> None:
 
 
 def test_nothing_but_redacted_texts_is_printed() -> None:
-    """What is printed is an argument of this type, or a local variable of it."""
+    """Each print call takes an argument of this type, or a local variable of it."""
     tree = parsed(PACKAGE / "cli/output.py")
     printing = set()
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):

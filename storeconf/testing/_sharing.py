@@ -270,7 +270,7 @@ class Sharing(Suite):
 
     @with_others(1)
     async def test_shared_values_expire_for_all(self, store: Store, other: Store) -> None:
-        """An expired value has expired for every store on the same data."""
+        """The end of an expiry holds for every store on the same data."""
         if not self.capabilities(store).shared:
             return
         async with store, other:

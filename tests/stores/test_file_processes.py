@@ -204,7 +204,7 @@ def calls_in(lines: list[str]) -> Iterator[Call]:
 @pytest.mark.parametrize("way", ["cached", "thread"])
 @pytest.mark.parametrize("disk", [True, False])
 def test_what_several_processes_saw_has_an_order(tmp_path: Path, way: str, disk: bool) -> None:
-    """Where the loop reads, where it also writes because there is no disk, and where the thread does all."""
+    """Three places: the loop reads; it also writes, in memory; the thread does all."""
     memory = Path("/dev/shm")
     with (
         tempfile.TemporaryDirectory(dir=tmp_path if disk or not memory.is_dir() else memory) as directory,
