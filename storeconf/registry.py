@@ -550,10 +550,14 @@ class StoreRegistry:
         @property
         def values(self) -> Any:
             """The attribute that Litestar reads of any object given as stores=, except a registry of its own class."""
-            raise TypeError(
+            raise _NoMappingError(
                 "this registry is not a mapping of stores; give Litestar stores=registry.to_litestar(), "
                 "or plugins=[StoreconfPlugin(registry)]"
             )
+
+
+class _NoMappingError(AttributeError, TypeError):
+    """A registry is used as a mapping; an AttributeError too, so that tools may look at all attributes."""
 
 
 def looks_of(registry: StoreRegistry) -> dict[tuple[Path, bool], object] | None:

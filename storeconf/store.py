@@ -631,6 +631,15 @@ def taken_name(store: Store) -> str | None:
     return next((name for name, right in expected.items() if not right), None)
 
 
+def _has_set(store: Store, name: str) -> bool:
+    # Not by ``__dict__``, the use of which makes an object slower, nor by a class's own ``__getattr__``.
+    try:
+        object.__getattribute__(store, name)
+    except AttributeError:
+        return False
+    return True
+
+
 class StoreBase(Store, Hooks):
     """A store that owns a resource; its namespaces are handles of the same class. Implement the ``do_*`` methods."""
 
@@ -661,9 +670,10 @@ class StoreBase(Store, Hooks):
             setattr(cls, name, told(name, own_method) if name in CHANGES - notifies else own_method)
 
     def __init__(self) -> None:
-        for name in OWN_ATTRIBUTES:
-            if hasattr(self, name):  # not by ``__dict__``, the use of which makes an object slower
-                raise TypeError(f"{type(self).__name__} sets an attribute {name!r}, a name that storeconf uses itself")
+        if not type(self).__module__.startswith("storeconf."):
+            taken = next((name for name in OWN_ATTRIBUTES if _has_set(self, name)), None)
+            if taken is not None:
+                raise TypeError(f"{type(self).__name__} sets an attribute {taken!r}, a name that storeconf uses itself")
         introduce_to_litestar()
         self._become(RootLife(self), self, (), None)
 

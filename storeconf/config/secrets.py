@@ -113,11 +113,12 @@ class Redactor:
         text, shown, at = self.text(text), [], 0
         windows = self._windows
         while at < len(text):
-            found = windows.get(text[at : at + _SHORTEST], ())
-            end, secret = max(((_end_of_part(text, at, each), each) for each in found), default=(at + 1, ""))
-            part = text[at:end]
-            shown.append(MASK if secret and _reveals(part, secret) and part not in self._words else part)
-            at = end
+            # Spellings of one secret may begin alike: each is judged by its own part.
+            ends = [(_end_of_part(text, at, secret), secret) for secret in windows.get(text[at : at + _SHORTEST], ())]
+            parts = [text[at:end] for end, secret in ends if _reveals(text[at:end], secret)]
+            hidden = max((part for part in parts if part not in self._words), key=len, default="")
+            shown.append(MASK if hidden else text[at])
+            at += len(hidden) or 1
         return Redacted("".join(shown))
 
     def diagnostic(self, each: Finding) -> Diagnostic:

@@ -167,7 +167,7 @@ class StoreWrapper(Store):
         link = type(self).__new__(type(self))
         state = object.__getstate__(self)
         for values in state if isinstance(state, tuple) else (state,):  # those of slots are apart
-            for name, value in values.items():
+            for name, value in list(values.items()):  # in one step: another thread may keep a method meanwhile
                 if name not in self._kept:
                     setattr(link, name, value)  # by setattr: an object whose ``__dict__`` is used becomes slower
         link._bind(inner)  # noqa: SLF001  # of this class

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 import storeconf
 from storeconf import Catalog
 from storeconf._text import mask_url
+from storeconf.config.secrets import Redactor
 from storeconf.layout import check_layout, read_layout
 from storeconf.plugin import Backend, Secret, Settings
 
@@ -209,3 +210,13 @@ def test_other_spellings_of_a_secret_are_hidden_too(tmp_path: Path) -> None:
 def test_a_default_that_stands_in_for_a_file_is_no_secret() -> None:
     layout = read_layout({"stores": {"a": {"type": "file", "path": "${file:nothing:-/var/data}"}}}, environ={})
     assert layout.dump()["stores"]["a"]["path"] == "/var/data"
+
+
+@pytest.mark.parametrize(
+    ("secret", "part"),
+    [("hunter$$$$", "hunter"), ("correcthorse\nbatterystaple\nmoreofthesecret", "correcthors")],
+)
+def test_each_spelling_of_a_secret_is_judged_by_its_own_part(secret: str, part: str) -> None:
+    redactor = Redactor(Catalog.builtin(), [], [])
+    redactor.taint(secret)
+    assert redactor.foreign(f"a value {part!r} is bad") == "a value '***' is bad"

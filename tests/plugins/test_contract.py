@@ -461,3 +461,18 @@ def test_models_in_models_of_two_plugins_keep_apart() -> None:
     definitions = build_schema(catalog)["definitions"]
     inner = [each for name, each in definitions.items() if name.endswith("Options")]
     assert sorted(key for each in inner for key in each["properties"]) == ["one", "two"]
+
+
+class Delegating(storeconf.MemoryStore):
+    """Asks its client for each attribute that it does not have, which it sets last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client = {"_root": 1}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_a_store_may_delegate_attributes() -> None:
+    assert Delegating().popitem() == ("_root", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -14,6 +15,7 @@ from litestar.stores.base import Store as LitestarStore
 from litestar.stores.memory import MemoryStore as LitestarMemoryStore
 from litestar.stores.registry import StoreRegistry as LitestarStoreRegistry
 
+import storeconf
 from storeconf.build import NamespaceTakenError
 from storeconf.config import AliasSpec, DefaultFactorySpec, RootSpec
 from storeconf.errors import PluginError, StoreClosedError, UnknownStoreError
@@ -417,3 +419,10 @@ def test_litestar_opens_and_closes_the_registry_with_the_application() -> None:
             await made.get("k")
 
     asyncio.run(main())
+
+
+def test_tools_may_look_at_all_attributes_of_a_registry() -> None:
+    registry = storeconf.load({"stores": {"main": {"type": "memory"}}}, environ={})
+    assert "get" in dict(inspect.getmembers(registry))
+    with pytest.raises(TypeError, match="to_litestar"):
+        registry.values()  # type: ignore[attr-defined]  # which type checkers report
